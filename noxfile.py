@@ -1,0 +1,56 @@
+"""What is checked, and how: `nox -l` lists it, `nox` runs what CI runs."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "coverage"]
+nox.options.default_venv_backend = "venv"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = ".[cli,emulator]"
+
+
+def groups(*names: str) -> tuple[str, ...]:
+    """Return what the dependency groups *names* install."""
+    return nox.project.dependency_groups(PYPROJECT, *names)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and form."""
+    session.install(*groups("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, the public API's among them."""
+    session.install("-e", EXTRAS, *groups("typing"))
+    session.run("mypy")
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    session.install("-e", EXTRAS, *groups("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests under coverage: all of the engine, and 95 % of everything."""
+    session.install("-e", EXTRAS, *groups("tests"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--include=ruxa_async/_engine/*", "--fail-under=100")
+    session.run("coverage", "report", "--fail-under=95")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks: `nox -s bench -- NAME...`."""
+    session.install("-e", EXTRAS, *groups("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,0 +1,93 @@
+"""An async client for the Ruxa generation API: create tasks, learn when they end, fetch what they made.
+
+Everything public is here; names load the module they live in when they are first used, so importing the package
+costs almost nothing. Start at `RuxaClient`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ._client import RuxaClient as RuxaClient
+    from ._completions import Completions as Completions
+    from ._task import GenerationTask as GenerationTask
+    from .errors import APIError as APIError
+    from .errors import AuthenticationError as AuthenticationError
+    from .errors import ClientClosedError as ClientClosedError
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import DownloadError as DownloadError
+    from .errors import InsufficientCreditsError as InsufficientCreditsError
+    from .errors import InvalidRequestError as InvalidRequestError
+    from .errors import MalformedResponseError as MalformedResponseError
+    from .errors import MaybeSentError as MaybeSentError
+    from .errors import MissingExtraError as MissingExtraError
+    from .errors import NotFoundError as NotFoundError
+    from .errors import NotSentError as NotSentError
+    from .errors import PermissionDeniedError as PermissionDeniedError
+    from .errors import PollingStoppedError as PollingStoppedError
+    from .errors import RateLimitedError as RateLimitedError
+    from .errors import RequestValidationError as RequestValidationError
+    from .errors import RuxaError as RuxaError
+    from .errors import ServerError as ServerError
+    from .errors import SubmissionHalted as SubmissionHalted
+    from .errors import SubmissionUnknownError as SubmissionUnknownError
+    from .errors import TaskError as TaskError
+    from .errors import TaskFailedError as TaskFailedError
+    from .errors import TaskTimeout as TaskTimeout
+    from .errors import TransportError as TransportError
+    from .requests import CustomRequest as CustomRequest
+    from .requests import GenerationRequest as GenerationRequest
+    from .requests import NanoBanana as NanoBanana
+    from .requests import NanoBananaEdit as NanoBananaEdit
+    from .requests import NanoBananaPro as NanoBananaPro
+    from .requests import Sora2 as Sora2
+    from .requests import Sora2HD as Sora2HD
+    from .results import Failed as Failed
+    from .results import Generation as Generation
+    from .results import JobRecord as JobRecord
+    from .results import Outcome as Outcome
+    from .results import Stats as Stats
+    from .results import Succeeded as Succeeded
+    from .results import TaskState as TaskState
+    from .results import TaskStatus as TaskStatus
+    from .settings import CallbackURL as CallbackURL
+    from .settings import Limits as Limits
+    from .settings import Polling as Polling
+    from .settings import RateLimit as RateLimit
+    from .settings import Retries as Retries
+    from .settings import Timeouts as Timeouts
+
+# Where each public name lives; the block above says the same to type checkers, and a test keeps the two equal.
+_HOMES = {
+    "_client": "RuxaClient",
+    "_completions": "Completions",
+    "_task": "GenerationTask",
+    "errors": (
+        "APIError AuthenticationError ClientClosedError ConfigurationError DownloadError InsufficientCreditsError "
+        "InvalidRequestError MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
+        "PermissionDeniedError PollingStoppedError RateLimitedError RequestValidationError RuxaError ServerError "
+        "SubmissionHalted SubmissionUnknownError TaskError TaskFailedError TaskTimeout TransportError"
+    ),
+    "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",
+    "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
+    "settings": "CallbackURL Limits Polling RateLimit Retries Timeouts",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = tuple(sorted(_HOME_OF))
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,301 @@
+"""Everything that this library raises on purpose.
+
+::
+
+    RuxaError
+    ├── ConfigurationError              the client is set up wrongly (also ValueError)
+    ├── RequestValidationError          refused here, before anything was sent (also ValueError)
+    ├── APIError                        the service answered, and the answer is a refusal
+    │   ├── AuthenticationError         401
+    │   ├── InsufficientCreditsError    402
+    │   ├── PermissionDeniedError       403
+    │   ├── NotFoundError               404
+    │   ├── InvalidRequestError         422, 400
+    │   ├── RateLimitedError            429
+    │   └── ServerError                 5xx
+    ├── TransportError                  no usable answer arrived
+    │   ├── NotSentError                no byte of the request left: nothing can have been charged
+    │   └── MaybeSentError              some of it left: the service may have acted on it
+    ├── SubmissionUnknownError          a create that may have been charged
+    ├── SubmissionHalted                a batch stopped because the account cannot go on
+    ├── TaskError                       about one paid task; carries its task_id
+    │   ├── TaskFailedError             the service says that the generation failed
+    │   ├── TaskTimeout                 we stopped waiting, the task lives on (also TimeoutError)
+    │   ├── PollingStoppedError         its state could not be learned any more
+    │   └── MalformedResponseError      it ended, but the answer cannot be read
+    ├── DownloadError                   an output could not be brought to disk; carries its url
+    ├── MissingExtraError               an optional dependency is not installed (also ImportError)
+    └── ClientClosedError               the client is not open (any more)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .results import JobRecord
+
+__all__ = (
+    "APIError",
+    "AuthenticationError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "DownloadError",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "MalformedResponseError",
+    "MaybeSentError",
+    "MissingExtraError",
+    "NotFoundError",
+    "NotSentError",
+    "PermissionDeniedError",
+    "PollingStoppedError",
+    "RateLimitedError",
+    "RequestValidationError",
+    "RuxaError",
+    "ServerError",
+    "SubmissionHalted",
+    "SubmissionUnknownError",
+    "TaskError",
+    "TaskFailedError",
+    "TaskTimeout",
+    "TransportError",
+)
+
+
+class RuxaError(Exception):
+    """The root of every error that this library raises."""
+
+
+class ConfigurationError(RuxaError, ValueError):
+    """The client cannot be set up from what it was given; the message says what to set."""
+
+
+class RequestValidationError(RuxaError, ValueError):
+    """A request is wrong in a way that is known without asking the service.
+
+    *field* is the attribute, *value* what it held, *allowed* says what may stand there.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field}={_shortened(value)} is not valid: {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.field, self.value, self.allowed)
+
+
+def _shortened(value: object) -> str:
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 - a number of 5,000 digits, a nesting too deep: the message matters more
+        return f"<{type(value).__name__}>"
+    return shown if len(shown) <= 120 else f"{shown[:100]}… ({len(shown)} characters)"
+
+
+class APIError(RuxaError):
+    """The service refused. *status* is HTTP's, *code* the envelope's (None where there is none).
+
+    *message* is the service's own text, *body* the reply as it came (at most its first 64 KiB, decoded).
+    """
+
+    #: What a person can do about it; appended to the message.
+    advice = ""
+
+    def __init__(self, status: int, code: int | None, message: str, body: str = "") -> None:
+        codes = f"HTTP {status}" if code in (None, status) else f"HTTP {status}, code {code}"
+        text = f"{message or 'no message'} ({codes})"
+        super().__init__(f"{text}. {self.advice}" if self.advice else text)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.code, self.message, self.body)
+
+
+class AuthenticationError(APIError):
+    """The key is missing or wrong (401)."""
+
+    advice = "Check RUXA_API_KEY or the api_key argument"
+
+
+class InsufficientCreditsError(APIError):
+    """The account cannot pay for this (402)."""
+
+    advice = "Nothing was charged; add credits to the account and run again"
+
+
+class PermissionDeniedError(APIError):
+    """The key may not do this (403)."""
+
+    advice = "Check what the key is allowed to do, and that nothing between here and the service blocks it"
+
+
+class NotFoundError(APIError):
+    """The task, the model or the path does not exist (404)."""
+
+    advice = "Check the model name, the task id and the base URL"
+
+
+class InvalidRequestError(APIError):
+    """The service does not accept the request's content (400, 422)."""
+
+    advice = "Nothing was charged; correct the request"
+
+
+class RateLimitedError(APIError):
+    """The service asks for a longer pause than was worth waiting for (429).
+
+    *retry_after* is what it asked for in seconds, None if it did not say.
+    """
+
+    advice = "Nothing was charged; try again later"
+
+    def __init__(
+        self, status: int, code: int | None, message: str, body: str = "", *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(status, code, message, body)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (
+            type(self),
+            (self.status, self.code, self.message, self.body),
+            {"retry_after": self.retry_after},
+        )
+
+
+class ServerError(APIError):
+    """The service failed (5xx)."""
+
+
+class TransportError(RuxaError):
+    """No usable answer arrived."""
+
+
+class NotSentError(TransportError):
+    """No byte of the request left this machine, so the service cannot have acted on it."""
+
+
+class MaybeSentError(TransportError):
+    """Some of the request left, so the service may have acted on it although no whole answer came."""
+
+
+class SubmissionUnknownError(RuxaError):
+    """A create that may have been charged: it was sent, and no answer says what became of it.
+
+    It is never sent again by itself. ``__cause__`` is whatever happened.
+    """
+
+
+class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the agreed public name says so
+    """A batch stopped submitting because the account cannot go on; raised after everything known was delivered.
+
+    *cause* is the refusal; *unfinished* are tasks accepted whose end was not seen, *unknown* are creates that
+    may have been charged, *unsubmitted* are requests that were pulled and never sent. Each is a tuple of
+    `JobRecord`.
+    """
+
+    def __init__(
+        self,
+        cause: BaseException,
+        unfinished: Sequence[JobRecord] = (),
+        unknown: Sequence[JobRecord] = (),
+        unsubmitted: Sequence[JobRecord] = (),
+    ) -> None:
+        super().__init__(
+            f"no more requests are sent: {cause} "
+            f"({len(unfinished)} unfinished, {len(unknown)} unknown, {len(unsubmitted)} unsubmitted)"
+        )
+        self.cause = cause
+        self.unfinished = tuple(unfinished)
+        self.unknown = tuple(unknown)
+        self.unsubmitted = tuple(unsubmitted)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cause, self.unfinished, self.unknown, self.unsubmitted)
+
+
+class TaskError(RuxaError):
+    """About one task that was paid for; *task_id* says which."""
+
+    def __init__(self, task_id: str, message: str) -> None:
+        super().__init__(f"task {task_id}: {message}")
+        self.task_id = task_id
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task_id, self.message)
+
+
+class TaskFailedError(TaskError):
+    """The service says that the generation failed. *fail_code* and *fail_message* are its own words."""
+
+    def __init__(self, task_id: str, fail_code: str, fail_message: str) -> None:
+        said = " ".join(part for part in (f"[{fail_code}]" if fail_code else "", fail_message) if part)
+        super().__init__(task_id, f"generation failed: {said or 'the service gave no reason'}")
+        self.fail_code = fail_code
+        self.fail_message = fail_message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task_id, self.fail_code, self.fail_message)
+
+
+class TaskTimeout(TaskError, TimeoutError):  # noqa: N818 - the agreed public name
+    """We stopped waiting. The task lives on and stays paid: pick it up with ``ruxa.attach(error.task_id)``."""
+
+    def __init__(self, task_id: str, timeout: float) -> None:
+        super().__init__(task_id, f"not finished within {timeout:g} s; it lives on, attach to it by its id")
+        self.timeout = timeout
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task_id, self.timeout)
+
+
+class PollingStoppedError(TaskError):
+    """The task's state could not be learned any more; ``__cause__`` says why. The task itself may well finish."""
+
+
+class MalformedResponseError(TaskError):
+    """The task ended, but its answer holds nothing usable. *body* is that answer."""
+
+    def __init__(self, task_id: str, message: str, body: str = "") -> None:
+        super().__init__(task_id, message)
+        self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task_id, self.message, self.body)
+
+
+class DownloadError(RuxaError):
+    """An output could not be brought to disk. *url* is its address; the task stays paid and its link may still work."""
+
+    def __init__(self, url: str, message: str) -> None:
+        super().__init__(f"{url}: {message}")
+        self.url = url
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.message)
+
+
+class MissingExtraError(RuxaError, ImportError):
+    """An optional part needs a package that is not installed; the message names the extra to install."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra {extra!r}: pip install 'ruxa-async[{extra}]'")
+        self.feature = feature
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.feature, self.extra)
+
+
+class ClientClosedError(RuxaError):
+    """The client is not open: it was not entered, has been left, or its driver crashed (then ``__cause__`` says how)."""

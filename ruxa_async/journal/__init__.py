@@ -1,0 +1,1 @@
+"""What was intended, bought and finished: the contract of a journal is in `base`."""

@@ -1,0 +1,330 @@
+"""The requests: one frozen class a model, checked against what is documented before anything is sent.
+
+Every class takes *key*, the caller's own name for the job, and *extra*, input fields that are sent as they are
+and override any typed field unchecked: the way past a list that the service has outgrown. Fields left at None
+are not sent, so the service's own default applies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import attrs
+from attrs import Attribute, field, frozen
+
+from .errors import RequestValidationError
+
+__all__ = (
+    "CustomRequest",
+    "GenerationRequest",
+    "NanoBanana",
+    "NanoBananaEdit",
+    "NanoBananaPro",
+    "Sora2",
+    "Sora2HD",
+    "request_class",
+)
+
+_RATIOS = ("1:1", "9:16", "16:9", "3:4", "4:3", "3:2", "2:3", "5:4", "4:5", "21:9", "auto")
+_MAX_IMAGES = 8
+_PRO_PROMPT = 10_000
+_NOT_UPLOADED = (
+    "the service takes http(s) URLs only and uploads nothing: put the file where it can be fetched"
+)
+
+_Validator = Callable[[object, "Attribute[Any]", Any], None]
+
+
+# A field that must be given, or that is converted, is declared by a plain `field(...)`: type checkers read no other.
+
+
+def _prompt(limit: int | None = None) -> _Validator:
+    """Accept a prompt of at most *limit* characters."""
+
+    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
+        if not isinstance(value, str) or not value.strip():
+            raise RequestValidationError(attribute.name, value, "a text that is not empty is needed")
+        if limit is not None and len(value) > limit:
+            raise RequestValidationError(attribute.name, value, f"at most {limit:,} characters are allowed")
+
+    return check
+
+
+def _choice(allowed: tuple[str, ...], default: str | None = None, **spelled: str) -> Any:
+    """Declare one of *allowed*, whatever its case; *spelled* maps other spellings to the model's own token."""
+
+    def convert(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        text = value.strip().lower()
+        return spelled.get(text, text)
+
+    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is None and default is None:
+            return
+        if value not in allowed:
+            raise RequestValidationError(attribute.name, value, f"one of {', '.join(allowed)} is needed")
+
+    return field(default=default, converter=convert, validator=check)
+
+
+def _number_text(value: str | int | None) -> str | None:
+    """Write a number as the text that is sent."""
+    return str(value) if type(value) is int and 0 <= value < 1000 else value  # type: ignore[return-value]
+
+
+def _one_of(*allowed: str) -> _Validator:
+    """Accept one of *allowed*, or None."""
+
+    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is not None and value not in allowed:
+            raise RequestValidationError(attribute.name, value, f"one of {', '.join(allowed)} is needed")
+
+    return check
+
+
+def _check_url(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise RequestValidationError(name, value, "an http(s) URL as text is needed")
+    if value[:5].lower() == "data:":
+        raise RequestValidationError(name, value, f"a data: URI cannot be sent; {_NOT_UPLOADED}")
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname
+    except ValueError:
+        raise RequestValidationError(name, value, "this is not a URL") from None
+    if parts.scheme.lower() not in ("http", "https"):
+        raise RequestValidationError(
+            name, value, f"a local path or another scheme cannot be sent; {_NOT_UPLOADED}"
+        )
+    if not host or re.search(r"[\s\x00-\x1f\x7f]", value):
+        raise RequestValidationError(
+            name, value, "a URL needs a host and holds no spaces or control characters"
+        )
+
+
+def _url() -> Any:
+    """Declare an optional http(s) URL."""
+
+    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is not None:
+            _check_url(attribute.name, value)
+
+    return field(default=None, validator=check)
+
+
+def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
+    """Take any collection; what is none is left for the validator to name."""
+    given: object = value
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
+        return tuple(given)
+    return given  # type: ignore[return-value]
+
+
+def _check_images(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, tuple):
+        raise RequestValidationError(attribute.name, value, "a list of http(s) URLs is needed")
+    if len(value) > _MAX_IMAGES:
+        raise RequestValidationError(attribute.name, value, f"at most {_MAX_IMAGES} image URLs are allowed")
+    for url in value:
+        _check_url(attribute.name, url)
+
+
+def _check_one_image_at_least(instance: object, attribute: Attribute[Any], value: object) -> None:
+    _check_images(instance, attribute, value)
+    if not value:
+        raise RequestValidationError(attribute.name, value, "at least one image URL is needed")
+
+
+def _check_timestamps(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    match = (
+        re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*,\s*([0-9]+(?:\.[0-9]+)?)\s*", value)
+        if isinstance(value, str)
+        else None
+    )
+    if match is None or float(match[1]) >= float(match[2]):
+        raise RequestValidationError(
+            attribute.name, value, 'two seconds as "start,end" are needed, as in "1,3"'
+        )
+
+
+def _check_type(kind: type, described: str) -> _Validator:
+    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is not None and not isinstance(value, kind):
+            raise RequestValidationError(attribute.name, value, f"{described} is needed")
+
+    return check
+
+
+def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Copy a mapping, so that a request stays what it was when it was made."""
+    given: object = value
+    return dict(given) if isinstance(given, Mapping) else value
+
+
+def _check_mapping(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        name = attribute.alias or attribute.name
+        raise RequestValidationError(name, value, "a mapping with text keys is needed")
+
+
+@frozen(kw_only=True)
+class GenerationRequest:
+    """What every request has; make one of the classes below, or `CustomRequest` for any other model."""
+
+    key: str | None = field(default=None, validator=_check_type(str, "a text"))
+    extra: Mapping[str, Any] = field(factory=dict, converter=_copied, validator=_check_mapping, hash=False)
+
+    @property
+    def model(self) -> str:
+        """The model's id, as the service names it."""
+        raise TypeError(f"{type(self).__name__} names no model: use one of its subclasses")
+
+    def input(self) -> dict[str, Any]:
+        """Return the model's ``input`` object as it is sent."""
+        typed = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in _input_fields(type(self))
+            if (value := getattr(self, name)) is not None and value != ()
+        }
+        return {**typed, **self.extra}
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def _input_fields(cls: type[Any]) -> tuple[str, ...]:
+    """Return the attributes of *cls* that belong to its input, in the order of their declaration."""
+    names = _FIELDS.get(cls)
+    if names is None:
+        names = _FIELDS[cls] = tuple(
+            a.name for a in attrs.fields(cls) if a.name not in ("key", "extra", "model")
+        )
+    return names
+
+
+@frozen(kw_only=True)
+class NanoBanana(GenerationRequest):
+    """Make a picture from a text with ``google/nano-banana``.
+
+    *image_size* is an aspect ratio, *output_format* png or jpeg. *aspect_ratio* and *image_input* are in the
+    service's own sample, not in its list of fields; *image_size* and *aspect_ratio* together are an error.
+    """
+
+    model: ClassVar[str] = "google/nano-banana"
+    prompt: str = field(validator=_prompt())
+    output_format: str | None = _choice(("png", "jpeg"), jpg="jpeg")
+    image_size: str | None = _choice(_RATIOS)
+    aspect_ratio: str | None = _choice(_RATIOS)
+    image_input: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_check_images)
+
+    def __attrs_post_init__(self) -> None:
+        if self.image_size is not None and self.aspect_ratio is not None:
+            raise RequestValidationError(
+                "aspect_ratio",
+                self.aspect_ratio,
+                f"image_size={self.image_size!r} says the same: give one of them",
+            )
+
+
+@frozen(kw_only=True)
+class NanoBananaEdit(GenerationRequest):
+    """Change one to eight pictures by a text with ``google/nano-banana-edit``.
+
+    The pictures go out as ``image_urls``. The service requires *output_format* (png or jpeg, default png) and
+    *image_size* (an aspect ratio, default 1:1), so both are always sent.
+    """
+
+    model: ClassVar[str] = "google/nano-banana-edit"
+    prompt: str = field(validator=_prompt())
+    image_urls: tuple[str, ...] = field(converter=_as_tuple, validator=_check_one_image_at_least)
+    output_format: str = _choice(("png", "jpeg"), "png", jpg="jpeg")
+    image_size: str = _choice(_RATIOS, "1:1")
+
+
+@frozen(kw_only=True)
+class NanoBananaPro(GenerationRequest):
+    """Make a picture from a text of at most 10,000 characters with ``google/nano-banana-pro``.
+
+    *resolution* is 1k, 2k or 4k, *output_format* png or jpg, *image_input* up to eight picture URLs.
+    """
+
+    model: ClassVar[str] = "google/nano-banana-pro"
+    prompt: str = field(validator=_prompt(_PRO_PROMPT))
+    image_input: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_check_images)
+    aspect_ratio: str | None = _choice(_RATIOS)
+    resolution: str | None = _choice(("1k", "2k", "4k"))
+    output_format: str | None = _choice(("png", "jpg"), jpeg="jpg")
+
+
+@frozen(kw_only=True)
+class _Sora(GenerationRequest):
+    """What both video models take."""
+
+    prompt: str = field(validator=_prompt())
+    input_reference: str | None = _url()
+    watermark: bool | None = field(default=None, validator=_check_type(bool, "True or False"))
+    private: bool | None = field(default=None, validator=_check_type(bool, "True or False"))
+    style: str | None = _choice(("winter", "comic", "news"))
+    metadata: str | None = field(default=None, validator=_check_type(str, "a text"))
+    character_url: str | None = _url()
+    character_timestamps: str | None = field(default=None, validator=_check_timestamps)
+    character_from_task: str | None = field(
+        default=None, validator=_check_type(str, "the id of a finished task")
+    )
+    character_create: bool | None = field(default=None, validator=_check_type(bool, "True or False"))
+
+
+@frozen(kw_only=True)
+class Sora2(_Sora):
+    """Make a video with ``sora-2``: *seconds* 10 or 15, *size* 720x1280 or 1280x720.
+
+    *character_timestamps* is the span of *character_url* to learn from, in seconds as ``"start,end"``.
+    """
+
+    model: ClassVar[str] = "sora-2"
+    seconds: str | None = field(default=None, converter=_number_text, validator=_one_of("10", "15"))
+    size: str | None = _choice(("720x1280", "1280x720"))
+
+
+@frozen(kw_only=True)
+class Sora2HD(_Sora):
+    """Make a video with ``sora-2-hd``: *seconds* 10, 15 or 25; *size* also 1024x1792 or 1792x1024."""
+
+    model: ClassVar[str] = "sora-2-hd"
+    seconds: str | None = field(default=None, converter=_number_text, validator=_one_of("10", "15", "25"))
+    size: str | None = _choice(("720x1280", "1280x720", "1024x1792", "1792x1024"))
+
+
+def _check_model(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise RequestValidationError(attribute.name, value, "a model id is needed")
+
+
+@frozen(kw_only=True)
+class CustomRequest(GenerationRequest):
+    """Ask any *model* for anything: *input* goes out as it is, unchecked. The name is never rewritten."""
+
+    model: str = field(validator=_check_model)
+    input_fields: Mapping[str, Any] = field(
+        factory=dict, alias="input", converter=_copied, validator=_check_mapping, hash=False
+    )
+
+    def input(self) -> dict[str, Any]:
+        """Return the model's ``input`` object as it is sent."""
+        return {**self.input_fields, **self.extra}
+
+
+_BY_MODEL: dict[str, type[GenerationRequest]] = {
+    cls.model: cls for cls in (NanoBanana, NanoBananaEdit, NanoBananaPro, Sora2, Sora2HD)
+}
+
+
+def request_class(model: str) -> type[GenerationRequest] | None:
+    """Return the class that checks requests for *model*, None where there is none: then use `CustomRequest`."""
+    return _BY_MODEL.get(model)

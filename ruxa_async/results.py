@@ -1,0 +1,205 @@
+"""What comes back: the state of a task, what it made, and the outcome of each request of a batch."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from .requests import GenerationRequest
+
+__all__ = (
+    "Failed",
+    "Generation",
+    "JobRecord",
+    "Outcome",
+    "Stats",
+    "Succeeded",
+    "TaskState",
+    "TaskStatus",
+)
+
+
+class TaskState(enum.Enum):
+    """The state of a task, whatever spelling the service used."""
+
+    #: Accepted, not begun.
+    WAITING = "waiting"
+    #: Being generated.
+    RUNNING = "running"
+    #: Done; the outputs can be fetched.
+    SUCCESS = "success"
+    #: Ended without a result.
+    FAIL = "fail"
+    #: A word that this version does not know; asked again.
+    UNKNOWN = "unknown"
+
+    @property
+    def terminal(self) -> bool:
+        """Tell whether the task has ended."""
+        return self is TaskState.SUCCESS or self is TaskState.FAIL
+
+
+@frozen(kw_only=True)
+class TaskStatus:
+    """What one query saw.
+
+    *raw_state* is the service's own word, *raw* its whole ``data`` object. *progress* is a percentage, *duration*
+    seconds and *credits* what was charged, each None where the service does not say.
+    """
+
+    task_id: str
+    state: TaskState
+    raw_state: str = ""
+    progress: float | None = None
+    urls: tuple[str, ...] = ()
+    fail_code: str = ""
+    fail_message: str = ""
+    credits: float | None = None
+    duration: float | None = None
+    raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
+
+
+class MediaSource(Protocol):
+    """Where the outputs of a generation can be had; the open client is one."""
+
+    async def save(self, generation: Generation, folder: str | PathLike[str]) -> list[Path]:
+        """Bring every output to *folder*."""
+        ...
+
+    async def read(self, generation: Generation) -> list[bytes]:
+        """Bring every output to memory."""
+        ...
+
+
+@frozen(kw_only=True)
+class Generation:
+    """What a finished task made.
+
+    *urls* are the outputs, one at least except for tasks whose result is no file (see *raw*). They expire: fetch
+    them soon. *credits* is what was charged and *duration* the seconds it took, where the service says so.
+    """
+
+    task_id: str | None
+    model: str | None
+    urls: tuple[str, ...]
+    request: GenerationRequest | None = field(default=None, repr=False)
+    credits: float | None = None
+    duration: float | None = None
+    raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
+    _media: MediaSource | None = field(default=None, alias="_media", eq=False, repr=False)
+
+    async def save(self, folder: str | PathLike[str] = ".") -> list[Path]:
+        """Download every output into *folder* and return the paths, in the order of *urls*.
+
+        Files appear whole or not at all and never replace a different file. Raises `DownloadError`.
+        """
+        return await self._source().save(self, folder)
+
+    async def read(self) -> list[bytes]:
+        """Download every output into memory, in the order of *urls*. Raises `DownloadError`."""
+        return await self._source().read(self)
+
+    def _source(self) -> MediaSource:
+        if self._media is None:
+            raise RuntimeError("this Generation was not made by a client, so it has nothing to download with")
+        return self._media
+
+
+@frozen(kw_only=True)
+class JobRecord:
+    """One request and what is known of its purchase.
+
+    *task_id* is set once the service accepted it. *index* is its place in the batch, None outside of one.
+    *error* is why its end is not known, where there is a reason.
+    """
+
+    request: GenerationRequest | None
+    key: str | None = None
+    index: int | None = None
+    task_id: str | None = None
+    model: str | None = None
+    error: BaseException | None = None
+
+
+@frozen(kw_only=True)
+class Succeeded:
+    """A request of a batch that ended well.
+
+    *queries* is how often its state was asked, *submitted_at* when the service accepted it and *finished_at*
+    when its end was seen, both in seconds since the epoch.
+    """
+
+    index: int
+    key: str | None
+    request: GenerationRequest
+    task_id: str | None
+    generation: Generation
+    queries: int
+    submitted_at: float
+    finished_at: float
+    ok: Literal[True] = field(default=True, init=False, repr=False)
+
+    def unwrap(self) -> Generation:
+        """Return the generation."""
+        return self.generation
+
+
+@frozen(kw_only=True)
+class Failed:
+    """A request of a batch that did not. *task_id* and *submitted_at* are None if it was never accepted."""
+
+    index: int
+    key: str | None
+    request: GenerationRequest
+    task_id: str | None
+    error: Exception
+    queries: int
+    submitted_at: float | None
+    finished_at: float
+    ok: Literal[False] = field(default=False, init=False, repr=False)
+
+    def unwrap(self) -> Generation:
+        """Raise the error."""
+        raise self.error
+
+
+Outcome: TypeAlias = Succeeded | Failed
+
+
+@frozen(kw_only=True)
+class Stats:
+    """A snapshot of one client's counts since it was entered.
+
+    *in_flight* is the tasks running at the service as far as is known, *queued* the requests waiting to be sent,
+    *throttled* the answers of 429 by scope. *rates* are the limits in use and *durations* the seconds that tasks
+    of each model have taken (median of the recent ones).
+    """
+
+    in_flight: int
+    queued: int
+    creates_on_wire: int
+    queries_on_wire: int
+    creates_sent: int
+    accepted: int
+    refused: int
+    unknown: int
+    withdrawn: int
+    succeeded: int
+    failed: int
+    stopped: int
+    orphaned: int
+    queries_sent: int
+    throttled: Mapping[str, int]
+    rates: Mapping[str, float | None]
+    durations: Mapping[str, float]
+
+
+def records_of(jobs: Sequence[JobRecord]) -> tuple[JobRecord, ...]:
+    """Return *jobs* in the order of their index."""
+    return tuple(sorted(jobs, key=lambda job: (job.index is None, job.index or 0)))

@@ -1,0 +1,136 @@
+"""What a user may set, and why each default is what it is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import Attribute, field, frozen, validators
+
+__all__ = ("CallbackURL", "Limits", "Polling", "RateLimit", "Retries", "Timeouts")
+
+
+def _positive(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise ValueError(f"{attribute.name}={value!r} is not valid: a finite number above 0 is needed")
+
+
+def _at_least_one(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{attribute.name}={value!r} is not valid: a whole number of at least 1 is needed")
+
+
+def _a_flag(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{attribute.name}={value!r} is not valid: True or False is needed")  # noqa: TRY004
+
+
+@frozen
+class RateLimit:
+    """At most *count* requests in any *per* seconds, counted from when each answer came.
+
+    *burst* of them may go back to back; the default is all of them. A limit that is told is kept exactly, so that
+    nothing is refused; leave a rate out to have it found.
+    """
+
+    count: int = field(validator=_at_least_one)
+    per: float = field(default=1.0, validator=_positive)
+    burst: int | None = field(default=None, validator=validators.optional(_at_least_one))
+
+    def __attrs_post_init__(self) -> None:
+        if self.burst is not None and self.burst > self.count:
+            raise ValueError(f"burst={self.burst} is not valid: it cannot exceed count={self.count}")
+
+
+def _a_rate(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, RateLimit):
+        raise ValueError(
+            f"{attribute.name}={value!r} is not valid: a RateLimit(count, per) or None is needed"
+        )
+
+
+@frozen(kw_only=True)
+class Limits:
+    """How much may happen at once, for everything that one client does.
+
+    *max_in_flight* bounds the tasks running at the service: 100, what the sibling service allows an account.
+    *max_concurrent_creates* bounds the creates on the wire: 16, so that a kill leaves few unknowns, and at 0.5 s
+    a create still makes 32 a second. *max_concurrent_queries* bounds the queries on the wire: 32, enough for
+    several hundred a second. *create_rate* and *query_rate* are the account's own limits where they are known;
+    None leaves the client to meet and respect them.
+    """
+
+    max_in_flight: int = field(default=100, validator=_at_least_one)
+    max_concurrent_creates: int = field(default=16, validator=_at_least_one)
+    max_concurrent_queries: int = field(default=32, validator=_at_least_one)
+    create_rate: RateLimit | None = field(default=None, validator=_a_rate)
+    query_rate: RateLimit | None = field(default=None, validator=_a_rate)
+
+
+@frozen(kw_only=True)
+class Polling:
+    """When a running task is asked for its state.
+
+    *min_interval* and *max_interval* bound the seconds between two queries of one task: 0.25, faster than any
+    generation is worth, and 30, so that nothing finished waits longer unseen. *price* is what one query is worth
+    in seconds of lateness: 0.3 asks a ten-second task about nine times and sees its end half a second late.
+    """
+
+    min_interval: float = field(default=0.25, validator=_positive)
+    max_interval: float = field(default=30.0, validator=_positive)
+    price: float = field(default=0.3, validator=_positive)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_interval < self.min_interval:
+            raise ValueError(
+                f"max_interval={self.max_interval} is not valid: it is below min_interval={self.min_interval}"
+            )
+
+
+@frozen(kw_only=True)
+class Retries:
+    """How long to keep trying; what may be tried again at all is not a setting.
+
+    *max_retry_after*: a create told to wait longer than this many seconds raises `RateLimitedError`; 120, two of
+    the longest windows seen. *throttled_for*: so does one that was only ever refused for its rate for so many
+    seconds; 600. *query_patience*: polling of a task stops after so many seconds without one good answer; 600,
+    longer than an ordinary outage. (A refusal for the rate is waited out and costs no patience.) *resend_unknown*: send a create of unknown outcome again, up to three times.
+    It may buy twice, so it is off, and nobody but the person who pays should turn it on.
+    """
+
+    max_retry_after: float = field(default=120.0, validator=_positive)
+    throttled_for: float = field(default=600.0, validator=_positive)
+    query_patience: float = field(default=600.0, validator=_positive)
+    resend_unknown: bool = field(default=False, validator=_a_flag)
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """Deadlines in seconds.
+
+    *connect* covers DNS, TCP and TLS: 10. *create* covers a whole create: 120, long, because one that runs out
+    is of unknown outcome. *query* covers a whole query: 30; another one follows. *create_drain*: how long leaving
+    may wait for creates on the wire: 10. *settle_unknown*: how long a create of unknown outcome is held for its
+    callback before it surfaces, where a callback receiver is used: 60. *task*: how long to wait for one task by
+    default, None for no limit.
+    """
+
+    connect: float = field(default=10.0, validator=_positive)
+    create: float = field(default=120.0, validator=_positive)
+    query: float = field(default=30.0, validator=_positive)
+    create_drain: float = field(default=10.0, validator=_positive)
+    settle_unknown: float = field(default=60.0, validator=_positive)
+    task: float | None = field(default=None, validator=validators.optional(_positive))
+
+
+@frozen
+class CallbackURL:
+    """Ask the service to post to *url* when a task ends.
+
+    *field* is the name it goes out under: the service's pages write both ``callback_url`` (newer) and
+    ``callBackUrl`` (older).
+    """
+
+    url: str = field(validator=validators.matches_re(r"https?://[^\s/]\S*"))
+    field: Literal["callback_url", "callBackUrl"] = field(
+        default="callback_url", validator=validators.in_(("callback_url", "callBackUrl"))
+    )

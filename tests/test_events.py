@@ -1,0 +1,140 @@
+"""Everything that happens is told, in order, with its instant; and the hook cannot disturb the work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+import anyio
+import attrs
+import pytest
+from harness import client_of, prompts, service_of
+
+from ruxa_async import (
+    APIError,
+    InsufficientCreditsError,
+    MaybeSentError,
+    NanoBanana,
+    NotSentError,
+    RateLimitedError,
+    RuxaError,
+    SubmissionUnknownError,
+    TaskFailedError,
+    TaskState,
+    events,
+)
+from ruxa_async.emulator import Fault, TokenBucket
+from ruxa_async.events import Event, GateClosed
+
+Told = Event | GateClosed
+
+
+def names(told: list[Told]) -> list[str]:
+    return [type(event).__name__ for event in told]
+
+
+async def test_a_generation_is_told_from_queue_to_end() -> None:
+    told: list[Told] = []
+    start = anyio.current_time()
+    async with client_of(service_of(), on_event=told.append) as ruxa:
+        made = await ruxa.generate(NanoBanana(prompt="a cat", key="mine"))
+    first, last = told[0], told[-1]
+    assert isinstance(first, events.JobQueued)
+    assert (first.at, first.job.key, first.job.task_id) == (start, "mine", None)
+    assert isinstance(last, events.TaskEnded)
+    assert (last.job.task_id, last.error) == (made.task_id, None)
+    assert last.status is not None
+    assert last.status.state is TaskState.SUCCESS
+    assert last.seconds == last.at - start
+    assert last.queries == names(told).count("QuerySent")
+    assert names(told)[:3] == ["JobQueued", "CreateSent", "TaskAccepted"]
+    changes = [event.status.raw_state for event in told if isinstance(event, events.TaskStateChanged)]
+    assert changes[-1] == "success"
+    assert len(changes) == len(set(changes))
+    assert [event.at for event in told] == sorted(event.at for event in told)
+
+
+async def test_a_refusal_for_the_rate_is_told_with_its_wait() -> None:
+    told: list[Told] = []
+    service = service_of(creates=TokenBucket(0.25, 1), retry_after="seconds")
+    start = anyio.current_time()
+    async with client_of(service, on_event=told.append) as ruxa:
+        await ruxa.submit(NanoBanana(prompt="one"))
+        await ruxa.submit(NanoBanana(prompt="two"))
+    throttled = [event for event in told if isinstance(event, events.CreateThrottled)]
+    assert [(event.at - start, event.retry_after) for event in throttled] == [(0.0, 4.0)]
+    assert [event for event in told if isinstance(event, GateClosed)] == [GateClosed(start, "create", 4.0)]
+    sent = [event.at - start for event in told if isinstance(event, events.CreateSent)]
+    assert sent == [0.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "error"),
+    [
+        ({"credits": 1.0}, events.CreateRefused, InsufficientCreditsError),
+        ({"faults": [Fault("reset_after")]}, events.CreateUnknown, SubmissionUnknownError),
+        ({"faults": [Fault("refused", nth=(1,))]}, events.CreateUnsent, NotSentError),
+        ({"fail_share": 1.0}, events.TaskEnded, TaskFailedError),
+        ({"faults": [Fault("reset_before", "query", nth=(1,))]}, events.QueryFailed, MaybeSentError),
+        ({"queries": TokenBucket(0.01)}, events.QueryFailed, RateLimitedError),
+        ({"faults": [Fault("error", "query", nth=(1,))]}, events.QueryFailed, APIError),
+    ],
+)
+async def test_what_goes_wrong_is_told_with_its_error(
+    settings: dict[str, object], kind: type[Event], error: type[Exception]
+) -> None:
+    told: list[Told] = []
+    async with client_of(service_of(**settings), on_event=told.append) as ruxa:
+        with anyio.move_on_after(60), contextlib.suppress(RuxaError):
+            await ruxa.generate(NanoBanana(prompt="a cat"))
+    of_kind = [event for event in told if type(event) is kind]
+    assert isinstance(getattr(of_kind[0], "error", None), error)
+
+
+async def test_leaving_is_told() -> None:
+    told: list[Told] = []
+    async with client_of(service_of(creates=TokenBucket(0.01)), on_event=told.append) as ruxa:
+        with anyio.move_on_after(1):
+            await ruxa.generate(NanoBanana(prompt="accepted"))
+        with anyio.move_on_after(1):
+            await ruxa.generate(NanoBanana(prompt="refused for now"))
+    assert [event.job.request for event in told if isinstance(event, events.TaskOrphaned)] == [
+        NanoBanana(prompt="accepted")
+    ]
+    assert [event.job.request for event in told if isinstance(event, events.JobWithdrawn)] == [
+        NanoBanana(prompt="refused for now")
+    ]
+
+
+async def test_a_batch_tells_each_jobs_index() -> None:
+    told: list[Told] = []
+    async with client_of(service_of(), on_event=told.append) as ruxa, ruxa.as_completed(prompts(3)) as done:
+        assert [outcome.ok async for outcome in done] == [True] * 3
+    ended = [event.job for event in told if isinstance(event, events.TaskEnded)]
+    assert sorted((job.index, job.key) for job in ended) == [
+        (0, "prompt-0"),
+        (1, "prompt-1"),
+        (2, "prompt-2"),
+    ]
+
+
+async def test_a_hook_that_raises_is_logged_once_and_disturbs_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def hook(event: Told) -> None:
+        raise ZeroDivisionError("mine")
+
+    async with client_of(service_of(), on_event=hook) as ruxa:
+        await ruxa.generate(NanoBanana(prompt="a cat"))
+    logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(logged) == 1
+    assert logged[0].message.startswith("on_event raised on JobQueued(")
+
+
+async def test_events_are_values() -> None:
+    told: list[Told] = []
+    async with client_of(service_of(), on_event=told.append) as ruxa:
+        await ruxa.generate(NanoBanana(prompt="a cat"))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        told[0].at = 1.0  # type: ignore[misc]
+    assert attrs.evolve(told[0]) == told[0]

@@ -1,0 +1,177 @@
+"""Settings have the defaults that their docstrings argue for, and refuse what makes no sense."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import attrs
+import pytest
+
+from ruxa_async import CallbackURL, Limits, Polling, RateLimit, Retries, Timeouts
+
+FINITE = "a finite number above 0 is needed"
+WHOLE = "a whole number of at least 1 is needed"
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("made", "defaults"),
+    [
+        (
+            Limits(),
+            {
+                "max_in_flight": 100,
+                "max_concurrent_creates": 16,
+                "max_concurrent_queries": 32,
+                "create_rate": None,
+                "query_rate": None,
+            },
+        ),
+        (Polling(), {"min_interval": 0.25, "max_interval": 30.0, "price": 0.3}),
+        (
+            Retries(),
+            {
+                "max_retry_after": 120.0,
+                "throttled_for": 600.0,
+                "query_patience": 600.0,
+                "resend_unknown": False,
+            },
+        ),
+        (
+            Timeouts(),
+            {
+                "connect": 10.0,
+                "create": 120.0,
+                "query": 30.0,
+                "create_drain": 10.0,
+                "settle_unknown": 60.0,
+                "task": None,
+            },
+        ),
+        (RateLimit(20), {"count": 20, "per": 1.0, "burst": None}),
+        (
+            CallbackURL("https://me.example/hook"),
+            {"url": "https://me.example/hook", "field": "callback_url"},
+        ),
+    ],
+)
+def test_the_defaults_are_what_the_docstrings_say(made: Any, defaults: dict[str, object]) -> None:
+    assert attrs.asdict(made) == defaults
+
+
+@pytest.mark.parametrize("cls", [Limits, Polling, Retries, Timeouts])
+def test_each_default_is_stated_in_the_docstring(cls: Any) -> None:
+    numbers = [value for value in attrs.asdict(cls()).values() if type(value) in (int, float)]
+    assert numbers
+    assert [value for value in numbers if f"{value:g}" not in cls.__doc__] == []
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        *((Limits, name) for name in ("max_in_flight", "max_concurrent_creates", "max_concurrent_queries")),
+        (RateLimit, "count"),
+        (RateLimit, "burst"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, "3", True, NAN, [1]])
+def test_a_count_is_a_whole_number(cls: Any, name: str, value: object) -> None:
+    fields = {"count": 10, name: value} if cls is RateLimit else {name: value}
+    with pytest.raises(ValueError) as caught:
+        cls(**fields)
+    assert str(caught.value) == f"{name}={value!r} is not valid: {WHOLE}"
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (RateLimit, "per"),
+        *((Polling, name) for name in ("min_interval", "max_interval", "price")),
+        *((Retries, name) for name in ("max_retry_after", "throttled_for", "query_patience")),
+        *(
+            (Timeouts, name)
+            for name in ("connect", "create", "query", "create_drain", "settle_unknown", "task")
+        ),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1, -0.5, INF, -INF, NAN, "3", True, [1]])
+def test_a_time_is_a_finite_number_above_zero(cls: Any, name: str, value: object) -> None:
+    fields = {"count": 10, name: value} if cls is RateLimit else {name: value}
+    with pytest.raises(ValueError) as caught:
+        cls(**fields)
+    assert str(caught.value) == f"{name}={value!r} is not valid: {FINITE}"
+
+
+@pytest.mark.parametrize("cls", [Limits, Polling, Retries, Timeouts])
+def test_settings_are_given_by_name(cls: Any) -> None:
+    with pytest.raises(TypeError):
+        cls(1)
+
+
+def test_a_burst_cannot_exceed_the_count() -> None:
+    assert RateLimit(10, 1, 10).burst == 10
+    with pytest.raises(ValueError) as caught:
+        RateLimit(10, 1, 11)
+    assert str(caught.value) == "burst=11 is not valid: it cannot exceed count=10"
+
+
+def test_the_intervals_of_polling_are_in_order() -> None:
+    assert Polling(min_interval=5, max_interval=5).max_interval == 5
+    with pytest.raises(ValueError) as caught:
+        Polling(min_interval=5, max_interval=2)
+    assert str(caught.value) == "max_interval=2 is not valid: it is below min_interval=5"
+
+
+@pytest.mark.parametrize("name", ["create_rate", "query_rate"])
+@pytest.mark.parametrize("value", [5, 0.5, "5/s", (5, 1)])
+def test_a_rate_is_a_rate_limit(name: str, value: object) -> None:
+    fields: Any = {name: value}
+    with pytest.raises(ValueError) as caught:
+        Limits(**fields)
+    assert str(caught.value) == f"{name}={value!r} is not valid: a RateLimit(count, per) or None is needed"
+
+
+@pytest.mark.parametrize("value", ["no", "false", 1, 0, None])
+def test_buying_again_is_switched_on_by_true_alone(value: Any) -> None:
+    assert Retries(resend_unknown=True).resend_unknown
+    with pytest.raises(ValueError) as caught:
+        Retries(resend_unknown=value)
+    assert str(caught.value) == f"resend_unknown={value!r} is not valid: True or False is needed"
+
+
+@pytest.mark.parametrize("url", ["https://me.example", "http://127.0.0.1:8000/hook?job=1", "https://[::1]/x"])
+def test_a_callback_goes_to_an_http_address(url: str) -> None:
+    assert CallbackURL(url).url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["", "me.example/hook", "ftp://me.example", "https:///hook", "https://a b", "https://"]
+)
+def test_a_callback_goes_nowhere_else(url: str) -> None:
+    with pytest.raises(ValueError, match="url"):
+        CallbackURL(url)
+
+
+def test_a_callback_has_one_of_two_names() -> None:
+    assert CallbackURL("https://me.example", "callBackUrl").field == "callBackUrl"
+    wrong: Any = "callbackUrl"
+    with pytest.raises(ValueError, match=r"'field' must be in \('callback_url', 'callBackUrl'\)"):
+        CallbackURL("https://me.example", wrong)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Limits(create_rate=RateLimit(20, 10, 5)),
+        Polling(),
+        Retries(),
+        Timeouts(task=60),
+        CallbackURL("https://me.example"),
+    ],
+)
+def test_settings_are_values(made: Any) -> None:
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert hash(attrs.evolve(made)) == hash(made)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(made, attrs.fields(type(made))[0].name, 1)
