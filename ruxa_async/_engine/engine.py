@@ -1,0 +1,318 @@
+"""The engine: told the time and what happened, it answers what to do and when to ask again.
+
+A `Job` goes through four phases::
+
+    QUEUED ──take_create──> CREATING ──accepted, follow──> FOLLOWED ──ended──> OVER
+       ^                       │                              │ ^
+       └──── requeue ──────────┘                 take_query ──┘ └── asked again
+
+The caller owns the clock, the wire and the journal: it takes work, does it, and reports. Nothing here waits, so
+every decision can be tested with made-up times.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Generic, TypeVar
+
+from attrs import define
+
+from ruxa_async.settings import Limits, Polling, Retries
+
+from .cadence import Cadence
+from .job import Counts, CreateStep, Job, Phase, QueryStep
+from .rate import Gate
+from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query
+from .schedule import Schedule
+
+__all__ = ("Engine",)
+
+#: The longest that the query of a paid task waits because the service said so, in seconds.
+LONGEST_QUERY_WAIT = 600.0
+#: For how many seconds after its acceptance a task may be unknown to the service.
+MISSING_GRACE = 30.0
+#: How often a create of unknown outcome is sent again where the user asked for that.
+MAX_RESENDS = 3
+_FIRST_RETRY = 0.5
+_LONGEST_RETRY = 30.0
+
+
+_J = TypeVar("_J", bound=Job)
+
+
+@define(eq=False)
+class _Deadline(Generic[_J]):
+    """A job's place among the deadlines; only jobs that have one get it."""
+
+    job: _J
+    ticket: int = 0
+
+
+class Engine(Generic[_J]):
+    """Decide creates and queries together."""
+
+    def __init__(self, limits: Limits, polling: Polling, retries: Retries) -> None:
+        self._limits = limits
+        self._retries = retries
+        self._cadence = Cadence(polling)
+        self._queue: Schedule[_J] = Schedule()  # by the order of submission, not by time
+        self._due: Schedule[_J] = Schedule()
+        self._deadlines: Schedule[_Deadline[_J]] = Schedule()
+        self.creates = Gate(limits.create_rate)
+        self.queries = Gate(limits.query_rate, longest=LONGEST_QUERY_WAIT)
+        self._places = 0
+        self.counts = Counts()
+        self.in_flight = 0
+        self.creating = 0
+        self.asking = 0
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait to be sent."""
+        return len(self._queue)
+
+    # ---- creates
+
+    def submit(self, job: _J, now: float) -> None:
+        """Queue *job* behind all others."""
+        job.phase = Phase.QUEUED
+        job.queued_at = now
+        self._places += 1
+        job.place = self._places
+        self._queue.set(job, job.place)
+
+    def withdraw(self, job: _J) -> bool:
+        """Take *job* out of the queue; return whether that was in time, so that it is never bought."""
+        if job.phase is not Phase.QUEUED:
+            return False
+        self.release(job)
+        self.counts.withdrawn += 1
+        return True
+
+    def pop_queued(self) -> _J | None:
+        """Take the first job out of the queue, so that it is never bought; None if there is none."""
+        job = self._queue.pop_due(math.inf)
+        if job is not None:
+            job.phase = Phase.OVER
+            self.counts.withdrawn += 1
+        return job
+
+    def create_ready_at(self, now: float) -> float:
+        """Return when the next create may leave, infinity if that depends on something else happening first."""
+        if (
+            not self._queue
+            or self.in_flight >= self._limits.max_in_flight
+            or self.creating >= self._limits.max_concurrent_creates
+        ):
+            return math.inf
+        return self.creates.ready_at(now)
+
+    def take_create(self, now: float) -> _J | None:
+        """Return the job to send now, None if none may leave yet."""
+        if self.create_ready_at(now) > now:
+            return None
+        job = self._queue.pop_due(math.inf)
+        assert job is not None  # create_ready_at said so
+        job.phase = Phase.CREATING
+        job.sent_at = now
+        job.resent = False
+        self._count_in(job)
+        self.creating += 1
+        self.counts.creates_sent += 1
+        self.creates.sent(now)
+        return job
+
+    def create_answered(self, job: _J, reply: Reply, now: float) -> CreateStep:
+        """Read the *reply* to a create."""
+        self.creating -= 1
+        verdict = classify_create(reply)
+        if verdict is CreateVerdict.THROTTLED:
+            self.creates.refused(now, reply.retry_after, sent_at=job.sent_at)
+            self._count_out(job)
+            return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
+        self.creates.passed(now)
+        if verdict is CreateVerdict.ACCEPTED:
+            job.task_id = reply.task_id
+            job.accepted_at = now
+            self.counts.accepted += 1
+            return CreateStep.ACCEPTED
+        if verdict is CreateVerdict.REFUSED:
+            self._count_out(job)
+            self.counts.refused += 1
+            return CreateStep.REFUSED
+        return self._unknown(job)
+
+    def create_unsent(self, job: _J, now: float) -> CreateStep:
+        """Note that no byte of a create left."""
+        self.creating -= 1
+        self.creates.unsent(now)
+        self._count_out(job)
+        return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
+
+    def create_lost(self, job: _J, now: float) -> CreateStep:
+        """Note that a create left, at least in part, and no whole answer will come."""
+        self.creating -= 1
+        self.creates.lost(now)
+        return self._unknown(job)
+
+    def create_aborted(self, job: _J, now: float) -> None:
+        """Note that a create that was taken was never sent, for a reason on our side."""
+        self.creating -= 1
+        self.counts.creates_sent -= 1
+        self.creates.lost(now)
+        self._count_out(job)
+        job.phase = Phase.OVER
+
+    def requeue(self, job: _J) -> None:
+        """Put *job* back into the queue, where it was: before all that were submitted later."""
+        job.phase = Phase.QUEUED
+        self._queue.set(job, job.place)
+
+    def give_up_waiting(self, now: float) -> list[_J]:
+        """Take out of the queue every job that would have to wait longer than is worth it; return them in order."""
+        waiting = [job for job in self._queue if self.hopeless(job, now)]
+        for job in waiting:
+            self.release(job)
+        return waiting
+
+    def hopeless(self, job: _J, now: float) -> bool:
+        """Tell whether *job* would have to wait longer for its create than is worth it."""
+        if self.creates.closed_for(now) > self._retries.max_retry_after:
+            return True
+        shut_for = self.creates.shut_for(now)
+        return min(shut_for, now - job.queued_at) >= self._retries.throttled_for
+
+    def _unknown(self, job: _J) -> CreateStep:
+        self._count_out(job)
+        if self._retries.resend_unknown and job.resends < MAX_RESENDS:
+            job.resends += 1
+            job.resent = True
+            return CreateStep.REQUEUE
+        self.counts.unknown += 1
+        return CreateStep.UNKNOWN
+
+    # ---- queries
+
+    def follow(
+        self, job: _J, now: float, *, timeout: float | None = None, ask_at: float | None = None
+    ) -> None:
+        """Ask for the state of *job* from now on.
+
+        *timeout* is in seconds from its acceptance. *ask_at* is when to ask first; by default the cadence says.
+        """
+        job.phase = Phase.FOLLOWED
+        if not job.once:
+            self._count_in(job)
+        if timeout is not None:
+            job.deadline = _Deadline(job)
+            self._deadlines.set(job.deadline, job.accepted_at + timeout)
+        self._due.set(job, now + self._cadence.gap(now - job.accepted_at) if ask_at is None else ask_at)
+
+    def release(self, job: _J) -> None:
+        """Let go of *job* wherever it is: it is neither sent nor asked for any more."""
+        (self._queue if job.phase is Phase.QUEUED else self._due).discard(job)
+        if job.deadline is not None:
+            self._deadlines.discard(job.deadline)
+            job.deadline = None
+        self._count_out(job)
+        job.phase = Phase.OVER
+
+    def query_ready_at(self, now: float) -> float:
+        """Return when the next query may leave, infinity if that depends on something else happening first."""
+        if self.asking >= self._limits.max_concurrent_queries:
+            return math.inf
+        due = self._due.next_time()
+        return due if due == math.inf else max(due, self.queries.ready_at(now))
+
+    def take_query(self, now: float) -> _J | None:
+        """Return the job to ask for now, None if none may be asked yet."""
+        if self.query_ready_at(now) > now:
+            return None
+        job = self._due.pop_due(now)
+        assert job is not None  # query_ready_at said so
+        job.queries += 1
+        job.asking = True
+        job.sent_at = now
+        self.asking += 1
+        self.counts.queries_sent += 1
+        self.queries.sent(now)
+        return job
+
+    def query_answered(self, job: _J, reply: Reply, now: float) -> QueryStep:
+        """Read the *reply* to a query."""
+        self._asked(job)
+        verdict = classify_query(reply)
+        if verdict is QueryVerdict.THROTTLED:
+            self.queries.refused(now, reply.retry_after, sent_at=job.sent_at)
+        else:
+            self.queries.passed(now)
+        if job.phase is not Phase.FOLLOWED:
+            return QueryStep.AGAIN  # it was released meanwhile, so that only the limit was news
+        if verdict is QueryVerdict.THROTTLED:
+            self._due.set(job, job.sent_at)  # it keeps its place; the gate says when it may leave
+            return QueryStep.AGAIN
+        if verdict is QueryVerdict.ENDED or job.once:
+            self.release(job)
+            return QueryStep.ENDED
+        if verdict is QueryVerdict.PENDING:
+            job.failing_since = None
+            job.failures = 0
+            self._due.set(job, now + self._cadence.gap(now - job.accepted_at))
+            return QueryStep.PENDING
+        missing_for_good = verdict is QueryVerdict.MISSING and now - job.accepted_at >= MISSING_GRACE
+        return self._failed(job, now, final=missing_for_good or verdict is QueryVerdict.DENIED)
+
+    def query_failed(self, job: _J, now: float, *, sent: bool) -> QueryStep:
+        """Note that a query brought no answer; *sent* says whether any of it left."""
+        self._asked(job)
+        if sent:
+            self.queries.lost(now)
+        else:
+            self.queries.unsent(now)
+        if job.phase is not Phase.FOLLOWED:
+            return QueryStep.AGAIN
+        return self._failed(job, now, final=job.once)
+
+    def query_aborted(self, job: _J, now: float) -> None:
+        """Note that a query was cut off by us."""
+        self._asked(job)
+        self.queries.lost(now)
+
+    def take_expired(self, now: float) -> _J | None:
+        """Return a job whose deadline has passed and which is followed no longer, None if there is none."""
+        expired = self._deadlines.pop_due(now)
+        if expired is None:
+            return None
+        self.release(expired.job)
+        return expired.job
+
+    def _failed(self, job: _J, now: float, *, final: bool) -> QueryStep:
+        if job.failing_since is None:
+            job.failing_since = now
+        if final or now - job.failing_since >= self._retries.query_patience:
+            self.release(job)
+            return QueryStep.STOP
+        pause = min(_FIRST_RETRY * 2.0 ** min(job.failures, 16), _LONGEST_RETRY)
+        job.failures += 1
+        self._due.set(job, now + max(pause, self._cadence.gap(0.0)))
+        return QueryStep.AGAIN
+
+    def _asked(self, job: _J) -> None:
+        job.asking = False
+        self.asking -= 1
+
+    # ---- both
+
+    def next_deadline(self) -> float:
+        """Return when the next deadline of a task passes, infinity if none has one."""
+        return self._deadlines.next_time()
+
+    def _count_in(self, job: _J) -> None:
+        if not job.counted:
+            job.counted = True
+            self.in_flight += 1
+
+    def _count_out(self, job: _J) -> None:
+        if job.counted:
+            job.counted = False
+            self.in_flight -= 1

@@ -1,0 +1,85 @@
+"""A job as far as decisions need it, and the steps that the engine answers with."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from attrs import define, field
+
+__all__ = ("Counts", "CreateStep", "Job", "Phase", "QueryStep")
+
+
+class Phase(enum.Enum):
+    """Where a job is."""
+
+    QUEUED = enum.auto()
+    CREATING = enum.auto()
+    FOLLOWED = enum.auto()
+    OVER = enum.auto()
+
+
+class CreateStep(enum.Enum):
+    """What the caller does after a create."""
+
+    #: Write the task id down, then `Engine.follow` it.
+    ACCEPTED = enum.auto()
+    #: Write down that nothing was bought, then `Engine.requeue` it.
+    REQUEUE = enum.auto()
+    #: It was told to wait too long: raise.
+    GIVE_UP = enum.auto()
+    REFUSED = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+class QueryStep(enum.Enum):
+    """What the caller does after a query."""
+
+    #: The task has ended: write that down and deliver.
+    ENDED = enum.auto()
+    #: It is pending; the next query is planned.
+    PENDING = enum.auto()
+    #: No news; the next query is planned.
+    AGAIN = enum.auto()
+    #: Asking any more is of no use, or patience ran out.
+    STOP = enum.auto()
+
+
+@define(eq=False, kw_only=True)
+class Job:
+    """One request on its way, as far as decisions need it. The driver adds what delivery needs."""
+
+    phase: Phase = field(default=Phase.QUEUED, init=False)
+    #: Where it stands in the queue, then in the schedule; 0 while it is in neither.
+    ticket: int = field(default=0, init=False)
+    #: Its number in the order of submission; it keeps that place when it is queued again.
+    place: int = field(default=0, init=False)
+    task_id: str | None = None
+    #: Times are on the driver's clock, in seconds.
+    queued_at: float = field(default=0.0, init=False)
+    sent_at: float = field(default=0.0, init=False)
+    accepted_at: float = field(default=0.0, init=False)
+    failing_since: float | None = field(default=None, init=False)
+    #: Its entry among the deadlines, None if it has none.
+    deadline: Any = field(default=None, init=False, repr=False)
+    queries: int = field(default=0, init=False)
+    failures: int = field(default=0, init=False)
+    resends: int = field(default=0, init=False)
+    #: The last attempt was of unknown outcome, and it is sent again because the user asked for that.
+    resent: bool = field(default=False, init=False)
+    asking: bool = field(default=False, init=False)
+    counted: bool = field(default=False, init=False)
+    #: Ask once and take whatever comes, except a refusal for the rate.
+    once: bool = False
+
+
+@define
+class Counts:
+    """What happened so far."""
+
+    creates_sent: int = 0
+    accepted: int = 0
+    refused: int = 0
+    unknown: int = 0
+    withdrawn: int = 0
+    queries_sent: int = 0

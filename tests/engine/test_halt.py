@@ -1,0 +1,45 @@
+"""A batch stops when the account is refused, and goes on when one request is."""
+
+from __future__ import annotations
+
+import pytest
+
+from ruxa_async._engine.halt import HaltPolicy
+from ruxa_async._engine.retry import Refusal
+
+KEY, CREDITS, ACCESS, REQUEST = Refusal.KEY, Refusal.CREDITS, Refusal.ACCESS, Refusal.REQUEST
+
+
+@pytest.mark.parametrize(
+    ("refusals", "stops"),
+    [
+        ([KEY], [True]),
+        ([CREDITS], [True]),
+        ([REQUEST, KEY], [False, True]),
+        ([REQUEST] * 5, [False] * 5),
+        ([ACCESS], [False]),
+        ([ACCESS, ACCESS, ACCESS], [False, False, True]),
+        ([ACCESS, ACCESS, ACCESS, ACCESS], [False, False, True, True]),
+        ([ACCESS, ACCESS, REQUEST, ACCESS, ACCESS], [False] * 5),
+        ([ACCESS, ACCESS, REQUEST, ACCESS, ACCESS, ACCESS], [False] * 5 + [True]),
+        ([ACCESS, ACCESS, CREDITS], [False, False, True]),
+    ],
+)
+def test_refusals_before_anything_was_accepted(refusals: list[Refusal], stops: list[bool]) -> None:
+    policy = HaltPolicy()
+    assert [policy.refused(why) for why in refusals] == stops
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_refused_access_never_stops_an_account_that_was_served_once(before: int) -> None:
+    policy = HaltPolicy()
+    assert not any(policy.refused(ACCESS) for _ in range(before))
+    policy.accepted()
+    assert not any(policy.refused(ACCESS) for _ in range(10))
+
+
+@pytest.mark.parametrize("why", [KEY, CREDITS])
+def test_a_dead_key_or_an_empty_account_stops_even_after_acceptances(why: Refusal) -> None:
+    policy = HaltPolicy()
+    policy.accepted()
+    assert policy.refused(why)

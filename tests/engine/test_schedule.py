@@ -1,0 +1,219 @@
+"""A heap of instants that forgets lazily, against a model that does not."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ruxa_async._engine.schedule import Schedule
+
+
+@attrs.define(eq=False)
+class Item:
+    name: int
+    ticket: int = 0
+
+
+class Naive:
+    """The same by looking at everything each time."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Item, tuple[float, int]] = {}
+        self._settings = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def set(self, item: Item, when: float) -> None:
+        self._settings += 1
+        self._entries[item] = (when, self._settings)
+
+    def discard(self, item: Item) -> None:
+        self._entries.pop(item, None)
+
+    def next_time(self) -> float:
+        return min((when for when, _ in self._entries.values()), default=math.inf)
+
+    def pop_due(self, now: float) -> Item | None:
+        due = [(entry, item) for item, entry in self._entries.items() if entry[0] <= now]
+        if not due:
+            return None
+        item = min(due, key=lambda pair: pair[0])[1]
+        del self._entries[item]
+        return item
+
+
+def items(count: int) -> list[Item]:
+    return [Item(name) for name in range(count)]
+
+
+def names_due(schedule: Schedule[Item], now: float) -> list[int]:
+    names = []
+    while (item := schedule.pop_due(now)) is not None:
+        names.append(item.name)
+    return names
+
+
+def test_an_empty_schedule_is_never_due() -> None:
+    schedule = Schedule[Item]()
+    assert len(schedule) == 0
+    assert schedule.next_time() == math.inf
+    assert schedule.pop_due(1e300) is None
+    assert schedule.pop_due(math.inf) is None
+
+
+def test_items_come_up_by_their_time() -> None:
+    schedule = Schedule[Item]()
+    for item, when in zip(items(4), (3.0, 1.0, 4.0, 2.0), strict=True):
+        schedule.set(item, when)
+    assert schedule.next_time() == 1.0
+    assert names_due(schedule, 3.0) == [1, 3, 0]
+    assert (len(schedule), schedule.next_time()) == (1, 4.0)
+    assert names_due(schedule, 4.0) == [2]
+
+
+def test_an_item_is_due_at_its_time_and_not_before() -> None:
+    schedule = Schedule[Item]()
+    schedule.set(Item(0), 5.0)
+    assert schedule.pop_due(math.nextafter(5.0, 0.0)) is None
+    assert names_due(schedule, 5.0) == [0]
+
+
+def test_equal_times_come_up_in_the_order_of_their_setting() -> None:
+    schedule = Schedule[Item]()
+    a, b, c = items(3)
+    for item in (a, b, c, a):
+        schedule.set(item, 1.0)
+    assert names_due(schedule, 1.0) == [1, 2, 0]
+
+
+def test_setting_again_moves_an_item_both_ways() -> None:
+    schedule = Schedule[Item]()
+    a, b = items(2)
+    schedule.set(a, 1.0)
+    schedule.set(b, 2.0)
+    schedule.set(a, 3.0)
+    assert (len(schedule), schedule.next_time()) == (2, 2.0)
+    schedule.set(a, 0.5)
+    assert (len(schedule), schedule.next_time()) == (2, 0.5)
+    assert names_due(schedule, 9.0) == [0, 1]
+
+
+def test_a_discarded_item_never_comes_up() -> None:
+    schedule = Schedule[Item]()
+    a, b = items(2)
+    schedule.set(a, 1.0)
+    schedule.set(b, 2.0)
+    schedule.discard(a)
+    assert (len(schedule), schedule.next_time()) == (1, 2.0)
+    assert names_due(schedule, 9.0) == [1]
+
+
+def test_discarding_what_is_not_in_changes_nothing() -> None:
+    schedule = Schedule[Item]()
+    a, b = items(2)
+    schedule.set(a, 1.0)
+    schedule.discard(b)
+    schedule.discard(a)
+    schedule.discard(a)
+    assert (len(schedule), schedule.next_time()) == (0, math.inf)
+
+
+def test_an_item_that_came_up_can_be_set_again() -> None:
+    schedule = Schedule[Item]()
+    item = Item(0)
+    for when in (1.0, 2.0, 1.0):
+        schedule.set(item, when)
+        assert schedule.pop_due(2.0) is item
+        assert item.ticket == 0
+    assert len(schedule) == 0
+
+
+def test_an_item_without_an_end_is_in_and_never_due() -> None:
+    schedule = Schedule[Item]()
+    schedule.set(Item(0), math.inf)
+    assert (len(schedule), schedule.next_time()) == (1, math.inf)
+    assert schedule.pop_due(1e300) is None
+
+
+def test_moving_one_item_for_ever_needs_no_more_memory() -> None:
+    schedule = Schedule[Item]()
+    still, moved = items(2)
+    schedule.set(still, 1e9)
+    for when in range(10_000):
+        schedule.set(moved, float(when))
+        assert len(schedule._heap) <= 2 * 2 + 1000
+    assert (len(schedule), schedule.next_time()) == (2, 9999.0)
+    assert names_due(schedule, 1e9) == [1, 0]
+
+
+def test_ten_thousand_random_moves_agree_with_the_model() -> None:
+    chance = random.Random(20261122)
+    schedule, naive, all_items = Schedule[Item](), Naive(), items(40)
+    for _ in range(10_000):
+        item, when = chance.choice(all_items), float(chance.randrange(1000))
+        match chance.randrange(8):
+            case 0:
+                schedule.discard(item)
+                naive.discard(item)
+            case 1:
+                assert schedule.pop_due(when / 8) is naive.pop_due(when / 8)
+            case _:
+                schedule.set(item, when)
+                naive.set(item, when)
+        assert (len(schedule), schedule.next_time()) == (len(naive), naive.next_time())
+    assert len(naive) > 10
+
+
+NAMES = st.integers(min_value=0, max_value=5)
+TIMES = st.one_of(st.integers(min_value=-3, max_value=3).map(float), st.floats(allow_nan=False))
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule = Schedule[Item]()
+        self.naive = Naive()
+        self.items = items(6)
+
+    @rule(name=NAMES, when=TIMES)
+    def set(self, name: int, when: float) -> None:
+        self.schedule.set(self.items[name], when)
+        self.naive.set(self.items[name], when)
+
+    @rule(name=NAMES)
+    def discard(self, name: int) -> None:
+        self.schedule.discard(self.items[name])
+        self.naive.discard(self.items[name])
+
+    @rule(now=TIMES)
+    def pop_due(self, now: float) -> None:
+        assert self.schedule.pop_due(now) is self.naive.pop_due(now)
+
+    @invariant()
+    def both_agree(self) -> None:
+        assert len(self.schedule) == len(self.naive)
+        assert self.schedule.next_time() == self.naive.next_time()
+
+    @invariant()
+    def only_what_is_in_has_a_ticket(self) -> None:
+        assert sum(bool(item.ticket) for item in self.items) == len(self.schedule)
+
+
+ScheduleMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestScheduleAgainstTheModel = ScheduleMachine.TestCase
+
+
+@settings(max_examples=100, deadline=None)
+@given(whens=st.lists(TIMES, max_size=50))
+def test_what_is_taken_out_is_sorted_and_complete(whens: list[float]) -> None:
+    schedule = Schedule[Item]()
+    for name, when in enumerate(whens):
+        schedule.set(Item(name), when)
+    order = names_due(schedule, math.inf)
+    assert order == sorted(range(len(whens)), key=lambda name: (whens[name], name))
