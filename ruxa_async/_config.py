@@ -1,0 +1,64 @@
+"""Where the service is and who we are: checked once, when a client is made."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+
+__all__ = ("DEFAULT_BASE_URL", "resolve_base_url", "resolve_key")
+
+DEFAULT_BASE_URL = "https://api.ruxa.ai"
+
+
+def resolve_key(given: str | None) -> str:
+    """Return the key: *given*, else what RUXA_API_KEY holds. Raises `ConfigurationError`, never showing it."""
+    key = given if given is not None else os.environ.get("RUXA_API_KEY", "")
+    key = key.strip()
+    if not key:
+        raise ConfigurationError("no API key: set RUXA_API_KEY, or pass api_key=")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("the API key holds characters that no key has: check how it was pasted")
+    return key
+
+
+def resolve_base_url(given: str | None) -> str:
+    """Return the service's address without a slash at its end: *given*, else RUXA_BASE_URL, else the public one.
+
+    Raises `ConfigurationError` for what is not an address, and for plain http to any host but this machine: the
+    key would travel in the open.
+    """
+    url = (
+        (given if given is not None else os.environ.get("RUXA_BASE_URL") or DEFAULT_BASE_URL)
+        .strip()
+        .rstrip("/")
+    )
+    if any(mark in url for mark in "@?#"):  # checked first: no other message may show what stands there
+        raise ConfigurationError("base_url may hold neither credentials nor a query")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError as exc:
+        raise ConfigurationError(f"base_url={url!r} is not an address: {exc}") from exc
+    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ConfigurationError(
+            f"base_url={url!r} is not an address: it should look like {DEFAULT_BASE_URL}"
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigurationError(
+            f"base_url={url!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

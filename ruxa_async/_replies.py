@@ -1,0 +1,224 @@
+"""Where things may stand in a reply: one function for each fact, every known spelling in each.
+
+They take the decoded JSON and never raise, whatever is in it: replies come from outside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ._engine.retry import Phrase, Reply
+from ._engine.retry_after import retry_after
+from .results import TaskState
+
+__all__ = (
+    "FINE",
+    "body_hint",
+    "code_of",
+    "decode",
+    "documented_id",
+    "message_of",
+    "peek",
+    "phrase_of",
+    "state_of",
+    "task_id_of",
+)
+
+#: Codes that say all is well.
+FINE = frozenset({0, 200, 201, 202})
+
+_STATES = {
+    TaskState.WAITING: "waiting wait queuing queueing queued pending submitted",
+    TaskState.RUNNING: "generating processing running in_progress",
+    TaskState.SUCCESS: "success succeeded succeed completed complete done",
+    TaskState.FAIL: "fail failed failure error cancelled canceled timeout expired",
+}
+_STATE_OF = {word: state for state, words in _STATES.items() for word in words.split()}
+_ID_NAMES = ("taskId", "task_id", "taskID", "taskid")
+_MERE_IDS = ("id", "uuid")
+#: What a text in the place of ``data`` must look like to be an id: one word of some length, with a digit in it.
+_BARE_ID = re.compile(r"(?=\S*\d)\S{6,}")
+_PHRASES = {
+    Phrase.CREDITS: (
+        "积分不足",
+        "余额不足",
+        "insufficient credit",
+        "insufficient balance",
+        "not enough credit",
+    ),
+    Phrase.MODEL: (
+        "未找到支持模型",
+        "模型不存在",
+        "model not found",
+        "model does not exist",
+        "model not exist",
+        "unsupported model",
+        "invalid model",
+    ),
+    Phrase.RATE: ("请求频率", "频率限制"),
+}
+
+
+def decode(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in *body*, None if it holds none."""
+    try:
+        # One text in a wrong encoding must not hide the task id beside it.
+        value = json.loads(body.decode(errors="replace").removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def peek(root: dict[str, Any], reply: Reply) -> bool:
+    """Read the state out of the documented place; tell whether that is a pending task and nothing else is needed."""
+    data = root.get("data")
+    if not isinstance(data, dict):
+        return False
+    word = data.get("state")
+    state = _STATE_OF.get(word) if isinstance(word, str) else None
+    if state is None or state.terminal:
+        return False
+    # Interned: one text for all the tasks that are in this state.
+    reply.data, reply.raw_state, reply.state = data, sys.intern(str(word)), state
+    return True
+
+
+def state_of(
+    root: dict[str, Any], *, task_id: str, fine: bool
+) -> tuple[dict[str, Any], str, TaskState | None]:
+    """Return a task's ``data``, the service's word for its state, and what that means; None where there is none.
+
+    At the root of a reply that is not *fine*, or that does not name the task that was asked for, ``status`` is
+    about the reply itself.
+    """
+    data = root.get("data")
+    if isinstance(data, dict) and (found := _state_word(data, "state", "status")):
+        return data, *found
+    named = any(root.get(name) for name in _ID_NAMES) or any(root.get(name) == task_id for name in _MERE_IDS)
+    if fine and (found := _state_word(root, "state", "status") if named else _state_word(root, "state")):
+        return root, *found
+    return (data if isinstance(data, dict) else root), "", None
+
+
+def _state_word(place: Mapping[str, Any], *names: str) -> tuple[str, TaskState] | None:
+    for name in names:
+        word = place.get(name)
+        if isinstance(word, str) and word.strip():
+            return word, _STATE_OF.get(word.strip().lower().replace("-", "_"), TaskState.UNKNOWN)
+    return None
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.strip().isdigit() and len(value) < 10:
+        return int(value)
+    return None
+
+
+def code_of(root: Mapping[str, Any]) -> int | None:
+    """Return the envelope's code, which may be written as a text."""
+    code = _whole(root.get("code"))
+    error = root.get("error")
+    if code is None and isinstance(error, dict):
+        code = _whole(error.get("code"))
+    return code
+
+
+def message_of(root: Mapping[str, Any]) -> str:
+    """Return the service's own words, empty if there are none."""
+    error = root.get("error")
+    data = root.get("data")
+    places = (
+        root.get("message"),
+        root.get("msg"),
+        error.get("message") if isinstance(error, dict) else error,
+        root.get("failMsg"),
+        data.get("failMsg") if isinstance(data, dict) else None,
+    )
+    return next((text for text in places if isinstance(text, str) and text.strip()), "")
+
+
+def phrase_of(message: str) -> Phrase | None:
+    """Return what *message* says whatever its code, None for any other text."""
+    lowered = message.lower()
+    for phrase, texts in _PHRASES.items():
+        if any(text in lowered for text in texts):
+            return phrase
+    return None
+
+
+def body_hint(root: Mapping[str, Any]) -> float | None:
+    """Return the seconds to wait that a body names, as some services do beside or instead of the header."""
+    for place in (root, root.get("data"), root.get("error")):
+        if not isinstance(place, dict):
+            continue
+        for name in ("retry_after", "retryAfter"):
+            told = place.get(name)
+            if isinstance(told, float):
+                told = f"{told:f}"
+            elif isinstance(told, int) and not isinstance(told, bool):
+                told = str(told)
+            if (
+                isinstance(told, str)
+                and (seconds := retry_after({"retry-after": told}, wall_now=0.0)) is not None
+            ):
+                return seconds
+    return None
+
+
+def _identifier(value: object) -> str | None:
+    if isinstance(value, str) and value.strip():
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def documented_id(root: Mapping[str, Any]) -> str | None:
+    """Return the task id if it stands where the service's pages put it."""
+    data = root.get("data")
+    found = data.get("taskId") if isinstance(data, dict) else None
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def task_id_of(root: Mapping[str, Any], *, fine: bool) -> str | None:
+    """Return the task id in a reply.
+
+    A name that can mean nothing else counts wherever it stands. A mere ``id`` counts in ``data``, and at the root
+    only of a reply that is *fine* and names no error: there an error puts the id of the request.
+    """
+    fine = fine and not root.get("error") and phrase_of(message_of(root)) is None
+    for place in _objects(root, depth=4):
+        for name in _ID_NAMES:
+            if (found := _identifier(place.get(name))) is not None:
+                return found
+    data = root.get("data")
+    if isinstance(data, list) and data:
+        data = data[0]
+    places = [data] if isinstance(data, dict) else []
+    for place in (*places, root) if fine else places:
+        for name in _MERE_IDS:
+            if (found := _identifier(place.get(name))) is not None:
+                return found
+    return data if fine and isinstance(data, str) and _BARE_ID.fullmatch(data) else None
+
+
+def _objects(value: object, depth: int) -> Iterator[Mapping[str, Any]]:
+    """Yield *value* and every object inside it, outermost first, down to *depth*."""
+    if isinstance(value, dict):
+        yield value
+        inner: Any = value.values()
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return
+    if depth:
+        for item in inner:
+            yield from _objects(item, depth - 1)
