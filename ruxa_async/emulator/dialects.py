@@ -1,0 +1,170 @@
+"""The ways in which pages, siblings and users disagree about the service's replies.
+
+A `Dialect` has a field for each disagreement; `DIALECTS` names one preset for each that somebody has seen or
+guessed. The first, ``documented``, is what docs.ruxa.ai says.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from attrs import evolve, field, frozen, validators
+
+__all__ = ("DIALECTS", "Dialect", "ErrorShape", "Phrases", "ResultShape", "dialect")
+
+#: Where the output URLs are: ``resultJson`` holding them as a text, an object or a text within a text; the same in
+#: ``result_json``; ``resultUrls`` or ``result_urls`` beside the state; or one URL under a name of its own.
+ResultShape: TypeAlias = Literal[
+    "json_string",
+    "object",
+    "double",
+    "snake_string",
+    "snake_object",
+    "flat",
+    "snake_flat",
+    "url",
+    "video_url",
+    "image_url",
+    "resultUrl",
+    "result_url",
+]
+#: How a refusal looks: ``{"code", "message", "data": null}``, the same without data, ``{"error": {...}}``,
+#: ``{"error": "text"}`` or an HTML page.
+ErrorShape: TypeAlias = Literal["envelope", "bare_envelope", "error_object", "error_string", "html"]
+Phrases: TypeAlias = Literal["english", "chinese"]
+
+
+@frozen(kw_only=True)
+class Dialect:
+    """How the service spells what it says. The defaults are the documented spelling."""
+
+    name: str = "custom"
+    # The words for the five states, and where they stand.
+    waiting: str = "waiting"
+    queuing: str = "queuing"
+    generating: str = "generating"
+    success: str = "success"
+    fail: str = "fail"
+    state_key: Literal["state", "status"] = "state"
+    # The envelope: the text's key, the task id's key, and whether the fields stand at the root or under ``data``.
+    message_key: Literal["message", "msg"] = "message"
+    id_key: Literal["taskId", "task_id", "id", "uuid"] = "taskId"
+    at_root: bool = False
+    result: ResultShape = "json_string"
+    fail_key: Literal["failMsg", "failReason", "errorMsg", "error", "message"] = "failMsg"
+    # What else a query tells: failCode, model and param, times, credits, percentage.
+    fail_code: bool = True
+    echo: bool = False
+    times: bool = False
+    credits: bool = False
+    progress: bool = False
+    # Errors: in the HTTP status, or in the envelope of an HTTP 200.
+    errors_in: Literal["status", "envelope"] = "status"
+    error_shape: ErrorShape = "envelope"
+    text_codes: bool = False
+    phrases: Phrases = "english"
+    #: The code under which lacking credits, rates and unknown models are all reported; None gives each its own.
+    vague_code: int | None = None
+    #: The code that a query answers for *grace_seconds* after the create, as if the task were not there; 0: none.
+    grace: Literal[0, 404, 422] = 0
+    grace_seconds: float = field(default=2.0, validator=validators.ge(0))
+
+
+_DOCUMENTED = Dialect(name="documented")
+_SIBLING = Dialect(
+    name="sibling",
+    message_key="msg",
+    errors_in="envelope",
+    grace=422,
+    echo=True,
+    times=True,
+    credits=True,
+    progress=True,
+)
+_PRESETS = (
+    _DOCUMENTED,
+    # The blog's sample: one pending word, "completed".
+    Dialect(
+        name="blog",
+        waiting="generating",
+        queuing="generating",
+        success="completed",
+        fail_code=False,
+    ),
+    # docs.kie.ai, whose interface the service mirrors, and apixo.ai, with the same envelope again.
+    _SIBLING,
+    Dialect(
+        name="apixo",
+        waiting="pending",
+        queuing="pending",
+        generating="processing",
+        fail="failed",
+        times=True,
+    ),
+    Dialect(
+        name="snake",
+        waiting="queued",
+        queuing="queueing",
+        generating="in_progress",
+        success="succeeded",
+        fail="error",
+        state_key="status",
+        id_key="task_id",
+        result="snake_string",
+        fail_key="message",
+    ),
+    Dialect(
+        name="upper",
+        waiting="SUBMITTED",
+        queuing="WAIT",
+        generating="RUNNING",
+        success="SUCCESS",
+        fail="FAILURE",
+        id_key="uuid",
+        result="snake_flat",
+        fail_key="errorMsg",
+        text_codes=True,
+        errors_in="envelope",
+    ),
+    # No envelope at all, one URL, errors as a text.
+    Dialect(
+        name="bare",
+        success="done",
+        fail="failed",
+        state_key="status",
+        id_key="id",
+        at_root=True,
+        result="url",
+        fail_key="error",
+        error_shape="error_string",
+    ),
+    # Relays: their texts are Chinese and their codes say little.
+    Dialect(
+        name="relay", phrases="chinese", vague_code=500, errors_in="envelope", error_shape="bare_envelope"
+    ),
+    Dialect(
+        name="openai", error_shape="error_object", fail_key="failReason", success="succeed", fail="cancelled"
+    ),
+    Dialect(name="html_errors", error_shape="html"),
+    evolve(_DOCUMENTED, name="text_codes", text_codes=True, errors_in="envelope"),
+    evolve(_DOCUMENTED, name="grace_404", grace=404),
+    evolve(_DOCUMENTED, name="grace_422", grace=422, errors_in="envelope"),
+    evolve(_DOCUMENTED, name="object", result="object"),
+    evolve(_DOCUMENTED, name="double", result="double"),
+    evolve(_DOCUMENTED, name="snake_object", result="snake_object", success="complete"),
+    evolve(_DOCUMENTED, name="flat", result="flat"),
+    evolve(_DOCUMENTED, name="video_url", result="video_url"),
+    evolve(_DOCUMENTED, name="image_url", result="image_url"),
+    evolve(_DOCUMENTED, name="resultUrl", result="resultUrl"),
+    evolve(_DOCUMENTED, name="result_url", result="result_url"),
+)
+#: The presets by name.
+DIALECTS: dict[str, Dialect] = {preset.name: preset for preset in _PRESETS}
+
+
+def dialect(name: str) -> Dialect:
+    """Return the preset called *name*. Raises ValueError with the names there are."""
+    try:
+        return DIALECTS[name]
+    except KeyError:
+        raise ValueError(f"the dialect {name!r} is not known: use one of {', '.join(DIALECTS)}") from None

@@ -1,0 +1,158 @@
+"""What goes wrong, and when: faults as values, and the plan that picks the next one.
+
+Faults that strike before the service acts (`BEFORE`) count every request of their operation; the others count the
+requests that succeed, so that a create struck by one of them is always charged.
+
+Before:
+
+- ``refused``: the connection is refused, no byte leaves (on a socket it is reset; see `ruxa_async.emulator.web`)
+- ``reset_before``: the connection is reset
+- ``stall_before``: no answer until the client gives up
+- ``error``: HTTP *status* (500)
+- ``html``: an HTML page with HTTP *status* (502)
+- ``slow``: the plain reply, *seconds* late
+
+After, so that a create is charged:
+
+- ``reset_after``: the connection is reset and the reply lost
+- ``stall``: no answer until the client gives up
+- ``cut``: the reply breaks off half-way
+- ``error_after``: HTTP *status* (500)
+- ``garbage``: HTTP 200 with a body that is not JSON
+- ``empty``: HTTP 200 without a body
+- ``no_id``: HTTP 200 and an envelope that holds nothing
+- ``wrong_types``: HTTP 200 and JSON whose values are of the wrong types
+- ``oversized``: the plain reply padded to *size* bytes
+- ``expired``: HTTP *status* (404) for a file that was there
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias, get_args
+
+from attrs import define, field, frozen, validators
+
+__all__ = ("AFTER", "BEFORE", "Fault", "FaultKind", "FaultPlan", "Operation", "parse_fault")
+
+Before: TypeAlias = Literal["refused", "reset_before", "stall_before", "error", "html", "slow"]
+After: TypeAlias = Literal[
+    "reset_after",
+    "stall",
+    "cut",
+    "error_after",
+    "garbage",
+    "empty",
+    "no_id",
+    "wrong_types",
+    "oversized",
+    "expired",
+]
+FaultKind: TypeAlias = Before | After
+Operation: TypeAlias = Literal["create", "query", "file"]
+
+BEFORE: tuple[str, ...] = get_args(Before)
+AFTER: tuple[str, ...] = get_args(After)
+_OPERATIONS: tuple[str, ...] = get_args(Operation)
+
+
+@frozen
+class Fault:
+    """One thing that goes wrong with an *operation*: create, query or file.
+
+    *nth* names the requests it strikes, counted from 1; *every* strikes each n-th; *share* strikes that part of them
+    at random. Give one of the three; none means every request. *status* is for the kinds that answer with one,
+    *seconds* for slow (default 5), *size* in bytes for oversized (default 32 MiB).
+    """
+
+    kind: FaultKind = field(validator=validators.in_(BEFORE + AFTER))
+    operation: Operation = field(default="create", validator=validators.in_(_OPERATIONS))
+    nth: tuple[int, ...] = field(default=(), kw_only=True)
+    every: int = field(default=0, kw_only=True, validator=validators.ge(0))
+    share: float = field(default=0.0, kw_only=True, validator=[validators.ge(0.0), validators.le(1.0)])
+    status: int | None = field(default=None, kw_only=True)
+    seconds: float = field(default=5.0, kw_only=True, validator=validators.ge(0.0))
+    size: int = field(default=32 * 2**20, kw_only=True, validator=validators.gt(0))
+
+    def __attrs_post_init__(self) -> None:
+        if sum(map(bool, (self.nth, self.every, self.share))) > 1:
+            raise ValueError(
+                f"the fault {self.kind!r} says more than one of nth, every and share: give one of them"
+            )
+        if self.kind == "expired" and self.operation != "file":
+            raise ValueError('only files expire: say Fault("expired", "file")')
+
+    def strikes(self, count: int, chance: float) -> bool:
+        """Tell whether the request with this *count*, and this *chance* in [0, 1), is struck."""
+        if self.nth:
+            return count in self.nth
+        if self.share:
+            return chance < self.share
+        return count % (self.every or 1) == 0
+
+
+@define(eq=False)
+class _Armed:
+    """A fault and how many requests it has looked at."""
+
+    fault: Fault
+    random: random.Random
+    seen: int = 0
+
+    def look(self) -> bool:
+        self.seen += 1
+        return self.fault.strikes(self.seen, self.random.random())
+
+
+class FaultPlan:
+    """Which fault strikes next; the same every time for the same *seed* and order of requests."""
+
+    def __init__(self, faults: Iterable[Fault], seed: int) -> None:
+        armed = [_Armed(fault, random.Random(f"{seed}/{place}")) for place, fault in enumerate(faults)]  # noqa: S311
+        self._before = _by_operation([each for each in armed if each.fault.kind in BEFORE])
+        self._after = _by_operation([each for each in armed if each.fault.kind in AFTER])
+
+    def before(self, operation: str) -> list[Fault]:
+        """Return the faults that strike the next request of *operation* on its arrival."""
+        return [each.fault for each in self._before.get(operation, ()) if each.look()]
+
+    def after(self, operation: str) -> Fault | None:
+        """Return the fault that strikes the next good reply of *operation*: the first of several."""
+        struck = [each.fault for each in self._after.get(operation, ()) if each.look()]
+        return struck[0] if struck else None
+
+
+def _by_operation(armed: list[_Armed]) -> dict[str, list[_Armed]]:
+    return {name: [each for each in armed if each.fault.operation == name] for name in _OPERATIONS}
+
+
+def parse_fault(text: str) -> Fault:
+    """Read a fault from ``kind[:operation][:name=value]...``, as in ``error:query:nth=3,5:status=503``.
+
+    Raises ValueError, saying what may stand where.
+    """
+    kind, *rest = text.strip().split(":")
+    words = [part for part in rest if "=" not in part]
+    options: dict[str, Any] = {}
+    for name, value in (part.split("=", 1) for part in rest if "=" in part):
+        reader = _READERS.get(name)
+        if reader is None:
+            raise ValueError(f"{name!r} in the fault {text!r} is not known: use {', '.join(_READERS)}")
+        options[name] = reader(value)
+    if kind not in BEFORE + AFTER:
+        raise ValueError(f"the fault {kind!r} is not known: use one of {', '.join(BEFORE + AFTER)}")
+    if len(words) > 1 or not set(words) <= set(_OPERATIONS):
+        raise ValueError(f"{':'.join(words)!r} in the fault {text!r} is not one of {', '.join(_OPERATIONS)}")
+    default = "file" if kind == "expired" else "create"
+    return Fault(kind, words[0] if words else default, **options)  # type: ignore[arg-type]  # both were checked above
+
+
+_READERS: dict[str, Any] = {
+    "nth": lambda text: tuple(int(part) for part in text.split(",")),
+    "every": int,
+    "share": float,
+    "status": int,
+    "seconds": float,
+    "size": int,
+}

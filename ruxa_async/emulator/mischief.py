@@ -1,0 +1,63 @@
+"""What a struck request is answered."""
+
+from __future__ import annotations
+
+import attrs
+
+from .dialects import Dialect
+from .faults import Fault
+from .messages import Enactment, ServiceReply
+from .spelling import HTML_PAGE, JSON_HEADERS, Refusal, json_bytes, refused
+
+__all__ = ("distort", "strike")
+
+_ENACTED: dict[str, Enactment] = {
+    "refused": "refused",
+    "reset_before": "reset",
+    "stall_before": "stall",
+    "reset_after": "reset",
+    "stall": "stall",
+    "cut": "cut",
+}
+
+
+def strike(fault: Fault, dialect: Dialect) -> ServiceReply:
+    """Return the reply to a request that *fault* strikes before the service acts on it."""
+    if fault.kind in _ENACTED:
+        return ServiceReply(fault=_ENACTED[fault.kind])
+    if fault.kind == "html":
+        return _html(fault.status or 502)
+    return _server_error(fault, dialect)
+
+
+def distort(fault: Fault, reply: ServiceReply, dialect: Dialect) -> ServiceReply:
+    """Return what becomes of *reply*, the good answer of a service that has acted."""
+    if fault.kind in _ENACTED:
+        return attrs.evolve(reply, fault=_ENACTED[fault.kind])
+    if fault.kind == "error_after":
+        return _server_error(fault, dialect)
+    if fault.kind == "expired":
+        return _html(fault.status or 404)
+    if fault.kind == "oversized":
+        return attrs.evolve(reply, body=reply.body.ljust(fault.size), output=None)
+    said = dialect.message_key
+    nonsense: dict[str, bytes] = {
+        "garbage": b"\x00{not json \xff",
+        "empty": b"",
+        "no_id": json_bytes({"code": 200, said: "success", "data": {}}),
+        "wrong_types": json_bytes(
+            {"code": [200], said: 7, "data": [{"taskId": None, "state": {"of": 1}}, "x"]}
+        ),
+    }
+    return ServiceReply(headers=JSON_HEADERS, body=nonsense[fault.kind])
+
+
+def _html(status: int) -> ServiceReply:
+    page = HTML_PAGE.format(f"{status} Bad Gateway" if status == 502 else f"{status} error")
+    return ServiceReply(status=status, headers={"content-type": "text/html"}, body=page.encode())
+
+
+def _server_error(fault: Fault, dialect: Dialect) -> ServiceReply:
+    # The HTTP status is the fault's even where the dialect keeps its own errors in the envelope.
+    status = fault.status or 500
+    return attrs.evolve(refused(dialect, Refusal(status, "Internal server error")), status=status)

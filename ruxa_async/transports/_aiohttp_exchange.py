@@ -1,0 +1,176 @@
+"""One request on its way through aiohttp, and whether any of it can have left.
+
+That is read off what aiohttp did with this one request, never off the class of an exception, which is the same for
+"the server closed before it read us" and "the server closed after it charged us". Two public seams show it, on any
+session and without tracing, which would cost every query of that session:
+
+* each request carries its own client middleware (`Exchange`), which sees the request that aiohttp built. aiohttp
+  gives that request a response object in the same step in which it hands over the bytes of one that has no body;
+* a body is a payload (`_Body`) that notes when it is asked to write itself. Headers leave with the body's first
+  byte, so before that moment nothing has left.
+
+The middleware also takes the place of aiohttp's own retry: aiohttp repeats a GET whose connection broke, but not
+after an error of ours, and only such an error leaves the middleware.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientResponseError,
+    InvalidURL,
+    NonHttpUrlClientError,
+)
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
+from aiohttp.payload import Payload
+from yarl import URL
+
+from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
+
+__all__ = ("Exchange",)
+
+#: Errors whose text or arguments hold the whole URL or the request's headers, so that they may not be chained.
+_TELLTALE: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
+
+
+class _Body(Payload):
+    """The bytes of a body, and whether any of the request can have left."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self.begun = False
+
+    @property
+    def size(self) -> int:
+        return len(self._value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        # aiohttp writes nothing to a connection that closed meanwhile, and a closed one does not come back.
+        if not (isinstance(writer, StreamWriter) and _is_lost(writer.transport)):
+            self.begun = True
+        await writer.write(self._value[:content_length])
+
+
+class _Stopped(BaseException):
+    """The caller's cancel, dressed up for the way through aiohttp.
+
+    While a reply is awaited, aiohttp is inside its total time-out twice. When that runs out in the same turn of the loop,
+    the inner block lets the caller's cancel through, but the outer one takes it for its own and makes it a
+    TimeoutError (aiohttp #5979).
+    """
+
+    def __init__(self, cancel: asyncio.CancelledError) -> None:
+        super().__init__()
+        self.cancel = cancel
+
+
+class Exchange:
+    """One request on its way: the client middleware that watches it, and the block that translates its errors."""
+
+    __slots__ = ("_built", "asked", "body")
+
+    def __init__(self, asked: Request) -> None:
+        self.asked = asked
+        self.body = None if asked.body is None else _Body(asked.body)
+        self._built: ClientRequest | None = None
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        self._built = request
+        try:
+            with self:
+                return await handler(request)
+        except asyncio.CancelledError as exc:
+            if request.response is None:
+                raise
+            raise _Stopped(exc) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, exc: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if exc is None or isinstance(exc, TransportError):
+            return
+        if isinstance(exc, asyncio.CancelledError) and _is_asked_to_stop():
+            return
+        failure: BaseException
+        if isinstance(exc, _Stopped):
+            failure = exc.cancel
+        elif isinstance(exc, (Exception, asyncio.CancelledError)):
+            # A connector that is closed cancels whoever waits for a connection: a failure, for nobody asked to stop.
+            failure = self._translate(exc)
+        else:
+            return
+        try:
+            raise failure
+        finally:
+            # The error being handled may hold the key or a signed URL; only what `_root` lets through is chained.
+            failure.__context__ = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether a byte of the request may have been handed to the socket."""
+        if self.body is not None:
+            return self.body.begun
+        return self._built is not None and self._built.response is not None
+
+    def too_large(self, limit: int) -> MaybeSentError:
+        return MaybeSentError(f"{self._label()}: the reply is larger than max_body={limit} bytes")
+
+    def _translate(self, exc: BaseException) -> TransportError:
+        root = _root(exc)
+        if isinstance(exc, asyncio.CancelledError):
+            detail = "the transport was closed meanwhile"
+        elif isinstance(exc, TimeoutError):
+            detail = f"timed out (timeout={self.asked.timeout:g} s, connect_timeout={self.asked.connect_timeout:g} s)"
+        else:
+            detail = type(exc).__name__
+            if isinstance(root, OSError) and str(root):
+                detail = f"{detail}: {root}"
+        failure: TransportError
+        if self.sent:
+            failure = MaybeSentError(f"{self._label()}: sent, but no whole answer came: {detail}")
+        else:
+            failure = NotSentError(f"{self._label()}: nothing was sent: {detail}")
+        failure.__cause__ = root
+        return failure
+
+    def _label(self) -> str:
+        """Return the method, the host and the path: a query may be a signature, and user info a password."""
+        try:
+            url = URL(self.asked.url, encoded=True)
+        except ValueError:
+            return f"{self.asked.method} (a URL that cannot be read)"
+        return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}"
+
+
+def _root(exc: BaseException) -> BaseException | None:
+    """Return what lies under aiohttp's own error, for aiohttp writes URLs and headers into some of its own."""
+    root: BaseException | None = exc
+    while isinstance(root, ClientError) and root.__cause__ is not None:
+        root = root.__cause__
+    return None if isinstance(root, _TELLTALE) else root
+
+
+def _is_lost(transport: asyncio.WriteTransport | None) -> bool:
+    return transport is None or transport.is_closing()
+
+
+def _is_asked_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -1,0 +1,224 @@
+"""The default transport: aiohttp, on asyncio.
+
+What was sent and what was not is worked out in `_aiohttp_exchange`; here are the sessions and their settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
+from typing import Final, Self
+
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from multidict import CIMultiDict
+from yarl import URL
+
+from ruxa_async.transports._aiohttp_exchange import Exchange
+from ruxa_async.transports.base import Request, Response, StreamedResponse
+
+__all__ = ("AiohttpTransport",)
+
+#: How long a pooled connection may have been idle and still carry a create; servers close theirs later than this.
+FRESH_SECONDS: Final = 2.0
+
+#: What aiohttp would add by itself. Accept-Encoding is left to it: it knows what it can decode.
+_ADDED: Final = frozenset({"Accept", "User-Agent"})
+_ADDED_WITH_BODY: Final = _ADDED | {"Content-Type"}
+
+
+class AiohttpTransport:
+    """Carry requests over aiohttp.
+
+    A *session* of your own is used for everything and not closed; its connector then decides how long a
+    connection may idle before it carries a create (aiohttp's default is 15 s; here it is 2 s), its cookie jar,
+    proxies, default headers and TLS settings hold, *pool_size* and *trust_env* do not, and its middlewares are left out,
+    because one of them could send a create twice. Without one, *pool_size* bounds the connections of creates
+    and, apart from them, those of all the rest; *trust_env* reads proxies from the environment; off by default. *max_body* is
+    the largest reply in bytes, after decompression, that `send` takes; 8 MiB.
+
+    It may be made anywhere and belongs to the event loop of its first use. Raise RuntimeError when used from
+    another loop, without asyncio, or after `aclose`.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession | None = None,
+        *,
+        pool_size: int = 64,
+        trust_env: bool = False,
+        max_body: int = 8 * 2**20,
+    ) -> None:
+        if pool_size < 1:
+            raise ValueError(f"pool_size={pool_size!r} is not valid: at least 1 connection is needed")
+        if max_body < 1:
+            raise ValueError(f"max_body={max_body!r} is not valid: at least 1 byte is needed")
+        self._supplied = session
+        self._pool_size = pool_size
+        self._trust_env = trust_env
+        self._max_body = max_body
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fresh = self._pooled = session
+        self._closed = False
+
+    async def send(self, request: Request) -> Response:
+        """Exchange *request* for a whole reply, decompressed.
+
+        Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
+        """
+        exchange = Exchange(request)
+        response = await self._open(exchange, request.headers, decompress=True)
+        try:
+            with exchange:
+                body = await self._read(response, exchange)
+        except BaseException:
+            response.close()
+            raise
+        return Response(response.status, response.headers, body)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
+        """Open *request* for reading its body in pieces, as they come over the wire.
+
+        Raise what `send` raises, at the opening and from ``chunks()``.
+        """
+        headers = CIMultiDict(request.headers)
+        headers["Accept-Encoding"] = "identity"
+        exchange = Exchange(request)
+        response = await self._open(exchange, headers, decompress=False)
+        try:
+            yield _Streamed(response, exchange)
+        finally:
+            response.close()
+
+    async def aclose(self) -> None:
+        """Close our own sessions and wait until their sockets are gone. Calling it again does nothing."""
+        self._closed = True
+        if self._supplied is not None:
+            return
+        async with AsyncExitStack() as closing:
+            for session in (self._fresh, self._pooled):
+                if session is not None:
+                    closing.push_async_callback(session.close)
+
+    async def _open(
+        self, exchange: Exchange, headers: Mapping[str, str], *, decompress: bool
+    ) -> ClientResponse:
+        request = exchange.asked
+        session = self._session(fresh=request.fresh)
+        with exchange:
+            return await session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=headers,
+                data=exchange.body,
+                skip_auto_headers=_unwanted(request),
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=decompress,
+                timeout=_timeout(request.timeout, request.connect_timeout),
+                middlewares=(exchange,),
+            )
+
+    async def _read(self, response: ClientResponse, exchange: Exchange) -> bytes:
+        length = response.content_length
+        if length is not None:
+            if length > self._max_body:
+                raise exchange.too_large(self._max_body)
+            if "Content-Encoding" not in response.headers:
+                return await response.read()
+        # A length that is not told, or that of the compressed body, bounds nothing.
+        pieces: list[bytes] = []
+        left = self._max_body
+        while piece := await response.content.readany():
+            left -= len(piece)
+            if left < 0:
+                raise exchange.too_large(self._max_body)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _session(self, *, fresh: bool) -> ClientSession:
+        if self._closed:
+            raise RuntimeError("This AiohttpTransport is closed; make a new one.")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "AiohttpTransport runs on asyncio only. On trio pass a transport that runs there, as "
+                "ruxa_async.transports.memory.MemoryTransport does in tests."
+            ) from None
+        if loop is not self._loop:
+            self._bind(loop)
+        session = self._fresh if fresh else self._pooled
+        if session is None:
+            session = self._make(fresh=fresh)
+        if session.closed:
+            raise RuntimeError("The aiohttp session that was given to AiohttpTransport is closed.")
+        return session
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise RuntimeError(
+                "This AiohttpTransport belongs to another event loop, that of its first use; make one for each loop."
+            )
+        self._loop = loop
+
+    def _make(self, *, fresh: bool) -> ClientSession:
+        if fresh:
+            connector = TCPConnector(limit=self._pool_size, keepalive_timeout=FRESH_SECONDS)
+        else:
+            connector = TCPConnector(limit=self._pool_size)
+        session = ClientSession(
+            connector=connector,
+            cookie_jar=DummyCookieJar(),
+            trust_env=self._trust_env,
+        )
+        if fresh:
+            self._fresh = session
+        else:
+            self._pooled = session
+        return session
+
+
+class _Streamed:
+    """A reply whose body is still arriving, and the iterator over it."""
+
+    def __init__(self, response: ClientResponse, exchange: Exchange) -> None:
+        self._response = response
+        self._exchange = exchange
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with self._exchange:
+            chunk = await self._response.content.readany()
+        if chunk:
+            return chunk
+        raise StopAsyncIteration
+
+
+@lru_cache(maxsize=64)
+def _timeout(total: float, connect: float) -> ClientTimeout:
+    # `connect` covers the wait for a place in the pool, DNS, TCP and TLS, for all addresses of the host together.
+    # aiohttp would round deadlines of five seconds and more up to a whole second of the loop's clock.
+    return ClientTimeout(total=total, connect=connect, ceil_threshold=math.inf)
+
+
+def _unwanted(request: Request) -> frozenset[str] | None:
+    # Having something to leave out takes aiohttp off its fast path, so that is asked for only where it matters.
+    added = _ADDED if request.body is None else _ADDED_WITH_BODY
+    return None if request.headers.keys() >= added else added

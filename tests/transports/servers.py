@@ -1,0 +1,264 @@
+"""Servers that misbehave, one script each, on a real socket.
+
+A server runs on an event loop of its own in a thread, so that a test of any backend can talk to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import anyio
+
+# Made for these tests alone; nothing trusts it, which is what it is for.
+SELF_SIGNED = """\
+-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIGlEgDNqYBbTOCbSM3FcO6U5USBsDlkWoQQiOfYEDQHLoAoGCCqGSM49
+AwEHoUQDQgAEvcBI+/cztuCCj1zNvuiWeW3V1YPyueDrHBhs2X52RQhK7l6VpiJv
+vxqAtBN45l8nLYbhKph/yd0VwT1mYGpndQ==
+-----END EC PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBnDCCAUGgAwIBAgIUZmrsfMBNVbFBPOSiIqYV16atfMAwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjA4NTI0OFoYDzIxMjYxMDI5
+MDg1MjQ4WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAS9wEj79zO24IKPXM2+6JZ5bdXVg/K54OscGGzZfnZFCEruXpWmIm+/
+GoC0E3jmXycthuEqmH/J3RXBPWZgamd1o28wbTAdBgNVHQ4EFgQUINJS+IHPbSlB
+ka11w99j4Rp/szAwHwYDVR0jBBgwFoAUINJS+IHPbSlBka11w99j4Rp/szAwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSQAwRgIhAOMNpAxWlSl2nQSWIJDsl4ASiUFXgp/B47B24Z1NkQY9AiEA
+sefQnCFhyWBIQjkVseiEXC8IwEfbGezf79SP0/USpLI=
+-----END CERTIFICATE-----
+"""
+
+
+class Peer:
+    """One client's connection, as a script sees it."""
+
+    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.server = server
+        self.reader = reader
+        self.writer = writer
+
+    async def request(self) -> bytes:
+        """Read one whole request, note it down and return its body; raise EOFError when there is none."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        body = await self.reader.readexactly(length)
+        self.server.requests.append(head.decode("latin-1"))
+        self.server.bodies.append(body)
+        return body
+
+    async def say(self, *parts: bytes) -> None:
+        for part in parts:
+            self.writer.write(part)
+        await self.writer.drain()
+
+    def reset(self) -> None:
+        """Close with an RST instead of a FIN."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+Script = Callable[[Peer], Awaitable[None]]
+
+
+class Server:
+    """What a test knows of a running server."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.url = ""
+        self.connections = 0
+        self.requests: list[str] = []
+        self.bodies: list[bytes] = []
+        self.hang_ups = 0
+
+    async def seen(self, count: int) -> None:
+        """Wait until *count* whole requests have been read."""
+        with anyio.fail_after(10):
+            while len(self.requests) < count:
+                await anyio.sleep(0.002)
+
+    async def left(self, count: int) -> None:
+        """Wait until *count* connections have ended."""
+        with anyio.fail_after(10):
+            while self.hang_ups < count:
+                await anyio.sleep(0.002)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            with contextlib.suppress(EOFError, OSError):
+                await self._script(Peer(self, reader, writer))
+        finally:
+            self.hang_ups += 1
+            writer.close()
+
+    async def _run(self, sock: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
+        peers: set[asyncio.Task[None]] = set()
+
+        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            peers.add(task)
+            try:
+                await self._serve(reader, writer)
+            finally:
+                peers.discard(task)
+
+        listening = await asyncio.start_server(accepted, sock=sock, ssl=tls)
+        await stop.wait()
+        listening.close()
+        for task in tuple(peers):
+            task.cancel()
+        await asyncio.gather(*peers, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def serving(script: Script, *, tls: bool = False) -> Iterator[Server]:
+    """Run *script* for every connection, until the block ends."""
+    server = Server(script)
+    sock = socket.create_server(("127.0.0.1", 0))
+    server.url = f"http{'s' if tls else ''}://127.0.0.1:{sock.getsockname()[1]}"
+    loop = asyncio.new_event_loop()
+    # A refused handshake is what some tests are about; the server need not tell.
+    loop.set_exception_handler(lambda _loop, _context: None)
+    stop = asyncio.Event()
+    context = self_signed() if tls else None
+
+    def run() -> None:
+        loop.run_until_complete(server._run(sock, context, stop))
+        loop.run_until_complete(asyncio.sleep(0))  # what was closed last ends in the next turn
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        assert not thread.is_alive(), "the server hangs"
+
+
+def self_signed() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "both.pem")
+        path.write_text(SELF_SIGNED)
+        context.load_cert_chain(path)
+    return context
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    """Give an address at which nothing listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def never_accepting() -> Iterator[str]:
+    """Give an address at which a connection is neither made nor refused: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def reply(
+    body: bytes = b'{"code":200}', status: str = "200 OK", headers: str = "", *, length: int | None = None
+) -> bytes:
+    told = len(body) if length is None else length
+    return f"HTTP/1.1 {status}\r\nContent-Length: {told}\r\n{headers}\r\n".encode() + body
+
+
+def answering(*answers: bytes) -> Script:
+    """Answer with *answers* in turn, the last one for ever, keeping the connection."""
+
+    async def script(peer: Peer) -> None:
+        for turn in range(1_000_000):
+            await peer.request()
+            await peer.say(answers[min(turn, len(answers) - 1)])
+
+    return script
+
+
+def saying_then_closing(*parts: bytes) -> Script:
+    """Read a request, say *parts*, close."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(*parts)
+
+    return script
+
+
+def saying_then_silent(*parts: bytes) -> Script:
+    """Read a request, say *parts*, keep the connection and say no more."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(*parts)
+        await peer.reader.read()
+
+    return script
+
+
+async def resetting_after_request(peer: Peer) -> None:
+    await peer.request()
+    peer.reset()
+
+
+async def resetting_during_request(peer: Peer) -> None:
+    await peer.reader.readexactly(1000)
+    peer.reset()
+
+
+async def dripping_headers(peer: Peer) -> None:
+    await peer.request()
+    await peer.say(b"HTTP/1.1 200 OK\r\n")
+    for number in range(10_000):
+        await peer.say(b"X-%d: y\r\n" % number)
+        await asyncio.sleep(0.02)
+
+
+async def endless_chunks(peer: Peer) -> None:
+    await peer.request()
+    await peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        await peer.say(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+
+
+async def silent_from_the_start(peer: Peer) -> None:
+    """Say nothing, whatever comes; a TLS client waits for its handshake."""
+    await peer.reader.read()
+
+
+def gzipped(body: bytes) -> bytes:
+    return reply(gzip.compress(body), headers="Content-Encoding: gzip\r\n")
+
+
+@contextlib.asynccontextmanager
+async def nothing_left_open(server: Server) -> AsyncIterator[None]:
+    """Check that every connection made to *server* ends with the block."""
+    yield
+    await server.left(server.connections)

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import aiohttp
+import aiohttp.connector
+import anyio
+import pytest
+from transports import servers
+from transports.contract import (
+    BIG,
+    Send,
+    SocketContract,
+    failure,
+    method,
+    quiet_about_the_key,
+    request,
+    send,
+    send_whole,
+)
+from transports.servers import Peer, answering, reply, saying_then_closing, saying_then_silent, serving
+
+from ruxa_async.transports.aiohttp import AiohttpTransport
+from ruxa_async.transports.base import MaybeSentError, NotSentError, Transport, TransportError
+
+__all__ = ("method", "quiet_about_the_key", "send")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # aiohttp knows no other, and sockets need real time
+
+
+class TestOwnSessions(SocketContract):
+    @asynccontextmanager
+    async def make(self, **options: Any) -> AsyncIterator[Transport]:
+        async with aclosing(AiohttpTransport(**options)) as transport:
+            yield transport
+
+
+class TestOnUvloop(TestOwnSessions):
+    @pytest.fixture
+    def anyio_backend(self) -> tuple[str, dict[str, Any]]:
+        pytest.importorskip("uvloop")
+        return "asyncio", {"use_uvloop": True}
+
+
+class TestSuppliedSession(SocketContract):
+    @asynccontextmanager
+    async def make(self, pool_size: int = 100, **options: Any) -> AsyncIterator[Transport]:
+        connector = aiohttp.TCPConnector(limit=pool_size)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            async with aclosing(AiohttpTransport(session, **options)) as transport:
+                yield transport
+            assert not session.closed
+
+
+# Own sessions
+
+
+class Clock:
+    """The clock by which aiohttp's pool tells how long a connection has been idle."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(aiohttp.connector, "monotonic", clock)
+    return clock
+
+
+@pytest.mark.parametrize(("fresh", "idle", "connections"), [(True, 1.9, 1), (True, 2.1, 2), (False, 10, 1)])
+async def test_a_create_takes_no_connection_idle_for_two_seconds(
+    clock: Clock, fresh: bool, idle: float, connections: int
+) -> None:
+    with serving(answering(reply())) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            await transport.send(request(server.url, fresh=fresh))
+            clock.now += idle
+            await transport.send(request(server.url, fresh=fresh))
+    assert server.connections == connections
+
+
+async def test_creates_do_not_wait_for_the_connections_of_queries() -> None:
+    with serving(saying_then_silent()) as silent, serving(answering(reply())) as good:
+        async with aclosing(AiohttpTransport(pool_size=1)) as transport, anyio.create_task_group() as group:
+            group.start_soon(transport.send, request(silent.url, "GET"))
+            await silent.seen(1)
+            await transport.send(request(good.url, fresh=True))
+            group.cancel_scope.cancel()
+
+
+async def test_a_connection_that_closed_before_the_first_byte_sent_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The server's FIN is handled between the moment in which the pool hands the connection out and the first write.
+    taken = aiohttp.connector.BaseConnector._get
+
+    async def take(self: Any, *args: Any) -> Any:
+        connection: Any = await taken(self, *args)
+        if connection is not None:
+            connection.protocol.abort()
+        return connection
+
+    monkeypatch.setattr(aiohttp.connector.BaseConnector, "_get", take)
+    with serving(answering(reply())) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            for method in ("POST", "GET"):
+                await transport.send(request(server.url, method))
+                error = await failure(send_whole, transport, request(server.url, method))
+                assert isinstance(error, NotSentError)
+    assert len(server.requests) == 2
+
+
+async def test_closing_ends_a_wait_for_the_pool_as_not_sent_and_an_exchange_as_maybe_sent() -> None:
+    ends: list[BaseException] = []
+
+    async def run(transport: Transport, url: str) -> None:
+        ends.append(await failure(send_whole, transport, request(url)))
+
+    with serving(saying_then_silent()) as server:
+        async with anyio.create_task_group() as group:
+            transport = AiohttpTransport(pool_size=1)
+            group.start_soon(run, transport, server.url)
+            await server.seen(1)
+            group.start_soon(run, transport, server.url)
+            await anyio.wait_all_tasks_blocked()
+            await transport.aclose()
+    assert sorted(type(end).__name__ for end in ends) == ["MaybeSentError", "NotSentError"]
+
+
+@contextmanager
+def proxied(monkeypatch: pytest.MonkeyPatch, script: servers.Script) -> Iterator[servers.Server]:
+    with serving(script) as proxy:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url.replace("//", "//user:secret-canary@"))
+        for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield proxy
+
+
+async def test_proxies_of_the_environment_are_used_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxied(monkeypatch, answering(reply())) as proxy, serving(answering(reply())) as server:
+        for trust_env in (True, False):
+            async with aclosing(AiohttpTransport(trust_env=trust_env)) as transport:
+                await transport.send(request(server.url))
+    assert len(proxy.requests) == len(server.requests) == 1
+    assert proxy.requests[0].startswith(f"POST {server.url}")
+
+
+@pytest.mark.parametrize("script", [answering(reply(b"", "403 No")), saying_then_closing()])
+async def test_a_tunnel_that_is_refused_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch, script: servers.Script
+) -> None:
+    with proxied(monkeypatch, script) as proxy:
+        async with aclosing(AiohttpTransport(trust_env=True)) as transport:
+            error = await failure(send_whole, transport, request("https://127.0.0.1:9"))
+    assert isinstance(error, NotSentError)
+    assert "secret-canary" not in "".join(traceback.format_exception(error))
+    assert proxy.requests[0].startswith("CONNECT ")
+    assert "sk-canary" not in proxy.requests[0]
+
+
+# A session of one's own
+
+
+async def test_a_supplied_session_sets_no_meaning_into_a_status() -> None:
+    with serving(answering(reply(b"no", "503 Down"))) as server:
+        async with aiohttp.ClientSession(raise_for_status=True, auto_decompress=False) as session:
+            answer = await AiohttpTransport(session).send(request(server.url))
+    assert (answer.status, answer.body) == (503, b"no")
+
+
+async def test_the_middlewares_of_a_supplied_session_cannot_send_twice() -> None:
+    async def twice(
+        asked: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        (await handler(asked)).close()
+        return await handler(asked)
+
+    with serving(answering(reply())) as server:
+        async with aiohttp.ClientSession(middlewares=(twice,)) as session:
+            await AiohttpTransport(session).send(request(server.url))
+    assert len(server.requests) == 1
+
+
+async def test_a_supplied_session_that_was_closed_says_so() -> None:
+    session = aiohttp.ClientSession()
+    await session.close()
+    with pytest.raises(RuntimeError, match=r"session .* is closed"):
+        await AiohttpTransport(session).send(request("http://127.0.0.1:9"))
+
+
+async def test_the_tracing_of_a_supplied_session_still_works() -> None:
+    seen: list[str] = []
+    trace = aiohttp.TraceConfig()
+
+    async def note(_session: object, _context: object, params: aiohttp.TraceRequestStartParams) -> None:
+        await asyncio.sleep(0)
+        seen.append(params.method)
+
+    trace.on_request_start.append(note)
+    with serving(saying_then_closing()) as server:
+        async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+            error = await failure(send_whole, AiohttpTransport(session), request(server.url))
+    assert isinstance(error, MaybeSentError)
+    assert seen == ["POST"]
+
+
+# Loops
+
+
+def test_it_may_be_made_anywhere_and_belongs_to_the_loop_of_its_first_use() -> None:
+    transport = AiohttpTransport()
+
+    async def use(url: str) -> None:
+        async with aclosing(transport):
+            await transport.send(request(url))
+
+    async def use_elsewhere() -> None:
+        await another.send(request(server.url))
+
+    with serving(answering(reply())) as server:
+        asyncio.run(use(server.url))
+        with asyncio.Runner() as runner:
+            another = AiohttpTransport()
+            runner.run(another.send(request(server.url)))
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(use_elsewhere())
+            runner.run(another.aclose())
+
+
+def test_trio_is_told_where_to_go() -> None:
+    async def use() -> None:
+        transport = AiohttpTransport()
+        with pytest.raises(RuntimeError, match="asyncio only"):
+            await transport.send(request("http://127.0.0.1:9"))
+        await transport.aclose()
+
+    anyio.run(use, backend="trio")
+
+
+@pytest.mark.parametrize("setting", ["pool_size", "max_body"])
+def test_a_setting_below_one_is_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=setting):
+        AiohttpTransport(**cast("dict[str, Any]", {setting: 0}))
+
+
+# Cancelling
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("turns", range(24))
+async def test_a_native_cancel_in_any_turn_of_the_loop(send: Send, fresh: bool, turns: int) -> None:
+    with serving(answering(reply(b"x" * 70_000))) as server:
+        async with aclosing(AiohttpTransport(pool_size=1)) as transport:
+            task = asyncio.ensure_future(send(transport, request(server.url, fresh=fresh)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            done = task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled() is not done or task.exception() is None
+            with anyio.fail_after(10):
+                assert len((await transport.send(request(server.url, fresh=fresh))).body) == 70_000
+
+
+@pytest.mark.parametrize("stage", ["connect", "headers", "body"])
+@pytest.mark.parametrize("first", ["timeout", "cancel"])
+async def test_a_cancel_wins_over_a_timeout_of_the_same_turn(stage: str, first: str) -> None:
+    script = saying_then_silent(*[reply(b"{", length=100)] * (stage == "body"))
+    with serving(script) as server, servers.never_accepting() as nowhere:
+        async with aclosing(AiohttpTransport()) as transport:
+            url = nowhere if stage == "connect" else server.url
+            task = asyncio.create_task(transport.send(request(url, timeout=0.2)))
+            await (anyio.sleep(0.05) if stage == "connect" else server.seen(1))
+            await anyio.sleep(0.05)
+            asyncio.get_running_loop().call_later(0.3 if first == "timeout" else 0.01, task.cancel)
+            time.sleep(0.4)  # the loop stands still until both are due
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+
+async def test_a_cancel_passes_as_the_very_same_exception() -> None:
+    with serving(saying_then_silent()) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            task = asyncio.create_task(transport.send(request(server.url)))
+            await server.seen(1)
+            task.cancel("by the caller")
+            with pytest.raises(asyncio.CancelledError, match="by the caller"):
+                await task
+            assert task.cancelling() == 1
+
+
+async def test_a_timeout_leaves_no_cancel_behind() -> None:
+    with serving(saying_then_silent()) as server, servers.never_accepting() as nowhere:
+        async with aclosing(AiohttpTransport()) as transport:
+            for url in (server.url, nowhere):
+                with pytest.raises(TransportError):
+                    await transport.send(request(url, timeout=0.1))
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+
+
+async def test_an_early_answer_counts_although_the_body_is_not_out() -> None:
+    async def hasty(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.say(reply(b"too much", "413 Content Too Large"))
+        await peer.reader.read(1000)
+
+    with serving(hasty) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            answer = await transport.send(request(server.url, body=BIG))
+    assert answer.status == 413
