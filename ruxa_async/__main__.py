@@ -1,0 +1,29 @@
+"""The command line's way in; everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .errors import MissingExtraError
+
+__all__ = ("main",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line on *arguments* (default: the process's own) and return the exit code.
+
+    0 all done, 1 some failed, 2 bad usage or input, 3 halted by the account, 130 interrupted.
+    """
+    try:
+        from .cli.app import run  # noqa: PLC0415 - cyclopts is an extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("cyclopts", "rich"):
+            raise
+        sys.stderr.write(f"ruxa-async: {MissingExtraError('the command line', 'cli')}\n")
+        return 2
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

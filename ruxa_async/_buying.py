@@ -1,0 +1,174 @@
+"""One create from the engine's word to the outcome; the order of the steps is what keeps money safe.
+
+The intent is written down before the first byte leaves, the task id before anybody asks for its state, and what
+was not bought before the job queues again. Every path out of here leaves the job accepted, queued, delivered,
+orphaned or listed as unknown.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from . import events
+from ._delivery import Delivery
+from ._engine.engine import Engine
+from ._engine.job import CreateStep
+from ._engine.retry import Reply, refusal_of
+from ._jobs import ClientJob
+from ._wire import Wire, api_error
+from .errors import ClientClosedError, NotSentError, RuxaError
+from .journal.base import Journal
+from .transports.base import Transport
+
+__all__ = ("Buyer",)
+
+
+class Buyer:
+    """Send creates."""
+
+    def __init__(
+        self,
+        engine: Engine[ClientJob],
+        wire: Wire,
+        transport: Transport,
+        journal: Journal,
+        delivery: Delivery,
+    ) -> None:
+        self._engine = engine
+        self._wire = wire
+        self._transport = transport
+        self._journal = journal
+        self._delivery = delivery
+        self._done = anyio.Event()
+        self.closing = False
+        #: Jobs whose create is being written down, on the wire, or being written down again.
+        self.busy: set[ClientJob] = set()
+        #: Why the last create was put off; what those behind it are told if nobody waits any more.
+        self.last_delay: Exception = RuxaError("nothing was let through")
+
+    async def buy(self, job: ClientJob) -> None:
+        """Send the create of *job* and see it to its outcome."""
+        self.busy.add(job)
+        try:
+            await self._buy(job)
+        except Exception as exc:
+            if not job.created:
+                self._delivery.unknown(job, exc)
+            raise
+        finally:
+            self.busy.discard(job)
+            self._done.set()
+
+    async def one_done(self) -> None:
+        """Wait until a create that is busy now is busy no more."""
+        if self._done.is_set():
+            self._done = anyio.Event()
+        await self._done.wait()
+
+    def withdrawn(self, job: ClientJob) -> None:
+        """Note that *job* leaves unbought because its caller did, or because the client closes."""
+        self._delivery.tell(events.JobWithdrawn, job)
+        if job.owner is None:
+            self._delivery.fail(job, ClientClosedError("the client was closed before this request was sent"))
+        else:
+            self._engine.release(job)
+            job.owner.withdrawn(job)
+
+    def give_up_waiting(self) -> None:
+        """Fail every queued job that would have to wait longer than is worth it."""
+        for job in self._engine.give_up_waiting(self._delivery.now()):
+            self._delivery.fail(job, self.last_delay)
+
+    async def _buy(self, job: ClientJob) -> None:
+        assert job.request is not None
+        now = self._delivery.now
+        try:
+            request = self._wire.create(job.request)
+            await self._journal.intend(job.record())
+        except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
+            self._engine.create_aborted(job, now())
+            self._delivery.fail(job, exc)
+            return
+        if self._unwanted(job):
+            self._engine.create_aborted(job, now())
+            await self._journal.not_bought(job.record())
+            self.withdrawn(job)
+            return
+        self._delivery.tell(events.CreateSent, job)
+        try:
+            response = await self._transport.send(request)
+        except NotSentError as exc:
+            await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
+        except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
+            await self._lost(job, self._engine.create_lost(job, now()), exc)
+        except BaseException as exc:
+            self._engine.create_lost(job, now())
+            self._delivery.unknown(job, exc)
+            raise
+        else:
+            reply = self._wire.read_create(response, wall_now=self._delivery.wall(now()))
+            await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
+
+    async def _answered(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
+        if step is CreateStep.ACCEPTED:
+            await self._accepted(job)
+        elif step is CreateStep.UNKNOWN or (step is CreateStep.REQUEUE and job.resent):
+            await self._lost(job, step, api_error(reply))
+        else:
+            await self._not_bought(job, step, api_error(reply), reply)
+
+    async def _accepted(self, job: ClientJob) -> None:
+        job.submitted_at = self._delivery.wall(job.accepted_at)
+        try:
+            await self._journal.accepted(job.record())
+        except BaseException as exc:
+            job.created = True  # it is paid: whatever went wrong must not take its id along
+            job.notify()
+            if job.gone or not isinstance(exc, Exception):
+                self._delivery.orphan(job)
+            raise
+        job.created = True
+        self._delivery.tell(events.TaskAccepted, job)
+        if job.gone:
+            self._engine.release(job)
+            self._delivery.orphan(job)
+            return
+        if job.owner is not None:
+            job.owner.accepted(job)
+        self._engine.follow(job, self._delivery.now(), timeout=job.timeout)
+        job.notify()
+
+    async def _lost(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
+        await self._journal.unknown(job.record(cause))
+        if step is CreateStep.REQUEUE and not self._unwanted(job):
+            self._engine.requeue(job)
+        else:
+            self._delivery.unknown(job, cause)
+
+    async def _not_bought(
+        self, job: ClientJob, step: CreateStep, error: Exception, reply: Reply | None = None
+    ) -> None:
+        await self._journal.not_bought(job.record(error))
+        if step is CreateStep.REFUSED:
+            assert reply is not None
+            job.refusal = refusal_of(reply)
+            self._delivery.tell(events.CreateRefused, job, error)
+            self._delivery.fail(job, error)
+            return
+        self.last_delay = error
+        if reply is None:
+            self._delivery.tell(events.CreateUnsent, job, error)
+        else:
+            self._delivery.tell(events.CreateThrottled, job, reply.retry_after)
+            self._delivery.tell_gate("create", self._engine.creates.closed_for(self._delivery.now()))
+        if self._unwanted(job):
+            self.withdrawn(job)
+        elif step is CreateStep.GIVE_UP:
+            self._delivery.fail(job, error)
+            self.give_up_waiting()
+        else:
+            self._engine.requeue(job)
+
+    def _unwanted(self, job: ClientJob) -> bool:
+        """Tell whether *job* may not be sent any more."""
+        return job.gone or job.last_attempt or self.closing

@@ -1,0 +1,298 @@
+"""`RuxaClient`: the front door. It owns the transport and the driver for the length of its ``async with``."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import AsyncIterable, Iterable
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import EventLoopToken, current_token
+
+from ._completions import Completions
+from ._config import resolve_base_url, resolve_key
+from ._delivery import Delivery
+from ._driver import Driver
+from ._engine.engine import Engine
+from ._jobs import ClientJob
+from ._run import Run
+from ._task import GenerationTask
+from ._wire import USER_AGENT, Wire
+from .downloads import Downloader
+from .errors import ClientClosedError, TaskTimeout
+from .events import EventHook
+from .journal.base import Journal, NullJournal
+from .requests import GenerationRequest
+from .results import Generation, JobRecord, Stats, TaskStatus
+from .settings import CallbackURL, Limits, Polling, RateLimit, Retries, Timeouts
+from .transports.base import Transport
+
+__all__ = ("RuxaClient",)
+
+_CLOSE_WITHIN = 10.0  # seconds that a transport may take to let go of its connections
+
+
+class RuxaClient:
+    """A client of the Ruxa generation API; use it as ``async with RuxaClient() as ruxa: ...``.
+
+    *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback only.
+    *transport* moves the bytes (default: aiohttp, asyncio only) and is closed with the client. *journal* is told
+    of every purchase, *on_event* of everything. One client serves many callers at once; it belongs to one event
+    loop and to the task that entered it. Raises `ConfigurationError` if key or address cannot be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        transport: Transport | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        polling: Polling = Polling(),  # noqa: B008
+        retries: Retries = Retries(),  # noqa: B008
+        timeouts: Timeouts = Timeouts(),  # noqa: B008
+        journal: Journal | None = None,
+        callbacks: CallbackURL | None = None,
+        on_event: EventHook | None = None,
+    ) -> None:
+        self._base_url = resolve_base_url(base_url)
+        self._limits = limits
+        self._timeouts = timeouts
+        self._transport = transport if transport is not None else _default_transport(limits)
+        wire = Wire(
+            self._base_url,
+            resolve_key(api_key),
+            create_timeout=timeouts.create,
+            query_timeout=timeouts.query,
+            connect_timeout=timeouts.connect,
+            callback=callbacks,
+        )
+        engine: Engine[ClientJob] = Engine(limits, polling, retries)
+        self._delivery = Delivery(engine, on_event, time.time)
+        self._driver = Driver(
+            engine,
+            wire,
+            self._transport,
+            journal if journal is not None else NullJournal(),
+            self._delivery,
+            limits,
+        )
+        self._downloader = Downloader(transport=self._transport, user_agent=USER_AGENT)
+        self._tg: TaskGroup | None = None
+        self._token: EventLoopToken | None = None
+        self._host: int | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "new" if self._tg is None else "open"
+        engine = self._driver.engine
+        return f"<RuxaClient {self._base_url} {state}, {engine.in_flight} in flight, {engine.queued} queued>"
+
+    async def __aenter__(self) -> Self:
+        if self._tg is not None:
+            raise RuntimeError("a RuxaClient is entered once: make a new one")
+        tg = anyio.create_task_group()
+        await tg.__aenter__()
+        self._tg = tg
+        self._token = current_token()
+        self._host = anyio.get_current_task().id
+        self._driver.open(tg)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tg is not None
+        same_task = anyio.get_current_task().id == self._host
+        if same_task:
+            # From here on only the client's own tasks are waited for, and they end by themselves.
+            self._tg.cancel_scope.shield = True
+        self._closed = True
+        try:
+            await self._driver.close(self._timeouts.create_drain)
+        finally:
+            try:
+                with anyio.move_on_after(_CLOSE_WITHIN, shield=True):
+                    await self._transport.aclose()
+            finally:
+                if same_task:
+                    await self._tg.__aexit__(None, None, None)
+        if not same_task:
+            raise RuntimeError(
+                "this RuxaClient was left in another task than it was entered in. It is closed and nothing paid was "
+                "lost, but enter and leave it in one task: in a test fixture or a framework's startup and shutdown "
+                "hooks, use one async context manager (a lifespan) around both"
+            )
+
+    # ---- buying
+
+    async def submit(self, request: GenerationRequest) -> GenerationTask:
+        """Buy *request* and return its task once the service accepted it: from then on it is paid.
+
+        Cancelled before a byte of it left, it is never bought. Cancelled while it is on the wire, it goes on, and
+        an accepted task is listed in `orphans`. Raises `APIError` and its kin when refused,
+        `SubmissionUnknownError` when nobody can tell, `NotSentError` when the service could not be reached for
+        ``Retries.throttled_for``, `ClientClosedError`.
+        """
+        self._check()
+        if not isinstance(request, GenerationRequest):
+            raise TypeError(f"submit takes a request such as NanoBanana(...), not {request!r}")
+        job = ClientJob(request=request, model=request.model, key=request.key)
+        self._driver.submit(job)
+        try:
+            while not job.created:
+                await self._driver.changed(job)
+        except BaseException:
+            self._driver.abandon(job)
+            raise
+        if job.error is not None and job.task_id is None:
+            raise job.error
+        return self._task(job)
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Buy *request*, wait for its end, and return what it made.
+
+        Waits at most ``Timeouts.task`` once it is accepted. Raises what `submit` and `GenerationTask.result`
+        raise; a paid task is named by the error's ``task_id``, or listed in `orphans` if the caller is cancelled.
+        """
+        task = await self.submit(request)
+        try:
+            return await task.result()
+        except TaskTimeout:
+            self._driver.release(task._job)  # noqa: SLF001 - the caller has its id from the error
+            raise
+        except BaseException:
+            if not task.done:
+                self._driver.abandon(task._job)  # noqa: SLF001
+            raise
+
+    def as_completed(
+        self,
+        requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest],
+        *,
+        window: int | None = None,
+        task_timeout: float | None = None,
+    ) -> Completions:
+        """Buy every request of *requests* and give each outcome as it finishes, errors as values.
+
+        The source is pulled lazily: at most *window* requests are between pulled and consumed (default: twice
+        ``Limits.max_in_flight``), so a slow consumer holds it back. *task_timeout* is in seconds from a task's
+        acceptance (default: ``Timeouts.task``); one that runs out is a `Failed` outcome whose task lives on.
+        """
+        self._check()
+        if isinstance(requests, GenerationRequest) or not isinstance(requests, (Iterable, AsyncIterable)):
+            raise TypeError(f"as_completed takes an iterable or async iterable of requests, not {requests!r}")
+        if window is not None and window < 1:
+            raise ValueError(f"window={window!r} is not valid: at least 1 is needed")
+        run = Run(
+            requests,
+            self._driver,
+            window=window if window is not None else 2 * self._limits.max_in_flight,
+            task_timeout=task_timeout if task_timeout is not None else self._timeouts.task,
+            drain=self._timeouts.create_drain,
+        )
+        return Completions(run, self._generation)
+
+    # ---- asking
+
+    def attach(self, task_id: str, *, model: str | None = None) -> GenerationTask:
+        """Pick up a task that was bought earlier, here or in any other process. Nothing is sent until it is waited for."""
+        self._check()
+        return self._task(ClientJob(request=None, model=model, task_id=_checked_id(task_id)))
+
+    async def status(self, task_id: str) -> TaskStatus:
+        """Ask once for the state of a task.
+
+        A refusal for the rate is waited out. Raises `NotFoundError` and other `APIError`, `TransportError`,
+        `MalformedResponseError`, `ClientClosedError`.
+        """
+        self._check()
+        job = ClientJob(request=None, model=None, task_id=_checked_id(task_id), once=True)
+        self._driver.follow(job)
+        try:
+            while not job.ended:
+                await self._driver.changed(job)
+        except BaseException:
+            self._driver.release(job)
+            raise
+        if job.error is not None:
+            raise job.error
+        assert job.status is not None
+        return job.status
+
+    # ---- looking
+
+    @property
+    def orphans(self) -> tuple[JobRecord, ...]:
+        """Purchases whose caller is gone, the last 10,000: accepted (with ``task_id``), or unknown (without)."""
+        return tuple(self._delivery.orphans)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counts."""
+        engine, told = self._driver.engine, self._delivery
+        return Stats(
+            in_flight=engine.in_flight,
+            queued=engine.queued,
+            creates_on_wire=engine.creating,
+            queries_on_wire=engine.asking,
+            creates_sent=engine.counts.creates_sent,
+            accepted=engine.counts.accepted,
+            refused=engine.counts.refused,
+            unknown=engine.counts.unknown,
+            withdrawn=engine.counts.withdrawn,
+            succeeded=told.succeeded,
+            failed=told.failed,
+            stopped=told.stopped,
+            orphaned=told.orphaned,
+            queries_sent=engine.counts.queries_sent,
+            throttled={"create": engine.creates.refusals, "query": engine.queries.refusals},
+            rates={"create": _rate(self._limits.create_rate), "query": _rate(self._limits.query_rate)},
+            durations={model: statistics.median(seen) for model, seen in told.durations.items()},
+        )
+
+    def _task(self, job: ClientJob) -> GenerationTask:
+        return GenerationTask(job, self._driver, self._generation, self._timeouts.task)
+
+    def _generation(self, job: ClientJob) -> Generation:
+        status = job.status
+        assert status is not None
+        return Generation(
+            task_id=job.task_id,
+            model=job.model,
+            urls=status.urls,
+            request=job.request,
+            credits=status.credits,
+            duration=status.duration,
+            raw=status.raw,
+            _media=self._downloader,
+        )
+
+    def _check(self) -> None:
+        if self._tg is None:
+            raise ClientClosedError(
+                "the client is not open: use it inside `async with RuxaClient() as ruxa:`"
+            )
+        if current_token() != self._token:
+            raise RuntimeError(
+                "this RuxaClient belongs to another event loop: make one in the loop that uses it"
+            )
+        self._driver.ensure_open()
+
+
+def _default_transport(limits: Limits) -> Transport:
+    from .transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - it loads for 190 ms, and not everybody needs it
+
+    return AiohttpTransport(pool_size=limits.max_concurrent_creates + limits.max_concurrent_queries + 16)
+
+
+def _checked_id(task_id: object) -> str:
+    if not isinstance(task_id, str) or not task_id.strip():
+        raise ValueError(f"task_id={task_id!r} is not valid: the id that the service gave is needed")
+    return task_id
+
+
+def _rate(limit: RateLimit | None) -> float | None:
+    return None if limit is None else limit.count / limit.per

@@ -1,0 +1,269 @@
+"""The driver: reads the clock, obeys the engine, and owns the tasks in which bytes move.
+
+It decides nothing. Workers take a job from the engine, do the exchange, and report what came back; a timer wakes
+them when something falls due. All of it runs in tasks that the client owns, so that a caller who is cancelled
+leaves its create to somebody who still listens for the task id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from . import events
+from ._asking import Asker
+from ._buying import Buyer
+from ._delivery import Delivery, logger
+from ._engine.engine import Engine
+from ._jobs import ClientJob
+from ._wire import Wire
+from ._workers import WorkerPool
+from .errors import ClientClosedError, SubmissionUnknownError, TaskTimeout
+from .journal.base import Journal
+from .settings import Limits
+from .transports.base import Transport
+
+__all__ = ("Driver",)
+
+
+class _Run(Protocol):
+    """A batch in progress, which wants to know when nothing more will come."""
+
+    def closed(self) -> None: ...
+
+
+class Driver:
+    """Carry out what the engine decides, for the length of one client."""
+
+    def __init__(
+        self,
+        engine: Engine[ClientJob],
+        wire: Wire,
+        transport: Transport,
+        journal: Journal,
+        delivery: Delivery,
+        limits: Limits,
+    ) -> None:
+        self.engine = engine
+        self.delivery = delivery
+        self.runs: set[_Run] = set()
+        self._tg: TaskGroup | None = None
+        self._closed = False
+        self._cause: Exception | None = None
+        self._waiting: set[ClientJob] = set()
+        self._timer_due = math.inf
+        self._timer_wake = anyio.Event()
+        self._helpers: set[anyio.CancelScope] = set()
+        slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
+        self._buyer = Buyer(engine, wire, transport, journal, delivery)
+        self._asker = Asker(engine, wire, transport, journal, delivery, slots)
+        self._creators = WorkerPool(
+            "create",
+            limits.max_concurrent_creates,
+            clock=lambda: delivery.now(),  # noqa: PLW0108 - it is bound when the loop runs
+            take=engine.take_create,
+            perform=self._buyer.buy,
+            took=self._settle_at,
+            crashed=self._crash,
+        )
+        self._askers = WorkerPool(
+            "query",
+            limits.max_concurrent_queries,
+            clock=lambda: delivery.now(),  # noqa: PLW0108 - it is bound when the loop runs
+            take=engine.take_query,
+            perform=self._asker.ask,
+            took=self._settle_at,
+            crashed=self._crash,
+        )
+
+    # ---- opening and closing
+
+    def open(self, tg: TaskGroup) -> None:
+        """Begin to work in *tg*."""
+        self._tg = tg
+        self.delivery.open()
+        self.start_helper(self._keep_time, "timer")
+
+    async def close(self, drain: float) -> None:
+        """Stop: withdraw what is unsent, wait up to *drain* seconds for creates on the wire, cut off the rest."""
+        self._stop_taking()
+        self._askers.cancel()
+        try:
+            await self.drained(lambda: bool(self._buyer.busy), drain)
+        finally:
+            self._creators.cancel()
+            with anyio.CancelScope(shield=True):
+                while self._buyer.busy:
+                    await self._buyer.one_done()
+            self._closed = True
+            self._wake_everyone()
+
+    def ensure_open(self) -> None:
+        """Raise `ClientClosedError` unless new work can be taken."""
+        if self._buyer.closing:
+            raise self.closed_error()
+
+    def ensure_running(self) -> None:
+        """Raise `ClientClosedError` unless more news can come."""
+        if self._closed:
+            raise self.closed_error()
+
+    def closed_error(self) -> ClientClosedError:
+        """Return the error for whoever still wants something."""
+        if self._cause is None:
+            return ClientClosedError(
+                "the client was closed; tasks that were submitted can be attached to by their ids"
+            )
+        error = ClientClosedError(f"the client closed because its driver crashed: {self._cause!r}")
+        error.__cause__ = self._cause
+        return error
+
+    def start_helper(self, function: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
+        """Run *function* in a shielded task that the client owns; cancel the returned scope to end it."""
+        assert self._tg is not None
+        scope = anyio.CancelScope(shield=True)
+        self._helpers.add(scope)
+
+        async def run() -> None:
+            try:
+                with scope:
+                    await function()
+            except Exception as exc:  # noqa: BLE001 - it must reach every waiter, never the user's body
+                self._crash(exc)
+            finally:
+                self._helpers.discard(scope)
+
+        self._tg.start_soon(run, name=f"ruxa_async {name}")
+        return scope
+
+    def _crash(self, exc: Exception) -> None:
+        """Fail every waiter with *exc*; the user's body is never cancelled for it."""
+        logger.error("the driver of a RuxaClient crashed: %r", exc, exc_info=exc)
+        if self._cause is None:
+            self._cause = exc
+        self._stop_taking()
+        self._askers.cancel()
+        self._closed = True
+        self._wake_everyone()
+
+    def _stop_taking(self) -> None:
+        self._buyer.closing = True
+        for scope in tuple(self._helpers):
+            scope.cancel()
+        while (job := self.engine.pop_queued()) is not None:
+            self._buyer.withdrawn(job)
+        self._creators.stop()
+
+    def _wake_everyone(self) -> None:
+        for job in tuple(self._waiting):
+            job.notify()
+        for run in tuple(self.runs):
+            run.closed()
+
+    # ---- time
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._expire()
+            self._timer_wake = anyio.Event()
+            self._timer_due = self._wake_workers(self.delivery.now())
+            with anyio.CancelScope(deadline=self._timer_due):
+                await self._timer_wake.wait()
+
+    def _settle(self) -> None:
+        """Wake workers for what is ready, and have the timer wake them for what is not."""
+        self._settle_at(self.delivery.now())
+
+    def _settle_at(self, now: float) -> None:
+        due = self._wake_workers(now)
+        if due < self._timer_due:
+            self._timer_due = due
+            self._timer_wake.set()
+
+    def _wake_workers(self, now: float) -> float:
+        """Wake a worker for what is ready; return when the next thing will be, in the future."""
+        due = self.engine.next_deadline()
+        for ready_at, pool in (
+            (self.engine.create_ready_at(now), self._creators),
+            (self.engine.query_ready_at(now), self._askers),
+        ):
+            if ready_at > now:
+                due = min(due, ready_at)
+            elif self._tg is not None:
+                pool.wake_one(self._tg)
+        return due
+
+    def _expire(self) -> None:
+        while (job := self.engine.take_expired(self.delivery.now())) is not None:
+            assert job.task_id is not None
+            assert job.timeout is not None
+            self.delivery.stopped += 1
+            self.delivery.end(job, TaskTimeout(job.task_id, job.timeout))
+
+    # ---- what callers ask for
+
+    def submit(self, job: ClientJob) -> None:
+        """Queue *job* to be bought."""
+        self.ensure_open()
+        now = self.delivery.now()
+        self.engine.submit(job, now)
+        self.delivery.tell(events.JobQueued, job)
+        if self.engine.hopeless(job, now):
+            self._buyer.give_up_waiting()
+        self._settle()
+
+    def follow(self, job: ClientJob) -> None:
+        """Ask for the state of a task that was bought elsewhere, at once and from now on."""
+        self.ensure_open()
+        now = self.delivery.now()
+        job.accepted_at = now
+        job.created = True
+        self.engine.follow(job, now, ask_at=now)
+        self._settle()
+
+    def release(self, job: ClientJob) -> None:
+        """Follow *job* no longer; its slot is free for another."""
+        self.engine.release(job)
+        self._settle()
+
+    def withdraw(self, job: ClientJob) -> bool:
+        """Take *job* back if no byte of it has left; tell whether that was in time."""
+        if not self.engine.withdraw(job):
+            return False
+        self.delivery.tell(events.JobWithdrawn, job)
+        self._settle()
+        return True
+
+    def abandon(self, job: ClientJob) -> None:
+        """Note that the caller of *job* is gone: withdraw what is unsent, list what is paid or may be."""
+        if job.gone:
+            return
+        job.gone = True
+        if self.withdraw(job) or not job.created:
+            return  # never bought, or still on the wire: then `Buyer` lists it when its outcome is known
+        if job.task_id is not None:
+            self.release(job)
+            self.delivery.orphan(job)
+        elif isinstance(job.error, SubmissionUnknownError):
+            self.delivery.orphan(job)
+
+    async def changed(self, job: ClientJob) -> None:
+        """Wait until something about *job* changes. Raises `ClientClosedError` if nothing will."""
+        self.ensure_running()
+        if job.changed is None:
+            job.changed = anyio.Event()
+        self._waiting.add(job)
+        try:
+            await job.changed.wait()
+        finally:
+            self._waiting.discard(job)
+
+    async def drained(self, busy: Callable[[], bool], seconds: float) -> None:
+        """Wait, shielded, for at most *seconds* until *busy* is no more true of the creates on the wire."""
+        with anyio.move_on_after(seconds, shield=True):
+            while busy():
+                await self._buyer.one_done()

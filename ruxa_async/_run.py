@@ -1,0 +1,243 @@
+"""One batch: what pulls the requests, keeps the window, and collects what ended.
+
+No task group lives here (PEP 789): the requests are pulled in a helper task of the client, and `_completions` is
+only a window onto this.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections import deque
+from collections.abc import AsyncIterable, Iterable
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import lowlevel
+
+from ._engine.halt import HaltPolicy
+from ._engine.job import Phase
+from ._jobs import ClientJob
+from .errors import PollingStoppedError, SubmissionUnknownError
+from .requests import GenerationRequest
+from .results import JobRecord
+
+if TYPE_CHECKING:
+    from ._driver import Driver
+
+__all__ = ("Run", "RunState")
+
+_YIELD_EVERY = 32  # requests pulled, or outcomes taken, without letting the event loop run
+
+
+class RunState(enum.Enum):
+    NEW = enum.auto()
+    RUNNING = enum.auto()
+    LEFT = enum.auto()
+
+
+class Run:
+    """One batch: pulls requests, keeps the window, collects what ended."""
+
+    def __init__(
+        self,
+        requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest],
+        driver: Driver,
+        *,
+        window: int,
+        task_timeout: float | None,
+        drain: float,
+    ) -> None:
+        self._drain = drain
+        self._requests = requests
+        self._driver = driver
+        self._window = window
+        self._task_timeout = task_timeout
+        self._pulled = 0
+        self._consumed = 0
+        self._halt = HaltPolicy()
+        self._puller: anyio.CancelScope | None = None
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+        self._pulled_all = anyio.Event()
+        self.state = RunState.NEW
+        self.open: set[ClientJob] = set()
+        self.ready: deque[ClientJob] = deque()
+        self.pulling = True
+        self.source_error: Exception | None = None
+        self.cause: Exception | None = None
+        self.unfinished: list[JobRecord] = []
+        self.unknown: list[JobRecord] = []
+        self.unsubmitted: list[JobRecord] = []
+
+    # ---- pulling
+
+    def start(self) -> None:
+        """Begin to pull."""
+        if self.state is RunState.NEW:
+            self._driver.ensure_open()
+            self.state = RunState.RUNNING
+            self._driver.runs.add(self)
+            self._puller = self._driver.start_helper(self._pull, "puller")
+
+    async def _pull(self) -> None:
+        try:
+            if isinstance(self._requests, AsyncIterable):
+                async for request in self._requests:
+                    if not await self._take(request):
+                        return
+            else:
+                for request in self._requests:
+                    if not await self._take(request):
+                        return
+        except Exception as exc:  # noqa: BLE001 - the caller's own: it comes back out of the iteration as itself
+            self.source_error = exc
+        finally:
+            self.pulling = False
+            await self._close_source()
+            self._news.set()
+            self._pulled_all.set()
+
+    async def _close_source(self) -> None:
+        """Close an async generator that was left early: dropped, it would be finalized at some odd time."""
+        if inspect.isasyncgen(self._requests):
+            with anyio.move_on_after(self._drain, shield=True):
+                await self._requests.aclose()
+
+    async def _take(self, request: GenerationRequest) -> bool:
+        """Queue *request*, and wait until there is room for the next; tell whether to go on."""
+        if not isinstance(request, GenerationRequest):
+            raise TypeError(f"as_completed takes requests such as NanoBanana(...), not {request!r}")
+        job = ClientJob(
+            request=request,
+            model=request.model,
+            key=request.key,
+            index=self._pulled,
+            owner=self,
+            timeout=self._task_timeout,
+        )
+        self._pulled += 1
+        self.open.add(job)
+        self._driver.submit(job)
+        if self._pulled % _YIELD_EVERY == 0:
+            await lowlevel.checkpoint()
+        while self._pulled - self._consumed >= self._window and self.pulling:
+            self._room = anyio.Event()
+            await self._room.wait()
+        return self.pulling
+
+    # ---- what the driver tells
+
+    def accepted(self, job: ClientJob) -> None:  # noqa: ARG002 - which one does not matter
+        """Note that the service takes creates."""
+        self._halt.accepted()
+
+    def ended(self, job: ClientJob) -> None:
+        """Collect a job that is over."""
+        if job not in self.open:
+            return
+        self.open.discard(job)
+        self.ready.append(job)
+        if isinstance(job.error, SubmissionUnknownError):
+            self.unknown.append(job.record())
+        elif isinstance(job.error, PollingStoppedError):
+            self.unfinished.append(job.record())
+        if job.refusal is not None and self.cause is None and self._halt.refused(job.refusal):
+            self._stop(job.error)
+        self._news.set()
+
+    def withdrawn(self, job: ClientJob) -> None:
+        """Note a request that was pulled and is never sent."""
+        self.open.discard(job)
+        self.unsubmitted.append(job.record())
+        self._news.set()
+
+    def closed(self) -> None:
+        """Learn that nothing more will come."""
+        self._news.set()
+        self._room.set()
+
+    def _stop(self, cause: Exception | None) -> None:
+        """Send nothing more; what is on the wire or running is still delivered."""
+        self.cause = cause
+        self._stop_pulling()
+        self._withdraw_unsent()
+
+    def _stop_pulling(self) -> None:
+        self.pulling = False
+        self._room.set()
+        if self._puller is not None:
+            self._puller.cancel()
+
+    def _withdraw_unsent(self) -> None:
+        for job in tuple(self.open):
+            job.last_attempt = True
+            if self._driver.withdraw(job):
+                self.withdrawn(job)
+
+    # ---- what the caller takes
+
+    async def next_job(self) -> ClientJob | None:
+        """Return the next job that is over, None after the last."""
+        if self._consumed % _YIELD_EVERY == 0:
+            await lowlevel.checkpoint()
+        else:
+            await lowlevel.checkpoint_if_cancelled()
+        while not self.ready:
+            if self.state is RunState.LEFT or (not self.pulling and not self.open):
+                return None
+            self._driver.ensure_running()
+            self._news = anyio.Event()
+            await self._news.wait()
+        job = self.ready.popleft()
+        self._consumed += 1
+        self._room.set()
+        return job
+
+    # ---- leaving
+
+    def finish(self) -> None:
+        """Note that everything was taken."""
+        self.state = RunState.LEFT
+        self._driver.runs.discard(self)
+
+    def leave_now(self) -> None:
+        """Stop without waiting, as when the handle was dropped; what is paid is listed as orphaned."""
+        if self.state is RunState.RUNNING:
+            self._stop_pulling()
+            self._withdraw_unsent()
+            self._list_left(orphaned=True)
+        self.finish()
+
+    async def leave(self, *, orphaned: bool) -> None:
+        """Stop, wait for creates on the wire as long as a drain may take, and list what is left."""
+        if self.state is not RunState.RUNNING:
+            self.finish()
+            return
+        self._stop_pulling()
+        self._withdraw_unsent()
+        try:
+            with anyio.move_on_after(self._drain, shield=True):
+                await self._pulled_all.wait()
+            await self._driver.drained(
+                lambda: any(job.phase is Phase.CREATING for job in self.open), self._drain
+            )
+        finally:
+            self._list_left(orphaned=orphaned)
+            self.finish()
+
+    def _list_left(self, *, orphaned: bool) -> None:
+        for job in (*self.ready, *self.open):
+            on_wire = job.phase is Phase.CREATING
+            if on_wire:
+                cause = SubmissionUnknownError("it was still on the wire when the batch was left")
+                self.unknown.append(job.record(cause))
+            elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
+                self.unfinished.append(job.record())
+            if orphaned or on_wire:
+                self._driver.abandon(job)
+            else:
+                job.gone = True
+                self._driver.release(job)
+        self.open.clear()
+        self.ready.clear()

@@ -1,0 +1,30 @@
+"""What tests of the client share: a client before an emulated service, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ruxa_async import NanoBanana, RuxaClient
+from ruxa_async.emulator import EmulatorSettings
+from ruxa_async.emulator.service import Service
+from ruxa_async.emulator.settings import Durations
+from ruxa_async.transports.memory import MemoryTransport
+
+KEY = "sk-canary-0123456789"
+URL = "http://localhost"
+
+
+def service_of(**settings: Any) -> Service:
+    """Return a service on which every task takes exactly ten seconds, unless told otherwise."""
+    settings.setdefault("image", Durations(10.0, 0.0))
+    return Service(EmulatorSettings(key=KEY, **settings))
+
+
+def client_of(service: Any, **options: Any) -> RuxaClient:
+    """Return a client of *service*, a `Service` or a plain handler."""
+    return RuxaClient(api_key=KEY, base_url=URL, transport=MemoryTransport(service), **options)
+
+
+def prompts(count: int, prefix: str = "prompt") -> Iterable[NanoBanana]:
+    return (NanoBanana(prompt=f"{prefix} {n}", key=f"{prefix}-{n}") for n in range(count))

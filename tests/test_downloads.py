@@ -1,0 +1,420 @@
+"""Outputs arrive whole, under safe names, and nothing of ours goes with the request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ruxa_async import DownloadError, Generation, MaybeSentError, NanoBanana, NotSentError
+from ruxa_async._files import clean_stem
+from ruxa_async.downloads import Downloader, without_query
+from ruxa_async.transports.base import Request
+
+URL = "https://files.example/a/one.png?sig=secret"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@attrs.define
+class Reply:
+    status: int = 200
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    parts: tuple[bytes, ...] = (b"picture",)
+    error: Exception | None = None
+    stall: bool = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            yield part
+        if self.stall:
+            await anyio.sleep_forever()
+        if self.error is not None:
+            raise self.error
+
+
+class Site:
+    """A transport: answers each address with the next of its replies, the last one for ever."""
+
+    def __init__(self, *replies: Reply | Exception, **by_path: Reply) -> None:
+        self.requests: list[Request] = []
+        self.opened = 0
+        self._replies = list(replies)
+        self._by_path = by_path
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Reply]:
+        self.requests.append(request)
+        name = request.url.partition("?")[0].rpartition("/")[2]
+        reply = self._by_path.get(name) or (
+            self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        )
+        if isinstance(reply, Exception):
+            raise reply
+        self.opened += 1
+        try:
+            yield reply
+        finally:
+            self.opened -= 1
+
+
+def downloader(site: Site, **settings: object) -> Downloader:
+    return attrs.evolve(Downloader(transport=site, pauses=(0, 0)), **settings)  # type: ignore[arg-type]
+
+
+async def save(site: Site, folder: Path, url: str = URL, stem: str = "pic", **settings: object) -> list[Path]:
+    return await downloader(site, **settings).save_urls([url], folder, stem)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+async def test_output_is_saved_under_its_key(tmp_path: Path) -> None:
+    generation = Generation(
+        task_id="task_1", model=None, urls=(URL,), request=NanoBanana(prompt="x", key="cat")
+    )
+    paths = await downloader(Site(Reply())).save(generation, tmp_path / "new" / "folder")
+    assert paths == [tmp_path / "new" / "folder" / "cat.png"]
+    assert paths[0].read_bytes() == b"picture"
+    assert names(paths[0].parent) == ["cat.png"]
+
+
+async def test_output_without_a_key_is_named_after_its_task(tmp_path: Path) -> None:
+    generation = Generation(task_id="task_1", model=None, urls=(URL,))
+    assert [p.name for p in await downloader(Site(Reply())).save(generation, tmp_path)] == ["task_1.png"]
+
+
+async def test_several_outputs_are_numbered_in_order(tmp_path: Path) -> None:
+    site = Site(**{"a.png": Reply(parts=(b"a",)), "b.jpg": Reply(parts=(b"b",))})
+    paths = await downloader(site).save_urls(["http://h/a.png", "http://h/b.jpg"], tmp_path, "cat")
+    assert [(p.name, p.read_bytes()) for p in paths] == [("cat-1.png", b"a"), ("cat-2.jpg", b"b")]
+
+
+async def test_outputs_are_read_in_order() -> None:
+    site = Site(**{"a.png": Reply(parts=(b"a", b"b")), "b.png": Reply(parts=())})
+    generation = Generation(task_id="t", model=None, urls=("http://h/a.png", "http://h/b.png"))
+    assert await downloader(site).read(generation) == [b"ab", b""]
+
+
+async def test_large_output_is_written_block_by_block(tmp_path: Path) -> None:
+    parts = tuple(bytes([n]) * 700_000 for n in range(5))
+    (path,) = await save(Site(Reply(parts=parts)), tmp_path)
+    assert path.read_bytes() == b"".join(parts)
+
+
+async def test_empty_output_is_a_file(tmp_path: Path) -> None:
+    (path,) = await save(Site(Reply(parts=())), tmp_path)
+    assert path.read_bytes() == b""
+
+
+async def test_only_two_harmless_headers_are_sent(tmp_path: Path) -> None:
+    site = Site(Reply())
+    await save(site, tmp_path, user_agent="agent")
+    assert site.requests[0].headers == {"User-Agent": "agent", "Accept-Encoding": "identity"}
+    assert site.requests[0].url == URL
+
+
+async def test_address_is_percent_encoded_once(tmp_path: Path) -> None:
+    site = Site(Reply())
+    await save(site, tmp_path, "http://h/a b%20ü.png?q=ü&x=%2F#part")
+    assert site.requests[0].url == "http://h/a%20b%20%C3%BC.png?q=%C3%BC&x=%2F"
+
+
+@pytest.mark.parametrize(
+    ("url", "content_type", "extension"),
+    [
+        ("http://h/x.PNG?y.mp4", "", ".png"),
+        ("http://h/x.mp4", "image/png", ".mp4"),
+        ("http://h/x", "image/JPEG; q=1", ".jpg"),
+        ("http://h/x.exe", "image/webp", ".webp"),
+        ("http://h/x.exe", "application/x-msdownload", ".bin"),
+        ("http://h/png", "", ".bin"),
+        ("http://h/", "video/mp4", ".mp4"),
+    ],
+)
+async def test_extension_is_a_known_one(tmp_path: Path, url: str, content_type: str, extension: str) -> None:
+    (path,) = await save(Site(Reply(headers={"content-type": content_type})), tmp_path, url)
+    assert path.name == f"pic{extension}"
+
+
+async def test_saving_twice_is_harmless(tmp_path: Path) -> None:
+    assert await save(Site(Reply()), tmp_path) == await save(Site(Reply()), tmp_path)
+    assert names(tmp_path) == ["pic.png"]
+
+
+async def test_a_different_file_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "pic.png").write_bytes(b"mine")
+    first = await save(Site(Reply()), tmp_path)
+    assert first == await save(Site(Reply()), tmp_path)
+    assert (tmp_path / "pic.png").read_bytes() == b"mine"
+    assert first[0].read_bytes() == b"picture"
+    assert len(names(tmp_path)) == 2
+
+
+async def test_a_link_that_stands_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "pic.png").symlink_to(outside)
+    (path,) = await save(Site(Reply()), tmp_path / "in")
+    assert path.name != "pic.png"
+    assert not outside.exists()
+
+
+async def test_a_disk_without_links_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    first = await save(Site(Reply()), tmp_path)
+    assert first == await save(Site(Reply()), tmp_path)
+    other = await save(Site(Reply(parts=(b"other",))), tmp_path)
+    assert (first[0].read_bytes(), other[0].read_bytes()) == (b"picture", b"other")
+    assert len(names(tmp_path)) == 2
+
+
+async def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DownloadError, match="cannot be written"):
+        await save(Site(Reply()), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        (NotSentError("no route"), Reply()),
+        (MaybeSentError("reset"), Reply()),
+        (Reply(parts=(b"pic",), error=MaybeSentError("cut")), Reply()),
+        (Reply(headers={"content-length": "100"}), Reply()),
+        (Reply(status=503), Reply(status=429), Reply()),
+        (Reply(status=500), MaybeSentError("reset"), Reply()),
+    ],
+)
+async def test_what_may_pass_is_tried_again(tmp_path: Path, replies: tuple[Reply, ...]) -> None:
+    (path,) = await save(Site(*replies), tmp_path)
+    assert path.read_bytes() == b"picture"
+    assert names(tmp_path) == ["pic.png"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (NotSentError("no route"), "no route"),
+        (Reply(parts=(b"x" * 2_000_000,), error=MaybeSentError("cut")), "cut"),
+        (Reply(headers={"content-length": "9"}), "broke off after 7 of 9 bytes"),
+        (Reply(status=502), "HTTP 502"),
+    ],
+)
+async def test_what_does_not_pass_is_an_error_and_leaves_nothing(
+    tmp_path: Path, reply: Reply | Exception, said: str
+) -> None:
+    site = Site(reply)
+    with pytest.raises(DownloadError, match=said) as caught:
+        await save(site, tmp_path)
+    assert len(site.requests) == 3
+    assert names(tmp_path) == []
+    assert "secret" not in str(caught.value)
+    assert caught.value.url == "https://files.example/a/one.png"
+
+
+@pytest.mark.parametrize("status", [204 + 100, 400, 401, 403, 404, 410, 206, 300])
+async def test_refusals_are_final(tmp_path: Path, status: int) -> None:
+    site = Site(Reply(status=status))
+    with pytest.raises(DownloadError, match=str(status)):
+        await save(site, tmp_path)
+    assert len(site.requests) == 1
+    assert names(tmp_path) == []
+
+
+async def test_encoded_body_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="gzip"):
+        await save(Site(Reply(headers={"content-encoding": "gzip"})), tmp_path)
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-length": "11"}, {"content-length": "junk"}])
+async def test_output_above_the_cap_is_refused(tmp_path: Path, headers: dict[str, str]) -> None:
+    site = Site(Reply(headers=headers, parts=(b"12345", b"67890", b"1")))
+    with pytest.raises(DownloadError, match="larger than the 10 bytes"):
+        await save(site, tmp_path, max_bytes=10)
+    assert len(site.requests) == 1
+    assert names(tmp_path) == []
+
+
+async def test_output_at_the_cap_is_saved(tmp_path: Path) -> None:
+    (path,) = await save(Site(Reply(parts=(b"12345", b"67890"))), tmp_path, max_bytes=10)
+    assert path.stat().st_size == 10
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_followed(tmp_path: Path, status: int) -> None:
+    site = Site(Reply(status=status, headers={"location": "../b/two.jpg"}), Reply())
+    (path,) = await save(site, tmp_path)
+    assert [r.url for r in site.requests] == [URL, "https://files.example/b/two.jpg"]
+    assert path.name == "pic.jpg"
+
+
+async def test_redirects_from_http_to_https_are_followed(tmp_path: Path) -> None:
+    site = Site(Reply(status=302, headers={"location": "https://other/x.png"}), Reply())
+    assert await save(site, tmp_path, "http://h/x")
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("http://files.example/one.png", "https to http"),
+        ("file:///etc/passwd", "not an http"),
+        ("ftp://h/x", "not an http"),
+        ("https://[broken", "not a URL"),
+        ("", "no place"),
+    ],
+)
+async def test_redirects_elsewhere_are_refused(tmp_path: Path, location: str, said: str) -> None:
+    site = Site(Reply(status=302, headers={"location": location}))
+    with pytest.raises(DownloadError, match=said):
+        await save(site, tmp_path)
+    assert len(site.requests) == 1
+
+
+async def test_endless_redirects_end(tmp_path: Path) -> None:
+    site = Site(Reply(status=302, headers={"location": "/again"}))
+    with pytest.raises(DownloadError, match="more than 5 times"):
+        await save(site, tmp_path)
+    assert len(site.requests) == 6
+
+
+@pytest.mark.parametrize(
+    "url", ["", "file:///etc/passwd", "data:image/png;base64,AA", "http://", "//h/x", "http://[x"]
+)
+async def test_only_http_is_fetched(tmp_path: Path, url: str) -> None:
+    site = Site(Reply())
+    with pytest.raises(DownloadError):
+        await save(site, tmp_path, url)
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("size", [0, 10, 3_000_000])
+async def test_cancel_leaves_nothing_behind(tmp_path: Path, size: int) -> None:
+    site = Site(Reply(parts=(b"x" * size,), stall=True))
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(save, site, tmp_path)
+        while not site.opened or (size > 1_000_000 and not names(tmp_path)):
+            await anyio.sleep(0.001)
+        tg.cancel_scope.cancel()
+    assert names(tmp_path) == []
+    assert site.opened == 0
+
+
+async def test_native_cancel_leaves_nothing_behind(tmp_path: Path) -> None:
+    import asyncio
+
+    for turns in range(12):
+        site = Site(Reply(parts=(b"x" * 1_100_000,) * 3, stall=True))
+        task = asyncio.create_task(save(site, tmp_path / "sub"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await anyio.sleep(0.01)
+        assert names(tmp_path / "sub") == []
+
+
+def test_query_and_credentials_are_not_shown() -> None:
+    assert without_query("https://me:pw@h:8/a?b=c#d") == "https://h:8/a"
+    assert without_query("http://[x/a?b=c") == "http://[x/a"
+
+
+@pytest.mark.parametrize("text", ["cat", "task_x_1700000000000_0a1b2c3d", "a b", "日本", "x.y", "-", "cat-1"])
+def test_plain_keys_stay_as_they_are(text: str) -> None:
+    assert clean_stem(text) == text
+
+
+HOSTILE = [
+    *(
+        "",
+        ".",
+        "..",
+        "...",
+        "../../etc/passwd",
+        "/abs",
+        "a/b",
+        "a\\b",
+        "C:\\x",
+        ".hidden",
+        "con",
+        "NUL.txt",
+        "com1",
+    ),
+    *(
+        "lpt9.x",
+        "a\0b",
+        "a\nb",
+        "tab\t",
+        "trail.",
+        "trail ",
+        " lead",
+        "x" * 300,
+        "é" * 90,
+        "A",
+        "Cat",
+        "CAT",
+        "CaT",
+    ),
+    *(
+        "e\u0301",
+        "\u202egnp.exe",
+        "\ud800",
+        "a:b",
+        "a*b",
+        "a?b",
+        'a"b',
+        "a<b",
+        "a|b",
+        "cat~0123456789ab",
+        "\u2028",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_keys_become_one_plain_marked_name(text: str) -> None:
+    _check_stem(clean_stem(text))
+    assert clean_stem(text) != text
+
+
+def test_hostile_keys_do_not_meet() -> None:
+    stems = [clean_stem(text) for text in [*HOSTILE, "cat", "a", "é", "output", "_", "a_b"]]
+    assert len({stem.casefold() for stem in stems}) == len(stems)
+
+
+def _check_stem(stem: str) -> None:
+    assert stem
+    assert len(stem.encode()) <= 100
+    assert not stem.startswith((".", " "))
+    assert not stem.endswith((".", " "))
+    assert not set(stem) & set('/\\<>:"|?*\0\n\t')
+    assert stem.isprintable()
+
+
+@given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))
+def test_any_two_keys_keep_apart(one: str, other: str) -> None:
+    _check_stem(clean_stem(one))
+    assert (clean_stem(one).casefold() == clean_stem(other).casefold()) == (one == other)
+
+
+@given(st.sampled_from("aA."), st.text("aAbB.~/", max_size=4), st.text("aAbB.~/", max_size=4))
+def test_similar_keys_keep_apart(prefix: str, one: str, other: str) -> None:
+    left, right = clean_stem(prefix + one), clean_stem(prefix + other)
+    assert (left.casefold() == right.casefold()) == (one == other)

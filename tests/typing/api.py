@@ -1,0 +1,231 @@
+"""What type checkers see of the public API: checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, assert_never, assert_type
+
+from ruxa_async import (
+    APIError,
+    CallbackURL,
+    Completions,
+    CustomRequest,
+    Failed,
+    Generation,
+    GenerationRequest,
+    GenerationTask,
+    JobRecord,
+    Limits,
+    NanoBanana,
+    NanoBananaEdit,
+    NanoBananaPro,
+    Outcome,
+    RateLimit,
+    RateLimitedError,
+    RuxaClient,
+    Sora2,
+    Sora2HD,
+    Stats,
+    SubmissionHalted,
+    Succeeded,
+    TaskError,
+    TaskState,
+    TaskStatus,
+    Timeouts,
+)
+from ruxa_async.events import CreateThrottled, Event, EventHook, GateClosed, Scope, TaskEnded
+from ruxa_async.transports.base import Request, Response, Transport
+from ruxa_async.transports.memory import MemoryTransport
+
+# ---- outcomes
+
+
+def narrowed_by_match(outcome: Outcome) -> Generation | None:
+    match outcome:
+        case Succeeded():
+            assert_type(outcome, Succeeded)
+            assert_type(outcome.task_id, str | None)
+            assert_type(outcome.submitted_at, float)
+            return outcome.generation
+        case Failed(error=error):
+            assert_type(outcome, Failed)
+            assert_type(outcome.task_id, str | None)
+            assert_type(outcome.submitted_at, float | None)
+            assert_type(error, Exception)
+            return None
+        case _:
+            assert_never(outcome)
+
+
+def narrowed_by_ok(outcome: Outcome) -> Exception | None:
+    assert_type(outcome.ok, bool)
+    if outcome.ok:
+        assert_type(outcome, Succeeded)
+        assert_type(outcome.ok, Literal[True])
+        assert_type(outcome.generation, Generation)
+        return None
+    assert_type(outcome, Failed)
+    assert_type(outcome.ok, Literal[False])
+    return outcome.error
+
+
+def narrowed_by_class(outcome: Outcome) -> None:
+    if isinstance(outcome, Failed):
+        assert_type(outcome.error, Exception)
+    else:
+        assert_type(outcome, Succeeded)
+    assert_type(outcome.unwrap(), Generation)
+    assert_type(outcome.request, GenerationRequest)
+    assert_type(outcome.key, str | None)
+    assert_type(outcome.index, int)
+
+
+# ---- the client
+
+
+async def buying(ruxa: RuxaClient) -> None:
+    assert_type(await ruxa.generate(NanoBanana(prompt="a cat")), Generation)
+    task = await ruxa.submit(Sora2HD(prompt="a cat runs", seconds="25"))
+    assert_type(task, GenerationTask)
+    assert_type(task.task_id, str)
+    assert_type(task.model, str | None)
+    assert_type(task.request, GenerationRequest | None)
+    assert_type(task.status, TaskStatus | None)
+    assert_type(task.done, bool)
+    assert_type(await task.result(), Generation)
+    assert_type(await task.result(timeout=60), Generation)
+    assert_type(await task.result(timeout=None), Generation)
+    assert_type(task.updates(), AsyncIterator[TaskStatus])
+    async for status in task.updates():
+        assert_type(status.state, TaskState)
+        assert_type(status.state.terminal, bool)
+        assert_type(status.progress, float | None)
+
+
+async def asking(ruxa: RuxaClient) -> None:
+    assert_type(ruxa.attach("task_1"), GenerationTask)
+    assert_type(ruxa.attach("task_1", model="sora-2"), GenerationTask)
+    assert_type(await ruxa.status("task_1"), TaskStatus)
+    assert_type(ruxa.stats(), Stats)
+    assert_type(ruxa.stats().throttled, Mapping[str, int])
+    assert_type(ruxa.orphans, tuple[JobRecord, ...])
+
+
+async def stage() -> AsyncIterator[GenerationRequest]:
+    yield NanoBanana(prompt="a cat")
+    yield CustomRequest(model="veo3.1", input={"prompt": "a cat"})
+
+
+async def batches(ruxa: RuxaClient) -> None:
+    cats = [NanoBanana(prompt="a cat"), NanoBanana(prompt="another")]
+    mixed = (NanoBananaPro(prompt="a cat", resolution="4k"), Sora2(prompt="a cat runs"))
+    assert_type(ruxa.as_completed(cats), Completions)
+    ruxa.as_completed(mixed, window=10, task_timeout=600)
+    ruxa.as_completed(NanoBanana(prompt=f"cat {n}") for n in range(10))
+    async for outcome in ruxa.as_completed(stage()):
+        assert_type(outcome, Succeeded | Failed)
+    async with ruxa.as_completed(cats) as outcomes:
+        assert_type(outcomes, Completions)
+        async for outcome in outcomes:
+            narrowed_by_match(outcome)
+    assert_type(outcomes.unfinished, tuple[JobRecord, ...])
+    assert_type(outcomes.unknown, tuple[JobRecord, ...])
+    assert_type(outcomes.unsubmitted, tuple[JobRecord, ...])
+
+
+def asking_for_it(urls: list[str]) -> None:
+    NanoBanana(prompt="a cat", image_input=urls, extra={"seed": 1})
+    NanoBananaEdit(prompt="a hat", image_urls=[*urls])
+    NanoBananaPro(prompt="a cat", image_input=(url for url in urls))
+    Sora2(prompt="a cat runs", seconds=10)
+    Sora2HD(prompt="a cat runs", seconds="25")
+    assert_type(NanoBananaPro(prompt="a cat", image_input=urls).image_input, tuple[str, ...])
+    assert_type(CustomRequest(model="m", input={"a": [1]}).input(), dict[str, Any])
+
+
+async def fetching(made: Generation, folder: Path) -> None:
+    assert_type(await made.save(), list[Path])
+    assert_type(await made.save(folder), list[Path])
+    assert_type(await made.save("out"), list[Path])
+    assert_type(await made.read(), list[bytes])
+    assert_type(made.urls, tuple[str, ...])
+    assert_type(made.credits, float | None)
+
+
+async def entering() -> None:
+    async with RuxaClient() as ruxa:
+        assert_type(ruxa, RuxaClient)
+
+
+# ---- setting up
+
+
+def watch(event: Event | GateClosed) -> None:
+    if isinstance(event, GateClosed):
+        assert_type(event.scope, Literal["create", "query"])
+        assert_type(event.seconds, float)
+        return
+    assert_type(event, Event)
+    assert_type(event.job, JobRecord)
+    match event:
+        case CreateThrottled(retry_after=told):
+            assert_type(told, float | None)
+        case TaskEnded(status=status, error=error):
+            assert_type(status, TaskStatus | None)
+            assert_type(error, BaseException | None)
+        case _:
+            assert_type(event.at, float)
+
+
+async def answer(request: Request) -> Response:
+    return Response(200, {}, request.url.encode())
+
+
+def constructing() -> None:
+    hook: EventHook = watch
+    events: list[Event | GateClosed] = []
+    scope: Scope = "create"
+    transport: Transport = MemoryTransport(answer)
+    RuxaClient(
+        api_key="sk-x",
+        base_url="https://relay.example",
+        transport=transport,
+        limits=Limits(max_in_flight=10, create_rate=RateLimit(20, per=10)),
+        timeouts=Timeouts(task=600),
+        callbacks=CallbackURL("https://me.example/hook", field="callBackUrl"),
+        on_event=hook,
+    )
+    RuxaClient(on_event=events.append)
+    RuxaClient(on_event=lambda event: (event.at, scope))
+
+
+def refused_by_the_checker() -> None:
+    NanoBanana()  # type: ignore[call-arg]
+    NanoBanana("a cat")  # type: ignore[call-arg]
+    NanoBanana(prompt="a cat", resolution="4k")  # type: ignore[call-arg]
+    NanoBananaEdit(prompt="a hat")  # type: ignore[call-arg]
+    NanoBanana(prompt=7)  # type: ignore[arg-type]
+    NanoBanana(prompt="a cat", extra=["seed"])  # type: ignore[arg-type]
+    NanoBananaPro(prompt="a cat", image_input=[7])  # type: ignore[list-item]
+    Sora2(prompt="a cat", seconds=10.5)  # type: ignore[arg-type]
+    CallbackURL("https://me.example", field="callbackUrl")  # type: ignore[arg-type]
+    RuxaClient("sk-x")  # type: ignore[call-arg]
+    NanoBanana(prompt="a cat").prompt = "a dog"  # type: ignore[misc]
+
+
+# ---- errors
+
+
+def handling(error: Exception) -> str:
+    match error:
+        case RateLimitedError(retry_after=told):
+            assert_type(told, float | None)
+        case APIError(status=status, code=code):
+            assert_type(status, int)
+            assert_type(code, int | None)
+        case TaskError(task_id=task_id):
+            assert_type(task_id, str)
+        case SubmissionHalted(unfinished=left):
+            assert_type(left, tuple[JobRecord, ...])
+    return str(error)
