@@ -1,0 +1,1 @@
+"""The commands; ``ruxa_async.__main__`` is the way in."""

@@ -1,0 +1,170 @@
+"""``ruxa-async emulate``: the service in a box, on a port."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated, Literal
+
+import anyio
+from cyclopts import Parameter
+
+from ruxa_async.emulator import Emulator, EmulatorSettings, Service, TokenBucket, parse_fault
+from ruxa_async.emulator.hints import RetryAfterForm
+
+__all__ = ("emulate",)
+
+_DialectName = Literal[
+    "documented",
+    "blog",
+    "sibling",
+    "apixo",
+    "snake",
+    "upper",
+    "bare",
+    "relay",
+    "openai",
+    "html_errors",
+    "text_codes",
+    "grace_404",
+    "grace_422",
+    "object",
+    "double",
+    "snake_object",
+    "flat",
+    "video_url",
+    "image_url",
+    "resultUrl",
+    "result_url",
+]
+
+
+async def emulate(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8787,
+    speed: float = 1.0,
+    create_rate: float | None = None,
+    create_burst: int = 10,
+    query_rate: float | None = None,
+    query_burst: int = 10,
+    shared: bool = False,
+    max_running: int | None = None,
+    retry_after: RetryAfterForm = "seconds",
+    dialect: _DialectName = "documented",
+    fail_share: float = 0.0,
+    fault: Annotated[list[str] | None, Parameter(negative=())] = None,
+    credits: float = float("inf"),  # noqa: A002 - the option is named as the service names it
+    key: str = "sk-emulated",
+    seed: int = 0,
+    latency: float = 0.0,
+) -> int:
+    """Run the service in a box: its API on this machine, with no account and no real credits.
+
+    Generated files are real pictures that show their prompt. It runs until Ctrl-C, then says what was charged.
+
+    Parameters
+    ----------
+    host
+        Address to listen on.
+    port
+        Port to listen on; 0 takes a free one.
+    speed
+        How many times faster than the real service tasks are done.
+    create_rate
+        Creates a second that are let in; the default is any number.
+    create_burst
+        Creates that are let in at once.
+    query_rate
+        Queries a second that are let in; the default is any number.
+    query_burst
+        Queries that are let in at once.
+    shared
+        Let the rate of creates stand for creates and queries together.
+    max_running
+        Tasks that may run at once; the default is any number.
+    retry_after
+        How a refusal says when to come back.
+    dialect
+        How the service spells its replies: as documented, as the blog, siblings and relays do, with errors as HTML
+        or text codes, with tasks that are not there at once (grace), or with the outputs under another name.
+    fail_share
+        Part of the tasks that fail, from 0 to 1.
+    fault
+        Something that goes wrong, as kind:operation:when; give it again for more. Kinds that strike before anything
+        is charged: refused, reset_before, stall_before, error, html, slow; after it: reset_after, stall, cut,
+        error_after, garbage, empty, no_id, wrong_types, oversized; for files: expired. The operation is create, query
+        or file; when is nth=3,5 or every=10 or share=0.1; status=, seconds= and size= say more. As in
+        reset_after:create:share=0.1
+    credits
+        What the account holds; the default never ends.
+    key
+        The API key that is let in.
+    seed
+        Decides every draw.
+    latency
+        Seconds before each reply.
+
+    """
+    try:
+        settings = EmulatorSettings(
+            speed=speed,
+            creates=TokenBucket(create_rate, create_burst) if create_rate else None,
+            queries=TokenBucket(query_rate, query_burst) if query_rate else None,
+            shared=shared,
+            max_running=max_running,
+            retry_after=retry_after,
+            dialect=dialect,
+            fail_share=fail_share,
+            faults=tuple(parse_fault(text) for text in fault or ()),
+            credits=credits,
+            key=key,
+            seed=seed,
+            latency=latency,
+        )
+    except ValueError as error:
+        print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
+        return 2
+    return await _run(settings, host, port)
+
+
+async def _run(settings: EmulatorSettings, host: str, port: int) -> int:
+    try:
+        # The signals first: one that comes while the socket opens must end this as cleanly as a later one.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with Emulator(settings, host=host, port=port) as emulator:
+                print(_greeting(emulator), flush=True)  # noqa: T201
+                await anext(aiter(signals))
+    except (OSError, ImportError) as error:
+        print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(_summary(emulator.service), flush=True)  # noqa: T201
+    return 0
+
+
+def _greeting(emulator: Emulator) -> str:
+    return "\n".join(
+        (
+            f"The emulated service listens on {emulator.url} (Ctrl-C ends it). Point a client at it with:",
+            f"  export RUXA_BASE_URL={emulator.url}",
+            f"  export RUXA_API_KEY={emulator.key}",
+        )
+    )
+
+
+def _summary(service: Service) -> str:
+    ledger, counts = service.ledger, service.counts
+    lines = [
+        f"Charged {ledger.charged} tasks for {ledger.credits_spent:g} credits.",
+        f"Saw {counts.creates} creates ({counts.creates_throttled} throttled).",
+        f"Saw {counts.queries} queries ({counts.queries_throttled} throttled) and {counts.files} downloads.",
+        f"Faults struck {counts.faults} of them.",
+    ]
+    doubled = ledger.duplicates()
+    if not doubled:
+        return "\n".join([*lines, "Nothing was bought twice."])
+    lines.append(f"{len(doubled)} requests were bought more than once:")
+    lines += [
+        f"  {len(each)} x {each[0].model}: {str(each[0].input['prompt'])[:60]}" for each in doubled[:20]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,35 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+__all__ = ("EMULATOR_SPEED", "Count", "EmulatorFlag", "InputFormat", "Model", "Out", "Speed")
+
+#: Times real time: quick enough to be a pleasure, slow enough to watch.
+EMULATOR_SPEED = 20.0
+
+_POSITIVE = Number(gt=0)
+
+Count = Annotated[int, Parameter(validator=_POSITIVE)]
+Model = Annotated[str, Parameter(help="The model's id.")]
+InputFormat = Annotated[
+    Literal["jsonl", "csv", "tsv", "text"] | None,
+    Parameter(name="--format", help="What the input is (default: by its extension, else by its first line)."),
+]
+Out = Annotated[Path, Parameter(help="The folder for the outputs; it is made if it is not there.")]
+EmulatorFlag = Annotated[
+    bool,
+    Parameter(
+        name="--emulator",
+        show_default=False,
+        help="Use an emulator started for this command: no key, no cost.",
+    ),
+]
+Speed = Annotated[
+    float, Parameter(validator=_POSITIVE, help="How many times faster than real time the emulator goes.")
+]

@@ -1,0 +1,240 @@
+"""The commands, run for real against the embedded emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ruxa_async.__main__ import main
+from ruxa_async.emulator import Emulator, EmulatorSettings
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RUXA_API_KEY", "RUXA_BASE_URL", "RUXA_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def result_lines(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def test_batch_makes_pictures_from_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert (
+        main(["batch", str(EXAMPLES / "prompts.txt"), "--emulator", "--speed", "100", "--out", str(out)]) == 0
+    )
+    said = capsys.readouterr()
+    assert said.out == f"{out / 'results.jsonl'}\n"
+    assert "24 rows in" in said.err
+    assert "24 succeeded, 0 failed" in said.err
+    assert len(list(out.glob("*.png"))) == len(result_lines(out)) == 24
+    assert "\x1b" not in said.err
+
+
+def test_batch_takes_the_example_of_every_model(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert (
+        main(["batch", str(EXAMPLES / "prompts.jsonl"), "--emulator", "--speed", "500", "--out", str(out)])
+        == 0
+    )
+    assert len(list(out.glob("*.mp4"))) == 2
+    assert (out / "fox.jpg").exists()
+
+
+def test_batch_goes_on_past_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("prompt,aspect_ratio\na cat,16:9\n,\nx,9:9\n")
+    arguments = ["batch", str(source), "--emulator", "--speed", "200", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "line 3: prompt=''" in said
+    assert "line 4: aspect_ratio='9:9'" in said
+    assert "2 x bad row" in said
+    assert main(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+    arguments[-1] = str(tmp_path / "strict")
+    assert main([*arguments, "--strict"]) == 2
+    assert "stopped at line 3" in capsys.readouterr().err
+
+
+def test_batch_of_an_empty_file_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("\n")
+    assert main(["batch", str(source), "--emulator", "--out", str(tmp_path / "out")]) == 0
+    assert "0 rows" in capsys.readouterr().err
+
+
+def test_batch_reads_a_limited_number_of_rows(tmp_path: Path) -> None:
+    arguments = ["--emulator", "--speed", "200", "--out", str(tmp_path / "out"), "--limit", "3"]
+    assert main(["batch", str(EXAMPLES / "prompts.txt"), *arguments]) == 0
+    assert len(result_lines(tmp_path / "out")) == 3
+
+
+def test_account_without_credits_halts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator = Emulator(EmulatorSettings(speed=100, credits=6))
+    emulator.start()
+    try:
+        monkeypatch.setenv("RUXA_API_KEY", emulator.key)
+        monkeypatch.setenv("RUXA_BASE_URL", emulator.url)
+        assert main(["batch", str(EXAMPLES / "prompts.txt"), "--out", str(tmp_path / "out")]) == 3
+        assert "2 succeeded" in capsys.readouterr().err
+        assert main(["generate", "x", "--out", str(tmp_path)]) == 3
+        assert "credits" in capsys.readouterr().err
+        monkeypatch.setenv("RUXA_API_KEY", "sk-canary-wrong")
+        assert main(["generate", "x", "--out", str(tmp_path)]) == 3
+        assert "canary" not in capsys.readouterr().err
+    finally:
+        emulator.stop()
+
+
+def test_generate_prints_where_the_picture_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "--emulator",
+        "--speed",
+        "100",
+        "--out",
+        str(tmp_path),
+        "--key",
+        "cat",
+        "--aspect-ratio",
+        "16:9",
+    ]
+    assert main(["generate", "a cat", *arguments]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'cat.png'}\n"
+    assert (tmp_path / "cat.png").exists()
+
+
+def test_status_shows_one_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    emulator = Emulator(EmulatorSettings(speed=100))
+    emulator.start()
+    try:
+        monkeypatch.setenv("RUXA_API_KEY", emulator.key)
+        monkeypatch.setenv("RUXA_BASE_URL", emulator.url)
+        assert main(["generate", "x", "--out", str(tmp_path)]) == 0
+        task_id = emulator.service.ledger.entries[0].task_id
+        capsys.readouterr()
+        assert main(["status", task_id]) == 0
+        assert re.match(rf"{task_id}: success.*\nhttp", capsys.readouterr().out)
+        assert main(["status", task_id, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "success"
+        assert main(["status", "task_missing"]) == 1
+        assert "Traceback" not in capsys.readouterr().err
+    finally:
+        emulator.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["batch"], "INPUT"),
+        (["bogus"], "bogus"),
+        (["batch", "x.txt"], "--out"),
+        (["batch", "missing.txt", "--out", "o", "--emulator"], "missing.txt cannot be read: No such file"),
+        (["batch", ".", "--out", "o", "--emulator"], "cannot be read"),
+        (["batch", "x.txt", "--out", "o", "--max-in-flight", "0"], "must be"),
+        (["batch", "x.txt", "--out", "o", "--limit", "many"], "many"),
+        (["batch", "x.txt", "--out", "o", "--format", "xml"], "xml"),
+        (["batch", "x.txt", "--out", "o", "--api-key", "sk"], "--api-key"),
+        (["generate", "x", "--aspect-ratio", "9:9"], "aspect_ratio='9:9'"),
+        (["generate", "  "], "prompt="),
+        (["generate", "x"], "RUXA_API_KEY"),
+        (["status", "x"], "RUXA_API_KEY"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said.lower() in err.lower()
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["batch", "--help"], ["generate", "--help"], ["status", "--help"]]
+)
+def test_help_is_on_standard_output(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert "Usage: ruxa-async" in capsys.readouterr().out
+
+
+def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"ruxa-async \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_missing_extra_is_named() -> None:
+    program = (
+        "import sys; sys.modules['cyclopts'] = None\n"
+        "from ruxa_async.__main__ import main\n"
+        "sys.exit(main(['--version']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'ruxa-async[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_way_in_is_cheap() -> None:
+    program = "import sys, ruxa_async.__main__; print(*(m for m in ('cyclopts', 'rich', 'aiohttp', 'anyio') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "out"
+    source = tmp_path / "in.txt"
+    source.write_text("a prompt\n" * 500)
+    arguments = [
+        "batch",
+        str(source),
+        "--emulator",
+        "--speed",
+        "1",
+        "--max-in-flight",
+        "9",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ruxa_async", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:  # the first plain line of progress: by then tasks are running
+        if "running" in line:
+            break
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopping" in err
+    assert "paid for and their end was not seen" in err
+    assert "Traceback" not in err
+    unfinished = [line for line in result_lines(out) if line["state"] == "unfinished"]
+    assert len(unfinished) == 9
+    assert all(line["task_id"] for line in unfinished)

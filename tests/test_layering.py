@@ -1,0 +1,250 @@
+"""Imports point down, the engine touches no clock, and a bare import loads almost nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "ruxa_async"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_bytes()) for name, path in PATHS.items()}
+
+
+def type_checking_only(tree: ast.Module) -> set[ast.AST]:
+    """Every node that only type checkers see."""
+    return {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+
+
+def base_of(node: ast.ImportFrom, name: str, *, package: bool) -> str:
+    """The module that ``from ... import`` in the module *name* reads from."""
+    if not node.level:
+        return node.module or ""
+    parts = name.split(".")
+    parts = parts[: len(parts) - node.level + package]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def imports(name: str, *, run_time_only: bool = False) -> Iterator[str]:
+    """Every module that *name* imports, anywhere in it, by its full name."""
+    tree = TREES[name]
+    skipped = type_checking_only(tree) if run_time_only else set()
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = base_of(node, name, package=PATHS[name].name == "__init__.py")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in PATHS else base
+
+
+def ours(name: str, *, run_time_only: bool = False) -> set[str]:
+    """The modules of ours that *name* imports, without the package ``ruxa_async`` in front."""
+    return {
+        imported.removeprefix("ruxa_async").removeprefix(".")
+        for imported in imports(name, run_time_only=run_time_only)
+        if imported.partition(".")[0] == "ruxa_async"
+    }
+
+
+def under(imported: str, *tops: str) -> bool:
+    """Tell whether *imported* is one of *tops* or inside it."""
+    return any(imported == top or imported.startswith(f"{top}.") for top in tops)
+
+
+def modules(*tops: str) -> list[str]:
+    found = [name for name in PATHS if under(name.removeprefix("ruxa_async").removeprefix("."), *tops)]
+    assert found, tops
+    return found
+
+
+# ---- the engine is pure
+
+VALUES = ("errors", "events", "requests", "results", "settings")
+ENGINE_MAY_IMPORT = {
+    "__future__",
+    "attrs",
+    "collections",
+    "collections.abc",
+    "enum",
+    "heapq",
+    "math",
+    "re",
+    "typing",
+    "ruxa_async.results",
+    "ruxa_async.settings",
+}
+
+
+@pytest.mark.parametrize("name", modules("_engine"))
+def test_the_engine_imports_no_clock_no_chance_and_nothing_that_waits(name: str) -> None:
+    allowed = {*ENGINE_MAY_IMPORT, *modules("_engine")}
+    if name == "ruxa_async._engine.retry_after":
+        allowed.add("email.utils")  # the dates of HTTP
+    assert set(imports(name)) <= allowed
+
+
+@pytest.mark.parametrize("name", modules("_engine"))
+def test_nothing_in_the_engine_is_async(name: str) -> None:
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not [ast.unparse(node) for node in ast.walk(TREES[name]) if isinstance(node, waiting)]
+
+
+@pytest.mark.parametrize("name", modules("_engine"))
+def test_the_engine_imports_nothing_by_a_computed_name(name: str) -> None:
+    names = {node.id for node in ast.walk(TREES[name]) if isinstance(node, ast.Name)}
+    assert not names & {"__import__", "eval", "exec", "open", "print", "input"}
+
+
+# ---- imports point down
+
+
+def test_values_import_nothing_of_ours_but_each_other() -> None:
+    for name in modules(*VALUES):
+        assert ours(name) <= {*VALUES}, name
+
+
+CORE = ("_client", "_driver", "_engine", "_completions", "_task")
+#: No module of the first may import any of the second.
+RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("transports", "journal", "downloads"), (*CORE, "_buying", "_asking", "_delivery", "_jobs", "_wire")),
+    (
+        ("_wire", "_replies", "_details"),
+        ("_client", "_driver", "_completions", "_task", "_buying", "_asking", "_delivery", "_jobs"),
+    ),
+    (
+        ("_jobs", "_delivery", "_workers"),
+        ("_client", "_driver", "_completions", "_task", "_buying", "_asking"),
+    ),
+    (("_asking", "_buying"), ("_client", "_driver", "_completions", "_task")),
+    (("_driver",), ("_client", "_completions", "_task")),
+    (("_task", "_completions"), ("_client",)),
+    (("batch",), ("cli",)),
+    (
+        ("_files", "_config", "_version"),
+        ("_client", "_driver", "_engine", "transports", "journal", "downloads"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("importers", "forbidden"), RULES)
+def test_no_import_points_up(importers: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
+    wrong = {
+        f"{name} imports {imported}"
+        for name in modules(*importers)
+        for imported in ours(name)
+        if under(imported, *forbidden)
+    }
+    assert not wrong
+
+
+def test_callbacks_know_nothing_of_the_client() -> None:
+    for name in PATHS:
+        if under(name, "ruxa_async.callbacks"):
+            assert not [imported for imported in ours(name) if under(imported, *CORE)], name
+
+
+def test_the_engine_knows_nothing_above_it() -> None:
+    for name in modules("_engine"):
+        assert all(under(imported, "_engine", "results", "settings") for imported in ours(name)), name
+
+
+def test_only_the_command_line_knows_the_batch_and_itself() -> None:
+    for name in PATHS:
+        short = name.removeprefix("ruxa_async").removeprefix(".")
+        if not under(short, "cli", "batch", "__main__"):
+            assert not [imported for imported in ours(name) if under(imported, "batch", "cli")], name
+
+
+def test_the_emulator_knows_nothing_of_the_library_but_its_errors() -> None:
+    for name in modules("emulator"):
+        assert all(under(imported, "emulator", "errors") for imported in ours(name)), name
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    rest = {
+        name: {f"ruxa_async.{other}" for other in ours(name, run_time_only=True) if other} for name in PATHS
+    }
+    while leaves := {name for name, needed in rest.items() if not needed & rest.keys()}:
+        for name in leaves:
+            del rest[name]
+    assert not rest
+
+
+# ---- the proof itself is proven
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import time", {"time"}),
+        ("import os.path as p", {"os.path"}),
+        ("from time import monotonic", {"time"}),
+        ("def f():\n    import random", {"random"}),
+        ("from . import rate", {"ruxa_async._engine.rate"}),
+        ("from .rate import Gate", {"ruxa_async._engine.rate"}),
+        ("from .. import errors", {"ruxa_async.errors"}),
+        ("from ..transports.base import Request", {"ruxa_async.transports.base"}),
+        ("from ruxa_async import _driver", {"ruxa_async._driver"}),
+        ("from ruxa_async import RuxaClient", {"ruxa_async"}),
+        ("if TYPE_CHECKING:\n    import asyncio", {"asyncio"}),
+    ],
+)
+def test_every_way_to_import_is_seen(source: str, found: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TREES, "ruxa_async._engine.engine", ast.parse(source))
+    assert set(imports("ruxa_async._engine.engine")) == found
+
+
+def test_an_import_in_a_package_is_relative_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        TREES, "ruxa_async._engine", ast.parse("from .rate import Gate\nfrom .. import errors")
+    )
+    assert set(imports("ruxa_async._engine")) == {"ruxa_async._engine.rate", "ruxa_async.errors"}
+
+
+def test_imports_for_type_checkers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "import math\nif TYPE_CHECKING:\n    import asyncio\nelse:\n    import heapq"
+    monkeypatch.setitem(TREES, "ruxa_async._engine.engine", ast.parse(source))
+    assert set(imports("ruxa_async._engine.engine", run_time_only=True)) == {"math", "heapq"}
+
+
+# ---- a bare import is light
+
+HEAVY = {"aiohttp", "cattrs", "asyncio", "anyio", "trio", "PIL", "cyclopts", "rich"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ruxa_async",
+        "from ruxa_async import NanoBanana",
+        "from ruxa_async import Limits, Succeeded, TaskFailedError",
+    ],
+)
+def test_import_loads_nothing_heavy(statement: str) -> None:
+    code = f"{statement}; import json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent, timeout=60
+    )
+    assert not HEAVY & {*json.loads(done.stdout)}
