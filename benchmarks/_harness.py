@@ -1,0 +1,43 @@
+"""Rounds: every variant is measured once in each, in turn, so that what disturbs the machine disturbs them all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from benchmarks._figures import Sample
+
+__all__ = ("Measure", "Options", "Round", "interleaved")
+
+#: What was measured in one round, by variant.
+Round: TypeAlias = dict[str, Sample]
+#: One measurement; it is given what the same round has brought so far.
+Measure: TypeAlias = Callable[[Round], Sample]
+
+
+@frozen(kw_only=True)
+class Options:
+    """What the command line asked for. *rounds* None leaves their number to the benchmark."""
+
+    rounds: int | None = None
+    quick: bool = False
+    huge: bool = False
+
+    def times(self, usual: int, *, quick: int = 1) -> int:
+        """Return the number of rounds, *usual* or *quick* unless it was given."""
+        return self.rounds or (quick if self.quick else usual)
+
+
+def interleaved(variants: Mapping[str, Measure], rounds: int, *, about: str) -> list[Round]:
+    """Measure A B C A B C ... and return the rounds; *about* names the case where progress is shown."""
+    done: list[Round] = []
+    for number in range(1, rounds + 1):
+        current: Round = {}
+        for name, measure in variants.items():
+            print(f"{about}: round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
+            current[name] = measure(current)
+        done.append(current)
+    return done

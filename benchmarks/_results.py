@@ -1,0 +1,77 @@
+"""Results that can be traced: figures with the versions, the machine, the commit and the date they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks._figures import Row
+from benchmarks._harness import Options
+
+__all__ = ("record",)
+
+_FOLDER = Path(__file__).parent / "results"
+_PACKAGES = ("ruxa-async", "aiohttp", "yarl", "multidict", "anyio", "attrs", "cattrs", "uvloop")
+
+
+def record(name: str, rows: Sequence[Row], options: Options) -> Path:
+    """Write what was measured to the file of benchmark *name* and return its path."""
+    _FOLDER.mkdir(exist_ok=True)
+    path = _FOLDER / f"{name}.json"
+    kept = {
+        "benchmark": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--verify", "HEAD"),
+        "changed_since": bool(_git("status", "--porcelain")),
+        "options": attrs.asdict(options),
+        "machine": _machine(),
+        "versions": {package: _version(package) for package in _PACKAGES},
+        "rows": list(rows),
+    }
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": platform.platform(),
+        "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
+        "memory": _first("/proc/meminfo", "MemTotal"),
+        "cores": os.cpu_count(),
+    }
+
+
+def _first(path: str, name: str) -> str | None:
+    """Return what the first line of *path* that begins with *name* says after its colon."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

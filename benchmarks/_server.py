@@ -1,0 +1,75 @@
+"""The server process: the emulator's web face, and a log of what arrived when.
+
+It reads a line of JSON with its settings, writes one with its address, and then answers each further line with a
+report, until its input ends. Instants are on the system's monotonic clock, which all processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from benchmarks._processes import SERVER_CORE, pin
+from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply
+from ruxa_async.emulator.messages import Incoming
+from ruxa_async.emulator.service import CREATE_PATH, QUERY_PATH
+from ruxa_async.emulator.web import serve
+
+
+class LoggedService(Service):
+    """A service that remembers when each request came, and of which task it was (a create: "")."""
+
+    def __init__(self, settings: EmulatorSettings) -> None:
+        super().__init__(settings)
+        self.log: list[tuple[float, str]] = []
+
+    def handle(self, request: Incoming, now: float) -> ServiceReply:
+        """Note *request* and answer it."""
+        path = request.path
+        self.log.append((now, "" if path == CREATE_PATH else path.removeprefix(QUERY_PATH)))
+        return super().handle(request, now)
+
+    def report(self) -> dict[str, Any]:
+        """Return everything a benchmark asks afterwards; in the log a task is its place in the ledger, a create -1."""
+        places = {purchase.task_id: place for place, purchase in enumerate(self.ledger.entries)}
+        return {
+            "creates": self.counts.creates,
+            "queries": self.counts.queries,
+            "throttled": self.counts.throttled,
+            "charged": self.ledger.charged,
+            "bought_twice": len(self.ledger.duplicates()),
+            "cpu": time.process_time(),
+            "ends": {task_id: task.ends for task_id in places if (task := self.task(task_id))},
+            "log": [(at, places[unquote(name)] if name else -1) for at, name in self.log],
+        }
+
+
+async def _main() -> None:
+    given = json.loads(sys.stdin.readline())
+    image = Durations(given.pop("median"), given.pop("sigma"))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    service = LoggedService(EmulatorSettings(image=image, public_url=url, **given))
+    stop = asyncio.Event()
+    started = asyncio.Event()
+    serving = asyncio.create_task(serve(service, listener, stop, started.set))
+    await started.wait()
+    _write({"url": url})
+    while await asyncio.to_thread(sys.stdin.readline):
+        _write(service.report())
+    stop.set()
+    await serving
+
+
+def _write(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    pin(SERVER_CORE)
+    asyncio.run(_main())
