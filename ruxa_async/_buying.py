@@ -10,7 +10,7 @@ from __future__ import annotations
 import anyio
 
 from . import events
-from ._delivery import Delivery
+from ._delivery import Delivery, logger
 from ._engine.engine import Engine
 from ._engine.job import CreateStep
 from ._engine.retry import Reply, refusal_of
@@ -98,6 +98,8 @@ class Buyer:
         try:
             response = await self._transport.send(request)
         except NotSentError as exc:
+            if not self._engine.creates.shut_for(now()):
+                logger.warning("%s; it is tried again, nothing was charged", exc)
             await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
         except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
             await self._lost(job, self._engine.create_lost(job, now()), exc)

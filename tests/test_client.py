@@ -212,11 +212,16 @@ async def test_refusals_without_end_raise_after_throttled_for() -> None:
         assert 60 <= anyio.current_time() - start <= 95
 
 
-async def test_a_service_out_of_reach_raises_what_keeps_it_so() -> None:
+async def test_a_service_out_of_reach_is_warned_of_once_and_raises_what_keeps_it_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     script = Script(creates=[NotSentError("no such host")], queries=[DONE])
     async with client_of(script, retries=Retries(throttled_for=60)) as ruxa:
         with pytest.raises(NotSentError, match="no such host"):
             await ruxa.submit(CAT)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no such host; it is tried again, nothing was charged"
+    ]
 
 
 async def test_an_unknown_create_is_sent_again_only_if_the_user_said_so() -> None:

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ruxa_async.events import Event, GateClosed, TaskEnded
+from ruxa_async.events import CreateSent, CreateUnsent, Event, GateClosed, JobQueued, TaskEnded
 from ruxa_async.results import TaskState
 
 from .running import console, say
@@ -36,11 +36,13 @@ _MIN_SPAN = 1.0
 class Watch:
     """What the events say between two looks: pass `on_event` to the client.
 
-    *generated* counts the tasks that ended well, *paused_until* is on the clock of the event loop.
+    *generated* counts the tasks that ended well, *paused_until* is on the clock of the event loop, *out_of_reach*
+    says that the last create could not be sent at all.
     """
 
     generated: int = 0
     paused_until: float = -math.inf
+    out_of_reach: bool = False
 
     def on_event(self, event: Event | GateClosed) -> None:
         """Take *event* into account."""
@@ -49,8 +51,12 @@ class Watch:
                 self.generated += 1
             case GateClosed(at=at, scope="create", seconds=seconds):
                 self.paused_until = max(self.paused_until, at + seconds)
-            case _:
+            case CreateUnsent():
+                self.out_of_reach = True
+            case CreateSent() | JobQueued():
                 pass
+            case _:
+                self.out_of_reach = False
 
 
 @define
@@ -92,6 +98,8 @@ class _Board:
             parts.append(f"{rate:,.1f}/s" if rate >= 1 else f"{rate * 60:,.1f}/min")
             if total is not None and total > done:
                 parts.append(f"{spelled_seconds((total - done) / rate)} left")
+        if self.watch.out_of_reach:
+            parts.append("the service cannot be reached, trying again")
         if self.watch.paused_until - now >= 1:
             parts.append(f"the service asks for a pause of {spelled_seconds(self.watch.paused_until - now)}")
         return ", ".join(parts)
