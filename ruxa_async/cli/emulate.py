@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from typing import Annotated, Literal
 
 import anyio
 from cyclopts import Parameter
 
-from ruxa_async.emulator import Emulator, EmulatorSettings, Service, TokenBucket, parse_fault
+from ruxa_async.emulator import Emulator, EmulatorSettings, Limit, Service, TokenBucket, parse_fault
 from ruxa_async.emulator.hints import RetryAfterForm
+from ruxa_async.emulator.limit_specs import parse_limit
 
 __all__ = ("emulate",)
 
@@ -48,6 +50,8 @@ async def emulate(
     create_burst: int = 10,
     query_rate: float | None = None,
     query_burst: int = 10,
+    create_limit: str | None = None,
+    query_limit: str | None = None,
     shared: bool = False,
     max_running: int | None = None,
     retry_after: RetryAfterForm = "seconds",
@@ -79,8 +83,15 @@ async def emulate(
         Queries a second that are let in; the default is any number.
     query_burst
         Queries that are let in at once.
+    create_limit
+        A limit of another shape for creates, instead of their rate: token:rate=2,burst=20, leaky:rate=2,burst=20 (as
+        nginx: burst more than one at once), sliding:count=20,per=10 or fixed:count=20,per=10,phase=0 (windows of as
+        many seconds, counted from the start). One that changes so many seconds after the start:
+        token:rate=50,burst=10@30=token:rate=25,burst=10
+    query_limit
+        The same for queries.
     shared
-        Let the rate of creates stand for creates and queries together.
+        Let the limit of creates stand for creates and queries together.
     max_running
         Tasks that may run at once; the default is any number.
     retry_after
@@ -109,8 +120,8 @@ async def emulate(
     try:
         settings = EmulatorSettings(
             speed=speed,
-            creates=TokenBucket(create_rate, create_burst) if create_rate else None,
-            queries=TokenBucket(query_rate, query_burst) if query_rate else None,
+            creates=_limit("create", create_limit, create_rate, create_burst),
+            queries=_limit("query", query_limit, query_rate, query_burst),
             shared=shared,
             max_running=max_running,
             retry_after=retry_after,
@@ -126,6 +137,14 @@ async def emulate(
         print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
         return 2
     return await _run(settings, host, port)
+
+
+def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit | None:
+    if text is None:
+        return TokenBucket(rate, burst) if rate else None
+    if rate is not None:
+        raise ValueError(f"give --{name}-limit or --{name}-rate, not both")
+    return parse_limit(text, start=time.monotonic())  # the clock that the service is told
 
 
 async def _run(settings: EmulatorSettings, host: str, port: int) -> int:

@@ -29,7 +29,17 @@ from ruxa_async.errors import MissingExtraError
 from .dialects import DIALECTS, Dialect
 from .faults import AFTER, BEFORE, Fault, parse_fault
 from .ledger import Counts, Ledger, Purchase
-from .limits import Limit, Limiter, TokenBucket
+from .limit_specs import parse_limit
+from .limits import (
+    Changing,
+    FixedWindow,
+    LeakyBucket,
+    Limit,
+    Limiter,
+    Shape,
+    SlidingWindow,
+    TokenBucket,
+)
 from .messages import Output, ServiceReply, ServiceRequest
 from .service import Service
 from .settings import Durations, EmulatorSettings
@@ -38,12 +48,15 @@ __all__ = (
     "AFTER",
     "BEFORE",
     "DIALECTS",
+    "Changing",
     "Counts",
     "Dialect",
     "Durations",
     "Emulator",
     "EmulatorSettings",
     "Fault",
+    "FixedWindow",
+    "LeakyBucket",
     "Ledger",
     "Limit",
     "Limiter",
@@ -52,8 +65,11 @@ __all__ = (
     "Service",
     "ServiceReply",
     "ServiceRequest",
+    "Shape",
+    "SlidingWindow",
     "TokenBucket",
     "parse_fault",
+    "parse_limit",
 )
 
 

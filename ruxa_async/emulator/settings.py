@@ -61,8 +61,9 @@ class EmulatorSettings:
       *prices* what each model costs and *default_price* what any other does (None: other models do not exist).
     - *image*, *video* and *durations* (by model) say how long tasks take; *speed* divides all of it. *fail_share* of
       the tasks fail, with *fail_code* and *fail_message*. *outputs* is how many files each makes.
-    - *creates* and *queries* limit requests, *creates* both of them if *shared*; *max_running* caps the tasks that
-      run at once. Refusals answer *throttle_status* (429, or 503) and say when to come back in the form *retry_after*.
+    - *creates* and *queries* limit requests, with a `TokenBucket` or another shape of limit, *creates* both of them if
+      *shared*; *max_running* caps the tasks that run at once. Refusals answer *throttle_status* (429, or 503) and say
+      when to come back in the form *retry_after*, those of the cap excepted.
     - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong.
     - *seed* decides every draw. *latency* is the seconds before each reply. *task_ids* "awkward" have characters
       that a URL must escape. *public_url* is where the outputs' URLs begin (default: the face's own address).
@@ -86,7 +87,7 @@ class EmulatorSettings:
     creates: Limit | None = None
     queries: Limit | None = None
     shared: bool = False
-    max_running: int | None = None
+    max_running: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     throttle_status: Literal[429, 503] = field(default=429, validator=validators.in_((429, 503)))
     retry_after: RetryAfterForm = field(default="none", validator=validators.in_(RETRY_AFTER_FORMS))
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 import pytest
@@ -35,6 +36,48 @@ def test_it_serves_until_it_is_interrupted_and_then_says_what_was_charged(ending
     assert "2 x sora-2: a fox" in rest
 
 
+def _post(url: str) -> tuple[int, float]:
+    """Create a task; return the status, and the seconds until one would be accepted."""
+    body = json.dumps({"model": "sora-2", "input": {"prompt": "a fox"}}).encode()
+    request = urllib.request.Request(
+        f"{url}/api/v1/tasks/create", body, {"Authorization": "Bearer sk-emulated"}
+    )
+    try:
+        with urllib.request.urlopen(request) as reply:
+            return reply.status, 0.0
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, float(refused.headers["retry-after"])
+
+
+@pytest.mark.parametrize(
+    ("options", "shortest", "longest"),
+    [
+        (["--create-rate", "0.001", "--create-burst", "3"], 990, 1000),
+        (["--create-limit", "token:rate=0.001,burst=3"], 990, 1000),
+        (["--create-limit", "leaky:rate=0.001,burst=2"], 990, 1000),
+        (["--create-limit", "sliding:count=3,per=1000"], 990, 1000),
+        # Windows and changes count from the start, not from the machine's.
+        (["--create-limit", "fixed:count=3,per=1000", "--shared"], 900, 1000),
+        (["--create-limit", "fixed:count=3,per=1000,phase=-500"], 400, 500),
+        (["--create-limit", "token:rate=0.001,burst=3@500=token:rate=100,burst=9"], 400, 500.1),
+        (["--create-limit", "sliding:count=1,per=1000@0=sliding:count=3,per=1000"], 990, 1000),
+    ],
+)
+def test_every_shape_of_limit_can_be_chosen(options: list[str], shortest: float, longest: float) -> None:
+    command = [*COMMAND, "--retry-after", "float", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(3)]
+        url = lines[1].removeprefix("export RUXA_BASE_URL=")
+        answers = [_post(url) for _ in range(4)]
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert [status for status, _ in answers] == [200, 200, 200, 429]
+    assert shortest <= answers[3][1] <= longest
+    assert "Saw 4 creates (1 throttled)." in rest
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -42,9 +85,19 @@ def test_it_serves_until_it_is_interrupted_and_then_says_what_was_charged(ending
         (["--shared"], "give it as creates"),
         (["--dialect", "klingon"], "klingon"),
         (["--speed", "0"], "speed"),
+        (["--create-limit", "bogus:rate=1"], "use one of token, leaky, sliding, fixed"),
+        (["--query-limit", "sliding:count=x,per=1"], "must be a whole number, not 'x'"),
+        (["--create-limit", "token:rate=1@5"], "say @seconds="),
+        (
+            ["--create-limit", "token:rate=1", "--create-rate", "2"],
+            "--create-limit or --create-rate, not both",
+        ),
+        (["--shared", "--query-limit", "token:rate=1"], "give it as creates"),
+        (["--max-running", "0"], "max_running"),
     ],
 )
 def test_wrong_options_are_refused_with_what_may_stand_there(options: list[str], complaint: str) -> None:
     ended = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 2
     assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr

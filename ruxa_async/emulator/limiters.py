@@ -1,0 +1,194 @@
+"""The states of the limits: each says of a request, when told the time, whether it comes in or when one will.
+
+None asks a clock, and none takes longer for having seen more requests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
+
+from attrs import define
+
+__all__ = ("Bucket", "Changed", "Gauge", "Held", "Limiter", "Log", "Window", "whole")
+
+#: What still counts against a client: since when, and how many requests (a part of one, while a bucket fills).
+Held: TypeAlias = Iterable[tuple[float, float]]
+
+
+class Limiter(Protocol):
+    """The state of one limit."""
+
+    def take(self, now: float) -> float:
+        """Admit a request at *now* and return 0, or refuse it and return the seconds until one would be admitted."""
+        ...
+
+
+class Gauge(Limiter, Protocol):
+    """A limiter that can be read without taking, and hand over to another."""
+
+    def wait(self, now: float) -> float:
+        """Return what `take` would, and take nothing."""
+        ...
+
+    def held(self, now: float) -> Held:
+        """Return what counts against the client at *now*."""
+        ...
+
+
+@define(eq=False)
+class Bucket:
+    """Tokens: full at *burst*, one more every 1 / *rate* seconds, one less for each request."""
+
+    _rate: float
+    _burst: int
+    _tokens: float
+    _at: float | None = None
+
+    def take(self, now: float) -> float:
+        """Admit at *now* and return 0, or return the seconds until it will."""
+        wait = self.wait(now)
+        if not wait:
+            # This may go below 0 by a rounding error: forgiven now, and paid for by the next request.
+            self._tokens -= 1
+        return wait
+
+    def wait(self, now: float) -> float:
+        """Return what `take` would, and take nothing."""
+        self._fill(now)
+        return _told((1 - self._tokens) / self._rate, now)
+
+    def held(self, now: float) -> Held:
+        """Return what the bucket lacks."""
+        self._fill(now)
+        return [(now, self._burst - self._tokens)]
+
+    def _fill(self, now: float) -> None:
+        if self._at is not None:
+            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now if self._at is None else max(self._at, now)
+
+
+class Log:
+    """When the last *count* requests came in; one more does when the first of them is *per* seconds ago."""
+
+    def __init__(self, count: int, per: float) -> None:
+        self._per = per
+        self._log: deque[float] = deque(maxlen=count)
+
+    def note(self, since: float, count: int) -> None:
+        """Note *count* requests that came in at *since*."""
+        self._log.extend([since] * min(count, self._log.maxlen or 0))
+
+    def take(self, now: float) -> float:
+        """Admit at *now* and return 0, or return the seconds until it will."""
+        wait = self.wait(now)
+        if not wait:
+            self._log.append(now)
+        return wait
+
+    def wait(self, now: float) -> float:
+        """Return what `take` would, and take nothing."""
+        if len(self._log) < (self._log.maxlen or 0):
+            return 0.0
+        return _told(self._log[0] + self._per - now, now)
+
+    def held(self, now: float) -> Held:
+        """Return the requests that are still in the window."""
+        return [(since, 1.0) for since in self._log if _told(since + self._per - now, now)]
+
+
+@define(eq=False)
+class Window:
+    """How many came in since *phase* + index * *per*, the last such instant."""
+
+    _count: int
+    _per: float
+    _phase: float
+    _used: int = 0
+    _index: float = -math.inf
+
+    def use(self, held: Held, now: float) -> None:
+        """Count what was *held* since the window of *now* began."""
+        self._enter(now)
+        start = self._start(self._index)
+        self._used = sum(whole(amount) for since, amount in held if not _told(start - since, since))
+
+    def take(self, now: float) -> float:
+        """Admit at *now* and return 0, or return the seconds until it will."""
+        wait = self.wait(now)
+        if not wait:
+            self._used += 1
+        return wait
+
+    def wait(self, now: float) -> float:
+        """Return what `take` would, and take nothing."""
+        self._enter(now)
+        return 0.0 if self._used < self._count else max(_slack(now), self._start(self._index + 1) - now)
+
+    def held(self, now: float) -> Held:
+        """Return how many came in, as if just now: nobody noted when."""
+        self._enter(now)
+        return [(now, float(self._used))]
+
+    def _enter(self, now: float) -> None:
+        index = math.floor((now + _slack(now) - self._phase) / self._per)
+        if index > self._index:
+            self._index, self._used = index, 0
+
+    def _start(self, index: float) -> float:
+        return self._phase + index * self._per
+
+
+@define(eq=False)
+class Changed:
+    """One state until *at*, and from then on the one that *resumed* makes of it."""
+
+    _state: Gauge
+    _resumed: Callable[[Held, float], Gauge]
+    _at: float
+    _over: bool = False
+
+    def take(self, now: float) -> float:
+        """Admit at *now* and return 0, or return the seconds until it will."""
+        wait = self.wait(now)
+        return wait or self._state.take(self._clock(now))
+
+    def wait(self, now: float) -> float:
+        """Return what `take` would, and take nothing."""
+        if not self._over:
+            if now < self._at and now + (wait := self._state.wait(now)) < self._at:
+                return wait
+            # Nothing more comes in before the change, so what carries over is known already.
+            self._change()
+        late = self._clock(now)
+        return _told(late - now + self._state.wait(late), now)
+
+    def held(self, now: float) -> Held:
+        """Return what the state of the day holds."""
+        if not self._over and now >= self._at:
+            self._change()
+        return self._state.held(self._clock(now))
+
+    def _change(self) -> None:
+        self._state, self._over = self._resumed(self._state.held(self._at), self._at), True
+
+    def _clock(self, now: float) -> float:
+        """Return *now*, or the change if it has been brought forward."""
+        return max(now, self._at) if self._over else now
+
+
+def _slack(now: float) -> float:
+    """Return what nobody is refused for: whoever comes back exactly when told may be a rounding error early."""
+    return max(1e-9, 4 * math.ulp(now))
+
+
+def _told(wait: float, now: float) -> float:
+    return wait if wait > _slack(now) else 0.0
+
+
+def whole(amount: float) -> int:
+    """Return how many requests *amount* is, a part of one as a whole one."""
+    return math.ceil(amount - 1e-6)
