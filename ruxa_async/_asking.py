@@ -51,7 +51,8 @@ class Asker:
         delivery = self._delivery
         reply: Reply | None = None
         cause: Exception | None = None
-        async with self._slots:
+        await self._take_slot()
+        try:
             delivery.tell(events.QuerySent, job)
             try:
                 response = await self._transport.send(self._wire.query(job.task_id))
@@ -65,6 +66,8 @@ class Asker:
                 now = delivery.now()
                 reply = self._wire.read_query(response, task_id=job.task_id, wall_now=delivery.wall(now))
                 step = self._engine.query_answered(job, reply, now)
+        finally:
+            self._slots.release()
         if step is QueryStep.PENDING:
             assert reply is not None
             self._pending(job, reply)
@@ -75,6 +78,12 @@ class Asker:
             await self._ended(job, reply)
         else:
             await self._stopped(job, self._reason(job, reply, cause))
+
+    async def _take_slot(self) -> None:
+        try:
+            self._slots.acquire_nowait()  # nearly always; the checkpoint of `acquire` costs more than all the rest of it
+        except anyio.WouldBlock:
+            await self._slots.acquire()
 
     def _pending(self, job: ClientJob, reply: Reply) -> None:
         if reply.raw_state != job.raw_state:
@@ -89,7 +98,7 @@ class Asker:
         error = self._reason(job, reply, cause)
         self._delivery.tell(events.QueryFailed, job, error)
         if isinstance(error, RateLimitedError):
-            self._delivery.tell_gate("query", self._engine.queries.closed_for(self._delivery.now()))
+            self._delivery.tell_gate("query", self._engine.queries.wait(self._delivery.now()))
 
     async def _ended(self, job: ClientJob, reply: Reply) -> None:
         assert job.task_id is not None
@@ -108,6 +117,8 @@ class Asker:
             error = MalformedResponseError(
                 job.task_id, "it succeeded, but its answer names no output", shown(reply)
             )
+        elif job.request is not None:  # of a task that was attached to, nobody here knows when it began
+            self._engine.learn(job, self._delivery.now(), status.duration)
         await self._journal.finished(job.record(error), status)
         self._delivery.publish(job, status)
         self._delivery.count_end(job, status, good=error is None)

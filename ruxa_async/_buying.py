@@ -120,7 +120,6 @@ class Buyer:
             await self._not_bought(job, step, api_error(reply), reply)
 
     async def _accepted(self, job: ClientJob) -> None:
-        job.submitted_at = self._delivery.wall(job.accepted_at)
         try:
             await self._journal.accepted(job.record())
         except BaseException as exc:
@@ -130,6 +129,7 @@ class Buyer:
                 self._delivery.orphan(job)
             raise
         job.created = True
+        job.queued_at = job.accepted_at  # of no more use, and a waiting task is one number smaller
         self._delivery.tell(events.TaskAccepted, job)
         if job.gone:
             self._engine.release(job)
@@ -162,7 +162,7 @@ class Buyer:
             self._delivery.tell(events.CreateUnsent, job, error)
         else:
             self._delivery.tell(events.CreateThrottled, job, reply.retry_after)
-            self._delivery.tell_gate("create", self._engine.creates.closed_for(self._delivery.now()))
+            self._delivery.tell_gate("create", self._engine.creates.wait(self._delivery.now()))
         if self._unwanted(job):
             self.withdrawn(job)
         elif step is CreateStep.GIVE_UP:

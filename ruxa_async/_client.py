@@ -27,7 +27,7 @@ from .events import EventHook
 from .journal.base import Journal, NullJournal
 from .requests import GenerationRequest
 from .results import Generation, JobRecord, Stats, TaskStatus
-from .settings import CallbackURL, Limits, Polling, RateLimit, Retries, Timeouts
+from .settings import CallbackURL, Limits, Polling, Retries, Timeouts
 from .transports.base import Transport
 
 __all__ = ("RuxaClient",)
@@ -249,7 +249,7 @@ class RuxaClient:
             orphaned=told.orphaned,
             queries_sent=engine.counts.queries_sent,
             throttled={"create": engine.creates.refusals, "query": engine.queries.refusals},
-            rates={"create": _rate(self._limits.create_rate), "query": _rate(self._limits.query_rate)},
+            rates={"create": engine.creates.rate, "query": engine.queries.rate},
             durations={model: statistics.median(seen) for model, seen in told.durations.items()},
         )
 
@@ -292,7 +292,3 @@ def _checked_id(task_id: object) -> str:
     if not isinstance(task_id, str) or not task_id.strip():
         raise ValueError(f"task_id={task_id!r} is not valid: the id that the service gave is needed")
     return task_id
-
-
-def _rate(limit: RateLimit | None) -> float | None:
-    return None if limit is None else limit.count / limit.per

@@ -118,8 +118,10 @@ class Delivery:
             self.durations.setdefault(job.model, deque(maxlen=_DURATIONS_KEPT)).append(seconds)
 
     def _deliver(self, job: ClientJob) -> None:
+        if job.task_id is not None:
+            job.submitted_at = self.wall(job.accepted_at)
         job.finished_at = self.wall(self.now())
-        job.created = job.ended = True
+        job.created = True
         if job.owner is not None:
             job.owner.ended(job)
         job.notify()

@@ -29,6 +29,9 @@ from .transports.base import Transport
 
 __all__ = ("Driver",)
 
+#: Queries wait for the next tick of this clock, 4 ms on average. A power of two, so that no instant is rounded twice.
+_TICKS_A_SECOND = 128.0
+
 
 class _Run(Protocol):
     """A batch in progress, which wants to know when nothing more will come."""
@@ -189,13 +192,23 @@ class Driver:
         due = self.engine.next_deadline()
         for ready_at, pool in (
             (self.engine.create_ready_at(now), self._creators),
-            (self.engine.query_ready_at(now), self._askers),
+            (self._query_wake(now), self._askers),
         ):
             if ready_at > now:
                 due = min(due, ready_at)
             elif self._tg is not None:
                 pool.wake_one(self._tg)
         return due
+
+    def _query_wake(self, now: float) -> float:
+        """Return when to look for queries again: on the next tick, so that those due at about that time share a wake-up.
+
+        Where the limit holds them back, not their time, each leaves at its exact moment: waiting would waste the limit.
+        """
+        ready_at = self.engine.query_ready_at(now)
+        if now < ready_at < math.inf and self.engine.rates.ready_at("query", now) <= now:
+            return math.ceil(ready_at * _TICKS_A_SECOND) / _TICKS_A_SECOND
+        return ready_at
 
     def _expire(self) -> None:
         while (job := self.engine.take_expired(self.delivery.now())) is not None:

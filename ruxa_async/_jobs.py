@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -49,15 +50,19 @@ class ClientJob(Job):
     refusal: Refusal | None = None
     #: The outcome of the create is known to the caller's side.
     created: bool = False
-    #: The outcome of the job is.
-    ended: bool = False
+    #: Both in seconds since the epoch, and both made at the end: a waiting task carries no more than it needs.
     submitted_at: float | None = None
-    finished_at: float = 0.0
+    finished_at: float = math.inf
     raw_state: str = ""
     status: TaskStatus | None = None
     error: Exception | None = None
     changed: anyio.Event | None = field(default=None, repr=False)
     listeners: list[deque[TaskStatus]] | None = field(default=None, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the outcome of the job is known to the caller's side."""
+        return self.finished_at < math.inf
 
     def record(self, error: BaseException | None = None) -> JobRecord:
         """Return what is known of this job's purchase."""

@@ -8,11 +8,12 @@ seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from attrs import frozen
 
 from .results import JobRecord, TaskStatus
+from .settings import Scope
 
 __all__ = (
     "CreateRefused",
@@ -33,9 +34,6 @@ __all__ = (
     "TaskOrphaned",
     "TaskStateChanged",
 )
-
-#: What a rate limit applies to.
-Scope: TypeAlias = Literal["create", "query"]
 
 
 @frozen

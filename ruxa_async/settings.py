@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, field, frozen, validators
 
-__all__ = ("CallbackURL", "Limits", "Polling", "RateLimit", "Retries", "Timeouts")
+__all__ = ("CallbackURL", "Limits", "Polling", "RateLimit", "Retries", "Scope", "Timeouts")
+
+#: What a rate limit applies to.
+Scope: TypeAlias = Literal["create", "query"]
 
 
 def _positive(_instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -70,14 +73,16 @@ class Limits:
 class Polling:
     """When a running task is asked for its state.
 
-    *min_interval* and *max_interval* bound the seconds between two queries of one task: 0.25, faster than any
-    generation is worth, and 30, so that nothing finished waits longer unseen. *price* is what one query is worth
-    in seconds of lateness: 0.3 asks a ten-second task about nine times and sees its end half a second late.
+    How long tasks of a model take is learned, and each is asked when asking is worth most. *min_interval* and
+    *max_interval* bound the seconds between two queries of one task: 0.25, faster than any generation is worth, and
+    30, so that nothing finished waits longer unseen. *price* is what one query is worth in seconds of lateness; None,
+    the default, takes a few percent of what a task takes, which comes to five or six queries a task, and more while
+    the limit on queries binds.
     """
 
     min_interval: float = field(default=0.25, validator=_positive)
     max_interval: float = field(default=30.0, validator=_positive)
-    price: float = field(default=0.3, validator=_positive)
+    price: float | None = field(default=None, validator=validators.optional(_positive))
 
     def __attrs_post_init__(self) -> None:
         if self.max_interval < self.min_interval:

@@ -236,9 +236,9 @@ async def test_a_refusal_for_the_rate_is_waited_out_exactly(
         await ruxa.submit(NanoBanana(prompt="two"))
     assert service.ledger.charged == 2
     if form == "none":
-        # a pause of 0.5 s that doubles until it is enough
-        assert told == [None, None, None]
-        assert sent == [0.0, 0.0, 0.5, 1.5, 3.5]
+        # a pause of 50 ms that grows fourfold until it is enough
+        assert told == [None, None, None, None]
+        assert sent == pytest.approx([0.0, 0.0, 0.05, 0.2, 0.8, 3.2], abs=1e-6)
     else:
         wait = 2.5 if form in EXACT else 3.0
         assert told == pytest.approx([wait], abs=1e-6)
@@ -282,8 +282,8 @@ async def test_a_refused_query_is_asked_again_when_told(
         assert anyio.current_time() == start
         assert (await ruxa.status(task_id)).state is TaskState.SUCCESS
         waited = anyio.current_time() - start
-    # without a hint: pauses of 0.5, 1 and 2 s
-    expected = 3.5 if form == "none" else 2.5 if form in EXACT else 3.0
+    # without a hint: pauses that grow fourfold from 50 ms
+    expected = 3.2 if form == "none" else 2.5 if form in EXACT else 3.0
     assert waited == pytest.approx(expected, abs=1e-6)
 
 

@@ -28,7 +28,7 @@ INF, NAN = float("inf"), float("nan")
                 "query_rate": None,
             },
         ),
-        (Polling(), {"min_interval": 0.25, "max_interval": 30.0, "price": 0.3}),
+        (Polling(), {"min_interval": 0.25, "max_interval": 30.0, "price": None}),
         (
             Retries(),
             {

@@ -1,31 +1,259 @@
 """When to ask a running task for its state.
 
-The best density of queries for a duration with hazard h(t), where a query costs as much as c seconds of lateness,
-is sqrt(h(t) / 2c) (Keller, "Optimum checking schedules for systems subject to random failure", Management
-Science 21, 1974). Knowing nothing of a model, this takes the one hazard without a scale, h(t) = 1/t: a task that
-has run for t seconds is as likely to end within the next t as not. The gap between two queries is then
-sqrt(2 c t): it grows with the age of the task, and the lateness stays small beside it.
+Durations are learned for each model (`lognormal`), and the ages at which a task is asked follow from them and from the
+price of a query (`checking`). While nothing is known of a model, a few scouts are asked often; the other tasks wait
+for what these show.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from attrs import define, field
 
 from ruxa_async.settings import Polling
 
+from .checking import Plan
+from .lognormal import Law, Prior, Span, fit, span
+
 __all__ = ("Cadence",)
+
+# What one query is worth, in standard deviations of a duration, where no price was set. It makes five to six queries a
+# task, and halving the lateness would take twice as many.
+_AUTOMATIC = 0.035
+# How much a query that went out late raises the price, and a punctual one lowers it: level where one in five is late.
+_DEARER = 1.04
+_CHEAPER = 1.01
+_DEAREST = 30.0
+# The price at which plans are made is rounded to steps of this: 10 % off costs less than 1 % of what it is about.
+_PRICE_STEP = math.log(1.2)
+# Until something is known, this many tasks are asked at each age, and ages grow by this much.
+_SCOUTS = 4
+_GROWTH = 1.13
+_AGE_STEP = math.log(_GROWTH)
+# An observation counts less by this much with each that follows, so that the law rests on the last hundred or so.
+_FADING = 1.0 - 1.0 / 64.0
+_KEPT = 192  # an older one counts less than 5 %
+# The law is fitted anew when it rests on a third more than last time, as far as it goes.
+_MORE = 1.0 / 3.0
+# So many ends in a row, each so many standard deviations off, happen by chance once in 50 million: the law changed.
+_ODD = 3
+_FAR_OFF = 3.0
+# From here on, tasks that still run say little that those which ended do not.
+_SETTLED = 48.0
+# Waiting queries are planned anew when the law moved by this many standard deviations, or its spread by this much.
+_MOVED = 0.15
+# How many tasks a law from an earlier run is worth.
+_REMEMBERED = 8
+# The log of a duration in seconds is within this, or a file is damaged: from a millisecond to 30 years is -7 to 21.
+_SENSIBLE = 25.0
+
+_VIDEO = re.compile(
+    r"(?<![a-z])(?:veo|sora|kling|wan|hailuo|runway|seedance|luma|pika|vidu|pixverse)(?![a-z])|video|[ti]2v"
+)
+_IMAGE = re.compile(
+    r"(?<![a-z])(?:banana|flux|imagen|midjourney|seedream|ideogram|recraft|dall-e|sdxl)(?![a-z])|image|photo"
+)
+# Medians of 10 s and 2 minutes, right within a factor of e two times in three; else anything from 4 s to 4 minutes.
+_IMAGE_PRIOR = Prior(math.log(10.0), 1.0)
+_VIDEO_PRIOR = Prior(math.log(120.0), 1.0)
+_WIDE_PRIOR = Prior(math.log(30.0), 2.0)
+
+
+@define(eq=False)
+class _Model:
+    """What is known of the durations of one model."""
+
+    prior: Prior
+    seen: deque[Span] = field(factory=lambda: deque(maxlen=_KEPT))
+    law: Law | None = None
+    #: How many tasks the law rests on, and how many ended since it was fitted.
+    weight: float = 0.0
+    fresh: int = 0
+    #: How many ends in a row were far from what the law says.
+    odd: int = 0
+    #: How many tasks were sent to be asked at each step of age, while there is no law.
+    scouts: dict[int, int] = field(factory=dict)
+    #: Plans by the rounded price.
+    plans: dict[int, Plan] = field(factory=dict)
 
 
 class Cadence:
-    """The gaps between the queries of one task."""
+    """The ages at which tasks are asked, in seconds since their acceptance, by what was seen of their model."""
 
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
+        self._models: dict[str | None, _Model] = {}
+        self._factor = 1.0
+        self._level = 0
 
-    def gap(self, age: float) -> float:
-        """Return the seconds to wait before the next query of a task that has run for *age* seconds.
+    def first(self, model: str | None, age: float) -> float:
+        """Return the age at which to ask a task for the first time that is *age* old and was never asked."""
+        return self._bounded(age, self._planned(model, 0.0))
 
-        Always between ``Polling.min_interval`` and ``Polling.max_interval``.
+    def next(self, model: str | None, age: float, pending_at: float | None = None) -> float:
+        """Return the age at which to ask a task next that is *age* old.
+
+        *pending_at* is its age when it was last known to be pending, where that is not *age* itself.
         """
-        best = math.sqrt(2.0 * self._polling.price * max(age, 0.0))
-        return min(max(best, self._polling.min_interval), self._polling.max_interval)
+        return self._bounded(age, self._planned(model, age if pending_at is None else pending_at))
+
+    def replanned(self, model: str | None, pending_at: float) -> float:
+        """Return the age at which to ask a waiting task, last seen pending at *pending_at*, 0 if it never was."""
+        return self._bounded(pending_at, self._planned(model, pending_at))
+
+    def ended(
+        self,
+        model: str | None,
+        low: float,
+        high: float,
+        exact: float | None = None,
+        running: Callable[[], Iterable[float]] | None = None,
+    ) -> bool:
+        """Learn from a task that was last pending at age *low* and first seen ended at *high*.
+
+        *exact* is its duration by the service's own times. *running* is called when it matters: it returns the
+        ages at which tasks of *model* that still run were last seen pending. The answer says whether what is known
+        changed so much that waiting queries should be planned anew.
+        """
+        learned = span(max(low, 0.0), high, exact)
+        if learned is None:
+            return False
+        known = self._known(model)
+        known.seen.append(learned)
+        known.fresh += 1
+        if known.law is not None:
+            known.odd = known.odd + 1 if _far_off(learned, known.law) else 0
+            if known.odd >= _ODD:
+                _forget(known)
+            elif known.fresh < known.weight * _MORE:
+                return False
+        pending = running() if running is not None and known.weight < _SETTLED else ()
+        return self._refit(known, pending)
+
+    def went_out(self, *, late: bool) -> None:
+        """Note that a query left: *late*, because the budget of queries binds, or when it was due."""
+        if late or self._factor > 1.0:
+            factor = self._factor * _DEARER if late else self._factor / _CHEAPER
+            self._factor = min(max(factor, 1.0), _DEAREST)
+            self._level = round(math.log(self._factor) / _PRICE_STEP)
+
+    @property
+    def price(self) -> float:
+        """How many times its base price a query costs at present: 1 to 30."""
+        return self._factor
+
+    def median(self, model: str | None) -> float | None:
+        """Return the median duration of *model* in seconds, None while no task of it has ended."""
+        known = self._models.get(model)
+        return None if known is None or known.law is None else math.exp(known.law.mu)
+
+    def export(self) -> dict[str, dict[str, float]]:
+        """Return what was learned, by model, for `load` in a later run."""
+        return {
+            name: {"mu": known.law.mu, "sigma": known.law.sigma}
+            for name, known in self._models.items()
+            if name is not None and known.law is not None
+        }
+
+    def load(self, laws: Mapping[str, Mapping[str, float]]) -> None:
+        """Start from what an earlier run exported; it fades like anything that was seen."""
+        for name, law in laws.items():
+            known, mu, sigma = self._known(name), law["mu"], law["sigma"]
+            sides = [Span(at, at) for at in (mu - sigma, mu + sigma) if abs(at) <= _SENSIBLE]
+            if len(sides) == 2:
+                known.seen.extendleft(sides * (_REMEMBERED // 2))
+                self._refit(known, ())
+
+    def _known(self, model: str | None) -> _Model:
+        known = self._models.get(model)
+        if known is None:
+            known = self._models[model] = _Model(_prior(model))
+        return known
+
+    def _bounded(self, age: float, target: float) -> float:
+        polling = self._polling
+        earliest = age + polling.min_interval
+        return earliest if target <= earliest else min(target, age + polling.max_interval)
+
+    def _planned(self, model: str | None, pending_at: float) -> float:
+        known = self._models.get(model)
+        if known is None:
+            known = self._known(model)
+        if known.law is None:
+            return self._scouted(known, max(pending_at, 0.0))
+        plan = known.plans.get(self._level)
+        if plan is None:
+            plan = known.plans[self._level] = self._plan(known, known.law)
+        return plan.next(pending_at)
+
+    def _scouted(self, known: _Model, age: float) -> float:
+        """Return the next age for a scout; a task is not one where enough were sent to the next step of age."""
+        polling = self._polling
+        target = max(age * _GROWTH, age + polling.min_interval)
+        step = round(math.log(target) / _AGE_STEP) if target < math.inf else 0
+        sent = known.scouts.get(step, 0)
+        if sent >= _SCOUTS:
+            return age + polling.max_interval
+        known.scouts[step] = sent + 1
+        return target
+
+    def _plan(self, known: _Model, law: Law) -> Plan:
+        """Plan for the law with its own uncertainty: sigma sqrt(1 + 1/m), where it rests on m tasks."""
+        polling = self._polling
+        sigma = law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
+        base = _AUTOMATIC * sigma * math.exp(law.mu) if polling.price is None else polling.price
+        price = base * math.exp(self._level * _PRICE_STEP)
+        return Plan(law.mu, sigma, price, shortest=polling.min_interval, longest=polling.max_interval)
+
+    def _refit(self, known: _Model, pending: Iterable[float]) -> bool:
+        """Fit the law of *known*; return whether waiting queries should be planned anew."""
+        before, weights = known.law, _faded(len(known.seen))
+        spans = [Span(s.low, s.high, w) for s, w in zip(known.seen, weights, strict=True)]
+        known.law = fit([*spans, *_survivors(pending)], known.prior, before)
+        known.weight = sum(weights) ** 2 / sum(weight * weight for weight in weights)
+        known.fresh = known.odd = 0
+        known.plans.clear()
+        known.scouts.clear()
+        return before is None or _moved(before, known.law)
+
+
+def _far_off(seen: Span, law: Law) -> bool:
+    reach = _FAR_OFF * law.sigma
+    return seen.low > law.mu + reach or seen.high < law.mu - reach
+
+
+def _forget(known: _Model) -> None:
+    """Keep only what shows that the law changed."""
+    for _ in range(len(known.seen) - _ODD):
+        known.seen.popleft()
+    known.weight = float(_ODD)
+
+
+def _moved(one: Law, two: Law) -> bool:
+    return abs(two.mu - one.mu) > _MOVED * one.sigma or abs(math.log(two.sigma / one.sigma)) > _MOVED
+
+
+def _faded(count: int) -> list[float]:
+    """Return the weights of *count* observations, the oldest first."""
+    return [_FADING**back for back in range(count - 1, -1, -1)]
+
+
+def _survivors(ages: Iterable[float]) -> list[Span]:
+    """Return what still running says, as many tasks at once as have about the same age."""
+    counts: dict[int, int] = {}
+    for age in ages:
+        if 0.0 < age < math.inf:
+            step = math.floor(math.log(age) / _AGE_STEP)
+            counts[step] = counts.get(step, 0) + 1
+    return [Span((step + 0.5) * _AGE_STEP, math.inf, float(count)) for step, count in counts.items()]
+
+
+def _prior(model: str | None) -> Prior:
+    name = (model or "").lower()
+    if _VIDEO.search(name):
+        return _VIDEO_PRIOR
+    return _IMAGE_PRIOR if _IMAGE.search(name) else _WIDE_PRIOR

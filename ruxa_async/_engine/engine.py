@@ -21,7 +21,7 @@ from ruxa_async.settings import Limits, Polling, Retries
 
 from .cadence import Cadence
 from .job import Counts, CreateStep, Job, Phase, QueryStep
-from .rate import Gate
+from .rates import Rates
 from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query
 from .schedule import Schedule
 
@@ -31,6 +31,10 @@ __all__ = ("Engine",)
 LONGEST_QUERY_WAIT = 600.0
 #: For how many seconds after its acceptance a task may be unknown to the service.
 MISSING_GRACE = 30.0
+#: A query that leaves so many seconds after it was due was held up by the limit.
+LATE = 0.1
+#: On one quota for everything, a query that is due waits for so many creates at most.
+CREATES_IN_A_ROW = 4
 #: How often a create of unknown outcome is sent again where the user asked for that.
 MAX_RESENDS = 3
 _FIRST_RETRY = 0.5
@@ -54,12 +58,14 @@ class Engine(Generic[_J]):
     def __init__(self, limits: Limits, polling: Polling, retries: Retries) -> None:
         self._limits = limits
         self._retries = retries
+        self._polling = polling
         self._cadence = Cadence(polling)
         self._queue: Schedule[_J] = Schedule()  # by the order of submission, not by time
         self._due: Schedule[_J] = Schedule()
         self._deadlines: Schedule[_Deadline[_J]] = Schedule()
-        self.creates = Gate(limits.create_rate)
-        self.queries = Gate(limits.query_rate, longest=LONGEST_QUERY_WAIT)
+        self.rates = Rates(limits, longest_query_wait=LONGEST_QUERY_WAIT)
+        self.creates, self.queries = self.rates.create, self.rates.query
+        self._creates_in_a_row = 0
         self._places = 0
         self.counts = Counts()
         self.in_flight = 0
@@ -99,13 +105,23 @@ class Engine(Generic[_J]):
 
     def create_ready_at(self, now: float) -> float:
         """Return when the next create may leave, infinity if that depends on something else happening first."""
-        if (
-            not self._queue
-            or self.in_flight >= self._limits.max_in_flight
-            or self.creating >= self._limits.max_concurrent_creates
-        ):
+        if not self._create_waits():
             return math.inf
-        return self.creates.ready_at(now)
+        ready = self.rates.ready_at("create", now)
+        queries_turn = self.rates.binding and self._creates_in_a_row >= CREATES_IN_A_ROW
+        if queries_turn and self._query_waits(now) and self.rates.ready_at("query", now) <= ready:
+            return math.inf  # a query goes first, and its leaving is news
+        return ready
+
+    def _create_waits(self) -> bool:
+        return (
+            len(self._queue) > 0
+            and self.in_flight < self._limits.max_in_flight
+            and self.creating < self._limits.max_concurrent_creates
+        )
+
+    def _query_waits(self, now: float) -> bool:
+        return self.asking < self._limits.max_concurrent_queries and self._due.next_time() <= now
 
     def take_create(self, now: float) -> _J | None:
         """Return the job to send now, None if none may leave yet."""
@@ -119,7 +135,8 @@ class Engine(Generic[_J]):
         self._count_in(job)
         self.creating += 1
         self.counts.creates_sent += 1
-        self.creates.sent(now)
+        self._creates_in_a_row += 1
+        self.rates.sent("create", now)
         return job
 
     def create_answered(self, job: _J, reply: Reply, now: float) -> CreateStep:
@@ -127,10 +144,10 @@ class Engine(Generic[_J]):
         self.creating -= 1
         verdict = classify_create(reply)
         if verdict is CreateVerdict.THROTTLED:
-            self.creates.refused(now, reply.retry_after, sent_at=job.sent_at)
+            self.rates.refused("create", now, reply.retry_after, sent_at=job.sent_at)
             self._count_out(job)
             return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
-        self.creates.passed(now)
+        self.rates.passed("create", now, sent_at=job.sent_at)
         if verdict is CreateVerdict.ACCEPTED:
             job.task_id = reply.task_id
             job.accepted_at = now
@@ -206,7 +223,10 @@ class Engine(Generic[_J]):
         if timeout is not None:
             job.deadline = _Deadline(job)
             self._deadlines.set(job.deadline, job.accepted_at + timeout)
-        self._due.set(job, now + self._cadence.gap(now - job.accepted_at) if ask_at is None else ask_at)
+        job.planned = ask_at is None
+        if ask_at is None:
+            ask_at = job.accepted_at + self._cadence.first(job.model, now - job.accepted_at)
+        self._due.set(job, ask_at)
 
     def release(self, job: _J) -> None:
         """Let go of *job* wherever it is: it is neither sent nor asked for any more."""
@@ -222,20 +242,30 @@ class Engine(Generic[_J]):
         if self.asking >= self._limits.max_concurrent_queries:
             return math.inf
         due = self._due.next_time()
-        return due if due == math.inf else max(due, self.queries.ready_at(now))
+        if due == math.inf:
+            return due
+        if self.rates.tests("query", now):
+            return now
+        ready = max(due, self.rates.ready_at("query", now))
+        creates_turn = self.rates.binding and self._creates_in_a_row < CREATES_IN_A_ROW
+        if creates_turn and self._create_waits() and self.rates.ready_at("create", now) <= ready:
+            return math.inf  # a create goes first: the sooner it runs, the sooner it ends
+        return ready
 
     def take_query(self, now: float) -> _J | None:
         """Return the job to ask for now, None if none may be asked yet."""
         if self.query_ready_at(now) > now:
             return None
-        job = self._due.pop_due(now)
+        self._cadence.went_out(late=now - self._due.next_time() > LATE)
+        job = self._due.pop_due(math.inf)
         assert job is not None  # query_ready_at said so
         job.queries += 1
         job.asking = True
         job.sent_at = now
         self.asking += 1
         self.counts.queries_sent += 1
-        self.queries.sent(now)
+        self._creates_in_a_row = 0
+        self.rates.sent("query", now)
         return job
 
     def query_answered(self, job: _J, reply: Reply, now: float) -> QueryStep:
@@ -243,9 +273,9 @@ class Engine(Generic[_J]):
         self._asked(job)
         verdict = classify_query(reply)
         if verdict is QueryVerdict.THROTTLED:
-            self.queries.refused(now, reply.retry_after, sent_at=job.sent_at)
+            self.rates.refused("query", now, reply.retry_after, sent_at=job.sent_at)
         else:
-            self.queries.passed(now)
+            self.rates.passed("query", now, sent_at=job.sent_at)
         if job.phase is not Phase.FOLLOWED:
             return QueryStep.AGAIN  # it was released meanwhile, so that only the limit was news
         if verdict is QueryVerdict.THROTTLED:
@@ -257,7 +287,9 @@ class Engine(Generic[_J]):
         if verdict is QueryVerdict.PENDING:
             job.failing_since = None
             job.failures = 0
-            self._due.set(job, now + self._cadence.gap(now - job.accepted_at))
+            job.planned = True
+            job.pending_at = job.sent_at - job.accepted_at
+            self._due.set(job, job.accepted_at + self._cadence.next(job.model, now - job.accepted_at))
             return QueryStep.PENDING
         missing_for_good = verdict is QueryVerdict.MISSING and now - job.accepted_at >= MISSING_GRACE
         return self._failed(job, now, final=missing_for_good or verdict is QueryVerdict.DENIED)
@@ -286,6 +318,19 @@ class Engine(Generic[_J]):
         self.release(expired.job)
         return expired.job
 
+    def learn(self, job: _J, now: float, exact: float | None) -> None:
+        """Learn from a task that was seen to have succeeded; *exact* is its duration by the service's own times."""
+
+        def running() -> list[float]:
+            return [other.pending_at for other in self._due if other.model == job.model]
+
+        age = now - job.accepted_at
+        if self._cadence.ended(job.model, job.pending_at, age, exact, running):
+            for other in self._due:
+                if other.planned and other.model == job.model:
+                    at = other.accepted_at + self._cadence.replanned(other.model, other.pending_at)
+                    self._due.set(other, max(at, now))
+
     def _failed(self, job: _J, now: float, *, final: bool) -> QueryStep:
         if job.failing_since is None:
             job.failing_since = now
@@ -294,7 +339,8 @@ class Engine(Generic[_J]):
             return QueryStep.STOP
         pause = min(_FIRST_RETRY * 2.0 ** min(job.failures, 16), _LONGEST_RETRY)
         job.failures += 1
-        self._due.set(job, now + max(pause, self._cadence.gap(0.0)))
+        job.planned = False
+        self._due.set(job, now + max(pause, self._polling.min_interval))
         return QueryStep.AGAIN
 
     def _asked(self, job: _J) -> None:

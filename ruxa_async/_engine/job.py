@@ -55,10 +55,15 @@ class Job:
     #: Its number in the order of submission; it keeps that place when it is queued again.
     place: int = field(default=0, init=False)
     task_id: str | None = None
+    model: str | None = None
     #: Times are on the driver's clock, in seconds.
     queued_at: float = field(default=0.0, init=False)
     sent_at: float = field(default=0.0, init=False)
     accepted_at: float = field(default=0.0, init=False)
+    #: Its age, in seconds since its acceptance, when it was last known to be pending.
+    pending_at: float = field(default=0.0, init=False)
+    #: Its next query was planned by what is known of its model; else it was wanted then, or waits after a failure.
+    planned: bool = field(default=False, init=False)
     failing_since: float | None = field(default=None, init=False)
     #: Its entry among the deadlines, None if it has none.
     deadline: Any = field(default=None, init=False, repr=False)

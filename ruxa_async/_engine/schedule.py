@@ -38,8 +38,8 @@ class Schedule(Generic[_T]):
         return self._live
 
     def __iter__(self) -> Iterator[_T]:
-        """Iterate over the items that are in, the one that is due first first."""
-        return (entry[2] for entry in sorted(self._heap) if entry[2].ticket == entry[1])
+        """Iterate over the items that are in, as they are now, the one that is due first first."""
+        return iter([entry[2] for entry in sorted(self._heap) if entry[2].ticket == entry[1]])
 
     def set(self, item: _T, when: float) -> None:
         """Make *item* due at *when*, wherever it was before. Equal times come up in the order of their setting."""

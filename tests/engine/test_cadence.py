@@ -1,8 +1,12 @@
-"""The gaps between two queries of one task grow with its age, between two bounds."""
+"""Tasks are asked when their ends are likely, by what was seen of their model."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
@@ -11,79 +15,361 @@ from hypothesis import strategies as st
 from ruxa_async import Polling
 from ruxa_async._engine.cadence import Cadence
 
-AGES = st.floats(min_value=0, max_value=1e9)
-POSITIVE = st.floats(min_value=1e-3, max_value=1e4)
+NORMAL = NormalDist()
 
 
-@st.composite
-def pollings(draw: st.DrawFn) -> Polling:
-    low, high = sorted((draw(POSITIVE), draw(POSITIVE)))
-    return Polling(min_interval=low, max_interval=high, price=draw(POSITIVE))
+def durations(count: int, median: float, sigma: float) -> list[float]:
+    """As many durations as quantiles of the law, in an order that mixes short and long ones."""
+    return [
+        median * math.exp(sigma * NORMAL.inv_cdf((i * 0.6180339887498949 + 0.5) % 1))
+        for i in range(1, count + 1)
+    ]
 
 
-def asked_at(cadence: Cadence, until: float) -> list[float]:
-    """The ages at which a task is asked that is pending until *until*, the last one after it."""
-    age, ages = 0.0, list[float]()
-    while age < until:
-        age += cadence.gap(age)
-        ages.append(age)
+def asked(cadence: Cadence, model: str | None, duration: float) -> list[float]:
+    """The ages at which a task of *duration* is asked, the last one after its end."""
+    ages = [cadence.first(model, 0.0)]
+    while ages[-1] < duration:
+        ages.append(cadence.next(model, ages[-1]))
     return ages
 
 
+def taught(median: float = 10.0, sigma: float = 0.4, count: int = 200, **asking: float) -> Cadence:
+    cadence = Cadence(Polling(**asking))
+    teach(cadence, "m", durations(count, median, sigma))
+    return cadence
+
+
+def teach(cadence: Cadence, model: str | None, some: list[float]) -> None:
+    for duration in some:
+        ages = [0.0, *asked(cadence, model, duration)]
+        cadence.ended(model, ages[-2], ages[-1])
+
+
+# ---- knowing nothing
+
+
+def test_a_scout_is_asked_at_ages_that_grow_by_an_eighth() -> None:
+    ages = asked(Cadence(Polling()), "m", 10.0)
+    assert [round(age, 2) for age in ages[:6]] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert all(later / age == pytest.approx(1.13) for age, later in pairwise(ages[8:]))
+    assert len(ages) == 22
+
+
+def test_four_tasks_are_scouts_and_the_others_wait_for_them() -> None:
+    cadence = Cadence(Polling())
+    assert [cadence.first("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
+    assert cadence.first("another", 0.0) == 0.25
+
+
+def test_another_task_becomes_a_scout_where_one_is_missing() -> None:
+    cadence = Cadence(Polling())
+    assert [cadence.next("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
+    assert cadence.next("m", 11.3) == pytest.approx(11.3 * 1.13)
+
+
+def test_a_task_that_was_taken_up_late_is_asked_soon() -> None:
+    cadence = Cadence(Polling())
+    assert [cadence.first("m", 3600.0) for _ in range(6)] == [3600.25] * 6
+    assert taught().first("m", 3600.0) == 3600.25
+
+
+def test_what_the_first_scout_shows_is_news() -> None:
+    cadence = Cadence(Polling())
+    assert cadence.median("m") is None
+    assert cadence.first("m", 0.0) == 0.25
+    assert cadence.median("m") is None
+    assert cadence.ended("m", 9.0, 10.0)
+    assert 8.0 < cadence.replanned("m", 9.0) - 1.0 < 12.0
+    assert 1.0 < cadence.replanned("m", 0.0) < 8.0
+    assert cadence.median("m") == pytest.approx(9.6, rel=0.1)
+    assert cadence.median("another") is None
+
+
+def test_those_that_still_run_keep_the_first_end_from_being_taken_for_the_median() -> None:
+    alone, beside = Cadence(Polling()), Cadence(Polling())
+    assert alone.ended("a-picture", 5.0, 5.5)
+    assert beside.ended("a-picture", 5.0, 5.5, None, lambda: [5.0, 5.0, 5.0, 0.0])
+    early, right = alone.median("a-picture"), beside.median("a-picture")
+    assert early is not None
+    assert right is not None
+    assert right > 1.15 * early
+
+
+def test_those_that_still_run_are_not_looked_for_once_enough_have_ended() -> None:
+    asked_for = list[int]()
+
+    def running() -> list[float]:
+        asked_for.append(len(ended))
+        return []
+
+    cadence, ended = Cadence(Polling()), list[float]()
+    for duration in durations(300, 10.0, 0.4):
+        ended.append(duration)
+        cadence.ended("m", duration, duration, None, running)
+    assert asked_for[:5] == [1, 2, 3, 4, 6]
+    assert asked_for[-1] < 100
+
+
 @pytest.mark.parametrize(
-    ("age", "gap"),
+    ("model", "low", "high"),
     [
-        (0.0, 0.25),
-        (0.1, 0.25),  # the root is 0.245
-        (0.15, 0.3),
-        (1.35, 0.9),
-        (15.0, 3.0),
-        (60.0, 6.0),
-        (240.0, 12.0),
-        (1500.0, 30.0),
-        (1501.0, 30.0),
-        (1e308, 30.0),
-        (math.inf, 30.0),
+        ("google/nano-banana", 9.0, 11.0),
+        ("a-video-model", 90.0, 130.0),
+        ("sora-2", 90.0, 130.0),
+        ("kling-image-to-video", 90.0, 130.0),
+        ("wan2.2-i2v", 90.0, 130.0),
+        ("swan", 20.0, 40.0),
+        (None, 20.0, 40.0),
     ],
 )
-def test_the_gap_is_the_root_of_twice_the_price_times_the_age(age: float, gap: float) -> None:
-    assert Cadence(Polling()).gap(age) == pytest.approx(gap, rel=1e-12)
+def test_before_anything_exact_is_known_the_name_says_something(
+    model: str | None, low: float, high: float
+) -> None:
+    cadence = Cadence(Polling())
+    cadence.ended(model, 0.0, 1e6)  # all but no news
+    median = cadence.median(model)
+    assert median is not None
+    assert low < median < high
 
 
-@pytest.mark.parametrize("age", [-1e-9, -1.0, -1e308, -math.inf])
-def test_a_clock_that_went_back_counts_as_no_age(age: float) -> None:
-    assert Cadence(Polling()).gap(age) == 0.25
+# ---- knowing the law
 
 
-def test_a_dearer_query_is_asked_less_often() -> None:
-    assert Cadence(Polling(price=1.2)).gap(15.0) == 6.0
-    assert Cadence(Polling(price=0.075)).gap(15.0) == 1.5
+def test_a_task_is_asked_five_or_six_times_around_its_likely_end() -> None:
+    cadence = taught()
+    counts = [len(asked(cadence, "m", duration)) for duration in durations(200, 10.0, 0.4)]
+    assert 4.5 < sum(counts) / 200 < 6.0
+    assert 4.0 < cadence.first("m", 0.0) < 8.0
 
 
-def test_equal_bounds_make_a_fixed_interval() -> None:
-    cadence = Cadence(Polling(min_interval=4.0, max_interval=4.0))
-    assert asked_at(cadence, 19.0) == [4.0, 8.0, 12.0, 16.0, 20.0]
+@pytest.mark.parametrize(("median", "sigma"), [(10.0, 0.4), (10.0, 0.15), (120.0, 0.6)])
+def test_the_median_is_found_from_the_intervals_between_its_own_queries(median: float, sigma: float) -> None:
+    assert taught(median, sigma).median("m") == pytest.approx(median, rel=0.05)
 
 
-def test_a_ten_second_task_is_asked_nine_times_and_seen_half_a_second_late() -> None:
-    ages = asked_at(Cadence(Polling()), 10.0)
-    assert [round(age, 2) for age in ages] == [0.25, 0.64, 1.26, 2.12, 3.25, 4.65, 6.32, 8.27, 10.49]
+def test_a_doubled_median_is_followed_within_a_hundred_tasks() -> None:
+    cadence = taught()
+    teach(cadence, "m", durations(100, 20.0, 0.4))
+    assert cadence.median("m") == pytest.approx(20.0, rel=0.2)
+    teach(cadence, "m", durations(100, 20.0, 0.4))
+    assert cadence.median("m") == pytest.approx(20.0, rel=0.1)
 
 
-def test_a_task_of_ten_minutes_is_asked_65_times_and_seen_at_most_20_seconds_late() -> None:
-    ages = asked_at(Cadence(Polling()), 600.0)
-    assert len(ages) == 65
-    assert ages[-1] - ages[-2] < 20.0
+def test_a_halved_median_is_followed_within_a_hundred_tasks() -> None:
+    cadence = taught()
+    teach(cadence, "m", durations(200, 5.0, 0.4))
+    assert cadence.median("m") == pytest.approx(5.0, rel=0.15)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+def test_three_ends_in_a_row_that_were_next_to_impossible_put_an_end_to_the_law(factor: float) -> None:
+    cadence = taught(sigma=0.15)
+    new = 10.0 * factor
+    news = [cadence.ended("m", new, new, None, lambda: [new, 0.0]) for _ in range(3)]
+    assert news == [False, False, True]
+    assert cadence.median("m") == pytest.approx(new, rel=0.15)
+
+
+def test_a_stray_end_changes_little() -> None:
+    cadence = taught(sigma=0.15)
+    for _ in range(2):
+        assert not cadence.ended("m", 40.0, 40.0)
+        cadence.ended("m", 10.0, 10.0)
+    assert cadence.median("m") == pytest.approx(10.0, rel=0.1)
+
+
+def test_the_services_own_times_are_used() -> None:
+    cadence = Cadence(Polling())
+    for _ in range(20):
+        cadence.ended("m", 5.0, 30.0, 10.0)
+    assert cadence.median("m") == pytest.approx(10.0, rel=0.01)
+
+
+def test_models_are_learned_apart() -> None:
+    cadence = taught()
+    teach(cadence, "slow", durations(100, 60.0, 0.3))
+    assert cadence.median("m") == pytest.approx(10.0, rel=0.05)
+    assert cadence.median("slow") == pytest.approx(60.0, rel=0.05)
+
+
+def test_waiting_queries_are_planned_anew_only_where_it_matters() -> None:
+    cadence = Cadence(Polling())
+    news = [cadence.ended("m", each, each) for each in durations(400, 10.0, 0.4)]
+    assert news[0]
+    assert sum(news[:100]) < 15
+    assert sum(news[200:]) <= 1
+
+
+def test_a_query_without_an_answer_leaves_the_plan_to_what_is_known() -> None:
+    cadence = taught()
+    planned = cadence.replanned("m", 5.0)
+    assert cadence.next("m", 5.0) == planned
+    assert cadence.next("m", 6.0, pending_at=5.0) == max(planned, 6.25)
+    assert cadence.next("m", 20.0, pending_at=5.0) == 20.25
+
+
+def test_a_task_far_older_than_any_is_asked_less_and_less_often() -> None:
+    cadence = taught(max_interval=1e6)
+    gaps = [cadence.next("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
+    assert all(later > 3 * gap for gap, later in pairwise(gaps))
+    assert taught().next("m", 1e5) == 1e5 + 30.0
+
+
+def test_what_is_no_duration_teaches_nothing() -> None:
+    cadence = Cadence(Polling())
+    assert not cadence.ended("m", 0.0, math.inf)
+    assert not cadence.ended("m", math.nan, 1.0)
+    assert cadence.median("m") is None
+
+
+# ---- the price
+
+
+def test_a_price_in_seconds_is_taken_as_it_is() -> None:
+    few, many = taught(price=3.0), taught(price=0.03)
+    assert len(asked(few, "m", 15.0)) <= 3
+    assert len(asked(many, "m", 15.0)) >= 10
+    assert Cadence(Polling(price=0.5)).price == 1.0
+
+
+def test_the_price_rises_with_late_queries_and_falls_with_punctual_ones_within_1_and_30() -> None:
+    cadence = Cadence(Polling())
+    cadence.went_out(late=False)
+    assert cadence.price == 1.0
+    cadence.went_out(late=True)
+    assert cadence.price == 1.04
+    cadence.went_out(late=False)
+    assert cadence.price == 1.04 / 1.01
+    for _ in range(200):
+        cadence.went_out(late=True)
+    assert cadence.price == 30.0
+    for _ in range(400):
+        cadence.went_out(late=False)
+    assert cadence.price == 1.0
+
+
+def test_the_price_stays_where_one_query_in_five_is_late() -> None:
+    cadence = Cadence(Polling())
+    for i in range(500):
+        cadence.went_out(late=i % 5 == 0 or i < 20)
+    assert 1.5 < cadence.price < 4.0
+
+
+def test_while_queries_go_out_late_fewer_are_planned() -> None:
+    cadence = taught()
+    before = len(asked(cadence, "m", 15.0))
+    for _ in range(60):
+        cadence.went_out(late=True)
+    dear = len(asked(cadence, "m", 15.0))
+    for _ in range(400):
+        cadence.went_out(late=False)
+    assert dear <= before / 2
+    assert len(asked(cadence, "m", 15.0)) == before
+
+
+# ---- from run to run
+
+
+def test_a_law_is_remembered_and_fades() -> None:
+    written = json.dumps(taught().export())
+    cadence = Cadence(Polling())
+    cadence.load(json.loads(written))
+    assert cadence.median("m") == pytest.approx(10.0, rel=0.05)
+    assert 4.0 < cadence.first("m", 0.0) < 8.0
+    teach(cadence, "m", durations(60, 40.0, 0.3))
+    assert cadence.median("m") == pytest.approx(40.0, rel=0.2)
+
+
+def test_what_was_seen_before_the_memory_came_counts_more() -> None:
+    cadence = Cadence(Polling())
+    teach(cadence, "m", durations(100, 40.0, 0.3))
+    cadence.load(taught().export())
+    assert cadence.median("m") == pytest.approx(40.0, rel=0.1)
+
+
+def test_what_has_no_name_or_no_law_is_not_remembered() -> None:
+    cadence = Cadence(Polling())
+    cadence.ended(None, 1.0, 2.0)
+    cadence.first("m", 0.0)
+    assert cadence.export() == {}
+
+
+@pytest.mark.parametrize("mu", [math.nan, math.inf, 1e300])
+def test_a_damaged_memory_is_none(mu: float) -> None:
+    cadence = Cadence(Polling())
+    cadence.load({"m": {"mu": mu, "sigma": 1.0}})
+    assert cadence.median("m") is None
+
+
+# ---- whatever happens
+
+AGES = st.floats(0.0, 1e9) | st.floats(0.0, 60.0)
+MODELS = st.sampled_from(["m", "sora-2", None])
+GAPS = st.floats(1e-3, 1e4)
+Event = Callable[[Cadence], object]
+
+
+def ending(model: str | None, low: float, high: float, exact: float | None, running: list[float]) -> Event:
+    return lambda cadence: cadence.ended(model, low, high, exact, lambda: running)
+
+
+def leaving(count: int, late: bool) -> Event:
+    def leave(cadence: Cadence) -> None:
+        for _ in range(count):
+            cadence.went_out(late=late)
+
+    return leave
+
+
+EXACT = st.none() | st.floats() | AGES
+EVENTS = st.lists(
+    st.builds(ending, MODELS, AGES, AGES, EXACT, st.lists(AGES, max_size=4))
+    | st.builds(lambda m, at: ending(m, at, at, None, []), MODELS, AGES)
+    | st.builds(ending, MODELS, st.floats(), st.floats(), st.floats(), st.lists(st.floats(), max_size=2))
+    | st.builds(leaving, st.integers(1, 60), st.booleans()),
+    max_size=12,
+)
 
 
 @settings(max_examples=200, deadline=None)
-@given(polling=pollings(), age=AGES)
-def test_every_gap_is_within_the_bounds(polling: Polling, age: float) -> None:
-    assert polling.min_interval <= Cadence(polling).gap(age) <= polling.max_interval
+@given(
+    bounds=st.tuples(GAPS, GAPS),
+    price=st.none() | st.floats(1e-6, 1e300),
+    events=EVENTS,
+    model=MODELS,
+    age=AGES,
+    back=AGES,
+)
+def test_no_task_is_asked_sooner_or_later_than_allowed(
+    bounds: tuple[float, float],
+    price: float | None,
+    events: list[Event],
+    model: str | None,
+    age: float,
+    back: float,
+) -> None:
+    asking = Polling(min_interval=min(bounds), max_interval=max(bounds), price=price)
+    cadence = Cadence(asking)
+    for event in events:
+        event(cadence)
+    earliest, latest = age + asking.min_interval, age + asking.max_interval
+    assert earliest <= cadence.first(model, age) <= latest
+    assert earliest <= cadence.next(model, age) <= latest
+    assert earliest <= cadence.next(model, age, max(age - back, 0.0)) <= latest
+    assert earliest <= cadence.replanned(model, age) <= latest
+    median = cadence.median(model)
+    assert median is None or 1e-3 < 1.1 * median < 1.2e9
 
 
-@settings(max_examples=200, deadline=None)
-@given(polling=pollings(), ages=st.tuples(AGES, AGES))
-def test_no_gap_is_shorter_than_that_of_a_younger_task(polling: Polling, ages: tuple[float, float]) -> None:
-    cadence = Cadence(polling)
-    assert cadence.gap(min(ages)) <= cadence.gap(max(ages))
+@settings(max_examples=100, deadline=None)
+@given(events=EVENTS, model=MODELS, duration=st.floats(0.0, 2000.0))
+def test_every_end_is_seen_after_a_bounded_number_of_queries(
+    events: list[Event], model: str | None, duration: float
+) -> None:
+    cadence = Cadence(Polling())
+    for event in events:
+        event(cadence)
+    ages = asked(cadence, model, duration)
+    assert ages[-1] - duration <= 30.0
+    assert len(ages) <= 2 + duration / 0.25

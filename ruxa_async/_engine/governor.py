@@ -1,0 +1,223 @@
+"""Find a limit that nobody told, and run at it.
+
+A service says yes or no and nothing else. Until its first no, requests leave briskly, but with few unanswered at a
+time, for they are what that no costs. Then there are pauses that grow fourfold. What is let through after one,
+compared with what was let through at first, tells what shape the limit has:
+
+- only one at first: a gap between requests (`Steps`);
+- fewer than at first: a bucket that was not full again, so there is a rate (`Creep`);
+- as many as at first, and one more soon after: a bucket that was full, so again a rate;
+- as many as at first, and not one more: a window of time (`Window`).
+
+Each shape then learns by running. Where the service says when to come back, that is kept by the gate in front of
+this; here it only tells how much there may be by then.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from typing import TypeAlias
+
+from .creep import Creep
+from .steps import Steps
+from .window import Window, likely_window
+
+__all__ = ("Governor",)
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 15.0
+_GROWTH = 4.0
+#: Requests a second that are worth making before anything is known.
+_BRISK = 40.0
+_UNANSWERED = 4
+#: What was let through in the last second is a burst, if there was no earlier second; else it is a rate.
+_SECOND = 1.0
+_BURST_KEPT = 4096
+
+Shape: TypeAlias = Creep | Steps | Window
+
+
+class _Quest(enum.Enum):
+    FREE = enum.auto()  # never refused
+    PAUSING = enum.auto()  # refused, and nothing let through since
+    REFILLING = enum.auto()  # let through after a pause: as many as at first may follow
+    TESTING = enum.auto()  # as many as at first did follow: was that a full bucket, or a window?
+
+
+class Governor:
+    """One unknown limit: when the next request may leave, and what each answer says. Times are in seconds."""
+
+    def __init__(self) -> None:
+        self._quest = _Quest.FREE
+        self._shape: Shape | None = None
+        self._on_wire = 0
+        self._trip: float | None = None
+        self._recent: deque[float] = deque()  # of the last second
+        self._answers: deque[float] = deque(maxlen=_BURST_KEPT)
+        self._began = math.inf
+        self._forget()
+
+    def _forget(self) -> None:
+        self._next = -math.inf
+        self._mark = self._mark_known = -math.inf
+        self._passed = 0
+        self._pause, self._too_short = _FIRST_PAUSE, 0.0
+        self._burst = 1
+        self._burst_began = math.inf
+        self._per = 0.0
+        self._left = 0
+
+    def take_over(self, on_wire: int) -> None:
+        """Answer for *on_wire* requests that left before, or no more for so many if it is negative."""
+        self._on_wire += on_wire
+        if isinstance(self._shape, Window):
+            self._shape.take_over(on_wire)
+
+    @property
+    def rate(self) -> float | None:
+        """The requests a second that the service is thought to let through, None while that is not known."""
+        return None if self._shape is None else self._shape.rate
+
+    # ---- when
+
+    def ready_at(self, now: float) -> float:
+        """Return when the next request may leave, infinity if only an answer can tell."""
+        if self._shape is not None:
+            return self._shape.ready_at(now)
+        if self._quest is _Quest.FREE or (self._quest is _Quest.REFILLING and self._left > 0):
+            return now if self._on_wire < self._allowance(now) else math.inf
+        return math.inf if self._on_wire else self._next
+
+    def _allowance(self, now: float) -> int:
+        """Return how many may be unanswered while no limit is known."""
+        if self._trip is None:
+            return _UNANSWERED
+        pace = max(_BRISK, 3 * self._in_last_second(now))
+        return max(1, math.ceil(self._trip * pace))
+
+    def _in_last_second(self, now: float) -> int:
+        while self._recent and self._recent[0] <= now - _SECOND:
+            self._recent.popleft()
+        return len(self._recent)
+
+    # ---- what happens
+
+    def sent(self, now: float) -> None:
+        """Note that a request leaves."""
+        self._on_wire += 1
+        self._began = min(self._began, now)
+        self._burst_began = min(self._burst_began, now)
+        if self._shape is not None:
+            self._shape.sent(now)
+        elif self._quest is _Quest.REFILLING:
+            self._left -= 1
+
+    def passed(self, now: float, *, sent_at: float) -> None:
+        """Note that a request that left at *sent_at* was let through."""
+        self._answered(now, sent_at)
+        self._passed += 1
+        if self._shape is None:
+            self._recent.append(now)
+            self._answers.append(now)
+        if self._shape is not None:
+            self._shape.passed(now, sent_at)
+        elif sent_at > self._mark_known:
+            self._let_through(now, sent_at)
+        elif sent_at <= self._mark:
+            self._burst += 1  # it left before the first no, so it was of that burst
+
+    def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
+        """Note a refusal of a request that left at *sent_at*; *retry_after* is what it asked for in seconds."""
+        self._answered(now, sent_at)
+        if self._shape is not None:
+            self._shape.refused(now, retry_after, sent_at)
+            if isinstance(self._shape, Window) and self._shape.refuted:
+                self._shape = None
+                self._pauses(now, now)
+        elif sent_at > self._mark_known:
+            self._refused_quest(now, retry_after, sent_at)
+
+    def lost(self, now: float) -> None:
+        """Note that a request left and no answer came."""
+        self._on_wire -= 1
+        if isinstance(self._shape, Window):
+            self._shape.lost(now)
+
+    def unsent(self) -> None:
+        """Note that a request did not leave after all."""
+        self._on_wire -= 1
+        if isinstance(self._shape, Window):
+            self._shape.unsent()
+
+    def _answered(self, now: float, sent_at: float) -> None:
+        self._on_wire -= 1
+        trip = now - sent_at
+        self._trip = trip if self._trip is None else 0.8 * self._trip + 0.2 * trip
+
+    # ---- what it means
+
+    def _refused_quest(self, now: float, retry_after: float | None, sent_at: float) -> None:
+        if self._quest is _Quest.FREE:
+            self._met(now, retry_after, sent_at)
+        elif self._quest is _Quest.PAUSING:
+            self._too_short = self._pause
+            longer = min(self._pause * (_GROWTH - 1), _LONGEST_PAUSE)
+            self._pause += longer
+            self._next = sent_at + longer
+        elif self._quest is _Quest.TESTING and self._burst > 1:
+            self._window(likely_window(self._too_short, self._per), now)
+        else:
+            # The burst is known but for what flowed in during a trip, so this is believed so much the less.
+            span = max(sent_at - self._mark, 1e-3)
+            self._creep(max(self._passed, 0.5) / span, self._passed / (1 + (self._trip or 0.0) * _BRISK), now)
+            self._shape_refused(now, retry_after, sent_at)
+
+    def _met(self, now: float, retry_after: float | None, sent_at: float) -> None:
+        """Learn that there is a limit."""
+        self._burst = max(1, self._passed)
+        if now - self._began > 2 * _SECOND:
+            self._burst = max(1, self._in_last_second(now))
+            self._creep(self._burst / _SECOND, self._burst / 8, now)
+            self._shape_refused(now, retry_after, sent_at)
+            return
+        if retry_after is not None and retry_after >= 2 and self._burst > 1:
+            self._window(likely_window(0.0, sent_at + retry_after - self._burst_began), now)
+            return
+        began = self._burst_began
+        self._pauses(now, sent_at)
+        self._burst_began = began
+
+    def _pauses(self, now: float, sent_at: float) -> None:
+        self._quest = _Quest.PAUSING
+        self._mark, self._mark_known = sent_at, now
+        self._burst_began = sent_at
+        self._passed = 0
+        self._pause, self._too_short = _FIRST_PAUSE, 0.0
+        self._next = sent_at + self._pause
+
+    def _let_through(self, now: float, sent_at: float) -> None:
+        if self._quest is _Quest.PAUSING:
+            if self._burst == 1:
+                self._shape = Steps(self._too_short, sent_at - self._mark, passed_at=sent_at)
+                return
+            self._quest = _Quest.REFILLING
+            self._per = max(sent_at - self._burst_began, _FIRST_PAUSE)
+            self._left = self._burst - 1
+        elif self._quest is _Quest.TESTING:
+            self._creep(self._burst / self._per, self._burst / 4, now)
+            return
+        if self._quest is _Quest.REFILLING and self._left <= 0 and not self._on_wire:
+            self._quest = _Quest.TESTING
+            self._next = max(now, sent_at + self._per / self._burst)
+
+    def _creep(self, rate: float, measure: float, now: float) -> None:
+        self._shape = Creep(rate, measure, self._burst, now=now)
+
+    def _shape_refused(self, now: float, retry_after: float | None, sent_at: float) -> None:
+        assert isinstance(self._shape, Creep)
+        self._shape.begin_after_refusal(now, retry_after, sent_at)
+
+    def _window(self, per: float, now: float) -> None:
+        self._shape = Window(self._burst, per, self._answers, now=now, on_wire=self._on_wire)

@@ -1,0 +1,117 @@
+"""One limit for everything, or one for each scope? Nobody says, so both gates share a governor until that is known.
+
+At a refusal one request of the other scope goes out at once as a test, while the quota, if it is one, is still
+empty. Refused too: one quota, and what closes one gate closes both. Let through: two, and each gets a governor of
+its own. The question is asked again now and then, and refusals that come in pairs bring two governors together.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ruxa_async.settings import Limits, Scope
+
+from .governor import Governor
+from .rate import Gate
+
+__all__ = ("Rates",)
+
+_ASKED_AGAIN_AFTER = 16  # refusals
+_AT_ONCE = 0.05  # seconds; later, something may have flowed in
+_PAIRED_WITHIN = 0.5  # seconds
+_PAIRS = 3
+
+
+class Rates:
+    """The gates of both scopes, and what they have in common. *longest_query_wait* is in seconds."""
+
+    def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
+        self._told = limits.create_rate is not None or limits.query_rate is not None
+        governor = Governor()
+        self.create = Gate(limits.create_rate, governor)
+        self.query = Gate(
+            limits.query_rate, Governor() if self._told else governor, longest=longest_query_wait
+        )
+        self._shared = not self._told
+        self._testing: Scope | None = None
+        self._test_until = -math.inf
+        self._test_sent: tuple[Scope, float] | None = None
+        self._answers_until_asked = 0
+        self._refused_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
+        self._pairs = 0
+
+    @property
+    def binding(self) -> bool:
+        """Tell whether creates and queries take from one quota that has been met."""
+        return self._shared and self.create.refusals + self.query.refusals > 0
+
+    def gate(self, scope: Scope) -> Gate:
+        """Return the gate of *scope*."""
+        return self.create if scope == "create" else self.query
+
+    def tests(self, scope: Scope, now: float) -> bool:
+        """Tell whether a request of *scope* should leave at once, to see whether it is refused."""
+        return self._testing == scope and now <= self._test_until and not self.gate(scope).refuses(now)
+
+    def ready_at(self, scope: Scope, now: float) -> float:
+        """Return when the next request of *scope* may leave, infinity if only an answer can tell."""
+        if self.tests(scope, now):
+            return now
+        return self.gate(scope).ready_at(now)
+
+    def sent(self, scope: Scope, now: float) -> None:
+        """Note that a request of *scope* leaves."""
+        if self.tests(scope, now):
+            self._testing, self._test_sent = None, (scope, now)
+        self.gate(scope).sent(now)
+
+    def passed(self, scope: Scope, now: float, *, sent_at: float) -> None:
+        """Note an answer that the limit let through."""
+        self.gate(scope).passed(now, sent_at=sent_at)
+        if self._test_sent == (scope, sent_at):
+            self._test_sent = None
+            self._split(scope)
+
+    def refused(self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float) -> None:
+        """Note a 429; *retry_after* is in seconds."""
+        self.gate(scope).refused(now, retry_after, sent_at=sent_at)
+        if self._told:
+            return
+        other: Scope = "query" if scope == "create" else "create"
+        if self._test_sent == (scope, sent_at):
+            self._test_sent = None
+            self._close_both(now)
+        elif self._shared:
+            self._close_both(now)
+            self._ask(other, now)
+        else:
+            self._pair(scope, other, sent_at)
+
+    def _close_both(self, now: float) -> None:
+        self.create.close_as(self.query, now)
+        self.query.close_as(self.create, now)
+
+    def _ask(self, other: Scope, now: float) -> None:
+        self._answers_until_asked -= 1
+        if self._answers_until_asked < 0:
+            self._answers_until_asked = _ASKED_AGAIN_AFTER
+            self._testing, self._test_until = other, now + _AT_ONCE
+
+    def _split(self, scope: Scope) -> None:
+        if self._shared:
+            self._shared = False
+            self._pairs = 0
+            self.create.reopen()
+            self.query.reopen()
+            self.gate(scope).use(Governor())
+
+    def _pair(self, scope: Scope, other: Scope, sent_at: float) -> None:
+        paired = 0 <= sent_at - self._refused_at[other] < _PAIRED_WITHIN
+        self._pairs = self._pairs + 1 if paired else 0
+        self._refused_at[scope] = sent_at
+        if self._pairs >= _PAIRS:
+            self._shared = True
+            self._answers_until_asked = _ASKED_AGAIN_AFTER
+            governor = Governor()
+            self.create.use(governor)
+            self.query.use(governor)

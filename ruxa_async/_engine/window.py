@@ -1,0 +1,139 @@
+"""Run at a limit of so many requests in so long a time, both of which are guesses.
+
+The guess is kept as a known limit would be. After each wait one request goes ahead, and the rest follow only when
+it was let through. A guess that is refused was too short a time: people choose times like 1, 10 or 60 seconds, so
+the next of these is tried, unless the time had served before: then it is the count that fell. Now and then one request more than the guess is tried, for limits grow; when it is let
+through, two more are, then four.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ruxa_async.settings import RateLimit
+
+from .pacer import Pacer
+
+__all__ = ("Window", "likely_window")
+
+_TRIED_AFTER = 180
+_WRONG_AT_MOST = 3
+#: Times that people choose, in seconds.
+_TIMES = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
+
+
+def likely_window(shortest: float, longest: float) -> float:
+    """Return the longest time that people choose in (*shortest*, *longest*], *longest* if there is none."""
+    return max((time for time in _TIMES if shortest < time <= longest * 1.02), default=longest)
+
+
+class Window:
+    """Let *count* requests leave in any *per* seconds.
+
+    *answers* are when the last ones came back, *on_wire* how many have not yet. *now* is when the
+    limit became known.
+    """
+
+    def __init__(
+        self, count: int, per: float, answers: Iterable[float], *, now: float, on_wire: int = 0
+    ) -> None:
+        self._count = count
+        self._per = per
+        self._answers = list(answers)[-count:]
+        self._on_wire = on_wire
+        self._sure = False
+        self._wrong = 0
+        self._proven = False  # whether the time was long enough for two windows in a row
+        self._known = now
+        self._since_refusal = 0
+        self._tried_after = _TRIED_AFTER
+        self._added = 0  # how many more than what is known are being tried
+        self._fill()
+
+    def _fill(self) -> None:
+        self._pacer = Pacer(RateLimit(self._count, self._per))
+        for answer in self._answers:
+            self._pacer.sent(answer)
+            self._pacer.answered(answer)
+        for _ in range(self._on_wire):
+            self._pacer.sent(0.0)
+
+    @property
+    def rate(self) -> float:
+        """The requests a second that the guess amounts to."""
+        return self._count / self._per
+
+    @property
+    def refuted(self) -> bool:
+        """Tell whether the limit can hardly be a window like this."""
+        return self._wrong > _WRONG_AT_MOST
+
+    def ready_at(self, now: float) -> float:
+        """Return when the next request may leave, infinity if only an answer can tell."""
+        ready = self._pacer.ready_at(now)
+        if ready > now:
+            self._sure = False
+        return math.inf if self._on_wire and not self._sure else ready
+
+    def sent(self, now: float) -> None:
+        """Note that a request leaves."""
+        self._on_wire += 1
+        self._pacer.sent(now)
+
+    def passed(self, now: float, sent_at: float) -> None:  # noqa: ARG002 - as the other shapes
+        """Note that a request was let through."""
+        self._answered(now)
+        self._sure, self._wrong = True, 0
+        self._since_refusal += 1
+        self._proven = self._proven or self._since_refusal > 2 * self._count
+        if self._since_refusal >= self._tried_after:
+            self._try_more()
+
+    def _try_more(self) -> None:
+        self._added = 2 * self._added or 1
+        self._count += self._added
+        self._since_refusal = 0
+        self._tried_after = 2 * self._count  # by then a whole window has let that many through
+        self._fill()
+
+    def refused(self, now: float, retry_after: float | None, sent_at: float) -> None:  # noqa: ARG002
+        """Note a refusal."""
+        self._on_wire -= 1
+        self._pacer.answered(now)
+        if sent_at <= self._known:
+            return  # it left before the last no was known, so it is no news
+        self._known = now
+        if self._added:
+            self._count -= self._added
+        elif self._proven and self._count > 1:
+            self._wrong += 1
+            fits = sum(answer > sent_at - self._per for answer in self._answers)
+            self._count = max(1, min(fits, self._count - 1))
+        else:
+            self._wrong += 1
+            self._per = min((time for time in _TIMES if time > 1.01 * self._per), default=self._per)
+        self._sure = False
+        self._since_refusal = self._added = 0
+        self._tried_after = _TRIED_AFTER
+        self._fill()
+
+    def lost(self, now: float) -> None:
+        """Note that no answer came."""
+        self._answered(now)
+
+    def take_over(self, on_wire: int) -> None:
+        """Answer for *on_wire* requests more, or for fewer if it is negative."""
+        self._on_wire += on_wire
+        self._fill()
+
+    def unsent(self) -> None:
+        """Note that a request did not leave."""
+        self._on_wire -= 1
+        self._pacer.unsent()
+
+    def _answered(self, now: float) -> None:
+        self._on_wire -= 1
+        self._pacer.answered(now)
+        self._answers.append(now)
+        del self._answers[: -self._count - 1]

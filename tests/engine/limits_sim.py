@@ -1,0 +1,175 @@
+"""Limits, and a client that runs at one of them as the governor says, in virtual time.
+
+Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed sequence.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ruxa_async._engine.governor import Governor
+
+_SLACK = 1e-9  # nobody is refused for a rounding error
+_LATE = 0.0004
+_ON_WIRE = 64
+
+
+class Limit(Protocol):
+    """A limit; it is asked in the order of time."""
+
+    def take(self, now: float) -> float:
+        """Let one in at *now* and return 0, or return the seconds until one would be let in."""
+        ...
+
+
+class Tokens:
+    """A bucket of *burst* tokens that fills with *rate* a second, full at first."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._level, self._at = float(burst), 0.0
+
+    def take(self, now: float) -> float:
+        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now
+        if self._level < 1 - _SLACK:
+            return (1 - self._level) / self._rate
+        self._level -= 1
+        return 0.0
+
+
+class Sliding:
+    """At most *count* in any *per* seconds."""
+
+    def __init__(self, count: int, per: float) -> None:
+        self._per = per
+        self._log: deque[float] = deque([-math.inf] * count, maxlen=count)
+
+    def take(self, now: float) -> float:
+        wait = self._log[0] + self._per - now
+        if wait > _SLACK:
+            return wait
+        self._log.append(now)
+        return 0.0
+
+
+class Fixed:
+    """At most *count* in each window of *per* seconds, the first of which ends at *ends*."""
+
+    def __init__(self, count: int, per: float, *, ends: float) -> None:
+        self._count, self._per, self._ends = count, per, ends
+        self._used = 0
+
+    def take(self, now: float) -> float:
+        while now >= self._ends - _SLACK:
+            self._ends += self._per
+            self._used = 0
+        if self._used == self._count:
+            return self._ends - now
+        self._used += 1
+        return 0.0
+
+
+class Changing:
+    """One limit until *at*, then another that was idle until then."""
+
+    def __init__(self, before: Limit, after: Limit, at: float) -> None:
+        self._before, self._after, self._at = before, after, at
+
+    def take(self, now: float) -> float:
+        return (self._before if now < self._at else self._after).take(now)
+
+
+@dataclass
+class Run:
+    """What came of it: when requests left that were let through or refused, and when the service forbade any."""
+
+    governor: Governor
+    passed: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    forbidden: list[tuple[float, float]] = field(default_factory=list)
+
+    def forbid(self, start: float, end: float) -> None:
+        """Note that the service asked at *start* to be left alone until *end*."""
+        if self.forbidden and self.forbidden[-1][1] >= start:
+            start, before = self.forbidden.pop()
+            end = max(before, end)
+        self.forbidden.append((start, end))
+
+    @property
+    def refusals(self) -> float:
+        """The refusals over what was let through."""
+        return len(self.refused) / len(self.passed)
+
+    def share(self, fresh: Callable[[], Limit], start: float = 0.0, end: float = math.inf) -> float:
+        """Return what was let through over what could have been, from *start* to *end* of the run.
+
+        What could have been is what a client gets that knows all, at the same limit, and keeps out of the time in
+        which this one was forbidden to come.
+        """
+        best = self._best(fresh())
+        end = min(end, self.passed[-1] + _SLACK)
+        return _between(self.passed, start, end) / _between(best, start, end)
+
+    def steady(self, fresh: Callable[[], Limit]) -> float:
+        """Return the share from a fifth to four fifths of the run."""
+        end = self.passed[-1]
+        return self.share(fresh, 0.2 * end, 0.8 * end)
+
+    def _best(self, limit: Limit) -> list[float]:
+        now, best, closed = 0.0, [], deque(self.forbidden)
+        while now <= self.passed[-1]:
+            if closed and now >= closed[0][0]:
+                now = max(now, closed.popleft()[1])
+                continue
+            wait = limit.take(now)
+            if not wait:
+                best.append(now)
+            now += wait
+        return best
+
+
+def _between(times: Sequence[float], start: float, end: float) -> int:
+    return bisect_left(times, end) - bisect_left(times, start)
+
+
+def simulate(
+    limit: Limit, *, trip: float, told: bool = False, count: float = math.inf, until: float = math.inf
+) -> Run:
+    """Run at *limit* until *count* were let through or it is *until*.
+
+    A request arrives half a *trip* after it left. Where the client is *told* when to come back, it is in whole
+    seconds, as in ``Retry-After``.
+    """
+    governor, lateness = Governor(), random.Random(1)
+    run = Run(governor)
+    answers: deque[tuple[float, float, float]] = deque()
+    now, gate = 0.0, 0.0
+    while len(run.passed) < count and now < until:
+        while answers and answers[0][0] <= now:
+            _, sent_at, wait = answers.popleft()
+            if not wait:
+                governor.passed(now, sent_at=sent_at)
+                continue
+            hint = float(math.ceil(wait)) if told else None
+            governor.refused(now, hint, sent_at=sent_at)
+            if hint:
+                gate = max(gate, now + hint)
+                run.forbid(now, now + hint)
+        ready = max(governor.ready_at(now), gate) if len(answers) < _ON_WIRE else math.inf
+        if ready <= now:
+            governor.sent(now)
+            wait = limit.take(now + trip / 2)
+            (run.refused if wait else run.passed).append(now)
+            answers.append((now + trip, now, wait))
+            continue
+        woken = min(ready + lateness.random() * _LATE, answers[0][0] if answers else math.inf)
+        assert woken < math.inf, "nothing is on the wire, and nothing may leave"
+        now = max(now, woken)
+    return run

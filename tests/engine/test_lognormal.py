@@ -1,0 +1,182 @@
+"""The law of durations, from the intervals in which ends were seen."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ruxa_async._engine import lognormal
+from ruxa_async._engine.lognormal import Law, Prior, Span, _extrapolated, fit, moments, span
+
+NORMAL = NormalDist()
+PRIOR = Prior(math.log(30.0), 2.0)
+
+
+def durations(count: int, median: float, sigma: float) -> list[float]:
+    """As many durations as quantiles of the law, evenly spread."""
+    return [median * math.exp(sigma * NORMAL.inv_cdf((i + 0.5) / count)) for i in range(count)]
+
+
+def looked_at(duration: float, gap: float) -> Span:
+    """What is seen of *duration* by looking each *gap* seconds."""
+    seen = span(gap * (math.ceil(duration / gap) - 1), gap * math.ceil(duration / gap))
+    assert seen is not None
+    return seen
+
+
+def integral(low: float, high: float) -> tuple[float, float]:
+    """Mean and mean square of a standard normal variable from *low* to *high*, by the midpoint rule."""
+    step = (high - low) / 20000
+    points = [low + (i + 0.5) * step for i in range(20000)]
+    mass = [math.exp(-(z * z - low * low) / 2) for z in points]
+    total = sum(mass)
+    mean = sum(z * m for z, m in zip(points, mass, strict=True)) / total
+    return mean, sum(z * z * m for z, m in zip(points, mass, strict=True)) / total
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(-1, 1), (-3, 0.5), (0.5, 3), (1, 1.04), (1, 1.06), (4, 9), (-9, -4), (8, 8.5), (29, 32), (-0.01, 0.01)],
+)
+def test_the_moments_are_those_of_a_cut_normal_law(low: float, high: float) -> None:
+    mean, square = moments(low, high)
+    assert (mean, square) == pytest.approx(integral(low, high), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_the_moments_of_what_is_open_to_one_side(side: float) -> None:
+    for edge in (-2.0, 0.0, 3.0, 25.0):
+        low, high = sorted((side * edge, side * math.inf))
+        mean, square = moments(low, high)
+        assert (side * mean, square) == pytest.approx(integral(edge, edge + 12), rel=2e-3)
+
+
+def test_the_moments_without_any_bound_are_those_of_the_normal_law() -> None:
+    assert moments(-math.inf, math.inf) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(31, 32), (1000, 1000.1), (1e4, math.inf), (-math.inf, -50)])
+def test_far_out_the_mean_is_at_the_near_end(low: float, high: float) -> None:
+    mean, square = moments(low, high)
+    assert low <= mean <= high
+    assert min(abs(low), abs(high)) == pytest.approx(abs(mean), rel=0.01)
+    assert square == pytest.approx(mean * mean)
+
+
+@pytest.mark.parametrize(
+    ("median", "sigma", "gap"), [(10, 0.4, 1), (10, 0.15, 2), (120, 0.6, 30), (3, 0.4, 2)]
+)
+def test_the_fit_recovers_the_law_from_intervals(median: float, sigma: float, gap: float) -> None:
+    law = fit([looked_at(each, gap) for each in durations(200, median, sigma)], PRIOR)
+    assert math.exp(law.mu) == pytest.approx(median, rel=0.03)
+    assert law.sigma == pytest.approx(sigma, rel=0.08)
+
+
+def test_late_looks_do_not_make_durations_longer() -> None:
+    coarse = fit([looked_at(each, 5.0) for each in durations(200, 10.0, 0.4)], PRIOR)
+    fine = fit([looked_at(each, 0.1) for each in durations(200, 10.0, 0.4)], PRIOR)
+    assert coarse.mu == pytest.approx(fine.mu, abs=0.03)
+
+
+def test_exact_times_give_mean_and_deviation_of_the_logs() -> None:
+    law = fit([Span(at, at) for at in (1.0, 2.0, 3.0)] * 100, PRIOR)
+    assert law.mu == pytest.approx(2.0, abs=0.001)
+    assert law.sigma == pytest.approx(math.sqrt(2 / 3), rel=0.01)
+
+
+def test_one_observation_moves_the_mean_to_it_and_leaves_the_spread_as_believed() -> None:
+    law = fit([Span(2.0, 2.0)], PRIOR)
+    assert law.mu == pytest.approx(2.0, abs=0.06)
+    assert law.sigma == pytest.approx(0.4, rel=0.15)
+
+
+def test_without_observations_the_law_is_what_is_believed() -> None:
+    law = fit([], PRIOR)
+    assert (law.mu, law.sigma) == pytest.approx((PRIOR.mu, PRIOR.sigma))
+
+
+def test_what_still_runs_corrects_for_the_short_ones_ending_first() -> None:
+    ten = durations(100, 10.0, 0.4)[:10]
+    alone = fit([Span(math.log(each), math.log(each)) for each in ten], PRIOR)
+    running = Span(math.log(ten[-1]), math.inf, weight=90.0)
+    law = fit([*(Span(math.log(each), math.log(each)) for each in ten), running], PRIOR)
+    assert math.exp(alone.mu) < 6.0
+    assert math.exp(law.mu) == pytest.approx(10.0, rel=0.1)
+
+
+def test_a_weight_counts_like_so_many_observations() -> None:
+    many = fit([Span(1.0, 1.0)] * 3 + [Span(2.0, 2.5)], PRIOR)
+    weighed = fit([Span(1.0, 1.0, weight=3.0), Span(2.0, 2.5)], PRIOR)
+    assert (many.mu, many.sigma) == pytest.approx((weighed.mu, weighed.sigma))
+
+
+def test_a_good_guess_leads_to_the_same_law() -> None:
+    spans = [looked_at(each, 3.0) for each in durations(50, 10.0, 0.4)]
+    far, near = fit(spans, PRIOR), fit(spans, PRIOR, Law(math.log(10.0), 0.4))
+    assert far.mu == pytest.approx(near.mu, abs=0.02)
+    assert far.sigma == pytest.approx(near.sigma, rel=0.05)
+
+
+def test_a_fit_that_creeps_is_cut_off_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = [looked_at(each, 15.0) for each in durations(50, 10.0, 0.4)]
+    start, whole = Law(0.0, 1.0), fit(spans, PRIOR)
+    monkeypatch.setattr(lognormal, "_ROUNDS", 1)
+    part = fit(spans, PRIOR, start)
+    assert abs(part.mu - whole.mu) < abs(start.mu - whole.mu)
+
+
+def test_steps_that_are_alike_are_followed_one_by_one() -> None:
+    assert _extrapolated(Law(0.0, 1.0), Law(1.0, 1.0), Law(2.0, 1.0)) == Law(2.0, 1.0)
+
+
+def test_equal_durations_make_the_narrowest_law() -> None:
+    law = fit([Span(2.0, 2.0, weight=1e9)], PRIOR)
+    assert law.mu == pytest.approx(2.0)
+    assert law.sigma == 0.02
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "exact", "wanted"),
+    [
+        (0.0, 5.0, None, (-math.inf, math.log(5))),
+        (2.0, 5.0, None, (math.log(2), math.log(5))),
+        (2.0, 5.0, 3.0, (math.log(3), math.log(3))),
+        (2.0, 5.0, 5.0, (math.log(5), math.log(5))),
+        (2.0, 5.0, 6.0, (math.log(2), math.log(5))),
+        (2.0, 5.0, -1.0, (math.log(2), math.log(5))),
+        (2.0, 5.0, math.nan, (math.log(2), math.log(5))),
+        (5.0, 2.0, None, (math.log(5), math.log(5))),
+        (0.0, 0.0, None, (-math.inf, math.log(1e-3))),
+        (1e300, 1e308, None, (math.log(1e9), math.log(1e9))),
+    ],
+)
+def test_a_span_is_as_narrow_as_what_can_be_believed(
+    low: float, high: float, exact: float | None, wanted: tuple[float, float]
+) -> None:
+    seen = span(low, high, exact)
+    assert seen is not None
+    assert (seen.low, seen.high) == wanted
+
+
+@pytest.mark.parametrize(("low", "high"), [(math.nan, 1.0), (1.0, math.nan), (0.0, math.inf)])
+def test_what_is_not_a_number_says_nothing(low: float, high: float) -> None:
+    assert span(low, high) is None
+
+
+SECONDS = st.floats(0.0, 1e300)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seen=st.lists(st.tuples(SECONDS, SECONDS, st.none() | SECONDS), max_size=12), running=st.lists(SECONDS)
+)
+def test_every_fit_is_a_law(seen: list[tuple[float, float, float | None]], running: list[float]) -> None:
+    spans = [each for each in (span(*one) for one in seen) if each is not None]
+    spans += [Span(math.log(age), math.inf) for age in running if age > 0.0]
+    law = fit(spans, PRIOR)
+    assert math.log(1e-3) <= law.mu <= math.log(1e9)
+    assert 0.02 <= law.sigma <= 3.0

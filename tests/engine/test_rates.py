@@ -1,0 +1,214 @@
+"""One limit for everything or one for each scope: how that is asked, and what follows from the answer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ruxa_async import Limits, RateLimit
+from ruxa_async._engine.rates import Rates
+from ruxa_async.settings import Scope
+
+SCOPES: list[tuple[Scope, Scope]] = [("create", "query"), ("query", "create")]
+
+
+def make(limits: Limits | None = None) -> Rates:
+    return Rates(limits or Limits(), longest_query_wait=600.0)
+
+
+def refuse(rates: Rates, scope: Scope, now: float, retry_after: float | None = None) -> None:
+    rates.sent(scope, now)
+    rates.refused(scope, now, retry_after, sent_at=now)
+
+
+def let_through(rates: Rates, scope: Scope, now: float) -> None:
+    rates.sent(scope, now)
+    rates.passed(scope, now, sent_at=now)
+
+
+def split(first: Scope = "create", other: Scope = "query") -> Rates:
+    """Return rates that were found to be two."""
+    rates = make()
+    refuse(rates, first, 0.0, 1.0)
+    let_through(rates, other, 0.0)
+    assert not rates.binding
+    return rates
+
+
+def test_each_scope_has_its_gate() -> None:
+    rates = make()
+    assert rates.gate("create") is rates.create
+    assert rates.gate("query") is rates.query
+    assert rates.create is not rates.query
+
+
+def test_before_a_refusal_nothing_binds_and_nothing_is_a_test() -> None:
+    rates = make()
+    let_through(rates, "create", 0.0)
+    assert not rates.binding
+    assert not rates.tests("create", 0.0)
+    assert not rates.tests("query", 0.0)
+
+
+@pytest.mark.parametrize(("scope", "other"), SCOPES)
+def test_the_first_refusal_makes_the_next_of_the_other_scope_a_test_that_leaves_at_once(
+    scope: Scope, other: Scope
+) -> None:
+    rates = make()
+    refuse(rates, scope, 1.0, 7.0)
+    assert rates.binding
+    assert rates.tests(other, 1.0)
+    assert not rates.tests(scope, 1.0)
+    assert rates.ready_at(other, 1.0) == 1.0
+    assert rates.ready_at(scope, 1.0) == 8.0
+    rates.sent(other, 1.0)
+    assert not rates.tests(other, 1.0)  # one is enough
+    assert rates.ready_at(other, 1.0) >= 8.0
+
+
+def test_a_test_that_did_not_leave_at_once_is_none() -> None:
+    rates = make()
+    refuse(rates, "create", 1.0, 7.0)
+    assert rates.ready_at("query", 1.05) == 1.05
+    assert rates.ready_at("query", 1.06) == 8.0
+    let_through(rates, "query", 9.0)
+    assert rates.binding
+
+
+@pytest.mark.parametrize(("scope", "other"), SCOPES)
+@pytest.mark.parametrize(("told", "told_test"), [(7.0, 3.0), (3.0, 7.0), (None, 7.0), (7.0, None)])
+def test_a_test_that_is_refused_too_closes_both_for_the_longest_that_was_told(
+    scope: Scope, other: Scope, told: float | None, told_test: float | None
+) -> None:
+    rates = make()
+    refuse(rates, scope, 1.0, told)
+    refuse(rates, other, 1.0, told_test)
+    assert rates.binding
+    assert rates.create.closed_for(1.0) == rates.query.closed_for(1.0) == 7.0
+    assert not rates.tests(scope, 1.0)
+
+
+@pytest.mark.parametrize(("scope", "other"), SCOPES)
+def test_a_test_that_is_let_through_splits_them_and_opens_its_gate(scope: Scope, other: Scope) -> None:
+    rates = make()
+    refuse(rates, scope, 1.0, 7.0)
+    let_through(rates, other, 1.0)
+    assert not rates.binding
+    assert rates.ready_at(other, 1.0) == 1.0
+    assert rates.ready_at(scope, 1.0) == 8.0
+    assert rates.gate(other).rate is None
+    refuse(rates, scope, 8.0, 7.0)  # and what closes one is nothing to the other
+    assert rates.ready_at(other, 8.0) == 8.0
+    assert not rates.tests(other, 8.0)
+
+
+def test_after_a_split_nobody_waits_for_answers_of_the_other_scope() -> None:
+    rates = make()
+    rates.sent("query", 0.0)
+    rates.sent("query", 0.5)
+    refuse(rates, "create", 1.0)
+    let_through(rates, "query", 1.0)
+    assert rates.ready_at("create", 2.0) == 2.0
+    rates.passed("query", 2.0, sent_at=0.5)
+    rates.passed("query", 2.0, sent_at=0.0)
+    assert rates.ready_at("query", 2.0) == 2.0
+    refuse(rates, "query", 3.0)
+    assert rates.ready_at("query", 3.0) < math.inf
+
+
+def test_a_test_that_is_let_through_late_changes_nothing_more() -> None:
+    """Another one was meanwhile: whoever left at the same moment is taken for the test, and one split is enough."""
+    rates = split()
+    refuse(rates, "query", 1.0)
+    waits = rates.ready_at("query", 1.0)
+    rates._test_sent = ("query", 2.0)
+    let_through(rates, "query", 2.0)
+    assert waits > 1.0
+    assert not rates.binding
+
+
+def test_no_test_leaves_before_the_time_that_its_own_scope_was_told() -> None:
+    rates = make()
+    refuse(rates, "create", 0.0, 100.0)
+    for _ in range(17):
+        rates.sent("query", 1.0)
+        rates.refused("query", 1.0, None, sent_at=0.5)
+    assert rates._testing == "create"
+    assert not rates.tests("create", 1.0)
+    assert rates.ready_at("create", 1.0) >= 100.0
+
+
+def test_the_question_is_asked_again_after_sixteen_refusals() -> None:
+    rates, now = make(), 0.0
+    refuse(rates, "create", now, 1.0)
+    refuse(rates, "query", now, 1.0)
+    asked = []
+    for number in range(1, 40):
+        now += 2.0
+        refuse(rates, "create", now, 1.0)
+        if rates.tests("query", now):
+            asked.append(number)
+    assert asked == [17, 34]
+    now += 2.0
+    rates._answers_until_asked = 0
+    refuse(rates, "create", now, 1.0)
+    let_through(rates, "query", now)  # this time there are two
+    assert not rates.binding
+
+
+@pytest.mark.parametrize(("scope", "other"), SCOPES)
+def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) -> None:
+    rates = split()
+    pair: list[tuple[Scope, float]] = [(scope, 10.0), (other, 10.1), (scope, 10.2)]
+    for one, now in pair:
+        refuse(rates, one, now)
+        assert not rates.binding
+    refuse(rates, other, 10.3)
+    assert rates.binding
+    rates.sent("create", 20.0)
+    assert rates.query._governor is rates.create._governor
+    rates.passed("create", 20.0, sent_at=20.0)
+    refuse(rates, scope, 21.0, 5.0)
+    assert rates.ready_at(other, 21.0) == 26.0
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        [("create", at / 10) for at in range(100, 140)],  # one scope alone
+        [("create" if at % 2 else "query", float(at)) for at in range(10, 50)],  # too far apart
+        [("create", 10.0), ("query", 10.1), ("create", 10.2), ("create", 10.7), ("query", 10.8)],  # no row
+    ],
+)
+def test_other_refusals_do_not(refusals: list[tuple[Scope, float]]) -> None:
+    rates = split()
+    for scope, now in refusals:
+        refuse(rates, scope, now)
+    assert not rates.binding
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(create_rate=RateLimit(2, 10.0)),
+        Limits(query_rate=RateLimit(2, 10.0)),
+        Limits(create_rate=RateLimit(2, 10.0), query_rate=RateLimit(2, 10.0)),
+    ],
+)
+@pytest.mark.parametrize(("scope", "other"), SCOPES)
+def test_what_was_told_is_never_shared(limits: Limits, scope: Scope, other: Scope) -> None:
+    rates = make(limits)
+    for number in range(40):
+        now = 100.0 * number
+        refuse(rates, scope, now, 50.0)
+        assert rates.ready_at(other, now) == now
+        assert not rates.tests(other, now)
+        assert not rates.binding
+
+
+def test_the_query_of_a_paid_task_waits_a_minute_at_most_for_what_a_create_was_told() -> None:
+    rates = make()
+    refuse(rates, "create", 0.0, 86_400.0)
+    assert rates.ready_at("query", 1.0) == 60.0
+    assert rates.ready_at("create", 1.0) == 86_400.0
