@@ -219,7 +219,7 @@ async def test_a_cancelled_client_loses_nothing_paid(body: str, condition: str) 
                 async with ruxa:
                     await BODIES[body](ruxa, seen)
             tg.cancel_scope.cancel()
-        seen.account(service, ruxa)
+        seen.account(service, ruxa)  # asserts that the ledger and what is known here agree
 
 
 async def test_a_request_that_waits_for_its_turn_is_never_bought_once_cancelled() -> None:

@@ -288,7 +288,7 @@ async def test_one_good_answer_restores_patience() -> None:
     queries = [down, down, down, in_state("running")] * 20
     script = Script(creates=[accepted()], queries=[*queries, DONE])
     async with client_of(script, retries=Retries(query_patience=10)) as ruxa:
-        await ruxa.generate(CAT)
+        assert (await ruxa.generate(CAT)).task_id == "task_1"
 
 
 @pytest.mark.parametrize("code", [401, 403])
