@@ -135,6 +135,7 @@ async def replay(job: Job) -> Sample:
 
     log: list[tuple[float, int]] = job["log"]
     ids: list[str] = []
+    begun = asyncio.Event()
     steps = iter(log)
     sample: Sample = {"seen": {}, "failures": []}
     with metered(sample):
@@ -147,7 +148,9 @@ async def replay(job: Job) -> Sample:
                         await asyncio.sleep(wait)
                     if place < 0:
                         ids.append(await _create(session, len(ids)))
+                        begun.set()
                     else:
+                        await begun.wait()  # this server may be slower than the one of the log
                         await _query(session, ids[min(place, len(ids) - 1)])
 
             await asyncio.gather(*(worker() for _ in range(job["workers"])))

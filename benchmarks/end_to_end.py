@@ -24,7 +24,8 @@ from typing import Any
 
 from attrs import frozen
 
-from benchmarks._figures import Row, Sample, figures, ratios, spread
+from benchmarks._ceiling import ceiling
+from benchmarks._figures import Row, Sample, figures, ratios
 from benchmarks._harness import Measure, Options, Round, interleaved
 from benchmarks._processes import Server, client
 
@@ -51,7 +52,7 @@ def run(options: Options) -> list[Row]:
         _Case(name="instant", tasks=3000 // scale, median=0.001, sigma=0.0, interval=0.25),
     )
     rounds = options.times(7)
-    return [row for case in cases for row in _rows(case, rounds)] + [_ceiling(rounds)]
+    return [row for case in cases for row in _rows(case, rounds)] + [ceiling(min(rounds, 3))]
 
 
 def _rows(case: _Case, rounds: int) -> list[Row]:
@@ -117,15 +118,3 @@ _COLUMNS: dict[str, Callable[[Sample], float]] = {
     "client load": lambda sample: sample["cpu"] / sample["wall"],
     "server load": lambda sample: sample["server_cpu"] / sample["wall"],
 }
-
-
-def _ceiling(rounds: int) -> Row:
-    samples = []
-    for _ in range(min(rounds, 3)):
-        with Server(median=1.0) as server:
-            samples.append(client("ceiling", url=server.url, seconds=1.0))
-    return {
-        "server's ceiling": "raw connections",
-        "creates/s": spread(sample["creates"] for sample in samples),
-        "queries/s": spread(sample["queries"] for sample in samples),
-    }

@@ -1,4 +1,4 @@
-"""overhead: what is left of the client's cost once the requests themselves are taken off, and bytes a task in flight.
+"""overhead: what is left of the client's cost once the requests themselves are taken off, and how it grows.
 
 *same times*: ``as_completed`` with defaults (except that all tasks may be in flight) against the emulator on
 loopback, with tasks of 2..5 s; and plain aiohttp that repeats its requests (``session.post(json=)``,
@@ -7,7 +7,10 @@ are first asked for, so that ours goes as fast as it can; and the same requests 
 go. The ratio is of CPU a request, taken within a round. *wall* says who was faster where nobody waited.
 
 *in flight*: a handler in the same process that ends no task before all were accepted and asked once; bytes a task are
-what the process then holds more than before, when it held the same requests in a list.
+what the process then holds more than before, when it held the same requests in a list. *batch*: the same without
+waiting, one create and three queries a task, so that its CPU is the client's own, without HTTP; a cost that grows
+linearly shows the same figure in every line (a batch of 100 also pays for what is made once). ``--huge`` adds a batch
+of 100,000 *over HTTP*, which takes some minutes. At the end the ceiling of the server, and what an import costs.
 
 What it does not say: plain aiohttp here knows every id beforehand, waits for nothing, and survives no error.
 TLS and distance are missing; they cost both the same and would bring the ratios nearer to 1.
@@ -15,11 +18,13 @@ TLS and distance are missing; they cost both the same and would bring the ratios
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from benchmarks import imports
+from benchmarks._ceiling import ceiling
 from benchmarks._figures import Row, Sample, figures, ratios
 from benchmarks._harness import Measure, Options, Round, interleaved
 from benchmarks._processes import Server, client
@@ -29,6 +34,7 @@ __all__ = ("run",)
 #: What ours has on the wire at most: 16 creates and 32 queries.
 _WORKERS = 48
 _IN_FLIGHT = (1_000, 10_000, 100_000)
+_BATCHES = (100, 1_000, 10_000, 100_000)
 
 
 @frozen(kw_only=True)
@@ -47,11 +53,16 @@ _CASES = (
 
 
 def run(options: Options) -> list[Row]:
-    """Measure CPU beside plain aiohttp, then memory at every size."""
+    """Measure CPU beside plain aiohttp, then memory and growth at every size, the server, and imports."""
     rounds = options.times(15)
     rows = [row for case in _CASES for row in _cpu(case, rounds, scale=5 if options.quick else 1)]
-    sizes = _IN_FLIGHT[: 1 if options.quick else len(_IN_FLIGHT)]
-    return rows + _memory(sizes, options.times(5))
+    few = min(rounds, 3)
+    rows += _sizes("in flight", _IN_FLIGHT[: 1 if options.quick else None], few, _HELD, hold=True)
+    rows += _sizes("batch", _BATCHES[: 2 if options.quick else None], few, _GROWTH, hold=False)
+    if options.huge:
+        rows.append(_over_http(_BATCHES[-1]))
+    # Imports come last, because they keep this process, and whatever it starts from then on, on one core.
+    return [*rows, ceiling(few), *imports.run(options)]
 
 
 def _cpu(case: _Case, rounds: int, *, scale: int) -> list[Row]:
@@ -82,18 +93,36 @@ def _measured(case: _Case, name: str, tasks: int, **job: Any) -> Sample:
     return {**sample, "log": report["log"], "tasks": tasks}
 
 
-def _memory(sizes: tuple[int, ...], rounds: int) -> list[Row]:
-    def holding(size: int) -> Measure:
-        return lambda _: {**client("in_memory", tasks=size, hold=True), "tasks": size}
+def _sizes(case: str, sizes: Sequence[int], rounds: int, columns: _Columns, *, hold: bool) -> list[Row]:
+    """Measure batches of all *sizes* in memory; with *hold* all tasks are in flight at once."""
 
-    measured = interleaved({f"{size:,}": holding(size) for size in sizes}, rounds, about="in flight")
+    def of(size: int) -> Measure:
+        return lambda _: {**client("in_memory", tasks=size, hold=hold), "tasks": size}
+
+    measured = interleaved({f"{size:,}": of(size) for size in sizes}, rounds, about=case)
     return [
-        {"case": "in flight", "tasks": size, **figures([each[f"{size:,}"] for each in measured], _MEMORY)}
+        {"case": case, "tasks": size, **figures([each[f"{size:,}"] for each in measured], columns)}
         for size in sizes
     ]
 
 
-_CPU: dict[str, Callable[[Sample], float]] = {
+def _over_http(tasks: int) -> Row:
+    """Buy a batch whose tasks take so long that it is all in flight at once, or nearly."""
+    with Server(median=tasks / 500, sigma=0.05) as server:
+        sample = client("ours", url=server.url, tasks=tasks)
+        report = server.report()
+    sample["tasks"], sample["requests"] = tasks, report["creates"] + report["queries"]
+    return {
+        "case": "over HTTP",
+        "tasks": tasks,
+        "most in flight": sample["most_in_flight"],
+        "bought": report["charged"],
+        **figures([sample], _CPU),
+    }
+
+
+_Columns: TypeAlias = dict[str, Callable[[Sample], float]]
+_CPU: _Columns = {
     "wall s": lambda sample: sample["wall"],
     "requests/task": lambda sample: sample["requests"] / sample["tasks"],
     "CPU us/task": lambda sample: 1e6 * sample["cpu"] / sample["tasks"],
@@ -101,8 +130,9 @@ _CPU: dict[str, Callable[[Sample], float]] = {
     "client load": lambda sample: sample["cpu"] / sample["wall"],
     "failed": lambda sample: len(sample["failures"]),
 }
-_MEMORY: dict[str, Callable[[Sample], float]] = {
-    "bytes/task": lambda sample: sample["memory"] / sample["tasks"],
+_GROWTH: _Columns = {
     "CPU us/task": lambda sample: 1e6 * sample["cpu"] / sample["tasks"],
+    "CPU us/request": lambda sample: 1e6 * sample["cpu"] / sample["requests"],
     "failed": lambda sample: len(sample["failures"]),
 }
+_HELD: _Columns = {"bytes/task": lambda sample: sample["memory"] / sample["tasks"], **_GROWTH}

@@ -129,7 +129,10 @@ class Buyer:
                 self._delivery.orphan(job)
             raise
         job.created = True
-        job.queued_at = job.accepted_at  # of no more use, and a waiting task is one number smaller
+        job.queued_at, job.place = (
+            job.accepted_at,
+            0,
+        )  # of no more use, and a waiting task is two numbers smaller
         self._delivery.tell(events.TaskAccepted, job)
         if job.gone:
             self._engine.release(job)

@@ -173,7 +173,13 @@ class Driver:
         while True:
             self._expire()
             self._timer_wake = anyio.Event()
-            self._timer_due = self._wake_workers(self.delivery.now())
+            now = self.delivery.now()
+            # All that are due leave in one turn of the loop.
+            self._timer_due = min(
+                self.engine.next_deadline(),
+                self._see_to_creates(now),
+                self._see_to_queries(now, self.engine.queries_due(now)),
+            )
             with anyio.CancelScope(deadline=self._timer_due):
                 await self._timer_wake.wait()
 
@@ -182,33 +188,45 @@ class Driver:
         self._settle_at(self.delivery.now())
 
     def _settle_at(self, now: float) -> None:
-        due = self._wake_workers(now)
+        due = self.engine.next_deadline()
+        # A worker that is about to look sees to the rest of its kind afterwards.
+        if not self._creators.roused:
+            due = min(due, self._see_to_creates(now))
+        if not self._askers.roused:
+            due = min(due, self._see_to_queries(now, 1))
         if due < self._timer_due:
             self._timer_due = due
             self._timer_wake.set()
 
-    def _wake_workers(self, now: float) -> float:
-        """Wake a worker for what is ready; return when the next thing will be, in the future."""
-        due = self.engine.next_deadline()
-        for ready_at, pool in (
-            (self.engine.create_ready_at(now), self._creators),
-            (self._query_wake(now), self._askers),
-        ):
-            if ready_at > now:
-                due = min(due, ready_at)
-            elif self._tg is not None:
-                pool.wake_one(self._tg)
-        return due
+    def _see_to_creates(self, now: float) -> float:
+        """See that a worker looks if a create may leave, else return when one may."""
+        ready_at = self.engine.create_ready_at(now)
+        if ready_at > now:
+            return ready_at
+        self._wake(self._creators, 1)
+        return math.inf
+
+    def _see_to_queries(self, now: float, workers: int) -> float:
+        """See that so many *workers* look if a query may leave, else return when to look again."""
+        look_at = self._query_wake(now)
+        if look_at > now:
+            return look_at
+        self._wake(self._askers, max(workers, 1))
+        return math.inf
+
+    def _wake(self, pool: WorkerPool[ClientJob], workers: int) -> None:
+        if self._tg is not None:
+            pool.wake(self._tg, workers)
 
     def _query_wake(self, now: float) -> float:
         """Return when to look for queries again: on the next tick, so that those due at about that time share a wake-up.
 
         Where the limit holds them back, not their time, each leaves at its exact moment: waiting would waste the limit.
         """
-        ready_at = self.engine.query_ready_at(now)
-        if now < ready_at < math.inf and self.engine.rates.ready_at("query", now) <= now:
-            return math.ceil(ready_at * _TICKS_A_SECOND) / _TICKS_A_SECOND
-        return ready_at
+        look_at, only_due = self.engine.look_for_query_at(now)
+        if only_due and look_at < math.inf:
+            return math.ceil(look_at * _TICKS_A_SECOND) / _TICKS_A_SECOND
+        return look_at
 
     def _expire(self) -> None:
         while (job := self.engine.take_expired(self.delivery.now())) is not None:

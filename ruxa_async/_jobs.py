@@ -33,7 +33,7 @@ class Owner(Protocol):
         ...
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, weakref_slot=False)
 class ClientJob(Job):
     """One request from its queueing to its delivery. What a waiter needs is made when someone waits."""
 

@@ -1,8 +1,8 @@
 """Long-lived workers that pull their work.
 
 Starting a task for each request costs more than the request's own bookkeeping, so workers stay: each takes work
-until there is none, then parks. Whoever learns that something became ready wakes one of them, and each that takes
-something wakes the next if more is ready. Workers are shielded: a cancelled caller never cuts off what a worker
+until there is none, then parks. Whoever learns that something became ready sees that one of them looks, and each that
+has looked sees to the next if more is ready. Workers are shielded: a cancelled caller never cuts off what a worker
 has on the wire. Only the pool's owner stops them.
 """
 
@@ -43,19 +43,24 @@ class WorkerPool(Generic[_W]):
         # Parked workers wait here, and each release lets one go: an event for each parking would cost three times as much.
         self._bell: anyio.Semaphore | None = None
         self._parked = 0
+        self._about_to_look = 0
         self._scopes: set[anyio.CancelScope] = set()
         self._stopping = False
 
-    def wake_one(self, tg: TaskGroup) -> None:
-        """Let one more worker look for work, if there is one to spare."""
-        if self._stopping:
-            return
-        if self._parked:
-            self._ring()
-        elif len(self._scopes) < self._size:
-            scope = anyio.CancelScope(shield=True)
-            self._scopes.add(scope)
-            tg.start_soon(self._work, scope, name=f"ruxa_async {self._name}")
+    @property
+    def roused(self) -> bool:
+        """Whether a worker is about to look for work."""
+        return self._about_to_look > 0
+
+    def wake(self, tg: TaskGroup, workers: int) -> None:
+        """See that so many *workers* are about to look for work, as far as there are any to spare."""
+        while self._about_to_look < workers and not self._stopping:
+            if self._parked:
+                self._ring()
+            elif len(self._scopes) < self._size:
+                self._start(tg)
+            else:
+                return  # each that is busy looks when it is done
 
     def stop(self) -> None:
         """Let every worker leave once it has nothing in hand."""
@@ -81,18 +86,30 @@ class WorkerPool(Generic[_W]):
     async def _take_and_perform(self) -> None:
         if self._bell is None:
             self._bell = anyio.Semaphore(0, fast_acquire=True)
-        bell = self._bell
+        while not self._stopping:
+            self._about_to_look -= 1
+            await self._work_until_idle()
+            if not self._stopping:
+                self._parked += 1
+                await self._bell.acquire()
+
+    async def _work_until_idle(self) -> None:
         while not self._stopping:
             now = self._clock()
             work = self._take(now)
             self._took(now)
-            if work is not None:
-                await self._perform(work)
-                continue
-            self._parked += 1
-            await bell.acquire()
+            if work is None:
+                return
+            await self._perform(work)
+
+    def _start(self, tg: TaskGroup) -> None:
+        scope = anyio.CancelScope(shield=True)
+        self._scopes.add(scope)
+        self._about_to_look += 1
+        tg.start_soon(self._work, scope, name=f"ruxa_async {self._name}")
 
     def _ring(self) -> None:
         assert self._bell is not None
         self._parked -= 1
+        self._about_to_look += 1
         self._bell.release()

@@ -87,6 +87,7 @@ ENGINE_MAY_IMPORT = {
     "attrs",
     "collections",
     "collections.abc",
+    "copy",
     "enum",
     "heapq",
     "math",

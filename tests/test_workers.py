@@ -59,7 +59,7 @@ class Office:
 
     def wake(self) -> None:
         assert self.tg is not None
-        self.pool.wake_one(self.tg)
+        self.pool.wake(self.tg, 1)
 
     async def give(self, *work: float) -> None:
         """Put *work* on the pile, wake one worker, and let things settle."""
@@ -87,6 +87,21 @@ async def test_one_wake_is_enough_for_as_many_workers_as_there_is_work() -> None
     async with anyio.create_task_group() as office.tg:
         await office.give(5, 5)
         assert office.busy == 2
+        office.pool.stop()
+
+
+async def test_as_many_look_as_were_asked_for_and_can_be_spared() -> None:
+    office = Office(size=3)
+    async with anyio.create_task_group() as office.tg:
+        for asked, look in ((2, 2), (5, 3), (1, 1)):
+            office.took.clear()
+            office.pool.wake(office.tg, asked)
+            office.pool.wake(office.tg, asked)  # those that are about to look count
+            roused = [office.pool.roused]
+            await settle()
+            roused.append(office.pool.roused)
+            assert roused == [True, False]
+            assert len(office.took) == look
         office.pool.stop()
 
 

@@ -28,8 +28,12 @@ _AUTOMATIC = 0.035
 _DEARER = 1.04
 _CHEAPER = 1.01
 _DEAREST = 30.0
-# The price at which plans are made is rounded to steps of this: 10 % off costs less than 1 % of what it is about.
-_PRICE_STEP = math.log(1.2)
+# Where others wait for a task to be seen finished, its lateness may cost this part of the median: a query is worth what
+# makes it so at a hazard of 1 / (median sigma), about what it is where most tasks end.
+_HURRIED_LATENESS = 0.012
+# The price at which plans are made is rounded to steps of this: looks are then at most 10 % too dense or too sparse,
+# which costs less than 1 % of what they are about, and a plan takes as long to make as five requests.
+_PRICE_STEP = math.log(1.5)
 # Until something is known, this many tasks are asked at each age, and ages grow by this much.
 _SCOUTS = 4
 _GROWTH = 1.13
@@ -44,6 +48,9 @@ _ODD = 3
 _FAR_OFF = 3.0
 # From here on, tasks that still run say little that those which ended do not.
 _SETTLED = 48.0
+# Plans are made anew when the law is further than this, likewise measured, from the one that they were made for: it is
+# not known any better than that, and a plan takes as long to make as five requests.
+_OUTGROWN = 0.1
 # Waiting queries are planned anew when the law moved by this many standard deviations, or its spread by this much.
 _MOVED = 0.15
 # How many tasks a law from an earlier run is worth.
@@ -77,8 +84,9 @@ class _Model:
     odd: int = 0
     #: How many tasks were sent to be asked at each step of age, while there is no law.
     scouts: dict[int, int] = field(factory=dict)
-    #: Plans by the rounded price.
-    plans: dict[int, Plan] = field(factory=dict)
+    #: Plans by the rounded price and whether they are hurried, and the law for which they were made.
+    plans: dict[tuple[int, bool], Plan] = field(factory=dict)
+    planned: Law | None = None
 
 
 class Cadence:
@@ -89,6 +97,8 @@ class Cadence:
         self._models: dict[str | None, _Model] = {}
         self._factor = 1.0
         self._level = 0
+        #: Others wait for a task to be seen finished, so that its lateness costs more; unless a price was set.
+        self.hurried = False
 
     def first(self, model: str | None, age: float) -> float:
         """Return the age at which to ask a task for the first time that is *age* old and was never asked."""
@@ -185,9 +195,10 @@ class Cadence:
             known = self._known(model)
         if known.law is None:
             return self._scouted(known, max(pending_at, 0.0))
-        plan = known.plans.get(self._level)
+        kind = self._level, self.hurried
+        plan = known.plans.get(kind)
         if plan is None:
-            plan = known.plans[self._level] = self._plan(known, known.law)
+            plan = known.plans[kind] = self._plan(known, known.law)
         return plan.next(pending_at)
 
     def _scouted(self, known: _Model, age: float) -> float:
@@ -205,7 +216,12 @@ class Cadence:
         """Plan for the law with its own uncertainty: sigma sqrt(1 + 1/m), where it rests on m tasks."""
         polling = self._polling
         sigma = law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
-        base = _AUTOMATIC * sigma * math.exp(law.mu) if polling.price is None else polling.price
+        base = polling.price
+        if base is None:
+            median = math.exp(law.mu)
+            base = _AUTOMATIC * sigma * median
+            if self.hurried:
+                base = min(base, 2.0 * _HURRIED_LATENESS**2 * median / sigma)
         price = base * math.exp(self._level * _PRICE_STEP)
         return Plan(law.mu, sigma, price, shortest=polling.min_interval, longest=polling.max_interval)
 
@@ -216,9 +232,11 @@ class Cadence:
         known.law = fit([*spans, *_survivors(pending)], known.prior, before)
         known.weight = sum(weights) ** 2 / sum(weight * weight for weight in weights)
         known.fresh = known.odd = 0
-        known.plans.clear()
         known.scouts.clear()
-        return before is None or _moved(before, known.law)
+        if known.planned is None or _moved(known.planned, known.law, _OUTGROWN):
+            known.plans.clear()
+            known.planned = known.law
+        return before is None or _moved(before, known.law, _MOVED)
 
 
 def _far_off(seen: Span, law: Law) -> bool:
@@ -233,8 +251,8 @@ def _forget(known: _Model) -> None:
     known.weight = float(_ODD)
 
 
-def _moved(one: Law, two: Law) -> bool:
-    return abs(two.mu - one.mu) > _MOVED * one.sigma or abs(math.log(two.sigma / one.sigma)) > _MOVED
+def _moved(one: Law, two: Law, far: float) -> bool:
+    return abs(two.mu - one.mu) > far * one.sigma or abs(math.log(two.sigma / one.sigma)) > far
 
 
 def _faded(count: int) -> list[float]:

@@ -15,15 +15,14 @@ from __future__ import annotations
 import math
 from typing import Generic, TypeVar
 
-from attrs import define
-
 from ruxa_async.settings import Limits, Polling, Retries
 
 from .cadence import Cadence
 from .job import Counts, CreateStep, Job, Phase, QueryStep
 from .rates import Rates
 from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query
-from .schedule import Schedule
+from .running import RunningCap
+from .schedule import Deadlines, Schedule
 
 __all__ = ("Engine",)
 
@@ -37,19 +36,13 @@ LATE = 0.1
 CREATES_IN_A_ROW = 4
 #: How often a create of unknown outcome is sent again where the user asked for that.
 MAX_RESENDS = 3
+#: How often the next query of a task is planned anew, on average, because more became known of its model.
+REPLANS_A_TASK = 16
 _FIRST_RETRY = 0.5
 _LONGEST_RETRY = 30.0
 
 
 _J = TypeVar("_J", bound=Job)
-
-
-@define(eq=False)
-class _Deadline(Generic[_J]):
-    """A job's place among the deadlines; only jobs that have one get it."""
-
-    job: _J
-    ticket: int = 0
 
 
 class Engine(Generic[_J]):
@@ -62,11 +55,13 @@ class Engine(Generic[_J]):
         self._cadence = Cadence(polling)
         self._queue: Schedule[_J] = Schedule()  # by the order of submission, not by time
         self._due: Schedule[_J] = Schedule()
-        self._deadlines: Schedule[_Deadline[_J]] = Schedule()
+        self._deadlines: Deadlines[_J] = Deadlines()
         self.rates = Rates(limits, longest_query_wait=LONGEST_QUERY_WAIT)
         self.creates, self.queries = self.rates.create, self.rates.query
+        self.running = RunningCap()
         self._creates_in_a_row = 0
         self._places = 0
+        self._replans_left = 0
         self.counts = Counts()
         self.in_flight = 0
         self.creating = 0
@@ -105,20 +100,30 @@ class Engine(Generic[_J]):
 
     def create_ready_at(self, now: float) -> float:
         """Return when the next create may leave, infinity if that depends on something else happening first."""
-        if not self._create_waits():
-            return math.inf
-        ready = self.rates.ready_at("create", now)
+        ready = self._create_at(now)
+        if ready == math.inf:
+            return ready
         queries_turn = self.rates.binding and self._creates_in_a_row >= CREATES_IN_A_ROW
         if queries_turn and self._query_waits(now) and self.rates.ready_at("query", now) <= ready:
             return math.inf  # a query goes first, and its leaving is news
         return ready
 
-    def _create_waits(self) -> bool:
-        return (
+    def _create_at(self, now: float) -> float:
+        """Return when the next create may leave if queries are no matter."""
+        waits = (
             len(self._queue) > 0
             and self.in_flight < self._limits.max_in_flight
             and self.creating < self._limits.max_concurrent_creates
         )
+        if not waits:
+            return math.inf
+        if self.running.active:
+            opens = self.running.opens_at(self.in_flight, now)
+            if opens > now:
+                return opens
+            if self.running.tests(self.in_flight, self.creating):
+                return self.creates.opens_at(now)
+        return self.rates.ready_at("create", now)
 
     def _query_waits(self, now: float) -> bool:
         return self.asking < self._limits.max_concurrent_queries and self._due.next_time() <= now
@@ -132,6 +137,8 @@ class Engine(Generic[_J]):
         job.phase = Phase.CREATING
         job.sent_at = now
         job.resent = False
+        if self.running.active:
+            self.running.sent(job, self.in_flight)
         self._count_in(job)
         self.creating += 1
         self.counts.creates_sent += 1
@@ -144,7 +151,7 @@ class Engine(Generic[_J]):
         self.creating -= 1
         verdict = classify_create(reply)
         if verdict is CreateVerdict.THROTTLED:
-            self.rates.refused("create", now, reply.retry_after, sent_at=job.sent_at)
+            self._create_throttled(job, reply.retry_after, now)
             self._count_out(job)
             return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
         self.rates.passed("create", now, sent_at=job.sent_at)
@@ -152,16 +159,44 @@ class Engine(Generic[_J]):
             job.task_id = reply.task_id
             job.accepted_at = now
             self.counts.accepted += 1
+            if self.running.watching:
+                self._create_let_through(job, now)
             return CreateStep.ACCEPTED
+        self.running.gone(job)
         if verdict is CreateVerdict.REFUSED:
             self._count_out(job)
             self.counts.refused += 1
             return CreateStep.REFUSED
         return self._unknown(job)
 
+    def _create_throttled(self, job: _J, retry_after: float | None, now: float) -> None:
+        """Find whether it was too many running tasks or the rate, and tell that."""
+        held, rated = self.in_flight - self.creating - 1, self.creates.guesses
+        if self.running.refused(job, held, now, sent_at=job.sent_at, rated=rated):
+            if self.running.proven:
+                self.rates.restore()
+            self.rates.capped(now, retry_after, sent_at=job.sent_at)
+            return
+        if self.running.suspects:
+            self.rates.save()
+        self.rates.refused("create", now, retry_after, sent_at=job.sent_at)
+
+    def _create_let_through(self, job: _J, now: float) -> None:
+        held = self.in_flight - self.creating - 1
+        may_ask = not self.rates.binding
+        if self.running.accepted(job, held, now, sent_at=job.sent_at, may_ask=may_ask):
+            self.rates.restore()
+        elif self.running.doubts:
+            for other in self._due.items():
+                if other.planned and now - other.accepted_at - other.pending_at >= self._polling.min_interval:
+                    self._due.set(other, now)
+        elif not self.running.suspects and not self.running.tentative:
+            self.rates.forget()
+
     def create_unsent(self, job: _J, now: float) -> CreateStep:
         """Note that no byte of a create left."""
         self.creating -= 1
+        self.running.gone(job)
         self.creates.unsent(now)
         self._count_out(job)
         return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
@@ -169,12 +204,14 @@ class Engine(Generic[_J]):
     def create_lost(self, job: _J, now: float) -> CreateStep:
         """Note that a create left, at least in part, and no whole answer will come."""
         self.creating -= 1
+        self.running.gone(job)
         self.creates.lost(now)
         return self._unknown(job)
 
     def create_aborted(self, job: _J, now: float) -> None:
         """Note that a create that was taken was never sent, for a reason on our side."""
         self.creating -= 1
+        self.running.gone(job)
         self.counts.creates_sent -= 1
         self.creates.lost(now)
         self._count_out(job)
@@ -220,20 +257,20 @@ class Engine(Generic[_J]):
         job.phase = Phase.FOLLOWED
         if not job.once:
             self._count_in(job)
+        self._replans_left += REPLANS_A_TASK
         if timeout is not None:
-            job.deadline = _Deadline(job)
-            self._deadlines.set(job.deadline, job.accepted_at + timeout)
+            self._deadlines.set(job, job.accepted_at + timeout)
         job.planned = ask_at is None
         if ask_at is None:
+            if self.running.active or self._cadence.hurried:
+                self._set_pace()
             ask_at = job.accepted_at + self._cadence.first(job.model, now - job.accepted_at)
         self._due.set(job, ask_at)
 
     def release(self, job: _J) -> None:
         """Let go of *job* wherever it is: it is neither sent nor asked for any more."""
         (self._queue if job.phase is Phase.QUEUED else self._due).discard(job)
-        if job.deadline is not None:
-            self._deadlines.discard(job.deadline)
-            job.deadline = None
+        self._deadlines.discard(job)
         self._count_out(job)
         job.phase = Phase.OVER
 
@@ -248,15 +285,30 @@ class Engine(Generic[_J]):
             return now
         ready = max(due, self.rates.ready_at("query", now))
         creates_turn = self.rates.binding and self._creates_in_a_row < CREATES_IN_A_ROW
-        if creates_turn and self._create_waits() and self.rates.ready_at("create", now) <= ready:
+        if creates_turn and self._create_at(now) <= ready:
             return math.inf  # a create goes first: the sooner it runs, the sooner it ends
         return ready
 
+    def queries_due(self, now: float) -> int:
+        """Return how many queries are due and would find a worker; the limit may let fewer leave."""
+        return self._due.count_due(now, self._limits.max_concurrent_queries - self.asking)
+
+    def look_for_query_at(self, now: float) -> tuple[float, bool]:
+        """Return when to look for a query again, and whether that is only when the next is due.
+
+        The limit is not asked then, for it may say something else by that time, and most queries find it open.
+        """
+        due = self._due.next_time()
+        if due <= now or self.rates.tests("query", now):
+            return self.query_ready_at(now), False
+        return (due, True) if self.asking < self._limits.max_concurrent_queries else (math.inf, False)
+
     def take_query(self, now: float) -> _J | None:
         """Return the job to ask for now, None if none may be asked yet."""
-        if self.query_ready_at(now) > now:
+        due = self._due.next_time()
+        if (due > now and not self.rates.tests("query", now)) or self.query_ready_at(now) > now:
             return None
-        self._cadence.went_out(late=now - self._due.next_time() > LATE)
+        self._cadence.went_out(late=now - due > LATE)
         job = self._due.pop_due(math.inf)
         assert job is not None  # query_ready_at said so
         job.queries += 1
@@ -283,13 +335,18 @@ class Engine(Generic[_J]):
             return QueryStep.AGAIN
         if verdict is QueryVerdict.ENDED or job.once:
             self.release(job)
+            if self.running.active:
+                self.running.ended(self.in_flight, now)
             return QueryStep.ENDED
         if verdict is QueryVerdict.PENDING:
             job.failing_since = None
             job.failures = 0
             job.planned = True
             job.pending_at = job.sent_at - job.accepted_at
-            self._due.set(job, job.accepted_at + self._cadence.next(job.model, now - job.accepted_at))
+            job.sent_at = job.accepted_at  # of no more use, and a waiting task is one number smaller
+            if self.running.active or self._cadence.hurried:
+                self._set_pace()
+            self._due.set(job, self._asked_next(job, now))
             return QueryStep.PENDING
         missing_for_good = verdict is QueryVerdict.MISSING and now - job.accepted_at >= MISSING_GRACE
         return self._failed(job, now, final=missing_for_good or verdict is QueryVerdict.DENIED)
@@ -313,23 +370,47 @@ class Engine(Generic[_J]):
     def take_expired(self, now: float) -> _J | None:
         """Return a job whose deadline has passed and which is followed no longer, None if there is none."""
         expired = self._deadlines.pop_due(now)
-        if expired is None:
-            return None
-        self.release(expired.job)
-        return expired.job
+        if expired is not None:
+            self.release(expired)
+        return expired
 
     def learn(self, job: _J, now: float, exact: float | None) -> None:
         """Learn from a task that was seen to have succeeded; *exact* is its duration by the service's own times."""
 
         def running() -> list[float]:
-            return [other.pending_at for other in self._due if other.model == job.model]
+            return [other.pending_at for other in self._due.items() if other.model == job.model]
 
         age = now - job.accepted_at
         if self._cadence.ended(job.model, job.pending_at, age, exact, running):
-            for other in self._due:
-                if other.planned and other.model == job.model:
-                    at = other.accepted_at + self._cadence.replanned(other.model, other.pending_at)
-                    self._due.set(other, max(at, now))
+            self._replan(job.model, now)
+
+    def _replan(self, model: str | None, now: float) -> None:
+        """Plan the waiting queries of *model* anew, unless the tasks had their fill of that.
+
+        Planning all that wait at each of so many ends would let the cost of a batch grow with its square.
+        """
+        if len(self._due) > self._replans_left:
+            return
+        self._replans_left -= len(self._due)
+        replanned = self._cadence.replanned
+
+        def when(other: _J, at: float) -> float:
+            if not other.planned or other.model != model:
+                return at
+            return max(other.accepted_at + replanned(model, other.pending_at), now)
+
+        self._due.set_all(when)
+
+    def _set_pace(self) -> None:
+        """Have tasks asked more closely while others wait for one to be seen finished."""
+        cap = self.running
+        self._cadence.hurried = cap.active and len(self._queue) > 0 and cap.binds(self.in_flight)
+
+    def _asked_next(self, job: _J, now: float) -> float:
+        if self._cadence.hurried:
+            # The least gap is one between two queries, so the trip of the last may be part of it.
+            return max(job.accepted_at + self._cadence.replanned(job.model, job.pending_at), now)
+        return job.accepted_at + self._cadence.next(job.model, now - job.accepted_at)
 
     def _failed(self, job: _J, now: float, *, final: bool) -> QueryStep:
         if job.failing_since is None:

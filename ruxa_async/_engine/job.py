@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
 
 from attrs import define, field
 
@@ -45,7 +44,7 @@ class QueryStep(enum.Enum):
     STOP = enum.auto()
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, weakref_slot=False)
 class Job:
     """One request on its way, as far as decisions need it. The driver adds what delivery needs."""
 
@@ -65,8 +64,8 @@ class Job:
     #: Its next query was planned by what is known of its model; else it was wanted then, or waits after a failure.
     planned: bool = field(default=False, init=False)
     failing_since: float | None = field(default=None, init=False)
-    #: Its entry among the deadlines, None if it has none.
-    deadline: Any = field(default=None, init=False, repr=False)
+    #: When it is followed no longer, None if that has no end.
+    deadline: float | None = field(default=None, init=False)
     queries: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
     resends: int = field(default=0, init=False)

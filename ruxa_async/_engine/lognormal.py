@@ -14,8 +14,6 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from .checking import upper_tail
-
 __all__ = ("Law", "Prior", "Span", "fit", "moments", "span")
 
 # What goes into the logarithm, in seconds: from a clock's tick to 30 years.
@@ -29,6 +27,7 @@ _CLOSE = 0.01  # of a standard deviation; the law itself is never known as well 
 _NARROW = 0.05  # standard deviations over which a density is as good as even
 _FAR = 30.0  # standard deviations beyond which erfc underflows and the asymptote is exact to a thousandth
 _ROOT_TWO_PI = math.sqrt(2.0 * math.pi)
+_ROOT_HALF = math.sqrt(0.5)
 
 
 @frozen
@@ -100,9 +99,10 @@ def _improved(spans: list[Span], prior: Prior, law: Law) -> Law:
     mu, sigma = law.mu, law.sigma
     for each in spans:
         mean, square = moments((each.low - mu) / sigma, (each.high - mu) / sigma)
-        total += each.weight
-        first += each.weight * mean * sigma
-        second += each.weight * square * sigma * sigma
+        weight = each.weight
+        total += weight
+        first += weight * mean * sigma
+        second += weight * square * sigma * sigma
     shift = first / total
     squares = second - total * shift * shift + prior.seen * prior.sigma**2
     freedom = prior.seen + max(total - prior.weight - 1.0, 0.0)
@@ -138,15 +138,11 @@ def moments(low: float, high: float) -> tuple[float, float]:
     if low > _FAR:  # all but exponential, with rate low
         mean = low + min(1.0 / low, 0.5 * width)
         return mean, mean * mean
-    mass = upper_tail(low) - upper_tail(high)
-    at_low, at_high = _density(low), _density(high)
-    mean = (at_low - at_high) / mass
-    rest = (0.0 if math.isinf(low) else low * at_low) - (0.0 if math.isinf(high) else high * at_high)
-    return mean, 1.0 + rest / mass
-
-
-def _density(z: float) -> float:
-    return math.exp(-0.5 * z * z) / _ROOT_TWO_PI
+    # Written out, for this is called for each span at each step of a fit.
+    mass = 0.5 * (math.erfc(low * _ROOT_HALF) - math.erfc(high * _ROOT_HALF))
+    at_low, at_high = math.exp(-0.5 * low * low) / _ROOT_TWO_PI, math.exp(-0.5 * high * high) / _ROOT_TWO_PI
+    rest = (0.0 if low == -math.inf else low * at_low) - (0.0 if high == math.inf else high * at_high)
+    return (at_low - at_high) / mass, 1.0 + rest / mass
 
 
 def _log(seconds: float) -> float:

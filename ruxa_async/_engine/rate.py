@@ -47,6 +47,21 @@ class Gate:
         """The requests a second that are let through, as told or as found; None while that is not known."""
         return self._governor.rate if self._limit is None else self._limit.count / self._limit.per
 
+    @property
+    def guesses(self) -> bool:
+        """Tell whether requests leave at a rate that was found, so that a refusal may be for that."""
+        return self._pacer is None and self._governor.rate is not None
+
+    @property
+    def on_wire(self) -> int:
+        """How many requests are unanswered."""
+        return self._on_wire
+
+    @property
+    def governor(self) -> Governor:
+        """What finds a limit that nobody told."""
+        return self._governor
+
     def use(self, governor: Governor) -> None:
         """Go by *governor* from now on; the one before hears no more of what is on the wire."""
         for _ in range(self._on_wire):
@@ -74,6 +89,10 @@ class Gate:
             return math.inf
         paced = self._governor.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
         return max(paced, self._until, self._until_other, now)
+
+    def opens_at(self, now: float) -> float:
+        """Return until when the service asked to wait, whatever the governor says; infinity if only an answer can tell."""
+        return math.inf if self._on_wire >= self._window else max(self._until, self._until_other, now)
 
     def wait(self, now: float) -> float:
         """Return for how many seconds nothing leaves, as far as is known; 0 if only an answer can tell."""
@@ -148,6 +167,13 @@ class Gate:
         if told is None and self._pacer is None:
             return min(self.ready_at(now) - now, _LONGEST_PAUSE)
         return self.closed_for(now)
+
+    def capped(self, now: float, retry_after: float | None) -> None:
+        """Note a 429 that has nothing to do with the rate; *retry_after* is in seconds and closes the gate."""
+        self.refusals += 1
+        self.lost(now)
+        if retry_after:
+            self._until = max(self._until, now + min(retry_after, self._longest))
 
     def _shut(self, now: float) -> None:
         self._window = 1

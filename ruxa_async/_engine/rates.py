@@ -8,6 +8,7 @@ its own. The question is asked again now and then, and refusals that come in pai
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 from ruxa_async.settings import Limits, Scope
 
@@ -39,6 +40,7 @@ class Rates:
         self._answers_until_asked = 0
         self._refused_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._pairs = 0
+        self._saved: tuple[Governor, int] | None = None
 
     @property
     def binding(self) -> bool:
@@ -87,6 +89,33 @@ class Rates:
         else:
             self._pair(scope, other, sent_at)
 
+    # ---- refusals that have nothing to do with a rate
+
+    def capped(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
+        """Note that a create was refused because too many tasks run; *retry_after* is in seconds."""
+        self.create.capped(now, retry_after)
+        if self._test_sent == ("create", sent_at):
+            self._test_sent = None  # it shows nothing
+
+    def save(self) -> None:
+        """Keep what is known of the creates' rate, if it is not kept yet: what comes now may be for something else."""
+        if self._saved is None:
+            on_wire = self.create.on_wire + (self.query.on_wire if self._shared else 0)
+            self._saved = deepcopy(self.create.governor), on_wire
+
+    def restore(self) -> None:
+        """Forget what was learned of the creates' rate since it was saved: it was no rate that refused."""
+        if self._saved is not None:
+            (governor, on_wire), self._saved = self._saved, None
+            governor.take_over(-on_wire)
+            self.create.use(governor)
+            if self._shared:
+                self.query.use(governor)
+
+    def forget(self) -> None:
+        """Go by what was learned since it was saved."""
+        self._saved = None
+
     def _close_both(self, now: float) -> None:
         self.create.close_as(self.query, now)
         self.query.close_as(self.create, now)
@@ -112,6 +141,7 @@ class Rates:
         if self._pairs >= _PAIRS:
             self._shared = True
             self._answers_until_asked = _ASKED_AGAIN_AFTER
+            self._saved = None
             governor = Governor()
             self.create.use(governor)
             self.query.use(governor)

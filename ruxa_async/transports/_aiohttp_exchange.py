@@ -65,38 +65,21 @@ class _Body(Payload):
         await writer.write(self._value[:content_length])
 
 
-class _Stopped(BaseException):
-    """The caller's cancel, dressed up for the way through aiohttp.
-
-    While a reply is awaited, aiohttp is inside its total time-out twice. When that runs out in the same turn of the loop,
-    the inner block lets the caller's cancel through, but the outer one takes it for its own and makes it a
-    TimeoutError (aiohttp #5979).
-    """
-
-    def __init__(self, cancel: asyncio.CancelledError) -> None:
-        super().__init__()
-        self.cancel = cancel
-
-
 class Exchange:
     """One request on its way: the client middleware that watches it, and the block that translates its errors."""
 
-    __slots__ = ("_built", "asked", "body")
+    __slots__ = ("_built", "_expired", "asked", "body")
 
     def __init__(self, asked: Request) -> None:
         self.asked = asked
         self.body = None if asked.body is None else _Body(asked.body)
         self._built: ClientRequest | None = None
+        self._expired = False
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         self._built = request
-        try:
-            with self:
-                return await handler(request)
-        except asyncio.CancelledError as exc:
-            if request.response is None:
-                raise
-            raise _Stopped(exc) from None
+        with self:
+            return await handler(request)
 
     def __enter__(self) -> Self:
         return self
@@ -108,14 +91,10 @@ class Exchange:
             return
         if isinstance(exc, asyncio.CancelledError) and _is_asked_to_stop():
             return
-        failure: BaseException
-        if isinstance(exc, _Stopped):
-            failure = exc.cancel
-        elif isinstance(exc, (Exception, asyncio.CancelledError)):
-            # A connector that is closed cancels whoever waits for a connection: a failure, for nobody asked to stop.
-            failure = self._translate(exc)
-        else:
+        if not isinstance(exc, (Exception, asyncio.CancelledError)):
             return
+        # A connector that is closed cancels whoever waits for a connection: a failure, for nobody asked to stop.
+        failure = self._translate(exc)
         try:
             raise failure
         finally:
@@ -127,7 +106,30 @@ class Exchange:
         """Whether a byte of the request may have been handed to the socket."""
         if self.body is not None:
             return self.body.begun
-        return self._built is not None and self._built.response is not None
+        return self._response is not None
+
+    @property
+    def _response(self) -> ClientResponse | None:
+        return None if self._built is None else self._built.response
+
+    def expire(self) -> bool:
+        """Break the exchange off, for its time is up; tell whether that could be done.
+
+        It cannot while a connection is being made, which has a time-out of its own. Later, whoever waits for the reply
+        finds the connection lost.
+        """
+        response = self._response
+        if response is None:
+            return False
+        self._expired = True
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()
+        return True
+
+    def close(self) -> None:
+        """Give up the connection, unless it was given back after a whole reply."""
+        if (response := self._response) is not None:
+            response.close()
 
     def too_large(self, limit: int) -> MaybeSentError:
         return MaybeSentError(f"{self._label()}: the reply is larger than max_body={limit} bytes")
@@ -136,7 +138,7 @@ class Exchange:
         root = _root(exc)
         if isinstance(exc, asyncio.CancelledError):
             detail = "the transport was closed meanwhile"
-        elif isinstance(exc, TimeoutError):
+        elif self._expired or isinstance(exc, TimeoutError):
             detail = f"timed out (timeout={self.asked.timeout:g} s, connect_timeout={self.asked.connect_timeout:g} s)"
         else:
             detail = type(exc).__name__

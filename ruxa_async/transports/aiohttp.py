@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ruxa_async.transports._aiohttp_exchange import Exchange
+from ruxa_async.transports._deadlines import Deadlines
 from ruxa_async.transports.base import Request, Response, StreamedResponse
 
 __all__ = ("AiohttpTransport",)
@@ -60,6 +61,7 @@ class AiohttpTransport:
         self._trust_env = trust_env
         self._max_body = max_body
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._deadlines: Deadlines | None = None
         self._fresh = self._pooled = session
         self._closed = False
 
@@ -68,14 +70,18 @@ class AiohttpTransport:
 
         Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
         """
+        session, deadlines = self._session(fresh=request.fresh)
         exchange = Exchange(request)
-        response = await self._open(exchange, request.headers, decompress=True)
+        deadlines.add(exchange, request.timeout)
         try:
             with exchange:
+                response = await self._open(session, exchange, request.headers, decompress=True)
                 body = await self._read(response, exchange)
         except BaseException:
-            response.close()
+            exchange.close()
             raise
+        finally:
+            deadlines.remove(exchange)
         return Response(response.status, response.headers, body)
 
     @asynccontextmanager
@@ -86,16 +92,22 @@ class AiohttpTransport:
         """
         headers = CIMultiDict(request.headers)
         headers["Accept-Encoding"] = "identity"
+        session, deadlines = self._session(fresh=request.fresh)
         exchange = Exchange(request)
-        response = await self._open(exchange, headers, decompress=False)
+        deadlines.add(exchange, request.timeout)
         try:
+            with exchange:
+                response = await self._open(session, exchange, headers, decompress=False)
             yield _Streamed(response, exchange)
         finally:
-            response.close()
+            exchange.close()
+            deadlines.remove(exchange)
 
     async def aclose(self) -> None:
         """Close our own sessions and wait until their sockets are gone. Calling it again does nothing."""
         self._closed = True
+        if self._deadlines is not None:
+            self._deadlines.close()
         if self._supplied is not None:
             return
         async with AsyncExitStack() as closing:
@@ -104,23 +116,21 @@ class AiohttpTransport:
                     closing.push_async_callback(session.close)
 
     async def _open(
-        self, exchange: Exchange, headers: Mapping[str, str], *, decompress: bool
+        self, session: ClientSession, exchange: Exchange, headers: Mapping[str, str], *, decompress: bool
     ) -> ClientResponse:
         request = exchange.asked
-        session = self._session(fresh=request.fresh)
-        with exchange:
-            return await session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                headers=headers,
-                data=exchange.body,
-                skip_auto_headers=_unwanted(request),
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=decompress,
-                timeout=_timeout(request.timeout, request.connect_timeout),
-                middlewares=(exchange,),
-            )
+        return await session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=headers,
+            data=exchange.body,
+            skip_auto_headers=_unwanted(request),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=decompress,
+            timeout=_timeout(min(request.timeout, request.connect_timeout)),
+            middlewares=(exchange,),
+        )
 
     async def _read(self, response: ClientResponse, exchange: Exchange) -> bytes:
         length = response.content_length
@@ -139,7 +149,7 @@ class AiohttpTransport:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _session(self, *, fresh: bool) -> ClientSession:
+    def _session(self, *, fresh: bool) -> tuple[ClientSession, Deadlines]:
         if self._closed:
             raise RuntimeError("This AiohttpTransport is closed; make a new one.")
         try:
@@ -149,21 +159,24 @@ class AiohttpTransport:
                 "AiohttpTransport runs on asyncio only. On trio pass a transport that runs there, as "
                 "ruxa_async.transports.memory.MemoryTransport does in tests."
             ) from None
-        if loop is not self._loop:
-            self._bind(loop)
+        deadlines = self._deadlines
+        if deadlines is None or loop is not self._loop:
+            deadlines = self._bind(loop)
         session = self._fresh if fresh else self._pooled
         if session is None:
             session = self._make(fresh=fresh)
         if session.closed:
             raise RuntimeError("The aiohttp session that was given to AiohttpTransport is closed.")
-        return session
+        return session, deadlines
 
-    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
         if self._loop is not None:
             raise RuntimeError(
                 "This AiohttpTransport belongs to another event loop, that of its first use; make one for each loop."
             )
         self._loop = loop
+        self._deadlines = Deadlines(loop)
+        return self._deadlines
 
     def _make(self, *, fresh: bool) -> ClientSession:
         if fresh:
@@ -212,10 +225,10 @@ class _Streamed:
 
 
 @lru_cache(maxsize=64)
-def _timeout(total: float, connect: float) -> ClientTimeout:
-    # `connect` covers the wait for a place in the pool, DNS, TCP and TLS, for all addresses of the host together.
-    # aiohttp would round deadlines of five seconds and more up to a whole second of the loop's clock.
-    return ClientTimeout(total=total, connect=connect, ceil_threshold=math.inf)
+def _timeout(connect: float) -> ClientTimeout:
+    # `connect` covers the wait for a place in the pool, DNS, TCP and TLS, for all addresses of the host together; the
+    # whole exchange is bounded by `Deadlines`. aiohttp would round more than five seconds up to a whole second.
+    return ClientTimeout(connect=connect, ceil_threshold=math.inf)
 
 
 def _unwanted(request: Request) -> frozenset[str] | None:

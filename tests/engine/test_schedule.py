@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ruxa_async._engine.schedule import Schedule
+from ruxa_async._engine.schedule import Deadlines, Schedule
 
 
 @attrs.define(eq=False)
@@ -217,3 +217,79 @@ def test_what_is_taken_out_is_sorted_and_complete(whens: list[float]) -> None:
         schedule.set(Item(name), when)
     order = names_due(schedule, math.inf)
     assert order == sorted(range(len(whens)), key=lambda name: (whens[name], name))
+
+
+def test_items_are_listed_in_no_order_without_what_was_discarded() -> None:
+    schedule = Schedule[Item]()
+    a, b, c = items(3)
+    for item, when in ((a, 3.0), (b, 1.0), (c, 2.0), (a, 0.5)):
+        schedule.set(item, when)
+    schedule.discard(b)
+    assert sorted(item.name for item in schedule.items()) == [0, 2]
+
+
+def test_all_items_are_moved_at_once() -> None:
+    schedule = Schedule[Item]()
+    a, b, c = items(3)
+    for item, when in ((a, 1.0), (b, 2.0), (c, 3.0)):
+        schedule.set(item, when)
+    schedule.discard(b)
+    schedule.set_all(lambda item, at: 5.0 if item is a else at)
+    assert (len(schedule), schedule.next_time()) == (2, 3.0)
+    schedule.set(b, 4.0)
+    assert names_due(schedule, 9.0) == [2, 1, 0]
+
+
+@given(st.lists(st.integers(0, 8)), st.integers(0, 8), st.integers(0, 6), st.randoms())
+def test_what_is_due_is_counted_up_to_a_bound(
+    whens: list[int], now: int, most: int, chance: random.Random
+) -> None:
+    schedule = Schedule[Item]()
+    kept = 0
+    for item, when in zip(items(len(whens)), whens, strict=True):
+        schedule.set(item, when)
+        if chance.random() < 0.3:
+            schedule.discard(item)
+        else:
+            kept += when <= now
+    assert schedule.count_due(now, most) == min(kept, most)
+
+
+@attrs.define(eq=False)
+class Bound:
+    name: int
+    deadline: float | None = None
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans())), st.integers(0, 8))
+def test_deadlines_pass_in_order_and_only_those_that_still_are(
+    given_: list[tuple[int, bool]], now: int
+) -> None:
+    deadlines = Deadlines[Bound]()
+    bounds = [Bound(name) for name in range(len(given_))]
+    for bound, (when, _) in zip(bounds, given_, strict=True):
+        deadlines.set(bound, when)
+    for bound, (_, dropped) in zip(bounds, given_, strict=True):
+        if dropped:
+            deadlines.discard(bound)
+            deadlines.discard(bound)
+    left = sorted((when, place) for place, (when, dropped) in enumerate(given_) if not dropped)
+    assert deadlines.next_time() == (left[0][0] if left else math.inf)
+    passed = []
+    while (late := deadlines.pop_due(now)) is not None:
+        assert late.deadline is None
+        passed.append(late.name)
+    assert passed == [place for when, place in left if when <= now]
+    assert deadlines.pop_due(math.inf) is (bounds[left[len(passed)][1]] if left[len(passed) :] else None)
+
+
+def test_deadlines_of_what_ended_are_forgotten() -> None:
+    deadlines = Deadlines[Bound]()
+    kept = Bound(-1)
+    deadlines.set(kept, 1e9)
+    for name in range(10_000):
+        bound = Bound(name)
+        deadlines.set(bound, 1e9 + name)
+        deadlines.discard(bound)
+    assert len(deadlines._heap) <= 1_003
+    assert deadlines.pop_due(math.inf) is kept

@@ -1,0 +1,412 @@
+"""A cap on running tasks: what makes one suspected, believed, proven, lowered, raised and given up."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ruxa_async._engine.running import RunningCap
+
+
+@attrs.define(eq=False)
+class Account:
+    """A client at a service that lets a create through while fewer than *cap* run; every answer takes *trip* seconds."""
+
+    cap: float
+    trip: float = 0.0
+    rated: bool = False
+    now: float = 0.0
+    running: int = 0  # as we see it
+    unseen: int = 0  # of these
+    found: RunningCap = attrs.field(factory=RunningCap)
+    explained: bool = False
+    settled: bool = False
+
+    def create(self) -> bool:
+        """Send one create whatever the finder thinks of it; return whether it was let through."""
+        create = object()
+        sent_at = self.now
+        if self.found.active:
+            self.found.sent(create, self.running)
+        self.now += self.trip
+        if self.running - self.unseen >= self.cap:
+            self.explained = self.found.refused(
+                create, self.running, self.now, sent_at=sent_at, rated=self.rated
+            )
+            return False
+        self.settled = self.found.accepted(create, self.running, self.now, sent_at=sent_at)
+        self.running += 1
+        return True
+
+    def fill(self) -> None:
+        """Send creates until one is refused."""
+        while self.create():
+            self.now += 0.01
+
+    def ends(self, count: int = 1) -> None:
+        self.running -= count
+        self.found.ended(self.running, self.now)
+
+    def turn(self, times: int = 1) -> int:
+        """Have a task end and whatever may leave leave, so many *times*; return how many creates were refused."""
+        refused = 0
+        for _ in range(times):
+            self.ends()
+            self.now += 0.1
+            while self.found.opens_at(self.running, self.now) <= self.now:
+                if not self.create():
+                    refused += 1
+                    if not self.explained:
+                        break  # the governor has it wait
+        return refused
+
+
+def suspected(cap: int, refusals: int = 2) -> Account:
+    """Return an account at which so many creates in a row were refused while *cap* ran and nothing ended."""
+    account = Account(cap)
+    account.fill()
+    for _ in range(refusals - 1):
+        account.now += 1.0
+        assert not account.create()
+    return account
+
+
+def tentative(cap: int) -> Account:
+    account = suspected(cap)
+    account.ends()
+    account.now += 1.0
+    assert account.create()
+    assert account.found.tentative
+    return account
+
+
+def proven(cap: int) -> Account:
+    account = tentative(cap)
+    account.turn(3)
+    assert account.found.proven
+    return account
+
+
+def test_nothing_is_suspected_at_first() -> None:
+    found = RunningCap()
+    assert not found.active
+    assert not found.watching
+    assert not found.binds(1000)
+    assert found.cap == math.inf
+    assert found.opens_at(1000, 5.0) == 5.0
+    assert not found.tests(0, 0)
+
+
+def test_one_refusal_is_no_suspicion_and_two_while_nothing_ended_are() -> None:
+    account = suspected(20, refusals=1)
+    assert account.found.suspects
+    assert account.found.watching
+    states = [account.found.active]
+    account.now += 1.0
+    account.create()
+    assert [*states, account.found.active] == [False, True]
+    assert account.found.binds(20)
+    assert not account.found.binds(15)
+    assert not account.explained
+
+
+def test_a_refusal_while_none_of_ours_runs_says_nothing_of_a_cap_of_ours() -> None:
+    account = suspected(0, refusals=3)
+    assert not account.found.suspects
+    assert not account.found.watching
+
+
+def test_answers_to_creates_that_left_before_the_refusal_was_known_are_no_news() -> None:
+    found = RunningCap()
+    for _ in range(4):
+        assert not found.refused(object(), 19, 1.2, sent_at=1.0, rated=False)
+        assert not found.accepted(object(), 19, 1.2, sent_at=1.0)
+    assert not found.active
+    assert found.suspects
+
+
+def test_an_end_makes_the_next_create_a_test() -> None:
+    account = suspected(20)
+    assert not account.found.tests(20, 0)
+    assert not account.found.tests(19, 1)  # one is on the wire already
+    assert account.found.tests(19, 0)
+
+
+def test_a_test_that_is_let_through_makes_a_cap_that_is_believed_tentatively() -> None:
+    account = tentative(20)
+    assert account.found.cap == 20
+    assert not account.settled
+    assert account.found.active
+    assert not account.found.proven
+    assert account.found.opens_at(19, account.now) == account.now
+    assert account.found.opens_at(20, account.now) == account.now + 60.0
+
+
+def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away() -> None:
+    account = suspected(20)
+    account.ends()
+    account.cap = 19
+    account.now += 1.0
+    assert not account.create()
+    assert not account.found.active
+    assert account.found.watching
+    account.now += 1.0
+    assert not account.create()
+    assert not account.found.suspects
+    account.cap = 1000
+    for _ in range(31):
+        account.create()
+    states = [account.found.watching]
+    account.create()
+    assert [*states, account.found.watching] == [True, False]
+    account.cap = 10
+    assert not account.create()
+    assert account.found.suspects
+
+
+def test_a_create_let_through_while_as_many_run_refutes_a_young_suspicion() -> None:
+    account = suspected(20)
+    account.cap = 21
+    assert account.create()
+    assert not account.found.active
+    assert not account.found.doubts
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_against_an_old_suspicion_it_makes_us_look_for_an_end(seen: bool) -> None:
+    account = suspected(20, refusals=3)
+    account.unseen, account.trip = 1, 0.5
+    assert account.create()
+    assert account.found.doubts
+    assert account.found.opens_at(21, account.now) == account.now + 0.1 + 2 * 0.5
+    assert account.found.opens_at(19, account.now) == account.now
+    if seen:
+        account.unseen = 0
+        account.ends()
+        assert (account.found.cap, account.found.doubts) == (20, False)
+        assert account.found.opens_at(20, account.now) == account.now + 60.0
+        return
+    account.now += 1.2
+    assert account.found.opens_at(21, account.now) == account.now
+    account.cap = 30
+    account.ends()
+    assert account.found.cap == math.inf  # it comes too late to say anything
+    account.running = 21
+    assert account.create()
+    assert not account.found.active
+    assert not account.found.doubts
+
+
+def test_what_else_is_let_through_while_we_look_changes_nothing() -> None:
+    account = suspected(20, refusals=3)
+    account.unseen, account.trip = 3, 0.5
+    account.create()
+    account.trip = 0.0
+    account.create()
+    assert account.found.doubts
+
+
+def test_where_creates_pay_for_queries_nothing_is_looked_for() -> None:
+    found = suspected(20, refusals=3).found
+    assert not found.accepted(object(), 20, 9.0, sent_at=8.0, may_ask=False)
+    assert not found.doubts
+    assert not found.active
+
+
+def test_a_probe_that_is_refused_proves_the_cap() -> None:
+    account = tentative(20)
+    assert account.turn(2) == 1
+    assert account.explained
+    assert account.found.proven
+    assert account.found.cap == 20
+
+
+def test_a_tentative_cap_is_given_up_when_much_more_runs() -> None:
+    account = tentative(20)
+    account.cap = 1000
+    account.turn(2)
+    assert account.found.cap == math.inf
+    assert not account.found.active
+    assert account.running >= 28
+
+
+def test_a_tentative_cap_is_given_up_when_creates_far_below_it_are_refused() -> None:
+    account = tentative(20)
+    account.ends(5)
+    account.cap = 10
+    account.now += 1.0
+    assert not account.create()
+    assert not account.explained
+    assert account.found.cap == math.inf
+
+
+def test_at_a_proven_cap_few_creates_are_refused() -> None:
+    account = proven(20)
+    refused = account.turn(600)
+    assert refused == 4
+    assert account.running == 20
+    assert account.found.cap == 20
+
+
+@pytest.mark.parametrize("cap", [5, 10, 50])
+def test_a_cap_that_falls_is_found_within_a_few_refusals(cap: int) -> None:
+    account = proven(2 * cap)
+    account.turn(100)
+    account.cap = cap
+    assert account.turn(3 * cap) <= 8
+    assert cap - 1 <= account.found.cap <= cap
+    assert account.turn(300) <= 6
+    assert account.found.cap == cap
+
+
+@pytest.mark.parametrize("cap", [5, 20, 100])
+def test_a_cap_that_doubles_is_found_by_the_next_probe(cap: int) -> None:
+    account = proven(cap)
+    account.cap = 2 * cap
+    account.turn(40)
+    assert account.found.cap == 2 * cap
+    assert account.running == 2 * cap
+
+
+def test_a_cap_that_rises_a_little_is_raised_by_one_after_three_climbs() -> None:
+    account = proven(20)
+    account.cap = 21
+    account.turn(32 + 64 + 10)
+    assert account.found.cap == 20
+    account.turn(128)
+    assert account.found.cap == 21
+
+
+def test_refusals_below_a_proven_cap_cost_trust_until_they_are_for_the_governor() -> None:
+    account = proven(100)
+    explained = []
+    for cap in range(98, 90, -1):
+        account.running, account.cap = cap, cap
+        account.now += 1.0
+        account.create()
+        explained.append(account.explained)
+        account.running = 50
+        account.create()  # not in a row
+    assert explained == [True, True, *[False] * 6]
+
+
+def test_trust_is_regained() -> None:
+    account = proven(20)
+    account.turn(100)
+    for cap in (18, 17, 16, 15):
+        account.running, account.cap = cap, cap
+        account.now += 1.0
+        account.create()
+        assert account.explained
+        account.running = 5
+        account.create()
+
+
+def test_where_a_rate_is_known_a_refusal_far_below_the_cap_is_for_the_governor() -> None:
+    account = proven(20)
+    account.rated, account.cap, account.running = True, 10, 10
+    account.now += 1.0
+    account.create()
+    assert not account.explained
+    assert account.found.cap == 20
+    for at in (10, 9):  # nothing ended, then a test that fails
+        account.cap = account.running = at
+        account.now += 1.0
+        account.create()
+    account.running = 5
+    account.now += 1.0
+    assert account.create()
+    assert account.settled
+    assert account.found.cap == 9
+
+
+def test_a_believed_cap_may_fail_several_tests_before_it_was_the_rate() -> None:
+    account = proven(20)
+    account.rated = True
+    for at in range(16, 10, -1):
+        assert account.found.tests(0, 0) is False
+        account.cap = account.running = at
+        account.now += 1.0
+        account.create()
+        assert account.found.suspects is (at > 11)
+
+
+def test_a_create_leaves_after_a_long_silence_all_the_same() -> None:
+    account = proven(20)
+    waits = []
+    account.turn(1)
+    for _ in range(6):
+        opens = account.found.opens_at(20, account.now)
+        assert opens > account.now
+        waits.append(round(opens - account.now, 6))
+        account.now = opens
+        assert not account.create()
+        assert account.explained
+    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 960.0]
+    account.cap = 30
+    account.now = account.found.opens_at(20, account.now)
+    assert account.create()
+    assert account.found.opens_at(100, account.now) == account.now + 60.0
+
+
+def test_a_probe_without_an_answer_makes_room_for_another() -> None:
+    account = proven(20)
+    account.turn(1)
+    at = account.found.opens_at(20, account.now)
+    probe = object()
+    account.found.sent(probe, 20)
+    assert account.found.opens_at(20, at) == math.inf
+    account.found.gone(probe)
+    assert account.found.opens_at(20, at) == at
+
+
+# ---- whatever the replies
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ok", "no", "lost", "end"]), st.floats(0.0, 30.0), st.booleans(), st.booleans()
+        ),
+        max_size=120,
+    )
+)
+def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the_end(
+    steps: list[tuple[str, float, bool, bool]],
+) -> None:
+    found = RunningCap()
+    now, wire, held = 0.0, list[tuple[object, float]](), 0
+    for what, pause, rated, may_ask in steps:
+        now += pause
+        running = held + len(wire)
+        while len(wire) < 6 and found.opens_at(running, now) <= now:
+            above = running - found.cap
+            assert above < 8 or now >= found.opens_at(running, now)
+            create = object()
+            if found.active:
+                found.sent(create, running)
+            wire.append((create, now))
+            running += 1
+        if what == "end" and held:
+            held -= 1
+            found.ended(held + len(wire), now)
+        elif wire and what != "end":
+            create, sent_at = wire.pop(0)
+            if what == "ok":
+                found.accepted(create, held, now, sent_at=sent_at, may_ask=may_ask)
+                held += 1
+            elif what == "no":
+                found.refused(create, held, now, sent_at=sent_at, rated=rated)
+            else:
+                found.gone(create)
+        assert found.cap >= 1
+    for create, _ in wire:
+        found.gone(create)
+    opens = found.opens_at(held, now)
+    assert opens <= now + 960.0
+    assert found.opens_at(held, opens) <= opens
+    assert found.opens_at(0, opens) <= opens
