@@ -9,8 +9,10 @@ compared with what was let through at first, tells what shape the limit has:
 - as many as at first, and one more soon after: a bucket that was full, so again a rate;
 - as many as at first, and not one more: a window of time (`Window`).
 
-Each shape then learns by running. Where the service says when to come back, that is kept by the gate in front of
-this; here it only tells how much there may be by then.
+Each shape then learns by running. One that what happens refutes is dropped: nothing let through for longer than a
+bucket can be empty means a window after all. That is sounded: from the end of such a silence to the next no goes what
+it holds, and to the end of the next silence its time. Where the service says when to come back, that is kept by the
+gate in front of this; here it only tells how much there may be by then.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ from collections import deque
 from typing import TypeAlias
 
 from .creep import Creep
+from .measures import Measure
 from .steps import Steps
-from .window import Window, likely_window
+from .window import Opening, Window, likely_window, shortest_window
 
 __all__ = ("Governor",)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 15.0
 _GROWTH = 4.0
+_SOUNDING_GROWTH = 2.0
+#: A window of a time that people do not choose is believed after so many.
+_SOUNDINGS = 3
 #: Requests a second that are worth making before anything is known.
 _BRISK = 40.0
 _UNANSWERED = 4
@@ -43,6 +49,7 @@ class _Quest(enum.Enum):
     FREE = enum.auto()  # never refused
     PAUSING = enum.auto()  # refused, and nothing let through since
     REFILLING = enum.auto()  # let through after a pause: as many as at first may follow
+    SOUNDING = enum.auto()  # what is let through until the next no is what a window holds
     TESTING = enum.auto()  # as many as at first did follow: was that a full bucket, or a window?
 
 
@@ -57,6 +64,8 @@ class Governor:
         self._recent: deque[float] = deque()  # of the last second
         self._answers: deque[float] = deque(maxlen=_BURST_KEPT)
         self._began = math.inf
+        self._left_at: deque[float] = deque(maxlen=_BURST_KEPT)  # those let through, since the last no
+        self._measures: list[Measure] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -68,6 +77,10 @@ class Governor:
         self._burst_began = math.inf
         self._per = 0.0
         self._left = 0
+        self._sounding = False
+        self._soundings = 0
+        self._opening: Opening | None = None
+        self._last_no = self._opened_at = 0.0
 
     def take_over(self, on_wire: int) -> None:
         """Answer for *on_wire* requests that left before, or no more for so many if it is negative."""
@@ -80,13 +93,20 @@ class Governor:
         """The requests a second that the service is thought to let through, None while that is not known."""
         return None if self._shape is None else self._shape.rate
 
+    def flow(self, now: float) -> float:
+        """Return about how many more requests may be let through while one is on its way and back."""
+        rate = self.rate
+        return (self._trip or 0.0) * (self._in_last_second(now) if rate is None else rate)
+
     # ---- when
 
     def ready_at(self, now: float) -> float:
         """Return when the next request may leave, infinity if only an answer can tell."""
         if self._shape is not None:
             return self._shape.ready_at(now)
-        if self._quest is _Quest.FREE or (self._quest is _Quest.REFILLING and self._left > 0):
+        if self._quest in (_Quest.FREE, _Quest.SOUNDING) or (
+            self._quest is _Quest.REFILLING and self._left > 0
+        ):
             return now if self._on_wire < self._allowance(now) else math.inf
         return math.inf if self._on_wire else self._next
 
@@ -120,6 +140,7 @@ class Governor:
         self._passed += 1
         if self._shape is None:
             self._recent.append(now)
+            self._left_at.append(sent_at)
             self._answers.append(now)
         if self._shape is not None:
             self._shape.passed(now, sent_at)
@@ -133,9 +154,8 @@ class Governor:
         self._answered(now, sent_at)
         if self._shape is not None:
             self._shape.refused(now, retry_after, sent_at)
-            if isinstance(self._shape, Window) and self._shape.refuted:
-                self._shape = None
-                self._pauses(now, now)
+            if self._shape.refuted:
+                self._search_again(now, sent_at)
         elif sent_at > self._mark_known:
             self._refused_quest(now, retry_after, sent_at)
 
@@ -150,6 +170,8 @@ class Governor:
         self._on_wire -= 1
         if isinstance(self._shape, Window):
             self._shape.unsent()
+        elif self._shape is None and self._quest is _Quest.REFILLING:
+            self._left += 1
 
     def _answered(self, now: float, sent_at: float) -> None:
         self._on_wire -= 1
@@ -163,24 +185,26 @@ class Governor:
             self._met(now, retry_after, sent_at)
         elif self._quest is _Quest.PAUSING:
             self._too_short = self._pause
-            longer = min(self._pause * (_GROWTH - 1), _LONGEST_PAUSE)
+            growth = _SOUNDING_GROWTH if self._sounding else _GROWTH
+            longer = min(self._pause * (growth - 1), _LONGEST_PAUSE)
+            self._last_no = sent_at
             self._pause += longer
             self._next = sent_at + longer
+        elif self._quest is _Quest.SOUNDING:
+            self._sound(now, sent_at, Opening(self._opened_at, self._passed))
         elif self._quest is _Quest.TESTING and self._burst > 1:
             self._window(likely_window(self._too_short, self._per), now)
         else:
-            # The burst is known but for what flowed in during a trip, so this is believed so much the less.
-            span = max(sent_at - self._mark, 1e-3)
-            self._creep(max(self._passed, 0.5) / span, self._passed / (1 + (self._trip or 0.0) * _BRISK), now)
-            self._shape_refused(now, retry_after, sent_at)
+            self._measures.append(Measure.read(self._left_at, since=self._mark, until=sent_at))
+            self._creep(now, retry_after, sent_at)
 
     def _met(self, now: float, retry_after: float | None, sent_at: float) -> None:
         """Learn that there is a limit."""
         self._burst = max(1, self._passed)
         if now - self._began > 2 * _SECOND:
             self._burst = max(1, self._in_last_second(now))
-            self._creep(self._burst / _SECOND, self._burst / 8, now)
-            self._shape_refused(now, retry_after, sent_at)
+            self._measures = [Measure.read(self._left_at, since=None, until=sent_at)]
+            self._creep(now, retry_after, sent_at)
             return
         if retry_after is not None and retry_after >= 2 and self._burst > 1:
             self._window(likely_window(0.0, sent_at + retry_after - self._burst_began), now)
@@ -189,8 +213,47 @@ class Governor:
         self._pauses(now, sent_at)
         self._burst_began = began
 
+    def _search_again(self, now: float, sent_at: float) -> None:
+        """Drop a shape that what happened refutes."""
+        shape, self._shape = self._shape, None
+        self._left_at.clear()
+        if isinstance(shape, Steps):
+            self._burst = shape.in_a_row
+            self._pauses(now, sent_at)
+        elif isinstance(shape, Window) and shape.fewer is None:
+            self._pauses(now, now)
+        else:
+            self._sound(now, sent_at, shape.fewer if isinstance(shape, Window) else None)
+
+    def _sound(self, now: float, sent_at: float, opening: Opening | None) -> None:
+        """Wait for the end of a silence, to see for how long a window was full after *opening*."""
+        self._pauses(now, sent_at)
+        self._sounding = True
+        self._opening = opening
+        self._last_no = sent_at
+
+    def _sounded(self, now: float, sent_at: float) -> None:
+        """Learn when a silence ended."""
+        if self._opening is not None and self._opening.count > 2:
+            too_short, enough = self._last_no - self._opening.at, sent_at - self._opening.at
+            per = shortest_window(too_short, enough)
+            self._soundings += 1
+            if per is not None or self._soundings >= _SOUNDINGS:
+                self._soundings = 0
+                self._burst = self._opening.count
+                self._shape = Window(
+                    self._burst, per or enough, self._answers, now=now, on_wire=self._on_wire
+                )
+                self._shape.opened(sent_at)
+                return
+        self._quest = _Quest.SOUNDING
+        self._opened_at = sent_at
+
     def _pauses(self, now: float, sent_at: float) -> None:
+        self._sounding = False
         self._quest = _Quest.PAUSING
+        self._measures = [Measure.read(self._left_at, since=None, until=sent_at)]
+        self._left_at.clear()
         self._mark, self._mark_known = sent_at, now
         self._burst_began = sent_at
         self._passed = 0
@@ -198,6 +261,9 @@ class Governor:
         self._next = sent_at + self._pause
 
     def _let_through(self, now: float, sent_at: float) -> None:
+        if self._quest is _Quest.PAUSING and self._sounding:
+            self._sounded(now, sent_at)
+            return
         if self._quest is _Quest.PAUSING:
             if self._burst == 1:
                 self._shape = Steps(self._too_short, sent_at - self._mark, passed_at=sent_at)
@@ -206,18 +272,16 @@ class Governor:
             self._per = max(sent_at - self._burst_began, _FIRST_PAUSE)
             self._left = self._burst - 1
         elif self._quest is _Quest.TESTING:
-            self._creep(self._burst / self._per, self._burst / 4, now)
+            creep = Creep(self._measures, now=self._mark_known, refused_at=self._mark)
+            creep.go_on(self._left_at, self._burst / self._per, now=now)
+            self._shape = creep
             return
         if self._quest is _Quest.REFILLING and self._left <= 0 and not self._on_wire:
             self._quest = _Quest.TESTING
             self._next = max(now, sent_at + self._per / self._burst)
 
-    def _creep(self, rate: float, measure: float, now: float) -> None:
-        self._shape = Creep(rate, measure, self._burst, now=now)
-
-    def _shape_refused(self, now: float, retry_after: float | None, sent_at: float) -> None:
-        assert isinstance(self._shape, Creep)
-        self._shape.begin_after_refusal(now, retry_after, sent_at)
+    def _creep(self, now: float, retry_after: float | None, sent_at: float) -> None:
+        self._shape = Creep(self._measures, now=now, refused_at=sent_at, retry_after=retry_after)
 
     def _window(self, per: float, now: float) -> None:
         self._shape = Window(self._burst, per, self._answers, now=now, on_wire=self._on_wire)

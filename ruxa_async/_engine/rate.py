@@ -30,7 +30,7 @@ class Gate:
         self, limit: RateLimit | None, governor: Governor | None = None, *, longest: float = math.inf
     ) -> None:
         self._pacer = Pacer(limit) if limit is not None else None
-        self._governor = Governor() if governor is None else governor
+        self.governor = Governor() if governor is None else governor
         self._limit = limit
         self._longest = longest
         self._until = self._until_other = -math.inf
@@ -45,29 +45,24 @@ class Gate:
     @property
     def rate(self) -> float | None:
         """The requests a second that are let through, as told or as found; None while that is not known."""
-        return self._governor.rate if self._limit is None else self._limit.count / self._limit.per
+        return self.governor.rate if self._limit is None else self._limit.count / self._limit.per
 
     @property
     def guesses(self) -> bool:
         """Tell whether requests leave at a rate that was found, so that a refusal may be for that."""
-        return self._pacer is None and self._governor.rate is not None
+        return self._pacer is None and self.governor.rate is not None
 
     @property
     def on_wire(self) -> int:
         """How many requests are unanswered."""
         return self._on_wire
 
-    @property
-    def governor(self) -> Governor:
-        """What finds a limit that nobody told."""
-        return self._governor
-
     def use(self, governor: Governor) -> None:
         """Go by *governor* from now on; the one before hears no more of what is on the wire."""
         for _ in range(self._on_wire):
-            self._governor.unsent()
+            self.governor.unsent()
         governor.take_over(self._on_wire)
-        self._governor = governor
+        self.governor = governor
 
     def close_as(self, other: Gate, now: float) -> None:
         """Stay closed for as long as *other*, for a minute at most: what refused it would likely refuse this too."""
@@ -87,7 +82,7 @@ class Gate:
         """Return when the next request may leave, infinity if only an answer can tell."""
         if self._on_wire >= self._window:
             return math.inf
-        paced = self._governor.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
+        paced = self.governor.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
         return max(paced, self._until, self._until_other, now)
 
     def opens_at(self, now: float) -> float:
@@ -111,7 +106,7 @@ class Gate:
         """Note that a request leaves."""
         self._on_wire += 1
         if self._pacer is None:
-            self._governor.sent(now)
+            self.governor.sent(now)
         else:
             self._pacer.sent(now)
 
@@ -119,7 +114,7 @@ class Gate:
         """Note an answer that the limit let through, whatever else it says, to a request that left at *sent_at*."""
         self._on_wire -= 1
         if self._pacer is None:
-            self._governor.passed(now, sent_at=sent_at)
+            self.governor.passed(now, sent_at=sent_at)
         else:
             self._pacer.answered(now)
         self._window += 1
@@ -131,7 +126,7 @@ class Gate:
         """Note that a request left and no answer came: nothing is learned of the limit."""
         self._on_wire -= 1
         if self._pacer is None:
-            self._governor.lost(now)
+            self.governor.lost(now)
         else:
             self._pacer.answered(now)
 
@@ -139,7 +134,7 @@ class Gate:
         """Note that a request did not leave, and let nothing leave for a growing pause: nobody is there."""
         self._on_wire -= 1
         if self._pacer is None:
-            self._governor.unsent()
+            self.governor.unsent()
         else:
             self._pacer.unsent()
         self._shut(now)
@@ -156,7 +151,7 @@ class Gate:
             self._shut_since = now
         told = min(retry_after, self._longest) if retry_after else None
         if self._pacer is None:
-            self._governor.refused(now, told, sent_at=sent_at)
+            self.governor.refused(now, told, sent_at=sent_at)
         else:
             self._pacer.answered(now)
             self._shut(now)

@@ -1,8 +1,9 @@
 """One limit for everything, or one for each scope? Nobody says, so both gates share a governor until that is known.
 
 At a refusal one request of the other scope goes out at once as a test, while the quota, if it is one, is still
-empty. Refused too: one quota, and what closes one gate closes both. Let through: two, and each gets a governor of
-its own. The question is asked again now and then, and refusals that come in pairs bring two governors together.
+empty; more where the trip is so long that some flows in meanwhile. One is refused too: one quota, and what closes one
+gate closes both. All are let through: two, and each gets a governor of its own. The question is asked again now and
+then, and refusals that come in pairs bring two governors together.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _ASKED_AGAIN_AFTER = 16  # refusals
 _AT_ONCE = 0.05  # seconds; later, something may have flowed in
 _PAIRED_WITHIN = 0.5  # seconds
 _PAIRS = 3
+_MOST_TESTS = 8
 
 
 class Rates:
@@ -36,9 +38,12 @@ class Rates:
         self._shared = not self._told
         self._testing: Scope | None = None
         self._test_until = -math.inf
-        self._test_sent: tuple[Scope, float] | None = None
+        self._tests_to_send = 0
+        self._tests_to_pass = 0
+        self._test_sent: set[tuple[Scope, float]] = set()
         self._answers_until_asked = 0
         self._refused_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
+        self._news_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._pairs = 0
         self._saved: tuple[Governor, int] | None = None
 
@@ -64,15 +69,20 @@ class Rates:
     def sent(self, scope: Scope, now: float) -> None:
         """Note that a request of *scope* leaves."""
         if self.tests(scope, now):
-            self._testing, self._test_sent = None, (scope, now)
+            self._test_sent.add((scope, now))
+            self._tests_to_send -= 1
+            if not self._tests_to_send:
+                self._testing = None
         self.gate(scope).sent(now)
 
     def passed(self, scope: Scope, now: float, *, sent_at: float) -> None:
         """Note an answer that the limit let through."""
         self.gate(scope).passed(now, sent_at=sent_at)
-        if self._test_sent == (scope, sent_at):
-            self._test_sent = None
-            self._split(scope)
+        if (scope, sent_at) in self._test_sent:
+            self._tests_to_pass -= 1
+            if self._tests_to_pass == 0:
+                self._test_sent.clear()
+                self._split(scope)
 
     def refused(self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a 429; *retry_after* is in seconds."""
@@ -80,22 +90,22 @@ class Rates:
         if self._told:
             return
         other: Scope = "query" if scope == "create" else "create"
-        if self._test_sent == (scope, sent_at):
-            self._test_sent = None
+        if (scope, sent_at) in self._test_sent:
+            self._test_sent.clear()
             self._close_both(now)
         elif self._shared:
             self._close_both(now)
             self._ask(other, now)
         else:
-            self._pair(scope, other, sent_at)
+            self._pair(scope, other, now, sent_at)
 
     # ---- refusals that have nothing to do with a rate
 
     def capped(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note that a create was refused because too many tasks run; *retry_after* is in seconds."""
         self.create.capped(now, retry_after)
-        if self._test_sent == ("create", sent_at):
-            self._test_sent = None  # it shows nothing
+        if ("create", sent_at) in self._test_sent:
+            self._test_sent.clear()  # it shows nothing
 
     def save(self) -> None:
         """Keep what is known of the creates' rate, if it is not kept yet: what comes now may be for something else."""
@@ -125,6 +135,11 @@ class Rates:
         if self._answers_until_asked < 0:
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._testing, self._test_until = other, now + _AT_ONCE
+            # What flows in on the way is let through even if there is one quota: only more than that is a proof.
+            self._tests_to_send = self._tests_to_pass = 1 + min(
+                int(self.create.governor.flow(now) + 0.9), _MOST_TESTS
+            )
+            self._test_sent.clear()
 
     def _split(self, scope: Scope) -> None:
         if self._shared:
@@ -134,7 +149,10 @@ class Rates:
             self.query.reopen()
             self.gate(scope).use(Governor())
 
-    def _pair(self, scope: Scope, other: Scope, sent_at: float) -> None:
+    def _pair(self, scope: Scope, other: Scope, now: float, sent_at: float) -> None:
+        if sent_at <= self._news_at[scope]:
+            return  # it left before the last no of its scope was known, so it is no news
+        self._news_at[scope] = now
         paired = 0 <= sent_at - self._refused_at[other] < _PAIRED_WITHIN
         self._pairs = self._pairs + 1 if paired else 0
         self._refused_at[scope] = sent_at
@@ -142,6 +160,4 @@ class Rates:
             self._shared = True
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._saved = None
-            governor = Governor()
-            self.create.use(governor)
-            self.query.use(governor)
+            self.query.use(self.create.governor)  # what creates have learned is the most that is known

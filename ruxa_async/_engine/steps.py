@@ -17,6 +17,9 @@ _LONGEST = 60.0
 #: One in a hundred times 2^7 is more than twice as much: no need to grow faster than a pause does.
 _WRONG_AT_MOST = 7
 _CLOSE = 1.02
+#: So many that came within so many requests of the one before prove that there is more than a gap.
+_REFUTED_BY = 8
+_SOON = 60
 
 
 class Steps:
@@ -32,6 +35,9 @@ class Steps:
         #: How often in a row what was enough proved not to be: each time twice as much is added.
         self._wrong = 0
         self._known = -math.inf
+        #: How many were let through in a row before the last no, and how often in a row such a no came too soon.
+        self.in_a_row = 2
+        self._too_soon = 0
         self._trial = math.inf  # when the request leaves that tries a shorter gap; infinity if none does
         self._next = passed_at + self._gap(passed_at)
 
@@ -39,6 +45,11 @@ class Steps:
     def rate(self) -> float:
         """The requests a second that are let through for sure."""
         return 1 / self._enough
+
+    @property
+    def refuted(self) -> bool:
+        """Tell whether the limit can hardly be a gap: what was enough proves not to be, time and again."""
+        return self._too_soon >= _REFUTED_BY
 
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - as the other shapes
         """Return when the next request may leave."""
@@ -81,9 +92,14 @@ class Steps:
         if sent_at <= self._known:
             return
         self._known = now
+        gap = sent_at - self._last_passed
+        self._too_soon = (
+            self._too_soon + 1 if gap > 0.99 * self._enough and 2 <= self._since_refusal < _SOON else 0
+        )
+        self.in_a_row = max(2, self._since_refusal)
         self._since_refusal = 0
         self._guessed = False
-        self._too_short = max(self._too_short, min(sent_at - self._last_passed, _LONGEST))
+        self._too_short = max(self._too_short, min(gap, _LONGEST))
         if self._enough <= 1.001 * self._too_short:
             self._wrong = min(self._wrong + 1, _WRONG_AT_MOST)
             self._enough = (1 + 0.01 * 2**self._wrong) * self._too_short

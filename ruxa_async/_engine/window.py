@@ -11,14 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from attrs import frozen
+
 from ruxa_async.settings import RateLimit
 
 from .pacer import Pacer
 
-__all__ = ("Window", "likely_window")
+__all__ = ("Opening", "Window", "likely_window", "shortest_window")
 
 _TRIED_AFTER = 180
 _WRONG_AT_MOST = 3
+_MARKEDLY_LESS = 0.9
+#: Seconds by which a request may be counted later than trips of the same length would have it.
+_JITTER = 2e-3
 #: Times that people choose, in seconds.
 _TIMES = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
 
@@ -26,6 +31,19 @@ _TIMES = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
 def likely_window(shortest: float, longest: float) -> float:
     """Return the longest time that people choose in (*shortest*, *longest*], *longest* if there is none."""
     return max((time for time in _TIMES if shortest < time <= longest * 1.02), default=longest)
+
+
+def shortest_window(too_short: float, enough: float) -> float | None:
+    """Return the shortest time that people choose in (*too_short*, *enough*], None if there is none."""
+    return next((time for time in _TIMES if too_short < time <= 1.02 * enough), None)
+
+
+@frozen
+class Opening:
+    """A window that let its first request through *at* an instant, and *count* before it refused one."""
+
+    at: float
+    count: int
 
 
 class Window:
@@ -44,11 +62,16 @@ class Window:
         self._on_wire = on_wire
         self._sure = False
         self._wrong = 0
+        self._opened_at = now
+        self._through = 0  # since then, without a no
+        #: What a window held that held markedly less than the guess: the guess was made over more than one.
+        self.fewer: Opening | None = None
         self._proven = False  # whether the time was long enough for two windows in a row
         self._known = now
         self._since_refusal = 0
         self._tried_after = _TRIED_AFTER
         self._added = 0  # how many more than what is known are being tried
+        self._shortest, self._longest = math.inf, 0.0  # trips
         self._fill()
 
     def _fill(self) -> None:
@@ -67,13 +90,17 @@ class Window:
     @property
     def refuted(self) -> bool:
         """Tell whether the limit can hardly be a window like this."""
-        return self._wrong > _WRONG_AT_MOST
+        return self._wrong > _WRONG_AT_MOST or self.fewer is not None
+
+    def opened(self, at: float) -> None:
+        """Note that a silence ended with a request that left *at* an instant and was let through."""
+        self._opened_at, self._through = at, 1
 
     def ready_at(self, now: float) -> float:
         """Return when the next request may leave, infinity if only an answer can tell."""
         ready = self._pacer.ready_at(now)
         if ready > now:
-            self._sure = False
+            self._sure = self._since_refusal > 2 * self._count  # if it served for long, none need go ahead
         return math.inf if self._on_wire and not self._sure else ready
 
     def sent(self, now: float) -> None:
@@ -81,14 +108,27 @@ class Window:
         self._on_wire += 1
         self._pacer.sent(now)
 
-    def passed(self, now: float, sent_at: float) -> None:  # noqa: ARG002 - as the other shapes
+    def passed(self, now: float, sent_at: float) -> None:
         """Note that a request was let through."""
-        self._answered(now)
+        self._answered(self._counted(now, sent_at))
         self._sure, self._wrong = True, 0
+        if not self._through:
+            self._opened_at = sent_at
+        self._through += 1
         self._since_refusal += 1
         self._proven = self._proven or self._since_refusal > 2 * self._count
         if self._since_refusal >= self._tried_after:
             self._try_more()
+
+    def _counted(self, now: float, sent_at: float) -> float:
+        """Return when the service will at the latest have counted a request, as trips of late go.
+
+        What matters is how much trips differ, not how long they are: those that count are counted as much later.
+        """
+        trip = now - sent_at
+        self._shortest = min(self._shortest, trip)
+        self._longest = max(self._longest, trip)
+        return min(now, sent_at + (self._longest - self._shortest) + _JITTER)
 
     def _try_more(self) -> None:
         self._added = 2 * self._added or 1
@@ -104,6 +144,8 @@ class Window:
         if sent_at <= self._known:
             return  # it left before the last no was known, so it is no news
         self._known = now
+        if not (self._proven or self._added) and 2 < self._through < _MARKEDLY_LESS * self._count:
+            self.fewer = Opening(self._opened_at, self._through)
         if self._added:
             self._count -= self._added
         elif self._proven and self._count > 1:
@@ -114,7 +156,7 @@ class Window:
             self._wrong += 1
             self._per = min((time for time in _TIMES if time > 1.01 * self._per), default=self._per)
         self._sure = False
-        self._since_refusal = self._added = 0
+        self._since_refusal = self._added = self._through = 0
         self._tried_after = _TRIED_AFTER
         self._fill()
 

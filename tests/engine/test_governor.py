@@ -31,12 +31,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(20, 1),
         601,
         (
-            (97, 96, 15),
-            (96, 96, 15),
-            (92, 95, 23),
+            (97, 97, 15),
+            (96, 97, 15),
+            (92, 96, 23),
             (92, 97, 14),
             (91, 96, 14),
-            (89, 95, 13),
+            (89, 96, 13),
         ),
     ),
     (
@@ -45,10 +45,10 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         1501,
         (
             (96, 96, 19),
-            (95, 95, 29),
-            (91, 95, 29),
+            (95, 96, 29),
+            (91, 96, 29),
             (91, 96, 19),
-            (90, 95, 16),
+            (90, 96, 16),
             (88, 95, 15),
         ),
     ),
@@ -57,12 +57,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(50, 10),
         1510,
         (
-            (98, 97, 22),
-            (98, 97, 23),
-            (95, 98, 54),
-            (92, 97, 15),
-            (91, 97, 44),
-            (83, 80, 44),
+            (98, 98, 18),
+            (98, 98, 21),
+            (95, 98, 41),
+            (96, 97, 14),
+            (96, 97, 21),
+            (95, 97, 28),
         ),
     ),
     (
@@ -70,12 +70,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(20, 10),
         610,
         (
-            (98, 98, 13),
-            (98, 98, 13),
-            (98, 98, 21),
-            (97, 97, 10),
-            (97, 97, 15),
-            (95, 97, 27),
+            (98, 98, 11),
+            (98, 98, 12),
+            (98, 98, 14),
+            (98, 98, 7),
+            (97, 98, 10),
+            (96, 98, 19),
         ),
     ),
     (
@@ -83,12 +83,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(120, 100),
         3700,
         (
-            (98, 97, 41),
-            (97, 98, 70),
-            (96, 98, 83),
-            (97, 97, 37),
-            (93, 99, 112),
-            (86, 91, 27),
+            (98, 98, 33),
+            (97, 98, 66),
+            (96, 98, 66),
+            (98, 98, 21),
+            (96, 98, 34),
+            (94, 98, 82),
         ),
     ),
     (
@@ -96,12 +96,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(200, 40),
         6040,
         (
-            (98, 98, 60),
-            (97, 98, 79),
-            (92, 98, 81),
-            (91, 97, 50),
-            (84, 97, 121),
-            (65, 59, 148),
+            (98, 98, 49),
+            (97, 98, 73),
+            (93, 98, 104),
+            (97, 97, 58),
+            (94, 97, 64),
+            (91, 98, 76),
         ),
     ),
     (
@@ -109,12 +109,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(10, 10),
         310,
         (
-            (98, 99, 11),
+            (98, 98, 10),
             (98, 98, 11),
-            (98, 98, 14),
-            (98, 98, 7),
-            (96, 97, 8),
-            (97, 98, 11),
+            (98, 98, 11),
+            (97, 98, 5),
+            (98, 98, 6),
+            (97, 98, 8),
         ),
     ),
     (
@@ -122,12 +122,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(2, 20),
         80,
         (
-            (97, 92, 8),
-            (98, 99, 14),
+            (98, 98, 10),
+            (98, 98, 14),
             (98, 98, 24),
-            (98, 98, 6),
-            (97, 98, 8),
-            (98, 92, 13),
+            (93, 88, 5),
+            (96, 93, 6),
+            (97, 95, 12),
         ),
     ),
     (
@@ -149,11 +149,11 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         320,
         (
             (98, 98, 8),
-            (92, 89, 10),
-            (87, 80, 11),
-            (98, 88, 4),
-            (98, 88, 4),
-            (92, 88, 5),
+            (92, 98, 10),
+            (92, 94, 11),
+            (98, 98, 4),
+            (98, 98, 4),
+            (98, 98, 5),
         ),
     ),
     (
@@ -166,7 +166,7 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
             (98, 98, 12),
             (98, 98, 5),
             (98, 98, 5),
-            (98, 83, 6),
+            (98, 98, 6),
         ),
     ),
     (
@@ -175,11 +175,11 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         3100,
         (
             (98, 98, 22),
-            (80, 83, 129),
-            (84, 85, 180),
+            (84, 85, 83),
+            (92, 98, 128),
             (98, 98, 20),
-            (80, 80, 153),
-            (61, 70, 136),
+            (77, 84, 392),
+            (92, 98, 521),
         ),
     ),
 ]
@@ -202,11 +202,10 @@ def test_the_limit_is_used(
 
     The targets of issue 3 are 95 % whole and 99 % steady with at most 1 % refused (92, 95 and 2 % for a burst of 1). Missed:
 
-    - 1 % refused: at nearly all rates up to 50/s, where finding the limit alone costs 5 to 10 refusals;
-    - whole and steady, told when to come back, at 200 ms: each no forbids a second, and what flowed in meanwhile is
-      guessed from a burst that the round trip blurs; 200/40 and 50/10 are the worst;
-    - windows of 1 and 2 s at round trips of 50 and 200 ms: a window is kept from answer to departure, so each is
-      longer by a trip, and 100 in 1 s are taken for a rate.
+    - 1 % refused: at rates up to 20/s, where finding the limit alone costs 5 to 10 refusals of 80 to 610 requests, and
+      at round trips of 200 ms, where a pace that is three times the limit's has as many on the wire;
+    - 100 in windows of 1 s at round trips of 50 and 200 ms, told when to come back: the end of a window is not seen
+      then, so they are taken for a bucket. Untold it is seen, and found after about as many refusals as are on the wire.
     """
     whole, steady, refusals = bounds
     run = simulate(fresh(), trip=trip, told=told, count=count, until=900)
@@ -268,14 +267,14 @@ def test_a_rate_that_halves_or_doubles_is_used_again_within_ten_seconds(
         (25, 1, 0.05, 0.94),
         (25, 1, 0.2, 0.84),
         (25, 10, 0.001, 0.95),
-        (25, 10, 0.05, 0.92),
-        (25, 10, 0.2, 0.92),
+        (25, 10, 0.05, 0.95),
+        (25, 10, 0.2, 0.95),
         (100, 1, 0.001, 0.95),
         (100, 1, 0.05, 0.95),
         (100, 1, 0.2, 0.95),
         (100, 10, 0.001, 0.95),
         (100, 10, 0.05, 0.95),
-        (100, 10, 0.2, 0.54),
+        (100, 10, 0.2, 0.95),
     ],
 )
 def test_a_rate_that_changes_where_each_no_forbids_a_second(
@@ -432,7 +431,7 @@ def test_a_no_after_seconds_without_one_is_about_a_rate() -> None:
         governor.passed(index / 25 + 0.001, sent_at=index / 25)
     governor.sent(4.0)
     governor.refused(4.001, None, sent_at=4.0)
-    assert governor.rate == 24.0  # those let through in the last second before the no was known
+    assert governor.rate == 25.0  # as many as were let through in the last second
 
 
 def test_those_on_the_wire_at_the_first_no_are_no_news_but_of_the_burst_if_they_left_before() -> None:
@@ -472,6 +471,72 @@ def test_a_window_that_is_refuted_starts_the_search_again() -> None:
         now += 0.1
     assert governor.rate is None
     assert governor.ready_at(now) == pytest.approx(now + 0.05)
+
+
+@pytest.mark.parametrize("trip", [0.02, 0.05, 0.1, 0.2])
+def test_a_window_that_was_taken_for_a_bucket_is_sounded(trip: float) -> None:
+    def fresh() -> Limit:
+        return Fixed(100, 1.0, ends=0.7)
+
+    run = simulate(fresh(), trip=trip, until=60)
+    assert isinstance(run.governor._shape, Window)
+    assert run.governor.rate == pytest.approx(100, rel=0.1)
+    assert run.share(fresh, 30) >= 0.9
+
+
+def test_a_window_of_a_time_that_nobody_chooses_is_believed_when_it_was_sounded_three_times() -> None:
+    """Ten are let through in 0.6 s, and more 3 s after the first of them: too long for 2 s, too short for 5."""
+    governor, now, opens, openings = Governor(), 0.0, 3.0, 0
+    governor._search_again(now, now)
+    while governor.rate is None:
+        now = max(governor.ready_at(now), now)
+        governor.sent(now)
+        if now < opens:
+            governor.refused(now + TICK, None, sent_at=now)
+            now += TICK
+            continue
+        governor.passed(now + TICK, sent_at=now)
+        openings, opens = openings + 1, now + 3.0
+        for _ in range(9):
+            governor.sent(now + 0.5)
+            governor.passed(now + 0.5, sent_at=now + 0.5)
+        now += 0.6
+    assert openings == 4
+    assert isinstance(governor._shape, Window)
+    assert governor.rate == pytest.approx(10 / 3.8, rel=0.01)
+
+
+def test_a_bucket_that_was_taken_for_a_gap_is_found_out() -> None:
+    """One passes, one is refused, one passes after a pause: a gap, it seems, but ten are let through at once."""
+    asking = Asking(1)
+    asking.ask(passes=False)
+    asking.ask(passes=True)
+    assert isinstance(asking.governor._shape, Steps)
+    limit = Tokens(10, 10)
+    for _ in range(1000):
+        sent_at = max(asking.now, asking.governor.ready_at(asking.now))
+        asking.governor.sent(sent_at)
+        asking.now = sent_at + TICK
+        if limit.take(sent_at):
+            asking.governor.refused(asking.now, 1.0, sent_at=sent_at)
+            asking.now += 1.0
+        else:
+            asking.governor.passed(asking.now, sent_at=sent_at)
+    assert isinstance(asking.governor._shape, Creep)
+    assert asking.governor.rate == pytest.approx(10.0, rel=0.05)
+
+
+def test_one_of_those_that_fill_up_again_and_did_not_leave_gives_its_place_back() -> None:
+    asking = Asking(3)
+    asking.ask(passes=True)
+    for _ in range(5):
+        asking.governor.sent(asking.now)
+        asking.governor.unsent()
+    left = 0
+    while asking.governor._left:
+        asking.ask(passes=True)
+        left += 1
+    assert left == 2
 
 
 def test_a_request_that_is_lost_or_not_sent_leaves_its_place() -> None:

@@ -103,6 +103,50 @@ def test_a_test_that_is_let_through_splits_them_and_opens_its_gate(scope: Scope,
     assert not rates.tests(other, 8.0)
 
 
+def test_where_some_flows_in_on_the_way_more_than_that_must_be_let_through() -> None:
+    """About ten let through in the last second, and 200 ms there and back: two may have flowed in."""
+    rates = make()
+    for index in range(10):
+        rates.sent("create", 0.1 * index)
+        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index)
+    rates.sent("create", 1.0)
+    rates.refused("create", 1.2, 1.0, sent_at=1.0)
+    for tests in range(3):
+        assert rates.tests("query", 1.2), tests
+        rates.sent("query", 1.2)
+    assert not rates.tests("query", 1.2)
+    for _ in range(2):
+        rates.passed("query", 1.4, sent_at=1.2)
+        assert rates.binding
+    rates.passed("query", 1.4, sent_at=1.2)
+    assert not rates.binding
+
+
+def test_one_of_them_that_is_refused_is_enough_for_one_quota() -> None:
+    rates = make()
+    for index in range(10):
+        rates.sent("create", 0.1 * index)
+        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index)
+    rates.sent("create", 1.0)
+    rates.refused("create", 1.2, 1.0, sent_at=1.0)
+    for _ in range(3):
+        rates.sent("query", 1.2)
+    rates.passed("query", 1.4, sent_at=1.2)
+    rates.refused("query", 1.4, 5.0, sent_at=1.2)
+    rates.passed("query", 1.4, sent_at=1.2)
+    assert rates.binding
+
+
+def test_refusals_that_are_no_news_are_no_pairs() -> None:
+    rates = split()
+    scopes: list[Scope] = ["create", "query"] * 4
+    for scope in scopes:
+        rates.sent(scope, 10.0)
+    for scope in scopes:
+        rates.refused(scope, 10.1, None, sent_at=10.0)
+    assert not rates.binding
+
+
 def test_after_a_split_nobody_waits_for_answers_of_the_other_scope() -> None:
     rates = make()
     rates.sent("query", 0.0)
@@ -122,7 +166,7 @@ def test_a_test_that_is_let_through_late_changes_nothing_more() -> None:
     rates = split()
     refuse(rates, "query", 1.0)
     waits = rates.ready_at("query", 1.0)
-    rates._test_sent = ("query", 2.0)
+    rates._test_sent, rates._tests_to_pass = {("query", 2.0)}, 1
     let_through(rates, "query", 2.0)
     assert waits > 1.0
     assert not rates.binding
@@ -167,7 +211,7 @@ def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) 
     refuse(rates, other, 10.3)
     assert rates.binding
     rates.sent("create", 20.0)
-    assert rates.query._governor is rates.create._governor
+    assert rates.query.governor is rates.create.governor
     rates.passed("create", 20.0, sent_at=20.0)
     refuse(rates, scope, 21.0, 5.0)
     assert rates.ready_at(other, 21.0) == 26.0

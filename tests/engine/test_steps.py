@@ -130,3 +130,20 @@ def test_answers_may_come_in_any_order() -> None:
     steps.passed(5.1, 2.0)
     steps.passed(5.2, 3.0)
     assert steps.rate == 1.0
+
+
+def test_what_was_enough_and_is_not_time_and_again_can_be_no_gap() -> None:
+    """Five pass at what was enough, and then one does not, eight times over."""
+    steps = Steps(0.099, 0.1, passed_at=0.0)
+    now = 0.0
+    for turn in range(8):
+        assert not steps.refuted, turn
+        for _ in range(5):
+            now = steps.ready_at(now)
+            steps.sent(now)
+            steps.passed(now + 0.001, now)
+        now = steps.ready_at(now)
+        steps.sent(now)
+        steps.refused(now + 0.001, None, now)
+    assert steps.refuted
+    assert steps.in_a_row == 5

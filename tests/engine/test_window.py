@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async._engine.window import Window, likely_window
+from ruxa_async._engine.window import Opening, Window, likely_window, shortest_window
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,16 @@ def test_the_likely_window_is_within_its_bounds(shortest: float, longer: float) 
     """Two in a hundred are let pass, for what was measured is a trip short at worst."""
     longest = shortest + longer
     assert shortest < likely_window(shortest, longest) <= longest * 1.02 or longer < math.ulp(shortest)
+
+
+@pytest.mark.parametrize(
+    ("too_short", "enough", "shortest"),
+    [(0.5, 3.2, 1.0), (1.0, 3.2, 2.0), (0.9, 0.99, 1.0), (2.5, 3.2, None)],
+)
+def test_the_shortest_window_is_one_that_people_choose(
+    too_short: float, enough: float, shortest: float
+) -> None:
+    assert shortest_window(too_short, enough) == shortest
 
 
 def answered(window: Window, now: float, count: int, *, trip: float = 0.01) -> None:
@@ -72,7 +82,9 @@ def test_after_a_wait_one_goes_ahead_and_the_rest_follow_when_it_is_let_through(
     assert window.ready_at(10.1) == math.inf
     window.passed(10.2, 10.1)
     window.passed(10.2, 10.1)
-    assert window.ready_at(10.2) == 20.1
+    assert window.ready_at(10.2) == pytest.approx(
+        20.002
+    )  # 10 s after it left, and as much later as trips differ
 
 
 def test_only_the_last_answers_count_and_those_on_the_wire() -> None:
@@ -125,7 +137,7 @@ def test_where_the_time_had_served_before_it_is_the_count_that_fell() -> None:
     window = full(10, 1.0)
     for now in (2.0, 4.0, 6.0):
         answered(window, now, 10)
-    assert window.ready_at(7.0) == pytest.approx(7.01)
+    assert window.ready_at(7.0) == pytest.approx(7.002)
     answered(window, 8.0, 4)
     window.sent(8.02)
     window.refused(8.03, None, 8.02)
@@ -182,3 +194,32 @@ def test_requests_of_others_are_answered_for() -> None:
     assert window.ready_at(0.0) == math.inf
     window.take_over(-1)
     assert window.ready_at(0.0) == 0.0
+
+
+def test_a_window_that_holds_markedly_less_than_the_guess_is_refuted_at_once() -> None:
+    window = full(10, 1.0)
+    answered(window, 2.0, 1)
+    for _ in range(4):
+        window.sent(2.01)
+        window.passed(2.02, 2.01)
+    window.sent(2.02)
+    window.refused(2.03, None, 2.02)
+    assert window.fewer == Opening(2.0, 5)
+    assert window.refuted
+
+
+def test_once_it_has_served_for_two_windows_none_goes_ahead() -> None:
+    window = full(3, 1.0)
+    for now in (2.0, 4.0, 6.0):
+        answered(window, now, 3)
+    assert window.ready_at(6.5) == pytest.approx(7.002)
+    for _ in range(3):
+        assert window.ready_at(8.0) == 8.0
+        window.sent(8.0)
+
+
+def test_places_are_free_so_much_later_as_trips_differ() -> None:
+    window = full(2, 1.0)
+    answered(window, 2.0, 1, trip=0.3)
+    answered(window, 4.0, 2, trip=0.1)
+    assert window.ready_at(4.0) == pytest.approx(4.1 + 1.0)  # no later than the answers would have it
