@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import AsyncIterable, Iterable
@@ -39,7 +40,7 @@ class RuxaClient:
     """A client of the Ruxa generation API; use it as ``async with RuxaClient() as ruxa: ...``.
 
     *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback only.
-    *transport* moves the bytes (default: aiohttp, asyncio only) and is closed with the client. *journal* is told
+    *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the client. *journal* is told
     of every purchase, *on_event* of everything. One client serves many callers at once; it belongs to one event
     loop and to the task that entered it. Raises `ConfigurationError` if key or address cannot be right.
     """
@@ -61,6 +62,7 @@ class RuxaClient:
         self._base_url = resolve_base_url(base_url)
         self._limits = limits
         self._timeouts = timeouts
+        self._on_asyncio_only = transport is None
         self._transport = transport if transport is not None else _default_transport(limits)
         wire = Wire(
             self._base_url,
@@ -94,6 +96,12 @@ class RuxaClient:
     async def __aenter__(self) -> Self:
         if self._tg is not None:
             raise RuntimeError("a RuxaClient is entered once: make a new one")
+        if self._on_asyncio_only and anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+            raise RuntimeError(
+                "the default transport is aiohttp, which runs on asyncio only. On trio use "
+                "RuxaClient(transport=Httpx2Transport()), with `from ruxa_async.transports import Httpx2Transport` and the "
+                "extra 'httpx2': pip install 'ruxa-async[httpx2]'"
+            )
         tg = anyio.create_task_group()
         await tg.__aenter__()
         self._tg = tg

@@ -30,10 +30,15 @@ CREATES: dict[str, tuple[int, bool]] = {
     "stall_before": (0, False),
     "error": (0, False),
     "html": (0, False),
+    "redirect": (0, False),  # not followed
     "slow": (1, True),
     "reset_after": (1, False),
     "stall": (1, False),
     "cut": (1, False),
+    "drip": (1, True),  # slow, but within the deadline
+    "truncated": (1, False),
+    "duplicate": (1, False),
+    "duplicate_keys": (1, True),
     "error_after": (1, False),
     "garbage": (1, False),
     "empty": (1, False),
@@ -71,7 +76,8 @@ async def test_a_query_that_is_struck_is_asked_again(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["refused", "reset_before", "error", "html", "reset_after", "cut", "error_after"]
+    "kind",
+    ["refused", "reset_before", "error", "html", "redirect", "reset_after", "cut", "error_after"],
 )
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_an_output_that_is_struck_once_is_fetched_again(kind: Any, tmp_path: Path) -> None:
@@ -102,6 +108,15 @@ async def test_success_without_outputs_keeps_the_id() -> None:
 
 async def test_a_stall_ends_at_its_deadline() -> None:
     service = service_of(faults=(Fault("stall", "create"),))
+    async with client_of(service, timeouts=Timeouts(create=7)) as ruxa:
+        start = anyio.current_time()
+        with pytest.raises(SubmissionUnknownError, match="within 7 s"):
+            await ruxa.submit(CAT)
+        assert anyio.current_time() - start == pytest.approx(7)
+
+
+async def test_a_drip_ends_at_its_deadline() -> None:
+    service = service_of(faults=(Fault("drip", "create", seconds=50),))
     async with client_of(service, timeouts=Timeouts(create=7)) as ruxa:
         start = anyio.current_time()
         with pytest.raises(SubmissionUnknownError, match="within 7 s"):

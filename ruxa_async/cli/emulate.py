@@ -103,10 +103,10 @@ async def emulate(
         Part of the tasks that fail, from 0 to 1.
     fault
         Something that goes wrong, as kind:operation:when; give it again for more. Kinds that strike before anything
-        is charged: refused, reset_before, stall_before, error, html, slow; after it: reset_after, stall, cut,
-        error_after, garbage, empty, no_id, wrong_types, oversized; for files: expired. The operation is create, query
-        or file; when is nth=3,5 or every=10 or share=0.1; status=, seconds= and size= say more. As in
-        reset_after:create:share=0.1
+        is charged: refused, reset_before, stall_before, error, html, redirect, slow; after it: reset_after, stall,
+        cut, drip, error_after, garbage, empty, no_id, wrong_types, truncated, duplicate, duplicate_keys, oversized;
+        for files: expired. The operation is create, query or file; when is nth=3,5 or every=10 or share=0.1; status=,
+        hint=, seconds= and size= say more. As in reset_after:create:share=0.1 or error:create:status=503:hint=2
     credits
         What the account holds; the default never ends.
     key

@@ -8,8 +8,9 @@ Before:
 - ``refused``: the connection is refused, no byte leaves (on a socket it is reset; see `ruxa_async.emulator.web`)
 - ``reset_before``: the connection is reset
 - ``stall_before``: no answer until the client gives up
-- ``error``: HTTP *status* (500)
+- ``error``: HTTP *status* (500), with a Retry-After of *hint* seconds if that is given
 - ``html``: an HTML page with HTTP *status* (502)
+- ``redirect``: HTTP *status* (307) that sends the client to where it just was
 - ``slow``: the plain reply, *seconds* late
 
 After, so that a create is charged:
@@ -17,11 +18,15 @@ After, so that a create is charged:
 - ``reset_after``: the connection is reset and the reply lost
 - ``stall``: no answer until the client gives up
 - ``cut``: the reply breaks off half-way
-- ``error_after``: HTTP *status* (500)
+- ``drip``: the plain reply, whose body takes *seconds* to come, byte by byte
+- ``error_after``: HTTP *status* (500), with *hint* as above
 - ``garbage``: HTTP 200 with a body that is not JSON
 - ``empty``: HTTP 200 without a body
 - ``no_id``: HTTP 200 and an envelope that holds nothing
 - ``wrong_types``: HTTP 200 and JSON whose values are of the wrong types
+- ``truncated``: a whole HTTP reply around the first half of its body
+- ``duplicate``: HTTP 200 and the plain JSON twice over, which is none
+- ``duplicate_keys``: the plain JSON after an error under the same names, of which readers take the last
 - ``oversized``: the plain reply padded to *size* bytes
 - ``expired``: HTTP *status* (404) for a file that was there
 """
@@ -36,16 +41,20 @@ from attrs import define, field, frozen, validators
 
 __all__ = ("AFTER", "BEFORE", "Fault", "FaultKind", "FaultPlan", "Operation", "parse_fault")
 
-Before: TypeAlias = Literal["refused", "reset_before", "stall_before", "error", "html", "slow"]
+Before: TypeAlias = Literal["refused", "reset_before", "stall_before", "error", "html", "redirect", "slow"]
 After: TypeAlias = Literal[
     "reset_after",
     "stall",
     "cut",
+    "drip",
     "error_after",
     "garbage",
     "empty",
     "no_id",
     "wrong_types",
+    "truncated",
+    "duplicate",
+    "duplicate_keys",
     "oversized",
     "expired",
 ]
@@ -63,7 +72,8 @@ class Fault:
 
     *nth* names the requests it strikes, counted from 1; *every* strikes each n-th; *share* strikes that part of them
     at random. Give one of the three; none means every request. *status* is for the kinds that answer with one,
-    *seconds* for slow (default 5), *size* in bytes for oversized (default 32 MiB).
+    *hint* in seconds for errors that say when to come back, *seconds* for slow and drip (default 5), *size* in bytes for
+    oversized (default 32 MiB).
     """
 
     kind: FaultKind = field(validator=validators.in_(BEFORE + AFTER))
@@ -72,6 +82,7 @@ class Fault:
     every: int = field(default=0, kw_only=True, validator=validators.ge(0))
     share: float = field(default=0.0, kw_only=True, validator=[validators.ge(0.0), validators.le(1.0)])
     status: int | None = field(default=None, kw_only=True)
+    hint: float | None = field(default=None, kw_only=True, validator=validators.optional(validators.ge(0.0)))
     seconds: float = field(default=5.0, kw_only=True, validator=validators.ge(0.0))
     size: int = field(default=32 * 2**20, kw_only=True, validator=validators.gt(0))
 
@@ -153,6 +164,7 @@ _READERS: dict[str, Any] = {
     "every": int,
     "share": float,
     "status": int,
+    "hint": float,
     "seconds": float,
     "size": int,
 }

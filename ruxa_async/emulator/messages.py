@@ -62,7 +62,7 @@ class Output:
 class ServiceReply:
     """One reply, and what is to become of it.
 
-    *latency* is the seconds before its first byte. *fault* is what the face enacts: refuse the connection, reset
+    *latency* is the seconds before its first byte, *drip* those that its body takes. *fault* is what the face enacts: refuse the connection, reset
     it, never answer, or cut the body. *output* is set on a file, whose body is then a valid placeholder that a
     face may draw better.
     """
@@ -72,4 +72,5 @@ class ServiceReply:
     body: bytes = field(default=b"", repr=False)
     fault: Enactment = ""
     latency: float = 0.0
+    drip: float = 0.0
     output: Output | None = None

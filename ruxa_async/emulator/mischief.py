@@ -21,12 +21,14 @@ _ENACTED: dict[str, Enactment] = {
 }
 
 
-def strike(fault: Fault, dialect: Dialect) -> ServiceReply:
-    """Return the reply to a request that *fault* strikes before the service acts on it."""
+def strike(fault: Fault, dialect: Dialect, path: str) -> ServiceReply:
+    """Return the reply to a request for *path* that *fault* strikes before the service acts on it."""
     if fault.kind in _ENACTED:
         return ServiceReply(fault=_ENACTED[fault.kind])
     if fault.kind == "html":
         return _html(fault.status or 502)
+    if fault.kind == "redirect":
+        return ServiceReply(status=fault.status or 307, headers={"location": path})
     return _server_error(fault, dialect)
 
 
@@ -38,10 +40,31 @@ def distort(fault: Fault, reply: ServiceReply, dialect: Dialect) -> ServiceReply
         return _server_error(fault, dialect)
     if fault.kind == "expired":
         return _html(fault.status or 404)
-    if fault.kind == "oversized":
-        return attrs.evolve(reply, body=reply.body.ljust(fault.size), output=None)
+    if fault.kind == "drip":
+        return attrs.evolve(reply, drip=fault.seconds)
+    body = _spoilt(fault, reply.body)
+    if body is not None:
+        return attrs.evolve(reply, body=body, output=None)
+    return ServiceReply(headers=JSON_HEADERS, body=_nonsense(dialect, reply.body)[fault.kind])
+
+
+def _spoilt(fault: Fault, body: bytes) -> bytes | None:
+    """Return what is left of *body* under faults that keep its kind, None under others."""
+    match fault.kind:
+        case "oversized":
+            return body.ljust(fault.size)
+        case "truncated":
+            return body[: len(body) // 2]
+        case "duplicate":
+            return body * 2
+        case _:
+            return None
+
+
+def _nonsense(dialect: Dialect, body: bytes) -> dict[str, bytes]:
     said = dialect.message_key
-    nonsense: dict[str, bytes] = {
+    return {
+        "duplicate_keys": json_bytes({"code": 500, said: "error", "data": None})[:-1] + b"," + body[1:],
         "garbage": b"\x00{not json \xff",
         "empty": b"",
         "no_id": json_bytes({"code": 200, said: "success", "data": {}}),
@@ -49,7 +72,6 @@ def distort(fault: Fault, reply: ServiceReply, dialect: Dialect) -> ServiceReply
             {"code": [200], said: 7, "data": [{"taskId": None, "state": {"of": 1}}, "x"]}
         ),
     }
-    return ServiceReply(headers=JSON_HEADERS, body=nonsense[fault.kind])
 
 
 def _html(status: int) -> ServiceReply:
@@ -60,4 +82,7 @@ def _html(status: int) -> ServiceReply:
 def _server_error(fault: Fault, dialect: Dialect) -> ServiceReply:
     # The HTTP status is the fault's even where the dialect keeps its own errors in the envelope.
     status = fault.status or 500
-    return attrs.evolve(refused(dialect, Refusal(status, "Internal server error")), status=status)
+    headers = {} if fault.hint is None else {"retry-after": f"{fault.hint:g}"}
+    return attrs.evolve(
+        refused(dialect, Refusal(status, "Internal server error", headers=headers)), status=status
+    )

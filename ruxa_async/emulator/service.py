@@ -95,7 +95,11 @@ class Service:
         fault = next((fault for fault in struck if fault.kind != "slow"), None)
         if struck:
             self.counts.faults += 1
-        reply = strike(fault, self.settings.dialect) if fault else self._serve(operation, rest, request, now)
+        reply = (
+            strike(fault, self.settings.dialect, request.path)
+            if fault
+            else self._serve(operation, rest, request, now)
+        )
         return attrs.evolve(reply, latency=latency) if latency else reply
 
     def _count(self, operation: str) -> None:

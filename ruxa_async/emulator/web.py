@@ -64,6 +64,8 @@ class _Face:
                 return await _cut(request, reply)
             case _:
                 pass
+        if reply.drip:
+            return await _drip(request, reply)
         return web.Response(status=reply.status, headers=reply.headers, body=await _content(reply))
 
 
@@ -78,6 +80,20 @@ def _reset(request: web.BaseRequest) -> None:
         endpoint = transport.get_extra_info("socket")
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
         transport.abort()
+
+
+async def _drip(request: web.BaseRequest, reply: ServiceReply) -> web.StreamResponse:
+    """Announce the whole body and let it come slowly, a byte at a time if it is no more than a thousand."""
+    content = await _content(reply)
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    response.content_length = len(content)
+    await response.prepare(request)
+    size = max(1, len(content) // 1000)
+    for start in range(0, len(content), size):
+        await asyncio.sleep(reply.drip * size / len(content))
+        await response.write(content[start : start + size])
+    await response.write_eof()
+    return response
 
 
 async def _cut(request: web.BaseRequest, reply: ServiceReply) -> web.StreamResponse:

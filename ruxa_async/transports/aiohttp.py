@@ -156,8 +156,8 @@ class AiohttpTransport:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                "AiohttpTransport runs on asyncio only. On trio pass a transport that runs there, as "
-                "ruxa_async.transports.memory.MemoryTransport does in tests."
+                "AiohttpTransport runs on asyncio only. On trio pass RuxaClient(transport=Httpx2Transport()), from "
+                "ruxa_async.transports, which needs the extra 'httpx2'."
             ) from None
         deadlines = self._deadlines
         if deadlines is None or loop is not self._loop:

@@ -24,6 +24,8 @@ from .base import Request, Response, StreamedResponse
 __all__ = ("Handler", "MemoryService", "MemoryTransport")
 
 _CHUNK = 64 * 1024
+#: In how many pieces a stream comes that drips.
+_DROPS = 20
 
 Handler: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
 
@@ -54,6 +56,8 @@ class _Reply(Protocol):
     def fault(self) -> Literal["", "refused", "reset", "stall", "cut"]: ...
     @property
     def latency(self) -> float: ...
+    @property
+    def drip(self) -> float: ...
 
 
 class MemoryService(Protocol):
@@ -74,10 +78,11 @@ class _Letter:
 
 @define(eq=False)
 class _Exchange:
-    """How far one request got; *cut* says that its reply breaks off half-way."""
+    """How far one request got; *cut* says that its reply breaks off half-way, *drip* how long its body takes."""
 
     sent: bool = False
     cut: bool = False
+    drip: float = 0.0
 
 
 class MemoryTransport:
@@ -123,14 +128,15 @@ class MemoryTransport:
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
         """Open *request* for reading its body in pieces of 64 KiB."""
         exchange = _Exchange()
-        response = await self._exchange(request, exchange)
-        yield _Streamed(response, cut=exchange.cut)
+        ends = anyio.current_time() + request.timeout
+        response = await self._exchange(request, exchange, whole=False)
+        yield _Streamed(response, cut=exchange.cut, drip=exchange.drip, ends=ends)
 
     async def aclose(self) -> None:
         """Close: every later request raises RuntimeError."""
         self._closed = True
 
-    async def _exchange(self, request: Request, exchange: _Exchange) -> Response:
+    async def _exchange(self, request: Request, exchange: _Exchange, *, whole: bool = True) -> Response:
         if self._closed:
             raise RuntimeError("This MemoryTransport is closed; make a new one.")
         with _within(request, exchange):
@@ -142,7 +148,7 @@ class MemoryTransport:
                 self.requests.append(request)
             try:
                 response = await self._answer(request, exchange)
-                await checkpoint()
+                await (anyio.sleep(exchange.drip) if whole and exchange.drip else checkpoint())
             finally:
                 self.on_wire -= 1
             return response
@@ -165,6 +171,7 @@ class MemoryTransport:
             await checkpoint()
             raise MaybeSentError(f"{_label(request)}: the connection was reset")
         exchange.cut = reply.fault == "cut"
+        exchange.drip = reply.drip
         return Response(reply.status, reply.headers, reply.body)
 
 
@@ -188,15 +195,27 @@ def _within(request: Request, exchange: _Exchange) -> Iterator[None]:
 class _Streamed:
     """A whole reply, handed out in pieces."""
 
-    def __init__(self, response: Response, *, cut: bool) -> None:
+    def __init__(self, response: Response, *, cut: bool, drip: float, ends: float) -> None:
         self.status = response.status
         self.headers = response.headers
         self._body = response.body[: len(response.body) // 2] if cut else response.body
         self._cut = cut
+        self._drip = drip
+        self._ends = ends
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self._body), _CHUNK):
-            await checkpoint()
-            yield self._body[start : start + _CHUNK]
+        size = max(1, len(self._body) // _DROPS) if self._drip else _CHUNK
+        for start in range(0, len(self._body), size):
+            await self._pause()
+            yield self._body[start : start + size]
         if self._cut:
             raise MaybeSentError("the body broke off half-way")
+
+    async def _pause(self) -> None:
+        if not self._drip:
+            await checkpoint()
+            return
+        with anyio.CancelScope(deadline=self._ends) as scope:
+            await anyio.sleep(self._drip / _DROPS)
+        if scope.cancelled_caught:
+            raise MaybeSentError("the body was not whole when its time was up")

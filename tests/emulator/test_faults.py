@@ -15,9 +15,14 @@ _ON_CREATE: dict[str, tuple[int, str, bool, Any]] = {
     "stall_before": (200, "stall", False, None),
     "error": (500, "", False, _ERROR),
     "html": (502, "", False, None),
+    "redirect": (307, "", False, None),
     "reset_after": (200, "reset", True, None),
     "stall": (200, "stall", True, None),
     "cut": (200, "cut", True, None),
+    "drip": (200, "", True, None),
+    "truncated": (200, "", True, None),
+    "duplicate": (200, "", True, None),
+    "duplicate_keys": (200, "", True, None),
     "error_after": (500, "", True, _ERROR),
     "garbage": (200, "", True, None),
     "empty": (200, "", True, None),
@@ -53,6 +58,34 @@ def test_bodies_that_cannot_be_read() -> None:
     page = create(service_of(faults=[Fault("html", status=503)]), 0.0)
     assert (page.status, page.headers["content-type"]) == (503, "text/html")
     assert page.body.startswith(b"<!DOCTYPE html>")
+
+
+def test_a_redirect_sends_the_client_to_where_it_just_was() -> None:
+    reply = create(service_of(faults=[Fault("redirect", status=308)]), 0.0)
+    assert (reply.status, reply.headers["location"]) == (308, "/api/v1/tasks/create")
+
+
+def test_an_error_says_when_to_come_back_if_it_is_told_to() -> None:
+    faults = [Fault("error", status=503, hint=1.5, nth=(1,)), Fault("error_after", hint=0.0)]
+    service = service_of(faults=faults)
+    replies = [create(service, 0.0) for _ in range(2)]
+    assert [(each.status, each.headers["retry-after"]) for each in replies] == [(503, "1.5"), (500, "0")]
+    assert "retry-after" not in create(service_of(faults=[Fault("error")]), 0.0).headers
+
+
+def test_a_body_that_drips_is_the_plain_one() -> None:
+    service = service_of(faults=[Fault("drip", seconds=3.0)])
+    reply = create(service, 0.0)
+    assert (reply.drip, said(reply)["data"]["taskId"]) == (3.0, service.ledger.entries[0].task_id)
+
+
+def test_json_that_is_truncated_or_comes_twice() -> None:
+    plain = len(create(service_of(), 0.0).body)
+    assert len(create(service_of(faults=[Fault("truncated")]), 0.0).body) == plain // 2
+    assert len(create(service_of(faults=[Fault("duplicate")]), 0.0).body) == plain * 2
+    doubled = create(service_of(faults=[Fault("duplicate_keys")]), 0.0)
+    assert doubled.body.count(b'"data"') == 2
+    assert said(doubled)["code"] == 200
 
 
 def test_slow_is_the_plain_reply_later() -> None:
@@ -114,6 +147,7 @@ def test_a_share_strikes_the_same_requests_for_the_same_seed() -> None:
         ("error:query:nth=3,5:status=503", Fault("error", "query", nth=(3, 5), status=503)),
         ("slow:every=10:seconds=2.5", Fault("slow", every=10, seconds=2.5)),
         ("oversized:size=99", Fault("oversized", size=99)),
+        ("error:status=503:hint=2.5", Fault("error", status=503, hint=2.5)),
         ("expired", Fault("expired", "file")),
         ("stall", Fault("stall")),
     ],

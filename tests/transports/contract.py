@@ -5,9 +5,10 @@ Every request carries a key and a signed query, and every error is searched for 
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from transports.servers import (
     saying_then_silent,
     serving,
 )
+from transports.stepping import ASYNCIO_ONLY, MEANS, Stepped, interrupted, nothing_leaks
 
 from ruxa_async.transports.base import (
     MaybeSentError,
@@ -82,6 +84,13 @@ async def failure(send: Send, transport: Transport, asked: Request) -> Transport
     assert asked.method in str(caught.value)
     assert "127.0.0.1" in str(caught.value) or ".invalid" in str(caught.value)
     return caught.value
+
+
+def is_cancel(error: BaseException) -> bool:
+    """Tell whether *error* is a cancel, or, as trio's nurseries have it, a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_cancel, error.exceptions))
+    return isinstance(error, anyio.get_cancelled_exc_class())
 
 
 @pytest.fixture(params=[send_whole, stream_whole], ids=["send", "stream"])
@@ -393,9 +402,10 @@ class SocketContract:
 
     # Cancelling
 
-    @pytest.mark.parametrize("stage", ["connect", "pool", "headers", "body", "request"])
+    @pytest.mark.parametrize("stage", ["connect", "handshake", "pool", "headers", "body", "request"])
     async def test_a_cancel_passes_and_the_pool_stays_whole(self, send: Send, stage: str) -> None:
         scripts = {
+            "handshake": servers.silent_from_the_start,
             "headers": saying_then_silent(),
             "pool": saying_then_silent(),
             "body": saying_then_silent(reply(b"{", length=100)),
@@ -408,13 +418,15 @@ class SocketContract:
         ):
             async with self.make(pool_size=2) as transport:
                 url = nowhere if stage == "connect" else silent.url
-                ended = []
+                if stage == "handshake":
+                    url = url.replace("http:", "https:")
+                ended: list[bool] = []
 
                 async def run() -> None:
                     try:
                         await send(transport, request(url, body=body))
                     except BaseException as exc:
-                        ended.append(type(exc))
+                        ended.append(is_cancel(exc))
                         raise
 
                 count = 4 if stage == "pool" else 2
@@ -425,7 +437,8 @@ class SocketContract:
                         await silent.seen(2)
                     await anyio.sleep(0.05)
                     group.cancel_scope.cancel()
-                assert ended == [anyio.get_cancelled_exc_class()] * count
+                assert ended == [True] * count
+                await silent.left(silent.connections)
                 await self.fills_its_pool(transport, good)
 
     async def fills_its_pool(self, transport: Transport, good: Server) -> None:
@@ -435,6 +448,36 @@ class SocketContract:
                 for _ in range(2):
                     group.start_soon(transport.send, request(good.url))
         assert len(good.requests) == 2
+
+    @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+    @pytest.mark.parametrize("asleep", [True, False], ids=["asleep", "waking"])
+    @pytest.mark.parametrize("means", MEANS)
+    async def test_a_cancel_at_any_step_by_any_means_leaves_nothing_behind(
+        self, send: Send, means: str, asleep: bool, warm: bool, anyio_backend_name: str
+    ) -> None:
+        if means in ASYNCIO_ONLY and anyio_backend_name != "asyncio":
+            pytest.skip("there is no such thing on trio")
+        with serving(answering(reply(b"x" * 70_000))) as server:
+            for turn in itertools.count():
+                async with nothing_leaks(server), self.make(pool_size=1) as transport:
+                    if warm:
+                        await transport.send(request(server.url))
+                    stepped = Stepped(send(transport, request(server.url)), turn, asleep=asleep)
+                    answer = await interrupted(means, stepped)
+                    assert answer is None or len(answer.body) == 70_000
+                    with anyio.fail_after(10):
+                        assert len((await transport.send(request(server.url))).body) == 70_000
+                if not stepped.acted:
+                    break
+        assert turn > 0
+
+    async def test_its_own_deadline_at_any_moment_leaves_nothing_behind(self, send: Send) -> None:
+        with serving(answering(reply(b"x" * 70_000))) as server:
+            async with nothing_leaks(server), self.make(pool_size=1) as transport:
+                for step in range(60):
+                    with suppress(TransportError):
+                        await send(transport, request(server.url, timeout=step * 0.0001))
+                    assert (await transport.send(request(server.url))).status == 200
 
     async def test_a_timeout_of_the_caller_stays_its_own(self, send: Send) -> None:
         with serving(saying_then_silent()) as server:

@@ -66,9 +66,13 @@ class Peer:
 
     def reset(self) -> None:
         """Close with an RST instead of a FIN."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 Script = Callable[[Peer], Awaitable[None]]
@@ -121,6 +125,8 @@ class Server:
         listening = await asyncio.start_server(accepted, sock=sock, ssl=tls)
         await stop.wait()
         listening.close()
+        for _ in range(6):  # a connection that is being accepted becomes one of the peers
+            await asyncio.sleep(0)
         for task in tuple(peers):
             task.cancel()
         await asyncio.gather(*peers, return_exceptions=True)

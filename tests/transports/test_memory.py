@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import anyio
 import pytest
 from attrs import field, frozen
 
-from ruxa_async.emulator import Durations, EmulatorSettings, Fault, Service
+from ruxa_async.emulator import Durations, EmulatorSettings, Fault, Service, ServiceRequest
+from ruxa_async.emulator.service import CREATE_PATH
 from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, Transport
 from ruxa_async.transports.memory import MemoryTransport
 
@@ -170,6 +172,7 @@ class _Reply:
     body: bytes = b""
     fault: Literal["", "refused", "reset", "stall", "cut"] = ""
     latency: float = 0.0
+    drip: float = 0.0
 
 
 async def test_a_cancel_after_the_service_acted_is_seen_before_the_reply() -> None:
@@ -224,3 +227,26 @@ async def test_after_the_end_a_request_says_what_to_do() -> None:
         async with transport.stream(get("/x")):
             pass
     assert repr(transport) == "<MemoryTransport: 0 sent, 0 on the wire, closed>"
+
+
+async def test_a_stream_that_drips_ends_at_its_deadline() -> None:
+    service = Service(EmulatorSettings(image=Durations(0.1), faults=[Fault("drip", "file", seconds=20)]))
+    body = b'{"model": "google/nano-banana", "input": {"prompt": "a cat"}}'
+    created = service.handle(
+        ServiceRequest("POST", CREATE_PATH, {"authorization": "Bearer sk-emulated"}, body), 0.0
+    )
+    task = service.task(json.loads(created.body)["data"]["taskId"])
+    assert task is not None
+    (url,) = task.urls("http://emulated", 1)
+    transport = MemoryTransport(service)
+    await anyio.sleep(1)
+    start = anyio.current_time()
+    for timeout, error in ((30.0, None), (7.5, MaybeSentError)):
+        received = 0
+        with pytest.raises(error) if error else nullcontext():
+            async with transport.stream(Request(method="GET", url=url, timeout=timeout)) as streamed:
+                async for _ in streamed.chunks():
+                    received += 1
+        assert received >= 20 if error is None else received == 7
+        assert anyio.current_time() - start >= 7.5
+        start = anyio.current_time()
