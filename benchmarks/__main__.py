@@ -1,4 +1,4 @@
-"""Run one benchmark, print its table, and keep its figures in ``benchmarks/results/NAME.json``."""
+"""Run benchmarks, print their tables, and keep their figures in ``benchmarks/results/NAME.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks._figures import table
 from benchmarks._harness import Options
-from benchmarks._results import record
+from benchmarks._report import regenerate
+from benchmarks._results import Measured, record
 
 _NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
@@ -17,7 +18,13 @@ _NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 def main() -> int:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=_NAMES)
+    parser.add_argument(
+        "names",
+        nargs="+",
+        choices=[*_NAMES, "all", "report"],
+        metavar="name",
+        help=f"{', '.join(_NAMES)}; all of them; or report, which makes docs/performance.md anew",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds and smaller sizes: does it run at all?"
     )
@@ -27,12 +34,22 @@ def main() -> int:
     )
     given = parser.parse_args()
     options = Options(rounds=given.rounds, quick=given.quick, huge=given.huge)
-    module = import_module(f"benchmarks.{given.name}")
-    rows = module.run(options)
-    print(f"{(module.__doc__ or '').strip()}\n")
-    print(table(rows))
-    print(f"\nkept in {record(given.name, rows, options)}")
+    for name in given.names:
+        if name == "report":
+            print("\n".join(f"wrote {path}" for path in regenerate()))
+        else:
+            for each in _NAMES if name == "all" else [name]:
+                _run(each, options)
     return 0
+
+
+def _run(name: str, options: Options) -> None:
+    module = import_module(f"benchmarks.{name}")
+    brought = module.run(options)
+    measured = brought if isinstance(brought, Measured) else Measured(brought)
+    print(f"{(module.__doc__ or '').strip()}\n")
+    print(table(measured.rows))
+    print(f"\nkept in {record(name, measured, options)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,16 +17,27 @@ import attrs
 from benchmarks._figures import Row
 from benchmarks._harness import Options
 
-__all__ = ("record",)
+__all__ = ("RESULTS", "Measured", "record")
 
-_FOLDER = Path(__file__).parent / "results"
-_PACKAGES = ("ruxa-async", "aiohttp", "yarl", "multidict", "anyio", "attrs", "cattrs", "uvloop")
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = (
+    *("ruxa-async", "aiohttp", "yarl", "multidict", "anyio", "attrs", "cattrs", "uvloop"),
+    *("aiometer", "tenacity", "fal-client", "replicate", "openai", "runwayml"),
+)
 
 
-def record(name: str, rows: Sequence[Row], options: Options) -> Path:
-    """Write what was measured to the file of benchmark *name* and return its path."""
-    _FOLDER.mkdir(exist_ok=True)
-    path = _FOLDER / f"{name}.json"
+@attrs.frozen
+class Measured:
+    """What a benchmark brought: *rows* for its tables, and *series* of numbers or points, by name, for its plots."""
+
+    rows: Sequence[Row]
+    series: Mapping[str, Sequence[Any]] = {}
+
+
+def record(name: str, measured: Measured, options: Options) -> Path:
+    """Write what was *measured* to the file of benchmark *name* and return its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
     kept = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,7 +46,8 @@ def record(name: str, rows: Sequence[Row], options: Options) -> Path:
         "options": attrs.asdict(options),
         "machine": _machine(),
         "versions": {package: _version(package) for package in _PACKAGES},
-        "rows": list(rows),
+        "rows": list(measured.rows),
+        "series": dict(measured.series),
     }
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return path
@@ -48,6 +60,8 @@ def _machine() -> dict[str, Any]:
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
         "memory": _first("/proc/meminfo", "MemTotal"),
         "cores": os.cpu_count(),
+        # How busy the machine was for other reasons too: the mean of the last five minutes.
+        "load": round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -30,6 +30,7 @@ from attrs import define, frozen
 
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Measure, Options, interleaved
+from benchmarks._results import Measured
 from ruxa_async._engine.cadence import Cadence
 from ruxa_async.settings import Polling
 
@@ -64,7 +65,7 @@ _CASES = (
 )
 
 
-def run(options: Options) -> list[Row]:
+def run(options: Options) -> Measured:
     """Simulate every case."""
     total = 900 if options.quick else 1200
     variants: dict[str, Measure] = {case.name: _measure(case, total) for case in _CASES}
@@ -73,7 +74,7 @@ def run(options: Options) -> list[Row]:
     for case in _CASES:
         samples = [each[case.name] for each in rounds]
         rows += [_row(case, phase, [sample[phase] for sample in samples]) for phase in samples[0]]
-    return rows
+    return Measured(rows, _curves())
 
 
 def _measure(case: _Case, total: int) -> Measure:
@@ -192,6 +193,19 @@ def _row(case: _Case, phase: str, samples: Sequence[tuple[float, float]]) -> Row
 
 
 # ---- what others would come to
+
+
+def _curves() -> dict[str, list[tuple[float, float]]]:
+    """Return queries and lateness of each way to ask, from often to seldom, by law and way."""
+    curves = {}
+    for case in _CASES[:3]:
+        law, steps = (case.median, case.sigma), range(48)
+        intervals = [max(_SHORTEST, case.median / 60) * 1.08**i for i in steps]
+        factors = [1.02 * 1.03**i for i in steps]
+        curves[f"{case.name}: optimum"] = _curve(*law)
+        curves[f"{case.name}: fixed"] = [_asked(*law, _fixed(interval)) for interval in intervals]
+        curves[f"{case.name}: growing"] = [_asked(*law, _growing(factor)) for factor in factors]
+    return curves
 
 
 def _with_as_many(

@@ -1,0 +1,87 @@
+"""The server process of the benchmarks of limits: the emulator with a limit, as Ruxa or in a peer's spelling.
+
+It reads a line of JSON with its settings, writes one with its address, and answers each further line with a report,
+until its input ends. Instants are on the system's monotonic clock, which all processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from typing import Any
+
+import attrs
+
+from benchmarks._shims import SHIMS, serve_shim
+from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply, parse_limit
+from ruxa_async.emulator.messages import Incoming
+from ruxa_async.emulator.web import serve
+
+
+class WatchedService(Service):
+    """A service that remembers whom it told to come back later: at what instant, and after how many seconds."""
+
+    def __init__(self, settings: EmulatorSettings) -> None:
+        super().__init__(settings)
+        self.refusals: list[tuple[float, float]] = []
+
+    def handle(self, request: Incoming, now: float) -> ServiceReply:
+        """Answer *request* and note a refusal; one without a hint forbids nothing."""
+        before = self.counts.throttled
+        reply = super().handle(request, now)
+        if self.counts.throttled > before:
+            # Both go by the client's clock: it hears of it after the latency.
+            heard = now + self.settings.latency
+            self.refusals.append((heard, float(reply.headers.get("retry-after", 0.0))))
+        return reply
+
+    def report(self) -> dict[str, Any]:
+        """Return everything that a benchmark asks afterwards."""
+        duplicates = self.ledger.duplicates()
+        return {
+            "creates": self.counts.creates,
+            "queries": self.counts.queries,
+            "throttled": self.counts.throttled,
+            "charged": self.ledger.charged,
+            "bought_twice": sum(len(group) - 1 for group in duplicates),
+            "accepted": [(entry.at, entry.input["prompt"]) for entry in self.ledger.entries],
+            "refusals": self.refusals,
+        }
+
+
+def settings_of(given: dict[str, Any], url: str | None = None) -> EmulatorSettings:
+    """Return the settings that *given* says in JSON: limits as `parse_limit` reads them, *median* and *sigma*."""
+    said = dict(given)
+    image = Durations(said.pop("median"), said.pop("sigma", 0.0))
+    for name in ("creates", "queries"):
+        if said.get(name):
+            said[name] = parse_limit(said[name])
+    return EmulatorSettings(image=image, video=image, public_url=url, **said)
+
+
+async def _main() -> None:
+    given = json.loads(sys.stdin.readline())
+    wire = given.pop("wire", "ruxa")
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    settings = settings_of(given, url)
+    # A peer's latency is waited for by its shim.
+    service = WatchedService(settings if wire == "ruxa" else attrs.evolve(settings, latency=0.0))
+    stop, started = asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(
+        serve(service, listener, stop, started.set)
+        if wire == "ruxa"
+        else serve_shim(SHIMS[wire](service, url, settings.latency), listener, stop, started.set)
+    )
+    await started.wait()
+    print(json.dumps({"url": url}), flush=True)
+    while await asyncio.to_thread(sys.stdin.readline):
+        print(json.dumps(service.report()), flush=True)
+    stop.set()
+    await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
