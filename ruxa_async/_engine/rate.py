@@ -116,7 +116,7 @@ class Gate:
         if self._pacer is None:
             self.governor.passed(now, sent_at=sent_at)
         else:
-            self._pacer.answered(now)
+            self._pacer.passed(now, sent_at=sent_at)
         self._window += 1
         self._shut_since = None
         if now >= self._until:
@@ -147,16 +147,18 @@ class Gate:
         """
         self._on_wire -= 1
         self.refusals += 1
+        again = self._shut_since is not None and sent_at >= self._shut_since
         if self._shut_since is None:
             self._shut_since = now
         told = min(retry_after, self._longest) if retry_after else None
         if self._pacer is None:
             self.governor.refused(now, told, sent_at=sent_at)
         else:
-            self._pacer.answered(now)
-            self._shut(now)
-            if told is None:
-                self._pause_unless_paused(now, since=sent_at)
+            self._pacer.refused(now, sent_at=sent_at)
+            if again:  # so it is not only the way there that bunches what was spread
+                self._shut(now)
+                if told is None:
+                    self._pause_unless_paused(now, since=sent_at)
         if told is not None:
             self._until = max(self._until, now + told)
         if told is None and self._pacer is None:

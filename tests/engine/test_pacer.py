@@ -6,6 +6,7 @@ import heapq
 import math
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,13 +105,89 @@ def test_a_request_that_did_not_leave_gives_its_place_back() -> None:
     assert sent_at_once(pacer, 1.0) == 1
 
 
-def test_a_request_that_did_not_leave_keeps_its_token_of_a_burst() -> None:
-    """It may have spilled over meanwhile, and then giving it back would let one too many go."""
+def test_a_request_that_did_not_leave_gives_its_token_of_a_burst_back() -> None:
     pacer = Pacer(RateLimit(10, 10.0, burst=2))
     pacer.sent(0.0)
     pacer.sent(1.0)
     pacer.unsent()
-    assert sent_at_once(pacer, 1.0) == 1
+    assert sent_at_once(pacer, 1.0) == 2
+
+
+def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
+    pacer = Pacer(RateLimit(10, 10.0, burst=2))
+    pacer.sent(0.0)
+    pacer.unsent()
+    assert sent_at_once(pacer, 5.0) == 2
+
+
+# ---- refused in spite of it
+
+
+def refused(pacer: Pacer, sent_at: float, now: float) -> None:
+    pacer.refused(now, sent_at=sent_at)
+
+
+def test_a_refusal_empties_the_bucket_and_leaves_room_for_one_that_comes_early() -> None:
+    pacer = Pacer(RateLimit(10, 1.0, burst=5))
+    pacer.sent(0.0)
+    refused(pacer, 0.0, 0.5)
+    assert pacer.ready_at(0.5) == pytest.approx(0.7)
+
+
+def test_refusals_of_what_left_before_the_first_was_known_are_no_news() -> None:
+    pacer = Pacer(RateLimit(10, 1.0, burst=5))
+    for _ in range(3):
+        pacer.sent(0.0)
+    for now in (0.5, 0.51, 0.52):
+        refused(pacer, 0.0, now)
+    assert pacer.ready_at(0.52) == pytest.approx(0.7)
+
+
+def test_a_burst_that_nobody_told_becomes_what_was_let_through_before_the_refusal() -> None:
+    pacer = Pacer(RateLimit(20, 1.0))
+    for _ in range(20):
+        pacer.sent(0.0)
+    for _ in range(6):
+        pacer.passed(0.1, sent_at=0.0)
+    for _ in range(14):
+        refused(pacer, 0.0, 0.1)
+    assert sent_at_once(pacer, 10.0) == 6
+
+
+def test_a_burst_that_nobody_told_is_at_least_one_and_never_grows() -> None:
+    pacer = Pacer(RateLimit(4, 4.0))
+    for now in (0.0, 10.0, 20.0):
+        pacer.sent(now)
+        refused(pacer, now, now)
+    assert sent_at_once(pacer, 40.0) == 1
+
+
+def test_a_burst_that_was_told_stays() -> None:
+    pacer = Pacer(RateLimit(4, 4.0, burst=3))
+    pacer.sent(0.0)
+    refused(pacer, 0.0, 0.0)
+    assert sent_at_once(pacer, 40.0) == 3
+
+
+def test_what_was_refused_took_no_place() -> None:
+    pacer = Pacer(RateLimit(2, 60.0))
+    pacer.sent(0.0)
+    pacer.sent(0.0)
+    pacer.passed(0.0, sent_at=0.0)
+    refused(pacer, 0.0, 0.0)
+    assert pacer.ready_at(0.0) == 30.0  # for a token; its place would be free at 60
+
+
+def test_where_only_one_may_come_at_a_time_the_next_waits_until_the_last_has_surely_arrived() -> None:
+    pacer = Pacer(RateLimit(10, 1.0, burst=1))
+    pacer.sent(0.0)
+    pacer.passed(0.01, sent_at=0.0)  # the shortest trip
+    pacer.sent(1.0)
+    assert pacer.ready_at(1.0) == pytest.approx(1.1)
+    pacer.passed(1.04, sent_at=1.0)
+    assert pacer.ready_at(1.04) == pytest.approx(1.13)
+    pacer.sent(2.0)
+    assert pacer.ready_at(2.0) == pytest.approx(2.13)  # its answer is not in, but trips are uneven here
 
 
 def test_no_time_before_the_first_request_counts() -> None:
@@ -154,14 +231,14 @@ class Traffic:
 def run(limit: RateLimit, trips: list[Trip]) -> Traffic:
     """Send every trip as early as the pacer lets it go; fails where it lets nothing go any more."""
     pacer, now, traffic = Pacer(limit), 0.0, Traffic()
-    answers: list[tuple[float, int, bool]] = []
+    answers: list[tuple[float, int, float, bool]] = []
     for number, trip in enumerate(trips):
         now += trip.idle * TICK
         while True:
             while answers and answers[0][0] <= now:
-                when, _, left = heapq.heappop(answers)
+                when, _, left_at, left = heapq.heappop(answers)
                 if left:
-                    pacer.answered(when)
+                    pacer.passed(when, sent_at=left_at)
                 else:
                     pacer.unsent()
             ready = pacer.ready_at(now)
@@ -173,7 +250,7 @@ def run(limit: RateLimit, trips: list[Trip]) -> Traffic:
             now = min(next_tick(ready), news)
         pacer.sent(now)
         back = now + trip.ticks * TICK
-        heapq.heappush(answers, (back, number, trip.leaves))
+        heapq.heappush(answers, (back, number, now, trip.leaves))
         if trip.leaves:
             traffic.sent.append(now)
             traffic.counted.append(min(now + trip.counted * (back - now), back))
@@ -191,8 +268,11 @@ def most_in_any(window: float, instants: list[float]) -> int:
     return most
 
 
+WINDOWS = LIMITS.map(lambda limit: attrs.evolve(limit, burst=None))
+
+
 @settings(max_examples=300, deadline=None)
-@given(limit=LIMITS, trips=st.lists(TRIPS, max_size=40))
+@given(limit=WINDOWS, trips=st.lists(TRIPS, max_size=40))
 def test_the_service_never_counts_more_than_the_limit(limit: RateLimit, trips: list[Trip]) -> None:
     traffic = run(limit, trips)
     assert len(traffic.sent) == len(trips)
@@ -200,7 +280,7 @@ def test_the_service_never_counts_more_than_the_limit(limit: RateLimit, trips: l
 
 
 @settings(max_examples=200, deadline=None)
-@given(limit=LIMITS, trips=st.lists(TRIPS, max_size=40), data=st.data())
+@given(limit=WINDOWS, trips=st.lists(TRIPS, max_size=40), data=st.data())
 def test_requests_that_never_left_do_not_loosen_the_limit(
     limit: RateLimit, trips: list[Trip], data: st.DataObject
 ) -> None:
@@ -219,6 +299,20 @@ def test_no_more_than_the_burst_and_what_flowed_in_since_ever_leave(
         for last in range(first, len(sent)):
             flowed = (sent[last] - start) * limit.count / limit.per
             assert last - first + 1 <= burst + flowed + 1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    limit=LIMITS.filter(lambda limit: limit.burst is not None),
+    ticks=st.integers(0, 6000),
+    counted=st.floats(0, 1),
+    idle=st.lists(st.sampled_from([0, 0, 0, 1, 100, 1024]), max_size=40),
+)
+def test_on_even_trips_a_burst_that_was_told_keeps_the_limit_too(
+    limit: RateLimit, ticks: int, counted: float, idle: list[int]
+) -> None:
+    traffic = run(limit, [Trip(each, ticks, counted) for each in idle])
+    assert most_in_any(limit.per - 1e-6, traffic.counted) <= limit.count
 
 
 @settings(max_examples=100, deadline=None)

@@ -37,7 +37,15 @@ LIMITS = st.integers(1, 6).flatmap(
 
 def told() -> Gate:
     """A gate with a limit that was told and that is never reached here, so that only what the service says counts."""
-    return Gate(RateLimit(1_000_000, 1.0))
+    return Gate(RateLimit(1_000_000_000, 1.0, burst=1_000_000))
+
+
+def refused_before(*, at: float = -1.0) -> Gate:
+    """Such a gate after a first refusal, which may be the fault of the way there and costs no pause."""
+    gate = told()
+    assert refused(gate, at) == 0.0
+    assert gate.ready_at(at) == pytest.approx(at, abs=1e-6)
+    return gate
 
 
 def refused(gate: Gate, now: float, retry_after: float | None = None) -> float:
@@ -81,40 +89,40 @@ def test_a_refusal_tells_of_thirty_seconds_where_only_an_answer_can_tell() -> No
 
 
 def test_pauses_double_from_half_a_second_to_thirty() -> None:
-    gate, now, pauses = told(), 0.0, list[float]()
+    gate, now, pauses = refused_before(), 0.0, list[float]()
     for _ in range(9):
         pauses.append(refused(gate, now))
         assert gate.ready_at(now) == now + pauses[-1]
         now = gate.ready_at(now)
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    assert gate.refusals == 9
+    assert gate.refusals == 10
 
 
 def test_an_acceptance_makes_the_next_pause_short_again() -> None:
-    gate = told()
+    gate = refused_before()
     assert [refused(gate, now) for now in (0.0, 0.5, 1.5)] == [0.5, 1.0, 2.0]
     gate.sent(3.5)
     gate.passed(3.6, sent_at=3.5)
-    assert refused(gate, 4.0) == 0.5
+    assert [refused(gate, now) for now in (4.0, 4.1)] == [0.0, 0.5]
 
 
 def test_an_acceptance_while_the_gate_is_closed_does_not_shorten_the_next_pause() -> None:
-    gate = told()
+    gate = refused_before()
     gate.sent(0.0)
     assert refused(gate, 0.0) == 0.5
     gate.passed(0.25, sent_at=0.0)  # it left before the refusal
     assert gate.ready_at(0.25) == 0.5
-    assert refused(gate, 0.5) == 1.0
+    assert [refused(gate, now) for now in (0.5, 0.6)] == [0.0, 1.0]
 
 
 def test_a_refusal_of_what_left_before_the_gate_closed_is_no_news() -> None:
-    gate = told()
+    gate = refused_before()
     for _ in range(3):
         gate.sent(0.0)
     assert gate.refused(1.0, None, sent_at=0.0) == 0.5
     assert gate.refused(1.25, None, sent_at=0.0) == 0.25
     assert gate.refused(9.0, None, sent_at=0.0) == 0.0
-    assert gate.refusals == 3
+    assert gate.refusals == 4
     assert refused(gate, 9.0) == 1.0
 
 
@@ -136,7 +144,7 @@ def test_a_told_time_is_kept_to_the_instant_where_the_limit_is_unknown(retry_aft
 
 @pytest.mark.parametrize("retry_after", [None, 0.0])
 def test_nothing_told_and_a_wait_of_zero_are_the_same(retry_after: float | None) -> None:
-    gate = told()
+    gate = refused_before()
     assert [refused(gate, 0.0, retry_after), refused(gate, 0.5, retry_after)] == [0.5, 1.0]
 
 
@@ -173,7 +181,7 @@ def test_a_gate_with_a_longest_wait_waits_no_longer() -> None:
 
 
 def test_after_a_refusal_one_goes_at_a_time_and_one_more_for_each_that_passed() -> None:
-    gate = told()
+    gate = refused_before()
     refused(gate, 0.0)
     widths = []
     now = 0.5
@@ -191,26 +199,26 @@ def test_after_a_refusal_one_goes_at_a_time_and_one_more_for_each_that_passed() 
 
 
 def test_a_refusal_narrows_the_window_to_one_again() -> None:
-    gate = told()
+    gate = refused_before()
     refused(gate, 0.0)
     gate.sent(0.5)
     gate.passed(0.5, sent_at=0.5)
     gate.sent(1.0)
-    gate.sent(1.0)
-    gate.refused(1.0, None, sent_at=1.0)
+    refused(gate, 1.0)
+    refused(gate, 1.0)
     assert gate.ready_at(1.5) == math.inf  # the other one is still away
     gate.lost(2.0)
     assert gate.ready_at(2.0) == 2.0
 
 
 def test_a_lost_request_teaches_nothing() -> None:
-    gate = told()
+    gate = refused_before()
     refused(gate, 0.0)
     gate.sent(0.5)
     assert gate.ready_at(0.5) == math.inf
     gate.lost(5.0)
     assert gate.ready_at(5.0) == 5.0
-    assert gate.shut_for(5.0) == 5.0
+    assert gate.shut_for(5.0) == 6.0
     gate.sent(5.0)
     assert gate.ready_at(5.0) == math.inf
 
@@ -263,10 +271,10 @@ def test_a_gate_keeps_a_known_limit_too() -> None:
     assert gate.ready_at(2.0) == 11.0
     gate.sent(11.0)
     assert gate.refused(11.0, 3.0, sent_at=11.0) == 3.0
-    assert gate.ready_at(11.0) == 14.0  # the told time; the window would say 12
-    gate.sent(14.0)
-    gate.unsent(14.0)
-    assert gate.ready_at(14.0) == 14.5  # its place and its token are back
+    assert gate.ready_at(11.0) == 16.0  # the told time is 14, but then there is no token yet
+    gate.sent(16.0)
+    gate.unsent(16.0)
+    assert gate.ready_at(16.0) == 16.5  # its place and its token are back
 
 
 # ---- what is known of the limit
@@ -359,6 +367,7 @@ class GateMachine(RuleBasedStateMachine):
         self.wire: list[float] = []
         self.told_until = -math.inf
         self.narrow = False
+        self.shut_since = math.inf
         self.refusals = 0
 
     @initialize(limit=st.one_of(st.none(), LIMITS), longest=st.sampled_from([2.0, 600.0, math.inf]))
@@ -393,7 +402,7 @@ class GateMachine(RuleBasedStateMachine):
     def passed(self, data: st.DataObject) -> None:
         sent_at = self.returned(data)
         self.gate.passed(self.now, sent_at=sent_at)
-        self.narrow = False
+        self.narrow, self.shut_since = False, math.inf
         assert self.gate.shut_for(self.now) == 0.0
 
     @precondition(lambda self: self.wire)
@@ -407,7 +416,7 @@ class GateMachine(RuleBasedStateMachine):
     def unsent(self, data: st.DataObject) -> None:
         self.returned(data)
         self.gate.unsent(self.now)
-        self.narrow = True
+        self.narrow, self.shut_since = True, min(self.shut_since, self.now)
         assert self.gate.closed_for(self.now) > 0
 
     @precondition(lambda self: self.wire)
@@ -415,7 +424,8 @@ class GateMachine(RuleBasedStateMachine):
     def refused(self, data: st.DataObject, hint: float | None) -> None:
         sent_at = self.returned(data)
         closed = self.gate.refused(self.now, hint, sent_at=sent_at)
-        self.narrow = True
+        self.narrow = self.narrow or sent_at >= self.shut_since  # the first may be the fault of the way there
+        self.shut_since = min(self.shut_since, self.now)
         self.refusals += 1
         if hint:
             self.told_until = max(self.told_until, self.now + min(hint, self.longest))
@@ -453,7 +463,7 @@ class GateMachine(RuleBasedStateMachine):
             self.gate.passed(self.now, sent_at=self.now)
 
     def longest_pause(self) -> float:
-        """A told limit pauses for 30 s at most; one that is looked for may be as slow as one request in an hour."""
+        """A told limit pauses for 30 s at most, or for two tokens of 10 s; one that is looked for may be as slow as one request in an hour."""
         return (30.0 if self.known else 4000.0) + TICK
 
 
