@@ -22,10 +22,12 @@ class Pacer:
 
     A burst is a bucket of that size, filling with ``count / per``. Where one was told, the bucket is what the service
     has, and long trips must not be paid for with the rate: all take at least as long as the shortest, so only what
-    one took beyond that is uncertain. A refusal says that the service's bucket is emptier than ours, for what was spread here may have bunched on the way: ours is emptied, and one
-    request more, so that each leaves more room for the next. A bucket of one has no such room, so there the next
-    request waits until the one before has surely arrived, as far as its answer tells, or the trips before did. If no
-    burst was told, the service takes no more back to back than it just did.
+    one took beyond that is uncertain.
+
+    A refusal says that the service's bucket is emptier than ours, for what was spread here may have bunched on the
+    way: ours is emptied, and one request more, so that each leaves more room for the next. A bucket of one has no
+    such room, so there the next request waits until the one before has surely arrived, as far as its answer tells,
+    or the trips before did. If no burst was told, the service takes no more back to back than it just did.
     """
 
     def __init__(self, limit: RateLimit) -> None:
@@ -41,6 +43,10 @@ class Pacer:
         self._arrived = -math.inf  # when it arrived, at the latest
         self._run = 0  # how many were let through since the bucket was full
         self._known = -math.inf
+
+    def take_over(self, on_wire: int) -> None:
+        """Answer for *on_wire* requests that left before."""
+        self._on_wire += on_wire
 
     def ready_at(self, now: float) -> float:
         """Return when the next request may leave, infinity if only an answer can tell."""

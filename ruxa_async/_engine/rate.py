@@ -64,6 +64,19 @@ class Gate:
         governor.take_over(self._on_wire)
         self.governor = governor
 
+    @property
+    def is_told(self) -> bool:
+        """Tell whether a limit that was told is kept."""
+        return self._pacer is not None
+
+    def share(self, other: Gate) -> None:
+        """Keep the limit that *other* was told from now on, together with it."""
+        assert other._pacer is not None
+        for _ in range(self._on_wire):
+            self.governor.unsent()
+        other._pacer.take_over(self._on_wire)
+        self._pacer, self._limit = other._pacer, other._limit
+
     def close_as(self, other: Gate, now: float) -> None:
         """Stay closed for as long as *other*, for a minute at most: what refused it would likely refuse this too."""
         self._until_other = max(

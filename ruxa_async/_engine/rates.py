@@ -29,13 +29,12 @@ class Rates:
     """The gates of both scopes, and what they have in common. *longest_query_wait* is in seconds."""
 
     def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
-        self._told = limits.create_rate is not None or limits.query_rate is not None
+        told = [rate for rate in (limits.create_rate, limits.query_rate) if rate is not None]
+        self._told = len(told)
         governor = Governor()
         self.create = Gate(limits.create_rate, governor)
-        self.query = Gate(
-            limits.query_rate, Governor() if self._told else governor, longest=longest_query_wait
-        )
-        self._shared = not self._told
+        self.query = Gate(limits.query_rate, Governor() if told else governor, longest=longest_query_wait)
+        self._shared = not told
         self._testing: Scope | None = None
         self._test_until = -math.inf
         self._tests_to_send = 0
@@ -87,7 +86,7 @@ class Rates:
     def refused(self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a 429; *retry_after* is in seconds."""
         self.gate(scope).refused(now, retry_after, sent_at=sent_at)
-        if self._told:
+        if self._told == 2 or (self._told and self._shared):
             return
         other: Scope = "query" if scope == "create" else "create"
         if (scope, sent_at) in self._test_sent:
@@ -142,7 +141,7 @@ class Rates:
             self._test_sent.clear()
 
     def _split(self, scope: Scope) -> None:
-        if self._shared:
+        if self._shared and not self._told:
             self._shared = False
             self._pairs = 0
             self.create.reopen()
@@ -160,4 +159,13 @@ class Rates:
             self._shared = True
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._saved = None
-            self.query.use(self.create.governor)  # what creates have learned is the most that is known
+            self._merge()
+
+    def _merge(self) -> None:
+        """Go by one limit: by the one that was told, else by what creates have learned, which is the most that is known."""
+        if not self._told:
+            self.query.use(self.create.governor)
+        elif self.create.is_told:
+            self.query.share(self.create)
+        else:
+            self.create.share(self.query)

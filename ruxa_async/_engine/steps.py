@@ -19,6 +19,8 @@ _WRONG_AT_MOST = 7
 _CLOSE = 1.02
 #: So many that came within so many requests of the one before prove that there is more than a gap.
 _REFUTED_BY = 8
+#: After so many in a row the first gap that was too short is tried once more: something else may have refused then.
+_PROVEN_AFTER = 3
 _SOON = 60
 
 
@@ -32,6 +34,8 @@ class Steps:
         self._since_refusal = 0
         #: Whether *too_short* is a guess: where one proves wrong, the next is twice as bold.
         self._guessed = False
+        #: What was too short before there was a gap to keep, and then while it is tried once more.
+        self._unproven, self._proving = self._too_short, 0.0
         #: How often in a row what was enough proved not to be: each time twice as much is added.
         self._wrong = 0
         self._known = -math.inf
@@ -64,6 +68,9 @@ class Steps:
             self._too_short = 0.965 * self._enough
             self._guessed = True
             self._since_refusal = 0
+        if self._unproven and self._since_refusal >= _PROVEN_AFTER:
+            self._proving, self._unproven = self._too_short, 0.0
+            self._too_short, self._guessed = self._enough / 2, True
         if self._enough > _CLOSE * self._too_short and self._trial == math.inf:
             middle = max(self._enough / 4, (self._enough + self._too_short) / 2 if self._too_short else 0.0)
             self._trial = now + middle
@@ -81,6 +88,8 @@ class Steps:
         if gap <= 1.1 * self._enough:
             self._wrong = 0
         if gap < self._enough:
+            if gap < self._proving:
+                self._proving = 0.0
             if self._guessed:
                 self._too_short = max(0.0, gap - 4 * (self._enough - gap))
             self._enough = gap
@@ -99,7 +108,10 @@ class Steps:
         self.in_a_row = max(2, self._since_refusal)
         self._since_refusal = 0
         self._guessed = False
-        self._too_short = max(self._too_short, min(gap, _LONGEST))
+        self._too_short = max(self._too_short, self._proving, min(gap, _LONGEST))
+        self._proving = 0.0
+        if gap >= self._unproven:
+            self._unproven = 0.0
         if self._enough <= 1.001 * self._too_short:
             self._wrong = min(self._wrong + 1, _WRONG_AT_MOST)
             self._enough = (1 + 0.01 * 2**self._wrong) * self._too_short

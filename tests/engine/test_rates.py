@@ -256,3 +256,50 @@ def test_the_query_of_a_paid_task_waits_a_minute_at_most_for_what_a_create_was_t
     refuse(rates, "create", 0.0, 86_400.0)
     assert rates.ready_at("query", 1.0) == 60.0
     assert rates.ready_at("create", 1.0) == 86_400.0
+
+
+# ---- one of them told
+
+
+def told_creates() -> Rates:
+    return Rates(Limits(create_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
+
+
+def refused_in_pairs(rates: Rates, pairs: int) -> None:
+    for at in range(pairs):
+        for scope in ("create", "query"):
+            rates.sent(scope, 0.2 * at)
+            rates.refused(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at)
+
+
+def test_a_told_limit_that_refuses_in_pairs_with_the_other_scope_is_kept_by_both() -> None:
+    rates = told_creates()
+    refused_in_pairs(rates, 3)
+    assert rates.binding
+    assert rates.query.rate == rates.create.rate == 10.0
+    refused_in_pairs(rates, 1)
+    assert rates.binding
+
+
+def test_what_is_on_the_wire_counts_in_the_limit_that_is_shared_from_now_on() -> None:
+    rates = told_creates()
+    rates.sent("query", 0.0)
+    refused_in_pairs(rates, 3)
+    rates.passed("query", 40.0, sent_at=0.0)
+    now = 60.0
+    assert rates.ready_at("query", now) == now
+
+
+def test_a_told_limit_of_queries_is_shared_as_well() -> None:
+    rates = Rates(Limits(query_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
+    refused_in_pairs(rates, 3)
+    assert rates.create.rate == 10.0
+
+
+def test_two_told_limits_are_never_one() -> None:
+    rates = Rates(
+        Limits(create_rate=RateLimit(10, 1.0), query_rate=RateLimit(5, 1.0)), longest_query_wait=600.0
+    )
+    refused_in_pairs(rates, 5)
+    assert not rates.binding
+    assert (rates.create.rate, rates.query.rate) == (10.0, 5.0)

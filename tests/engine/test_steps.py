@@ -147,3 +147,17 @@ def test_what_was_enough_and_is_not_time_and_again_can_be_no_gap() -> None:
         steps.refused(now + 0.001, None, now)
     assert steps.refuted
     assert steps.in_a_row == 5
+
+
+def test_what_was_too_short_while_something_else_refused_is_tried_once_more() -> None:
+    limit = Gap(0.01, Steps(0.8, 3.2, passed_at=0.0), passed_at=0.0)
+    gaps = limit.run(30)
+    assert sum(gaps) < 13.0
+    assert gaps[-1] < 0.02
+
+
+def test_what_was_too_short_and_is_is_tried_once_more_only() -> None:
+    limit = Gap(0.9, Steps(0.8, 3.2, passed_at=0.0), passed_at=0.0)
+    gaps = limit.run(60)
+    assert gaps[-1] == pytest.approx(0.9, rel=0.03)
+    assert sum(gap < 0.8 for gap in gaps) <= 1
