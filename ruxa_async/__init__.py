@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .errors import DownloadError as DownloadError
     from .errors import InsufficientCreditsError as InsufficientCreditsError
     from .errors import InvalidRequestError as InvalidRequestError
+    from .errors import JournalError as JournalError
+    from .errors import JournalInUseError as JournalInUseError
+    from .errors import JournalMismatchError as JournalMismatchError
+    from .errors import KeyConflictError as KeyConflictError
     from .errors import MalformedResponseError as MalformedResponseError
     from .errors import MaybeSentError as MaybeSentError
     from .errors import MissingExtraError as MissingExtraError
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from .errors import TaskFailedError as TaskFailedError
     from .errors import TaskTimeout as TaskTimeout
     from .errors import TransportError as TransportError
+    from .journal.sqlite import SqliteJournal as SqliteJournal
     from .requests import CustomRequest as CustomRequest
     from .requests import GenerationRequest as GenerationRequest
     from .requests import NanoBanana as NanoBanana
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     from .settings import Limits as Limits
     from .settings import Polling as Polling
     from .settings import RateLimit as RateLimit
+    from .settings import Resume as Resume
     from .settings import Retries as Retries
     from .settings import Timeouts as Timeouts
 
@@ -68,13 +74,15 @@ _HOMES = {
     "_task": "GenerationTask",
     "errors": (
         "APIError AuthenticationError ClientClosedError ConfigurationError DownloadError InsufficientCreditsError "
-        "InvalidRequestError MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
+        "InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "
+        "MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
         "PermissionDeniedError PollingStoppedError RateLimitedError RequestValidationError RuxaError ServerError "
         "SubmissionHalted SubmissionUnknownError TaskError TaskFailedError TaskTimeout TransportError"
     ),
+    "journal.sqlite": "SqliteJournal",
     "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",
     "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
-    "settings": "CallbackURL Limits Polling RateLimit Retries Timeouts",
+    "settings": "CallbackURL Limits Polling RateLimit Resume Retries Timeouts",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

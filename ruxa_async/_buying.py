@@ -84,7 +84,7 @@ class Buyer:
         now = self._delivery.now
         try:
             request = self._wire.create(job.request)
-            await self._journal.intend(job.record())
+            job.entry = await self._journal.intend(job.record())
         except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
             self._engine.create_aborted(job, now())
             self._delivery.fail(job, exc)

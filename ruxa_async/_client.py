@@ -19,6 +19,9 @@ from ._delivery import Delivery
 from ._driver import Driver
 from ._engine.engine import Engine
 from ._jobs import ClientJob
+from ._refetching import Refetcher
+from ._remembering import Memory
+from ._resuming import Past, RememberedJob
 from ._run import Run
 from ._task import GenerationTask
 from ._wire import USER_AGENT, Wire
@@ -28,7 +31,7 @@ from .events import EventHook
 from .journal.base import Journal, NullJournal
 from .requests import GenerationRequest
 from .results import Generation, JobRecord, Stats, TaskStatus
-from .settings import CallbackURL, Limits, Polling, Retries, Timeouts
+from .settings import CallbackURL, Limits, Polling, Resume, Retries, Timeouts
 from .transports.base import Transport
 
 __all__ = ("RuxaClient",)
@@ -41,8 +44,10 @@ class RuxaClient:
 
     *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback only.
     *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the client. *journal* is told
-    of every purchase, *on_event* of everything. One client serves many callers at once; it belongs to one event
-    loop and to the task that entered it. Raises `ConfigurationError` if key or address cannot be right.
+    of every purchase, *on_event* of everything. A `SqliteJournal` that is not open is opened with the client and
+    closed with it; entering the client then raises `JournalError` and its kin. One client serves many callers at
+    once; it belongs to one event loop and to the task that entered it. Raises `ConfigurationError` if key or
+    address cannot be right.
     """
 
     def __init__(
@@ -64,9 +69,11 @@ class RuxaClient:
         self._timeouts = timeouts
         self._on_asyncio_only = transport is None
         self._transport = transport if transport is not None else _default_transport(limits)
+        key = resolve_key(api_key)
+        journal = journal if journal is not None else NullJournal()
         wire = Wire(
             self._base_url,
-            resolve_key(api_key),
+            key,
             create_timeout=timeouts.create,
             query_timeout=timeouts.query,
             connect_timeout=timeouts.connect,
@@ -74,15 +81,11 @@ class RuxaClient:
         )
         engine: Engine[ClientJob] = Engine(limits, polling, retries)
         self._delivery = Delivery(engine, on_event, time.time)
-        self._driver = Driver(
-            engine,
-            wire,
-            self._transport,
-            journal if journal is not None else NullJournal(),
-            self._delivery,
-            limits,
+        self._driver = Driver(engine, wire, self._transport, journal, self._delivery, limits)
+        self._memory = Memory(journal, engine, base_url=self._base_url, api_key=key)
+        self._downloader = Downloader(
+            transport=self._transport, user_agent=USER_AGENT, saved=self._memory.saved
         )
-        self._downloader = Downloader(transport=self._transport, user_agent=USER_AGENT)
         self._tg: TaskGroup | None = None
         self._token: EventLoopToken | None = None
         self._host: int | None = None
@@ -102,12 +105,15 @@ class RuxaClient:
                 "RuxaClient(transport=Httpx2Transport()), with `from ruxa_async.transports import Httpx2Transport` and the "
                 "extra 'httpx2': pip install 'ruxa-async[httpx2]'"
             )
+        await self._memory.open()
         tg = anyio.create_task_group()
         await tg.__aenter__()
         self._tg = tg
         self._token = current_token()
         self._host = anyio.get_current_task().id
         self._driver.open(tg)
+        if self._memory.lasts:
+            self._driver.start_helper(self._memory.keep_learning, "memory")
         return self
 
     async def __aexit__(
@@ -126,14 +132,25 @@ class RuxaClient:
                 with anyio.move_on_after(_CLOSE_WITHIN, shield=True):
                     await self._transport.aclose()
             finally:
-                if same_task:
-                    await self._tg.__aexit__(None, None, None)
+                try:
+                    with anyio.CancelScope(shield=True):
+                        await self._memory.close()
+                finally:
+                    if same_task:
+                        await self._tg.__aexit__(None, None, None)
         if not same_task:
             raise RuntimeError(
                 "this RuxaClient was left in another task than it was entered in. It is closed and nothing paid was "
                 "lost, but enter and leave it in one task: in a test fixture or a framework's startup and shutdown "
                 "hooks, use one async context manager (a lifespan) around both"
             )
+
+    def hurry(self) -> None:
+        """Wait for creates on the wire no longer, where something waits for them now or would later on leaving.
+
+        What is cut off by that is listed as unknown. For whoever is asked twice to stop.
+        """
+        self._driver.hurry()
 
     # ---- buying
 
@@ -183,24 +200,36 @@ class RuxaClient:
         *,
         window: int | None = None,
         task_timeout: float | None = None,
+        resume: str | Resume | None = None,
     ) -> Completions:
         """Buy every request of *requests* and give each outcome as it finishes, errors as values.
 
         The source is pulled lazily: at most *window* requests are between pulled and consumed (default: twice
         ``Limits.max_in_flight``), so a slow consumer holds it back. *task_timeout* is in seconds from a task's
         acceptance (default: ``Timeouts.task``); one that runs out is a `Failed` outcome whose task lives on.
+
+        *resume* names a run in the client's journal, which must be one that lasts (`SqliteJournal`); call this again
+        with the same name, in this process or any later one, to go on with it. A request is known again by its key,
+        else by its model and input and by how many equal ones came before it. What has ended is given at once from the
+        journal: `Succeeded` with the links of then, or `Failed`. What was accepted is picked up, *task_timeout*
+        counting from then. What may have been charged is `Failed` with `SubmissionUnknownError` and is not sent. Only
+        the rest is bought. A key that stood for another request is `Failed` with `KeyConflictError`. A `Resume` says
+        more. Raises `ConfigurationError` without such a journal; a `JournalError` comes out of the iteration.
         """
         self._check()
         if isinstance(requests, GenerationRequest) or not isinstance(requests, (Iterable, AsyncIterable)):
             raise TypeError(f"as_completed takes an iterable or async iterable of requests, not {requests!r}")
         if window is not None and window < 1:
             raise ValueError(f"window={window!r} is not valid: at least 1 is needed")
+        if isinstance(resume, str):
+            resume = Resume(resume)
         run = Run(
             requests,
             self._driver,
             window=window if window is not None else 2 * self._limits.max_in_flight,
             task_timeout=task_timeout if task_timeout is not None else self._timeouts.task,
             drain=self._timeouts.create_drain,
+            past=None if resume is None else Past(self._memory.lasting(), resume),
         )
         return Completions(run, self._generation)
 
@@ -275,7 +304,9 @@ class RuxaClient:
             credits=status.credits,
             duration=status.duration,
             raw=status.raw,
-            _media=self._downloader,
+            _media=Refetcher(self._downloader, job.files, self.status)
+            if isinstance(job, RememberedJob)
+            else self._downloader,
         )
 
     def _check(self) -> None:

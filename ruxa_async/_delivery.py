@@ -50,6 +50,10 @@ class Delivery:
         """Return the instant *at* on the event loop's clock in seconds since the epoch."""
         return at + self._wall_offset
 
+    def wall_now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return self.wall(self.now())
+
     # ---- ends
 
     def fail(self, job: ClientJob, error: Exception) -> None:

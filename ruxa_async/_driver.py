@@ -61,6 +61,8 @@ class Driver:
         self._timer_due = math.inf
         self._timer_wake = anyio.Event()
         self._helpers: set[anyio.CancelScope] = set()
+        self._drains: set[anyio.CancelScope] = set()
+        self._hurried = False
         slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
         self._buyer = Buyer(engine, wire, transport, journal, delivery)
         self._asker = Asker(engine, wire, transport, journal, delivery, slots)
@@ -248,12 +250,14 @@ class Driver:
         self._settle()
 
     def follow(self, job: ClientJob) -> None:
-        """Ask for the state of a task that was bought elsewhere, at once and from now on."""
+        """Ask for the state of a task that was bought elsewhere, at once and from now on, for ``job.timeout`` at most."""
         self.ensure_open()
         now = self.delivery.now()
-        job.accepted_at = now
+        age = 0.0 if job.submitted_at is None else max(0.0, self.delivery.wall(now) - job.submitted_at)
+        job.accepted_at = now - age
         job.created = True
-        self.engine.follow(job, now, ask_at=now)
+        timeout = None if job.timeout is None else age + job.timeout
+        self.engine.follow(job, now, timeout=timeout, ask_at=now)
         self._settle()
 
     def release(self, job: ClientJob) -> None:
@@ -295,6 +299,16 @@ class Driver:
 
     async def drained(self, busy: Callable[[], bool], seconds: float) -> None:
         """Wait, shielded, for at most *seconds* until *busy* is no more true of the creates on the wire."""
-        with anyio.move_on_after(seconds, shield=True):
-            while busy():
-                await self._buyer.one_done()
+        with anyio.move_on_after(0 if self._hurried else seconds, shield=True) as scope:
+            self._drains.add(scope)
+            try:
+                while busy():
+                    await self._buyer.one_done()
+            finally:
+                self._drains.discard(scope)
+
+    def hurry(self) -> None:
+        """End every drain at once, now and later."""
+        self._hurried = True
+        for scope in tuple(self._drains):
+            scope.cancel()

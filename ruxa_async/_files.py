@@ -8,10 +8,13 @@ import re
 import threading
 import unicodedata
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ("PartFile", "clean_stem", "sync_folder")
+from attrs import frozen
+
+__all__ = ("PartFile", "WholeFile", "clean_stem", "remove_stale_parts", "sync_folder")
 
 _MAX_STEM = 100
 _MARK = 12
@@ -61,6 +64,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def remove_stale_parts(folder: Path, before: float) -> None:
+    """Remove what a killed process left half written in *folder*, last touched *before* that time since the epoch."""
+    for part in folder.glob(".ruxa-*.part"):
+        with suppress(OSError):  # somebody else was quicker, or it is not ours to remove
+            if part.stat().st_mtime < before:
+                part.unlink()
+
+
+@frozen
+class WholeFile:
+    """A file that is whole and durable and has no name yet: the *name* it will most likely get, *size*, SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
 class PartFile:
     """A file in the making, under a hidden name in the folder it is meant for.
 
@@ -74,6 +94,7 @@ class PartFile:
         self._path = folder / f".ruxa-{uuid.uuid4().hex}.part"
         self._file: IO[bytes] | None = None
         self._digest = hashlib.sha256()
+        self._size = 0
         self._discarded = False
         self._lock = threading.Lock()
 
@@ -82,6 +103,16 @@ class PartFile:
         self.touched = True
         with self._lock:
             self._append(data)
+
+    def finish(self, data: bytes, name: str) -> WholeFile:
+        """Append *data* and make all of it durable; say what `place` will find."""
+        self.touched = True
+        with self._lock:
+            self._append(data)
+            self._sync()
+            target = self._folder / name
+            taken = target.exists() and not _same_content(self._path, target)
+            return WholeFile(self._marked(name) if taken else name, self._size, self._digest.hexdigest())
 
     def place(self, data: bytes, name: str) -> Path:
         """Append *data*, make all of it durable and put it in place as *name*; return where it is.
@@ -92,12 +123,8 @@ class PartFile:
         self.touched = True
         with self._lock:
             self._append(data)
-            assert self._file is not None
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            plain = Path(name)
-            marked = f"{plain.stem}~{self._digest.hexdigest()[:_MARK]}{plain.suffix}"
+            self._sync()
+            marked = self._marked(name)
             try:
                 placed = self._link(self._folder / name) or self._link(self._folder / marked)
             finally:
@@ -106,6 +133,17 @@ class PartFile:
                 raise FileExistsError(f"other files are called {name!r} and {marked!r}")
             sync_folder(self._folder)
             return placed
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def _marked(self, name: str) -> str:
+        plain = Path(name)
+        return f"{plain.stem}~{self._digest.hexdigest()[:_MARK]}{plain.suffix}"
 
     def discard(self) -> None:
         """Remove what was written, if it was not put in place; nothing can be written afterwards."""
@@ -122,6 +160,7 @@ class PartFile:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("xb", buffering=0)
         self._digest.update(data)
+        self._size += len(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) or 0 :]

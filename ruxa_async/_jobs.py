@@ -42,6 +42,8 @@ class ClientJob(Job):
     key: str | None = None
     index: int | None = None
     owner: Owner | None = None
+    #: What the journal calls it: from a match against a run, or once its intent is written.
+    entry: object = None
     timeout: float | None = None
     #: The caller left: nothing that is still unsent may be bought for it.
     gone: bool = False
@@ -73,6 +75,7 @@ class ClientJob(Job):
             task_id=self.task_id,
             model=self.model,
             error=error if error is not None else self.error,
+            entry=self.entry,
         )
 
     def notify(self) -> None:

@@ -18,7 +18,8 @@ from anyio import lowlevel
 from ._engine.halt import HaltPolicy
 from ._engine.job import Phase
 from ._jobs import ClientJob
-from .errors import PollingStoppedError, SubmissionUnknownError
+from ._resuming import Past, RememberedJob, remembered
+from .errors import KeyConflictError, PollingStoppedError, RequestValidationError, SubmissionUnknownError
 from .requests import GenerationRequest
 from .results import JobRecord
 
@@ -47,6 +48,7 @@ class Run:
         window: int,
         task_timeout: float | None,
         drain: float,
+        past: Past | None = None,
     ) -> None:
         self._drain = drain
         self._requests = requests
@@ -56,6 +58,7 @@ class Run:
         self._pulled = 0
         self._consumed = 0
         self._halt = HaltPolicy()
+        self._past = past
         self._puller: anyio.CancelScope | None = None
         self._news = anyio.Event()
         self._room = anyio.Event()
@@ -82,6 +85,8 @@ class Run:
 
     async def _pull(self) -> None:
         try:
+            if self._past is not None:
+                await self._past.open()
             if isinstance(self._requests, AsyncIterable):
                 async for request in self._requests:
                     if not await self._take(request):
@@ -117,14 +122,43 @@ class Run:
             timeout=self._task_timeout,
         )
         self._pulled += 1
-        self.open.add(job)
-        self._driver.submit(job)
+        if self._past is not None:
+            job = await self._looked_up(job, self._past)
+            if not self.pulling:  # nothing is begun any more
+                self._note_left(job)
+                return False
+        self._begin(job)
         if self._pulled % _YIELD_EVERY == 0:
             await lowlevel.checkpoint()
         while self._pulled - self._consumed >= self._window and self.pulling:
             self._room = anyio.Event()
             await self._room.wait()
         return self.pulling
+
+    def _note_left(self, job: ClientJob) -> None:
+        if isinstance(job, RememberedJob):
+            return  # the journal will tell its end again
+        (self.unsubmitted if job.task_id is None else self.unfinished).append(job.record())
+
+    def _begin(self, job: ClientJob) -> None:
+        """Buy *job*, pick it up, or deliver it."""
+        self.open.add(job)
+        if job.ended:
+            self.ended(job)
+        elif job.task_id is not None:
+            self._driver.follow(job)
+        else:
+            self._driver.submit(job)
+
+    async def _looked_up(self, job: ClientJob, past: Past) -> ClientJob:
+        """Return *job* as the journal knows it: to be bought, to be picked up, or over."""
+        try:
+            return await past.look_up(job)
+        except (KeyConflictError, RequestValidationError) as exc:
+            return remembered(job, error=exc, finished_at=self._driver.delivery.wall_now())
+        except BaseException:
+            self.unsubmitted.append(job.record())
+            raise
 
     # ---- what the driver tells
 
@@ -200,6 +234,8 @@ class Run:
         """Note that everything was taken."""
         self.state = RunState.LEFT
         self._driver.runs.discard(self)
+        if self._past is not None:
+            self._past.close()
 
     def leave_now(self) -> None:
         """Stop without waiting, as when the handle was dropped; what is paid is listed as orphaned."""
@@ -219,16 +255,16 @@ class Run:
         try:
             with anyio.move_on_after(self._drain, shield=True):
                 await self._pulled_all.wait()
-            await self._driver.drained(
-                lambda: any(job.phase is Phase.CREATING for job in self.open), self._drain
-            )
+            await self._driver.drained(lambda: any(map(_on_wire, self.open)), self._drain)
         finally:
             self._list_left(orphaned=orphaned)
             self.finish()
 
     def _list_left(self, *, orphaned: bool) -> None:
         for job in (*self.ready, *self.open):
-            on_wire = job.phase is Phase.CREATING
+            if isinstance(job, RememberedJob):
+                continue  # the journal knew its end before, and will tell it again
+            on_wire = _on_wire(job)
             if on_wire:
                 cause = SubmissionUnknownError("it was still on the wire when the batch was left")
                 self.unknown.append(job.record(cause))
@@ -241,3 +277,8 @@ class Run:
                 self._driver.release(job)
         self.open.clear()
         self.ready.clear()
+
+
+def _on_wire(job: ClientJob) -> bool:
+    """Tell whether the create of *job* is still out; if its id could not be written down, it is not."""
+    return job.phase is Phase.CREATING and not job.created

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import anyio
 from anyio import to_thread
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 
-from ._files import PartFile, clean_stem
+from ._files import PartFile, WholeFile, clean_stem
 from .errors import DownloadError, TransportError
+from .journal.records import SavedFile
 from .transports.base import Request, StreamedResponse
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ("Downloader", "MediaTransport", "without_query")
 
 _T = TypeVar("_T")
+_Note: TypeAlias = Callable[[WholeFile], Awaitable[None]]
+_NOTHING: Mapping[int, Path] = MappingProxyType({})
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -79,7 +84,7 @@ class Downloader:
     600, so that such a video arrives over a slow line; *connect_timeout* its beginning: 10. *pauses* are the
     seconds between attempts, and their number says how often an output is tried again. Everything that can go
     wrong with an output raises `DownloadError`, which names its address without the query string: signatures
-    live there.
+    live there. *saved* is told, with its task's id, of each file that is whole, before it gets its name.
     """
 
     transport: MediaTransport = field(repr=False)
@@ -88,32 +93,56 @@ class Downloader:
     connect_timeout: float = field(default=10.0, validator=validators.gt(0))
     pauses: Sequence[float] = (0.5, 2.0)
     user_agent: str = "ruxa-async"
+    saved: Callable[[str, SavedFile], Awaitable[None]] | None = field(default=None, repr=False)
 
-    async def save(self, generation: Generation, folder: str | PathLike[str]) -> list[Path]:
+    async def save(
+        self, generation: Generation, folder: str | PathLike[str], *, kept: Mapping[int, Path] = _NOTHING
+    ) -> list[Path]:
         """Download every output of *generation* into *folder*; return the paths, in the order of its URLs.
 
-        Files are named after the request's key, else the task id.
+        Files are named after the request's key, else the task id. What is *kept* already, by its place from 0, is
+        not downloaded.
         """
         key = None if generation.request is None else generation.request.key
-        return await self.save_urls(generation.urls, folder, key or generation.task_id or "output")
+        stem = key or generation.task_id or "output"
+        task_id, saved = generation.task_id, self.saved
+        if task_id is None or saved is None:
+            return await self.save_urls(generation.urls, folder, stem, kept=kept)
+
+        async def note(number: int, file: WholeFile) -> None:
+            await saved(task_id, SavedFile(number=number, name=file.name, size=file.size, sha256=file.sha256))
+
+        return await self.save_urls(generation.urls, folder, stem, kept=kept, note=note)
 
     async def read(self, generation: Generation) -> list[bytes]:
         """Download every output of *generation* into memory, in the order of its URLs."""
         return [await self._retried(url, self._read_once) for url in generation.urls]
 
-    async def save_urls(self, urls: Sequence[str], folder: str | PathLike[str], stem: str) -> list[Path]:
-        """Download *urls* into *folder* under names made from *stem*; return the paths in the same order."""
+    async def save_urls(
+        self,
+        urls: Sequence[str],
+        folder: str | PathLike[str],
+        stem: str,
+        *,
+        kept: Mapping[int, Path] = _NOTHING,
+        note: Callable[[int, WholeFile], Awaitable[None]] | None = None,
+    ) -> list[Path]:
+        """Download *urls* into *folder* under names made from *stem*; return the paths in the same order.
+
+        *note* is told each file, by its place from 0, when it is whole and before it has its name.
+        """
         home = Path(folder)
         name = clean_stem(stem)
         paths = []
-        for number, url in enumerate(urls, 1):
-            numbered = name if len(urls) == 1 else f"{name}-{number}"
-            paths.append(await self._save_url(url, home, numbered))
+        for number, url in enumerate(urls):
+            numbered = name if len(urls) == 1 else f"{name}-{number + 1}"
+            noted = None if note is None else partial(note, number)
+            paths.append(kept[number] if number in kept else await self._save_url(url, home, numbered, noted))
         return paths
 
-    async def _save_url(self, url: str, folder: Path, stem: str) -> Path:
+    async def _save_url(self, url: str, folder: Path, stem: str, note: _Note | None) -> Path:
         async def once(address: str) -> Path:
-            return await self._save_once(address, folder, stem)
+            return await self._save_once(address, folder, stem, note)
 
         try:
             return await self._retried(url, once)
@@ -135,7 +164,7 @@ class Downloader:
             attempts = len(self.pauses) + 1
             raise DownloadError(without_query(url), f"{_said(error)} ({attempts} attempts)") from error
 
-    async def _save_once(self, url: str, folder: Path, stem: str) -> Path:
+    async def _save_once(self, url: str, folder: Path, stem: str, note: _Note | None) -> Path:
         block = bytearray()
 
         async def collect(chunk: bytes) -> None:
@@ -146,9 +175,15 @@ class Downloader:
 
         async with self._opened(url) as (response, address), _part_file(folder) as part:
             await self._drain(url, response, collect)
-            return await to_thread.run_sync(
-                part.place, bytes(block), stem + _extension(address, response.headers)
-            )
+            name = stem + _extension(address, response.headers)
+            if note is None:
+                return await to_thread.run_sync(part.place, bytes(block), name)
+            whole = await to_thread.run_sync(part.finish, bytes(block), name)
+            await note(whole)
+            path = await to_thread.run_sync(part.place, b"", name)
+            if path.name != whole.name:  # somebody took the name in between
+                await note(evolve(whole, name=path.name))
+            return path
 
     async def _read_once(self, url: str) -> bytes:
         body = bytearray()

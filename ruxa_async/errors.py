@@ -24,6 +24,10 @@
     │   ├── PollingStoppedError         its state could not be learned any more
     │   └── MalformedResponseError      it ended, but the answer cannot be read
     ├── DownloadError                   an output could not be brought to disk; carries its url
+    ├── JournalError                    the journal cannot be read or written; carries its path
+    │   ├── JournalInUseError           another process has it open
+    │   └── JournalMismatchError        it belongs to another service or account
+    ├── KeyConflictError                one key for two jobs of a run (also ValueError)
     ├── MissingExtraError               an optional dependency is not installed (also ImportError)
     └── ClientClosedError               the client is not open (any more)
 """
@@ -45,6 +49,10 @@ __all__ = (
     "DownloadError",
     "InsufficientCreditsError",
     "InvalidRequestError",
+    "JournalError",
+    "JournalInUseError",
+    "JournalMismatchError",
+    "KeyConflictError",
     "MalformedResponseError",
     "MaybeSentError",
     "MissingExtraError",
@@ -283,6 +291,53 @@ class DownloadError(RuxaError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.message)
+
+
+class JournalError(RuxaError):
+    """The journal at *path* cannot be opened, read or written; the message says why and what would help.
+
+    No create is sent whose intent could not be written. A write that is reported as failed may still be there later.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.message)
+
+
+class JournalInUseError(JournalError):
+    """Somebody else has the journal open; only one process at a time may.
+
+    *holder* says who, as far as is known: process, host and since when.
+    """
+
+    def __init__(self, path: str, holder: str = "") -> None:
+        who = f"is in use by {holder}" if holder else "is in use by another process"
+        super().__init__(path, f"{who}: wait until it ends, stop it, or use another journal")
+        self.holder = holder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.holder)
+
+
+class JournalMismatchError(JournalError):
+    """The journal belongs to another service or account; its task ids mean nothing here. The message names both."""
+
+
+class KeyConflictError(RuxaError, ValueError):
+    """A *key* stands for two jobs of the same *run*: nothing was sent for the second one."""
+
+    def __init__(self, key: str, run: str, message: str) -> None:
+        super().__init__(f"key {_shortened(key)} in run {_shortened(run)}: {message}")
+        self.key = key
+        self.run = run
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.run, self.message)
 
 
 class MissingExtraError(RuxaError, ImportError):

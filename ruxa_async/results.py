@@ -116,7 +116,8 @@ class JobRecord:
     """One request and what is known of its purchase.
 
     *task_id* is set once the service accepted it. *index* is its place in the batch, None outside of one.
-    *error* is why its end is not known, where there is a reason.
+    *error* is why its end is not known, where there is a reason. *entry* is what the journal calls it; it means
+    something to that journal only.
     """
 
     request: GenerationRequest | None
@@ -125,6 +126,7 @@ class JobRecord:
     task_id: str | None = None
     model: str | None = None
     error: BaseException | None = None
+    entry: object = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)

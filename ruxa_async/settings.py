@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, field, frozen, validators
 
-__all__ = ("CallbackURL", "Limits", "Polling", "RateLimit", "Retries", "Scope", "Timeouts")
+__all__ = ("CallbackURL", "Limits", "Polling", "RateLimit", "Resume", "Retries", "Scope", "Timeouts")
 
 #: What a rate limit applies to.
 Scope: TypeAlias = Literal["create", "query"]
@@ -125,6 +126,26 @@ class Timeouts:
     create_drain: float = field(default=10.0, validator=_positive)
     settle_unknown: float = field(default=60.0, validator=_positive)
     task: float | None = field(default=None, validator=validators.optional(_positive))
+
+
+def _a_name(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{attribute.name}={value!r} is not valid: a text that names the run is needed")
+
+
+@frozen
+class Resume:
+    """How ``as_completed`` goes on with the run called *name* in the client's journal; its name alone will do as well.
+
+    *retry_failed*: buy again what was bought and failed. *resend_unknown*: buy again what may have been charged; it may
+    buy twice, so it is off, and nobody but the person who pays should turn it on. *on_match* is called for each request
+    with its index and the `ruxa_async.journal.records.Match` that says what the journal knew of it, before its outcome.
+    """
+
+    name: str = field(validator=_a_name)
+    retry_failed: bool = field(default=False, validator=_a_flag, kw_only=True)
+    resend_unknown: bool = field(default=False, validator=_a_flag, kw_only=True)
+    on_match: Callable[[int, Any], object] | None = field(default=None, kw_only=True, repr=False)
 
 
 @frozen

@@ -17,6 +17,8 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from .measures import Measure, fit
 
 __all__ = ("Creep",)
@@ -39,6 +41,8 @@ _AGREED = 3
 #: ... unless so many in a row say otherwise.
 _STRANGE = 3
 _PASSED_KEPT = 4096
+#: A remembered rate is believed within one request in so many: less wastes the memory, more is slow to see it raised.
+_REMEMBERED = 16
 
 
 class Creep:
@@ -61,6 +65,19 @@ class Creep:
         self.refuted = False
         self._bucket, self._agreed = fit(self._measures)
         self._begin(now, refused_at, retry_after)
+
+    @classmethod
+    def restored(cls, rate: float, burst: int, *, now: float, since: float) -> Creep:
+        """Return one that begins with what an earlier run found, after which nothing left *since*."""
+        creep = cls([Measure((), _REMEMBERED / rate, _REMEMBERED)], now=now, refused_at=since)
+        creep._bucket = evolve(creep._bucket, small=burst, large=burst)
+        creep._adopt(rate, exact=_REMEMBERED)
+        creep._next = now + 1 / creep.rate
+        return creep
+
+    def export(self) -> dict[str, float]:
+        """Return what is known, for a later run."""
+        return {"rate": self.rate, "burst": self._bucket.small}
 
     def go_on(self, passed: Iterable[float], rate: float, *, now: float) -> None:
         """Take in those that *passed* since, and left at these instants; *rate* is a guess, and the bucket may be full."""

@@ -68,6 +68,11 @@ class Engine(Generic[_J]):
         self.asking = 0
 
     @property
+    def cadence(self) -> Cadence:
+        """What is known of durations: worth keeping for the next run."""
+        return self._cadence
+
+    @property
     def queued(self) -> int:
         """How many jobs wait to be sent."""
         return len(self._queue)

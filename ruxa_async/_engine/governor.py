@@ -20,6 +20,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from .creep import Creep
@@ -41,6 +42,8 @@ _UNANSWERED = 4
 #: What was let through in the last second is a burst, if there was no earlier second; else it is a rate.
 _SECOND = 1.0
 _BURST_KEPT = 4096
+#: What is remembered is a number between this and its inverse, or it is nonsense.
+_SENSIBLE = 1e-9
 
 Shape: TypeAlias = Creep | Steps | Window
 
@@ -87,6 +90,24 @@ class Governor:
         self._on_wire += on_wire
         if isinstance(self._shape, Window):
             self._shape.take_over(on_wire)
+
+    def export(self) -> dict[str, float] | None:
+        """Return what is known of the limit, for `restored` in a later run; None if nothing is."""
+        return None if self._shape is None else self._shape.export()
+
+    @classmethod
+    def restored(cls, known: Mapping[str, float] | None, now: float, ago: float) -> Governor:
+        """Return one that begins with what was *known* so many seconds *ago*. Raises ValueError if that is nonsense.
+
+        The run that learned it may have left nothing of the quota, so none of it is counted on. Meeting a limit anew
+        at such a moment goes badly wrong: what is let through at first then says nothing of how much may be.
+        """
+        governor = cls()
+        if known is not None:
+            if not all(number == 0 or _SENSIBLE < number < 1 / _SENSIBLE for number in known.values()):
+                raise ValueError(f"{known!r} is no limit")
+            governor._shape = _shape_of(known, now, now - ago)
+        return governor
 
     @property
     def rate(self) -> float | None:
@@ -285,3 +306,12 @@ class Governor:
 
     def _window(self, per: float, now: float) -> None:
         self._shape = Window(self._burst, per, self._answers, now=now, on_wire=self._on_wire)
+
+
+def _shape_of(known: Mapping[str, float], now: float, learned_at: float) -> Shape:
+    if "rate" in known:
+        return Creep.restored(known["rate"], int(known["burst"]), now=now, since=learned_at)
+    if "enough" in known:
+        return Steps(known["too_short"], known["enough"], passed_at=learned_at)
+    count = max(1, min(int(known["count"]), _BURST_KEPT))
+    return Window(count, known["per"], [learned_at] * count, now=now)

@@ -57,6 +57,10 @@ class Gate:
         """How many requests are unanswered."""
         return self._on_wire
 
+    def export(self) -> dict[str, float] | None:
+        """Return what was found of the limit, None if nothing was or it was told."""
+        return self.governor.export() if self._pacer is None else None
+
     def use(self, governor: Governor) -> None:
         """Go by *governor* from now on; the one before hears no more of what is on the wire."""
         for _ in range(self._on_wire):

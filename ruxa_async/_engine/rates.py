@@ -9,7 +9,9 @@ then, and refusals that come in pairs bring two governors together.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 from ruxa_async.settings import Limits, Scope
 
@@ -45,11 +47,29 @@ class Rates:
         self._news_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._pairs = 0
         self._saved: tuple[Governor, int] | None = None
+        self._restored = False
+
+    def export(self) -> dict[str, Any]:
+        """Return what was found, for `load` in a later run."""
+        return {"shared": self._shared, "create": self.create.export(), "query": self.query.export()}
+
+    def load(self, found: Mapping[str, Any], now: float, ago: float) -> None:
+        """Begin with what another run had *found* so many seconds *ago*, unless a limit was told.
+
+        Raises KeyError, TypeError or ValueError for what was never exported.
+        """
+        create = Governor.restored(found["create"], now, ago)
+        query = create if found["shared"] else Governor.restored(found["query"], now, ago)
+        if not self._told:
+            self._shared = bool(found["shared"])
+            self._restored = create.rate is not None
+            self.create.use(create)
+            self.query.use(query)
 
     @property
     def binding(self) -> bool:
         """Tell whether creates and queries take from one quota that has been met."""
-        return self._shared and self.create.refusals + self.query.refusals > 0
+        return self._shared and (self._restored or self.create.refusals + self.query.refusals > 0)
 
     def gate(self, scope: Scope) -> Gate:
         """Return the gate of *scope*."""

@@ -55,6 +55,10 @@ class Steps:
         """Tell whether the limit can hardly be a gap: what was enough proves not to be, time and again."""
         return self._too_soon >= _REFUTED_BY
 
+    def export(self) -> dict[str, float]:
+        """Return what is known, for a later run."""
+        return {"too_short": self._too_short, "enough": self._enough}
+
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - as the other shapes
         """Return when the next request may leave."""
         return self._next

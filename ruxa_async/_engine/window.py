@@ -82,6 +82,10 @@ class Window:
         for _ in range(self._on_wire):
             self._pacer.sent(0.0)
 
+    def export(self) -> dict[str, float]:
+        """Return what is known, for a later run."""
+        return {"count": self._count - self._added, "per": self._per}
+
     @property
     def rate(self) -> float:
         """The requests a second that the guess amounts to."""

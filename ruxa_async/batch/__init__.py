@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from .folder import folder_journal
+from .lines import ResultsFile
 from .readers import InputError, Row, Rows, open_rows
-from .results import ResultsFile
-from .run import Summary, run_batch
+from .run import run_batch
+from .summary import Resumed, Summary
 
-__all__ = ("InputError", "ResultsFile", "Row", "Rows", "Summary", "open_rows", "run_batch")
+__all__ = (
+    "InputError",
+    "ResultsFile",
+    "Resumed",
+    "Row",
+    "Rows",
+    "Summary",
+    "folder_journal",
+    "open_rows",
+    "run_batch",
+)

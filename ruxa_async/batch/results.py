@@ -1,21 +1,17 @@
-"""Outcomes to ``results.jsonl``, one line a row, durable soon after they are known; docs/results.md describes them."""
+"""The lines of ``results.jsonl``: what became of each row. docs/results.md describes them."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import anyio
-from anyio import to_thread
 from attrs import asdict, define, field
 
-from ruxa_async._files import sync_folder
 from ruxa_async.errors import (
     APIError,
     DownloadError,
+    KeyConflictError,
     PollingStoppedError,
     RequestValidationError,
     SubmissionUnknownError,
@@ -25,24 +21,20 @@ from ruxa_async.errors import (
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Failed, JobRecord, Outcome
 
-from .records import InputError
-
-__all__ = ("RESULTS", "Result", "ResultsFile", "State")
-
-#: What the file is called.
-RESULTS = "results.jsonl"
+__all__ = ("Result", "State", "describe_error", "kind_of")
 
 State: TypeAlias = Literal["succeeded", "failed", "download_failed", "unfinished", "unknown", "invalid"]
 
 
 @define(kw_only=True)
 class Result:
-    """One line of the file. *index* counts all rows from 0, *line* is where the row begins in the input, from 1."""
+    """One line of the file; docs/results.md says what each field means."""
 
     v: int = 1
     index: int
     line: int
     key: str | None = None
+    id: str | None = None
     model: str | None = None
     prompt: str | None = None
     task_id: str | None = None
@@ -109,6 +101,8 @@ def _state_of(error: Exception) -> State:
         return "unknown"
     if isinstance(error, (PollingStoppedError, TaskTimeout)):
         return "unfinished"
+    if isinstance(error, (KeyConflictError, RequestValidationError)):
+        return "invalid"
     return "failed"
 
 
@@ -129,69 +123,6 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     if error.__cause__ is not None and str(error.__cause__) not in described["message"]:
         described["cause"] = f"{type(error.__cause__).__name__}: {error.__cause__}"
     return described
-
-
-class ResultsFile:
-    """The results of one run, in *folder*, which must not hold any yet.
-
-    `add` only remembers; `flush` writes and syncs everything that was added by anybody, so that many outcomes at
-    once cost one sync.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / RESULTS
-        self._pending: list[bytes] = []
-        self._lock = anyio.Lock()
-        self._file: IO[bytes] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._file = await to_thread.run_sync(self._create)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await self.flush()
-            finally:
-                assert self._file is not None
-                await to_thread.run_sync(self._file.close)
-
-    def add(self, result: Result) -> None:
-        """Remember *result* for the next flush."""
-        self._pending.append(result.encoded())
-
-    async def flush(self) -> None:
-        """Return when everything added so far is on the disk."""
-        with anyio.CancelScope(shield=True):
-            async with self._lock:
-                if self._pending:
-                    lines = b"".join(self._pending)
-                    self._pending.clear()
-                    await to_thread.run_sync(self._append, lines)
-
-    def _create(self) -> IO[bytes]:
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("xb", buffering=0)
-        except FileExistsError as error:
-            if not folder.is_dir():
-                raise InputError(f"{folder} is not a folder: give another --out") from error
-            raise InputError(
-                f"{self.path} is there already: a run never mixes with another, so give another --out "
-                "(or move the folder away)"
-            ) from error
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
-        sync_folder(folder)
-        return file
-
-    def _append(self, lines: bytes) -> None:
-        assert self._file is not None
-        view = memoryview(lines)
-        while view:
-            view = view[self._file.write(view) or 0 :]
-        os.fsync(self._file.fileno())
 
 
 def kind_of(described: Mapping[str, Any] | None, state: State) -> str:

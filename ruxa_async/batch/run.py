@@ -2,82 +2,41 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from itertools import islice
+import time
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import from_thread, lowlevel
+from anyio import to_thread
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 
-from ruxa_async.errors import SubmissionHalted
-from ruxa_async.requests import GenerationRequest
-from ruxa_async.results import Generation, JobRecord, Outcome, Succeeded
+from ruxa_async._files import remove_stale_parts
+from ruxa_async._refetching import files_kept
+from ruxa_async.errors import JournalError, SubmissionHalted
+from ruxa_async.journal.records import JobState, JournalEntry, Match
+from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
+from ruxa_async.settings import Resume
 
+from .feed import Feed
+from .folder import RUN
+from .lines import ResultsFile
 from .readers import Row
-from .results import Result, ResultsFile, State, describe_error, kind_of
+from .results import Result, State, describe_error
+from .summary import Summary
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
     from ruxa_async._completions import Completions
 
-__all__ = ("Summary", "run_batch")
+__all__ = ("run_batch",)
 
 _DOWNLOADS = 8
+#: A download that was not touched for so many seconds is nobody's any more: one attempt takes no longer.
+_STALE = 600.0
 _PULLED = 64
-_MAX_KINDS = 30
-
-
-@define(kw_only=True)
-class Summary:
-    """What a run came to; it counts while the run goes on.
-
-    *states* counts the result lines by state, *kinds* the failures in a few words. *queries* is over *asked*
-    tasks. *halted* says why nothing more was submitted, *refused* is the row that ended a strict run.
-    """
-
-    folder: Path
-    states: Counter[State] = field(factory=Counter)
-    kinds: Counter[str] = field(factory=Counter)
-    files: int = 0
-    queries: int = 0
-    asked: int = 0
-    credits: float = 0.0
-    unsubmitted: int = 0
-    halted: SubmissionHalted | None = None
-    refused: Row | None = None
-
-    @property
-    def done(self) -> int:
-        """The rows that have a result line."""
-        return self.states.total()
-
-    @property
-    def downloaded(self) -> int:
-        """The generations whose download is over, well or not."""
-        return self.states["succeeded"] + self.states["download_failed"]
-
-    @property
-    def failed(self) -> int:
-        """The rows that ended without a picture on disk; those whose end is not known are not among them."""
-        return self.states["failed"] + self.states["download_failed"] + self.states["invalid"]
-
-    def count(self, result: Result) -> None:
-        """Take *result* into account."""
-        self.states[result.state] += 1
-        self.files += len(result.files)
-        self.queries += result.queries
-        self.asked += result.queries > 0
-        self.credits += result.credits or 0.0
-        if result.error is not None:
-            kind = kind_of(result.error, result.state)
-            self.kinds[kind if kind in self.kinds or len(self.kinds) < _MAX_KINDS else "other"] += 1
 
 
 async def run_batch(
@@ -86,6 +45,9 @@ async def run_batch(
     out: str | PathLike[str],
     *,
     strict: bool = False,
+    resume: bool = False,
+    retry_failed: bool = False,
+    resend_unknown: bool = False,
     pulled: int = _PULLED,
     summary: Summary | None = None,
     on_result: Callable[[Result], object] = lambda _: None,
@@ -96,14 +58,42 @@ async def run_batch(
     was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may pause. A halt
     of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
     before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line.
-    Raises `InputError` if *out* holds results already, OSError if they cannot be written, and what *rows* raise.
+
+    With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
+    were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
+    picked up; files that are missing are fetched; what may have been charged is told, and bought again only with
+    *resend_unknown*. Without it, *out* may hold no results yet. Raises `InputError` if it does, OSError if results
+    cannot be written, JournalError, and what *rows* raise.
     """
     folder = Path(out)
     summary = Summary(folder=folder) if summary is None else summary
-    async with ResultsFile(folder) as results:
-        run = _Run(client=client, results=results, summary=summary, on_result=on_result)
-        await run.through(_Feed(run, iter(rows), strict=strict, pulled=pulled))
+    past = None
+    if resume:
+        past = Resume(RUN, retry_failed=retry_failed, resend_unknown=resend_unknown)
+    async with ResultsFile(folder, resumable=resume) as results:
+        await to_thread.run_sync(remove_stale_parts, folder, time.time() - _STALE)
+        run = _Run(
+            client=client, results=results, summary=summary, on_result=on_result, past=past, strict=strict
+        )
+        await run.through(Feed(run, iter(rows), pulled=pulled))
     return summary
+
+
+@define
+class _Place:
+    """Where a request came from, and what the journal knew of it."""
+
+    index: int
+    line: int
+    match: Match | None = None
+
+    @property
+    def known(self) -> JournalEntry | None:
+        return None if self.match is None else self.match.known
+
+    @property
+    def id(self) -> str | None:
+        return None if self.match is None else self.match.name
 
 
 class _Run:
@@ -116,25 +106,49 @@ class _Run:
         results: ResultsFile,
         summary: Summary,
         on_result: Callable[[Result], object],
+        past: Resume | None,
+        strict: bool,
     ) -> None:
+        self._strict = strict
         self.summary = summary
-        self.results = results
-        self.places: dict[
-            int, tuple[int, int]
-        ] = {}  # of what is between pulled and done: bounded by the window
+        self._results = results
+        self._places: dict[int, _Place] = {}  # of what is between pulled and done: bounded by the window
+        self._past = None if past is None else evolve(past, on_match=self._matched)
         self._client = client
         self._on_result = on_result
         self._downloads = anyio.Semaphore(_DOWNLOADS)
 
-    def record(self, result: Result) -> None:
-        """Count *result* and add it to the file."""
-        self.results.add(result)
-        self.summary.count(result)
+    def _record(self, result: Result, *, before: bool = False) -> None:
+        """Count *result* and add it to the file; *before* says that an earlier run saw its end."""
+        self._results.add(result)
+        self.summary.count(result, before=before)
         self._on_result(result)
 
-    async def through(self, feed: _Feed) -> None:
+    def _matched(self, index: int, match: Match) -> None:
+        self._places[index].match = match
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a bad row has ended a strict run."""
+        return self.summary.refused is not None
+
+    async def flush(self) -> None:
+        """Return when every line is on the disk."""
+        await self._results.flush()
+
+    def submitting(self, request: int, *, index: int, line: int) -> None:
+        """Note which row the request of this number comes from."""
+        self._places[request] = _Place(index, line)
+
+    def refuse(self, row: Row, result: Result) -> None:
+        """Record that *row* is no request that can be sent; end a strict run with it."""
+        self._record(result)
+        if self._strict and self.summary.refused is None:
+            self.summary.refused = row
+
+    async def through(self, feed: Feed) -> None:
         """Take everything from *feed* to its end."""
-        outcomes = self._client.as_completed(feed)
+        outcomes = self._client.as_completed(feed, resume=self._past)
         try:
             async with anyio.create_task_group() as tg:
                 await self._consume(outcomes, tg)
@@ -159,30 +173,65 @@ class _Run:
             self.summary.halted = halt
 
     async def _take(self, outcome: Outcome, tg: TaskGroup) -> None:
-        index, line = self.places.pop(outcome.index)
-        result = Result.of_outcome(outcome, index=index, line=line)
+        place = self._places.pop(outcome.index)
+        result = Result.of_outcome(outcome, index=place.index, line=place.line)
+        result.id = place.id
+        before = self._tally(place, outcome)
         if isinstance(outcome, Succeeded):
-            await self._begin_download(outcome.generation, result, tg)
+            await self._take_generation(outcome.generation, result, place, tg, before=before)
+        elif isinstance(outcome.error, JournalError):
+            raise outcome.error  # nothing more can be bought, and this was not
         else:
-            self.record(result)
-            await self.results.flush()
+            if result.state == "invalid":
+                self.refuse(Row(place.line, outcome.request, outcome.error), result)
+            else:
+                self._record(result, before=before)
+            await self.flush()
 
-    async def _begin_download(self, generation: Generation, result: Result, tg: TaskGroup) -> None:
+    def _tally(self, place: _Place, outcome: Outcome) -> bool:
+        """Count what an earlier run left; tell whether it saw the end of this one."""
+        known, past = place.known, self._past
+        if known is None or past is None:
+            return False
+        if known.state in (JobState.ACCEPTED, JobState.ADOPTED):
+            self.summary.resumed.picked_up += 1
+        elif known.state is JobState.UNKNOWN and not past.resend_unknown:
+            self.summary.resumed.unknown += 1
+        return known.state is JobState.SUCCEEDED or (
+            known.state is JobState.FAILED and isinstance(outcome, Failed) and not past.retry_failed
+        )
+
+    async def _take_generation(
+        self, generation: Generation, result: Result, place: _Place, tg: TaskGroup, *, before: bool
+    ) -> None:
+        missing = len(generation.urls)
+        if before and place.known is not None:
+            kept = await to_thread.run_sync(files_kept, place.known.files, self.summary.folder)
+            result.files = [kept[number].name for number in sorted(kept)]
+            missing -= len(kept)
+        if before and not missing:
+            self._record(result, before=True)
+        else:
+            await self._begin_download(generation, _Download(result, missing, before=before), tg)
+
+    async def _begin_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
         """Start a download when there is room for one; waiting here holds back the outcomes, and so the source."""
         begun = False
         try:
             await self._downloads.acquire()
-            tg.start_soon(self._download, generation, result)
+            tg.start_soon(self._download, generation, download)
             begun = True
         finally:
             if not begun:
-                self._interrupted(result)
+                self._interrupted(download)
 
-    async def _download(self, generation: Generation, result: Result) -> None:
-        ended = False
+    async def _download(self, generation: Generation, download: _Download) -> None:
+        result, ended = download.result, False
         try:
             paths = await generation.save(self.summary.folder)
             result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
+            if download.before:
+                self.summary.resumed.fetched += download.missing
             ended = True
         except Exception as error:  # noqa: BLE001 - whatever it is, the picture is paid for: the line keeps its address
             result.state = "download_failed"
@@ -191,83 +240,31 @@ class _Run:
         finally:
             self._downloads.release()
             if ended:
-                self.record(result)
+                self._record(result, before=download.before)
             else:
-                self._interrupted(result)
-        await self.results.flush()
+                self._interrupted(download)
+        await self._results.flush()
 
-    def _interrupted(self, result: Result) -> None:
-        result.state = "download_failed"
-        result.error = {
+    def _interrupted(self, download: _Download) -> None:
+        download.result.state = "download_failed"
+        download.result.error = {
             "type": "Interrupted",
             "message": "stopped before it was downloaded; urls still say where it is",
         }
-        self.record(result)
+        self._record(download.result, before=download.before)
 
     def _record_job(self, job: JobRecord, state: State) -> None:
-        place = None if job.index is None else self.places.pop(job.index, None)
+        place = None if job.index is None else self._places.pop(job.index, None)
         if place is not None:  # otherwise it was an outcome as well, and has its line
-            self.record(Result.of_job(job, state, index=place[0], line=place[1]))
+            result = Result.of_job(job, state, index=place.index, line=place.line)
+            result.id = place.id
+            self._record(result)
 
 
-class _Feed:
-    """The requests of good rows, as the client asks for them; bad rows are recorded on the way."""
+@frozen
+class _Download:
+    """An output to be fetched: how many files of it are *missing*, and whether an earlier run saw it generated."""
 
-    def __init__(self, run: _Run, rows: Iterator[Row], *, strict: bool, pulled: int) -> None:
-        self._run = run
-        self._rows = rows
-        self._strict = strict
-        self._pulled = pulled
-        self._ready: deque[Row] = deque()
-        self._index = -1
-        self._submitted = -1
-
-    def __aiter__(self) -> _Feed:
-        return self
-
-    async def __anext__(self) -> GenerationRequest:
-        while True:
-            if not self._ready:
-                await self._run.results.flush()
-                self._ready.extend(await _pull(self._rows, self._pulled))
-            if not self._ready or self._run.summary.refused is not None:
-                raise StopAsyncIteration
-            row = self._ready.popleft()
-            self._index += 1
-            if row.request is not None:
-                self._submitted += 1
-                self._run.places[self._submitted] = (self._index, row.line)
-                return row.request
-            self._refuse(row)
-
-    def _refuse(self, row: Row) -> None:
-        error = None if row.error is None else describe_error(row.error)
-        self._run.record(Result(index=self._index, line=row.line, state="invalid", error=error))
-        if self._strict:
-            self._run.summary.refused = row
-
-
-async def _pull(rows: Iterator[Row], count: int) -> list[Row]:
-    """Read *count* rows in a thread of its own.
-
-    Input may be a pipe that stays silent for ever. A daemon thread can be left waiting for it when the run is
-    interrupted; anyio's workers would keep the process alive.
-    """
-    token = lowlevel.current_token()
-    done = anyio.Event()
-    taken: list[Row] = []
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            taken.extend(islice(rows, count))
-        except Exception as error:  # noqa: BLE001 - it is raised where it was waited for
-            errors.append(error)
-        with suppress(anyio.RunFinishedError):
-            from_thread.run_sync(done.set, token=token)
-
-    threading.Thread(target=work, name="ruxa-async rows", daemon=True).start()
-    await done.wait()
-    if errors:
-        raise errors[0]
-    return taken
+    result: Result
+    missing: int
+    before: bool = field(kw_only=True)

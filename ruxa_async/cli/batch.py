@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,17 +14,21 @@ from anyio import to_thread
 from attrs import define, frozen
 from cyclopts import Parameter
 
-from ruxa_async.batch import InputError, Rows, Summary, open_rows, run_batch
+from ruxa_async.batch import Resumed, Rows, Summary, folder_journal, open_rows, run_batch
+from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
-from ruxa_async.batch.results import RESULTS
+from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Limits
 
-from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Out, Speed
+from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Out, Speed, shortened
 from .progress import Watch, displayed, spelled_seconds
-from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, open_client, run, say
+from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, need_key, open_client, run, say
 
 if TYPE_CHECKING:
+    from ruxa_async._client import RuxaClient
     from ruxa_async.batch.results import Result
+    from ruxa_async.events import EventHook
+    from ruxa_async.journal.sqlite import SqliteJournal
 
 __all__ = ("batch",)
 
@@ -56,6 +60,18 @@ def batch(
         Parameter(help="Submit nothing from the first bad row on; what was submitted before is finished."),
     ] = False,
     limit: Annotated[Count | None, Parameter(help="Read so many rows at most.")] = None,
+    retry_failed: Annotated[
+        bool, Parameter(help="Buy again what earlier runs in this folder bought and saw fail.")
+    ] = False,
+    resend_unknown: Annotated[
+        bool,
+        Parameter(
+            help="Buy again what may have been charged in earlier runs: it may be charged twice, so look at the account first."
+        ),
+    ] = False,
+    new_key: Annotated[
+        bool, Parameter(help="The API key was renewed: let it take over the folder of the old one.")
+    ] = False,
     max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
@@ -64,6 +80,9 @@ def batch(
 
     Each outcome is written to results.jsonl in the --out folder as it finishes. Columns or JSON fields named like
     request fields (aspect_ratio, image_input, model, key, ...) are used; a bad row is reported and passed over.
+
+    Run it again with the same folder to go on, after an interruption of any kind or with a longer or changed file:
+    nothing is bought twice, tasks that were paid for are picked up, missing files are fetched again.
     """
     job = _Job(
         source=source,
@@ -72,9 +91,13 @@ def batch(
         prompt_column=prompt_column,
         format=format,
         strict=strict,
+        retry_failed=retry_failed,
+        resend_unknown=resend_unknown,
         limit=limit,
     )
-    service = _Service(emulator=emulator, speed=speed, limits=Limits(max_in_flight=max_in_flight))
+    service = _Service(
+        emulator=emulator, speed=speed, new_key=new_key, limits=Limits(max_in_flight=max_in_flight)
+    )
     return _open_and_run(job, service)
 
 
@@ -86,6 +109,8 @@ class _Job:
     prompt_column: str | None
     format: Format | None
     strict: bool
+    retry_failed: bool
+    resend_unknown: bool
     limit: int | None
 
     def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
@@ -109,51 +134,77 @@ class _Total:
 class _Service:
     emulator: bool
     speed: float
+    new_key: bool
     limits: Limits
+
+    def journal(self, folder: Path) -> SqliteJournal:
+        # An emulator may get another port each time, and is the same one all the same.
+        service = "the emulator (--emulator)" if self.emulator else None
+        return folder_journal(folder, service=service, new_key=self.new_key)
+
+    def opened(
+        self, folder: Path, journal: SqliteJournal, on_event: EventHook
+    ) -> AbstractAsyncContextManager[RuxaClient]:
+        return open_client(
+            emulator=self.emulator,
+            speed=self.speed,
+            ledger=folder / EMULATOR,
+            limits=self.limits,
+            journal=journal,
+            on_event=on_event,
+        )
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:
-    if (job.out / RESULTS).exists():  # the run refuses as well; here it costs no emulator and reads no input
-        raise InputError(
-            f"{job.out / RESULTS} is there already: give another --out, or move that folder away"
-        )
+    if not service.emulator:
+        need_key()
+    journal = service.journal(job.out)
     # Opened outside of the event loop, because a pipe may keep its first line back.
     with job.opened(notice=say) as rows:
         # Quiet: the result lines name every purchase whose end was not seen, and so would a warning each.
-        return run(lambda: _run(job, rows, service), quiet=True)
+        return run(lambda: _run(job, rows, service, journal), quiet=True)
 
 
-async def _run(job: _Job, rows: Rows, service: _Service) -> int:
-    summary, watch, total = Summary(folder=job.out), Watch(), _Total()
-    began = anyio.current_time()
-    opened = open_client(
-        emulator=service.emulator, speed=service.speed, limits=service.limits, on_event=watch.on_event
-    )
-    try:
-        async with (
-            opened as client,
-            displayed(summary, watch, client.stats, lambda: total.rows),
-            anyio.create_task_group() as tg,
-        ):
-            tg.start_soon(_count, job, total)
-            try:
-                await run_batch(
-                    client,
-                    islice(rows, job.limit),
-                    job.out,
-                    strict=job.strict,
-                    pulled=1 if rows.interactive else 64,
-                    summary=summary,
-                    on_result=_BadRows(),
-                )
-            except OSError:  # the result lines may be lost: here is what they would have named
-                for orphan in client.orphans:
-                    say(f"task {orphan.task_id or '(unknown)'} is paid for, or may be: {orphan.key or ''}")
-                raise
-            tg.cancel_scope.cancel()
-    finally:
-        _conclude(summary, anyio.current_time() - began)
+async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal) -> int:
+    summary, watch = Summary(folder=job.out), Watch()
+    async with journal:  # before the emulator, so that no two of them share a ledger
+        began = anyio.current_time()
+        opened = False
+        try:
+            async with service.opened(job.out, journal, watch.on_event) as client:
+                opened = True
+                await _run_with(client, job, rows, summary, watch)
+        finally:
+            if opened:
+                _conclude(summary, anyio.current_time() - began)
     return _code(summary)
+
+
+async def _run_with(client: RuxaClient, job: _Job, rows: Rows, summary: Summary, watch: Watch) -> None:
+    total = _Total()
+    async with (
+        displayed(summary, watch, client.stats, lambda: total.rows),
+        anyio.create_task_group() as tg,
+    ):
+        tg.start_soon(_count, job, total)
+        try:
+            await run_batch(
+                client,
+                islice(rows, job.limit),
+                job.out,
+                strict=job.strict,
+                resume=True,
+                retry_failed=job.retry_failed,
+                resend_unknown=job.resend_unknown,
+                pulled=1 if rows.interactive else 64,
+                summary=summary,
+                on_result=_BadRows(),
+            )
+        except (OSError, JournalError, ClientClosedError):  # here is what lines or journal may not hold
+            for orphan in client.orphans:
+                say(f"task {orphan.task_id or '(unknown)'} is paid for, or may be: {orphan.key or ''}")
+            raise
+        tg.cancel_scope.cancel()
 
 
 async def _count(job: _Job, total: _Total) -> None:
@@ -200,6 +251,8 @@ def _sentences(summary: Summary, seconds: float) -> Iterable[str]:
     counted = [f"{states['succeeded']:,} succeeded", f"{summary.failed:,} failed"]
     counted += [f"{states[state]:,} {state}" for state in ("unfinished", "unknown") if states[state]]
     yield f"{rows} in {spelled_seconds(seconds)}: {', '.join(counted)}"
+    if summary.resumed:
+        yield f"  resumed: {_of_earlier_runs(summary.resumed)}"
     for kind, count in summary.kinds.most_common():
         yield f"  {count:,} x {kind}"
     if summary.asked:
@@ -212,13 +265,41 @@ def _sentences(summary: Summary, seconds: float) -> Iterable[str]:
         yield f"stopped by the account: {summary.halted.cause}"
     if states["unfinished"]:
         yield (
-            f"{states['unfinished']:,} tasks are paid for and their end was not seen: "
-            f"state unfinished in {RESULTS}; look with 'ruxa-async status TASK_ID'"
+            f"{states['unfinished']:,} tasks are paid for and their end was not seen: run the same again to pick them up"
         )
+    if states["download_failed"]:
+        yield f"{states['download_failed']:,} are generated and not on disk: run the same again to fetch them"
     if states["unknown"]:
-        yield f"{states['unknown']:,} requests may have been charged: state unknown in {RESULTS}; check the account"
+        yield from _about_unknown(summary)
     if summary.unsubmitted:
         yield f"{summary.unsubmitted:,} rows were read and not submitted, and not charged"
+
+
+def _of_earlier_runs(resumed: Resumed) -> str:
+    files = f"{resumed.fetched:,} file{'s' * (resumed.fetched != 1)} fetched again"
+    parts = (
+        (
+            resumed.finished,
+            f"{resumed.finished:,} {'was' if resumed.finished == 1 else 'were'} finished before",
+        ),
+        (resumed.picked_up, f"{resumed.picked_up:,} picked up"),
+        (resumed.fetched, files),
+        (resumed.unknown, f"{resumed.unknown:,} unknown left"),
+    )
+    return ", ".join(text for count, text in parts if count)
+
+
+def _about_unknown(summary: Summary) -> Iterable[str]:
+    count = summary.states["unknown"]
+    yield f"{count:,} request{'s' * (count != 1)} may have been charged and will not be sent again by itself:"
+    for result in summary.unknown:
+        yield f"  {result.id}: {shortened(result.prompt or result.model or '')}"
+    if count > len(summary.unknown):
+        yield f"  ... and {count - len(summary.unknown):,} more"
+    yield (
+        f"look at the account, then say which were bought: 'ruxa-async journal {summary.folder} --adopt KEY TASK_ID', "
+        "and which were not: '--forget KEY'"
+    )
 
 
 def _code(summary: Summary) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
@@ -62,6 +63,7 @@ async def emulate(
     key: str = "sk-emulated",
     seed: int = 0,
     latency: float = 0.0,
+    ledger: Path | None = None,
 ) -> int:
     """Run the service in a box: its API on this machine, with no account and no real credits.
 
@@ -115,6 +117,8 @@ async def emulate(
         Decides every draw.
     latency
         Seconds before each reply.
+    ledger
+        A file that keeps what was charged: started again with it, the emulator goes on with its tasks.
 
     """
     try:
@@ -136,7 +140,7 @@ async def emulate(
     except ValueError as error:
         print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
         return 2
-    return await _run(settings, host, port)
+    return await _run(Emulator(settings, host=host, port=port, ledger=ledger))
 
 
 def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit | None:
@@ -147,14 +151,14 @@ def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit
     return parse_limit(text, start=time.monotonic())  # the clock that the service is told
 
 
-async def _run(settings: EmulatorSettings, host: str, port: int) -> int:
+async def _run(unserved: Emulator) -> int:
     try:
         # The signals first: one that comes while the socket opens must end this as cleanly as a later one.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with Emulator(settings, host=host, port=port) as emulator:
+            async with unserved as emulator:
                 print(_greeting(emulator), flush=True)  # noqa: T201
                 await anext(aiter(signals))
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError) as error:
         print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print(_summary(emulator.service), flush=True)  # noqa: T201

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-__all__ = ("EMULATOR_SPEED", "Count", "EmulatorFlag", "InputFormat", "Model", "Out", "Speed")
+__all__ = ("EMULATOR_SPEED", "Count", "EmulatorFlag", "InputFormat", "Model", "Out", "Speed", "shortened")
 
 #: Times real time: quick enough to be a pleasure, slow enough to watch.
 EMULATOR_SPEED = 20.0
@@ -33,3 +33,9 @@ EmulatorFlag = Annotated[
 Speed = Annotated[
     float, Parameter(validator=_POSITIVE, help="How many times faster than real time the emulator goes.")
 ]
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """Return *text* on one line, cut to *limit* characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -85,7 +85,7 @@ class _Board:
 
     def line(self, now: float) -> str:
         done, total, stats = self.summary.done, self.total(), self.stats()
-        rate = self._pace.per_second(now, done)
+        rate = self._pace.per_second(now, done - self.summary.resumed.finished)
         parts = [
             f"{done:,} of {total:,} done" if total is not None else f"{done:,} done",
             f"{stats.in_flight:,} running",

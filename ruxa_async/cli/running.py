@@ -6,11 +6,14 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.abc import TaskStatus
 from rich.console import Console
 
 from ruxa_async.batch.records import InputError
@@ -18,6 +21,8 @@ from ruxa_async.batch.requests import RowError
 from ruxa_async.errors import (
     AuthenticationError,
     InsufficientCreditsError,
+    JournalInUseError,
+    JournalMismatchError,
     MissingExtraError,
     PermissionDeniedError,
     RequestValidationError,
@@ -27,8 +32,6 @@ from ruxa_async.errors import (
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
-    from ruxa_async.events import EventHook
-    from ruxa_async.settings import Limits
 
 __all__ = (
     "BAD_INPUT",
@@ -37,14 +40,29 @@ __all__ = (
     "INTERRUPTED",
     "SOME_FAILED",
     "console",
+    "need_key",
     "open_client",
     "run",
     "say",
 )
 
+#: What a second interrupt leaves for writing down what is known.
+_LAST_SECONDS = 2.0
+
+#: The clients at work, which a second interrupt hurries.
+_clients: set[RuxaClient] = set()
+
 DONE, SOME_FAILED, BAD_INPUT, HALTED, INTERRUPTED = 0, 1, 2, 3, 130
 
-_BAD_INPUT = (InputError, RowError, RequestValidationError, MissingExtraError, ValueError)
+_BAD_INPUT = (
+    InputError,
+    RowError,
+    RequestValidationError,
+    MissingExtraError,
+    JournalInUseError,
+    JournalMismatchError,
+    ValueError,
+)
 _HALTED = (SubmissionHalted, AuthenticationError, InsufficientCreditsError, PermissionDeniedError)
 
 #: For people: standard error, so that standard output holds results alone.
@@ -93,23 +111,35 @@ async def _interruptible(command: Callable[[], Awaitable[int]]) -> int:
     code = INTERRUPTED
     async with anyio.create_task_group() as tg:
         with anyio.CancelScope() as scope:
-            if (
-                sys.platform != "win32"
-            ):  # there Ctrl-C arrives as a KeyboardInterrupt, which cancels this as well
-                tg.start_soon(_cancel_on_signal, scope)
+            # On Windows Ctrl-C arrives as a KeyboardInterrupt, which cancels this as well.
+            if sys.platform != "win32":
+                await tg.start(_stop_on_signals, scope)
             code = await command()
         tg.cancel_scope.cancel()
     return code
 
 
-async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
+async def _stop_on_signals(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+    """Stop in order at the first signal, and without waiting for answers at the second."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            say(
-                "stopping; what is being sent right now may take some seconds (interrupt again to leave at once)"
-            )
-            scope.cancel()
-            return
+        task_status.started()
+        received = aiter(signals)
+        await anext(received)
+        say("stopping; what is being sent right now may take some seconds (interrupt again to leave at once)")
+        scope.cancel()
+        await anext(received)
+        say("leaving at once")
+        _leave_within(_LAST_SECONDS)
+        for client in tuple(_clients):
+            client.hurry()
+        await anyio.sleep_forever()
+
+
+def _leave_within(seconds: float) -> None:
+    """End the process after *seconds*, whatever still holds it. The journal's thread writes all the while."""
+    last = threading.Timer(seconds, os._exit, [INTERRUPTED])
+    last.daemon = True
+    last.start()
 
 
 def _leaf(error: BaseException) -> BaseException:
@@ -131,26 +161,36 @@ def _explain(error: BaseException) -> int:
     return SOME_FAILED
 
 
+def need_key() -> None:
+    """Raise `InputError` if there is no key: wrong usage should not wait for aiohttp, nor leave anything behind."""
+    if not os.environ.get("RUXA_API_KEY"):
+        raise InputError("no key: set RUXA_API_KEY to yours, or try it out with --emulator, which needs none")
+
+
 @asynccontextmanager
 async def open_client(
-    *, emulator: bool, speed: float, limits: Limits | None = None, on_event: EventHook | None = None
+    *,
+    emulator: bool,
+    speed: float,
+    ledger: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RuxaClient]:
-    """Give a client of the service, or of an emulator of its own at *speed* times real time."""
-    from ruxa_async import Limits, RuxaClient  # noqa: PLC0415 - wrong usage should not wait for aiohttp
+    """Give a client of the service, or of an emulator of its own at *speed* times real time, with these *settings*.
 
-    limits = limits or Limits()
-    if emulator:
-        from ruxa_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - Pillow is an extra
+    *ledger* keeps what that emulator charged.
+    """
+    if not emulator:
+        need_key()
+    from ruxa_async import RuxaClient  # noqa: PLC0415 - wrong usage should not wait for aiohttp
 
-        async with (
-            Emulator(EmulatorSettings(speed=speed)) as service,
-            RuxaClient(api_key=service.key, base_url=service.url, limits=limits, on_event=on_event) as client,
-        ):
-            yield client
-    else:
-        if not os.environ.get("RUXA_API_KEY"):
-            raise InputError(
-                "no key: set RUXA_API_KEY to yours, or try it out with --emulator, which needs none"
-            )
-        async with RuxaClient(limits=limits, on_event=on_event) as client:
-            yield client
+    async with AsyncExitStack() as stack:
+        if emulator:
+            from ruxa_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - Pillow is an extra
+
+            served = Emulator(EmulatorSettings(speed=speed), ledger=ledger)
+            service = await stack.enter_async_context(served)
+            settings |= {"api_key": service.key, "base_url": service.url}
+        client = await stack.enter_async_context(RuxaClient(**settings))
+        _clients.add(client)
+        stack.callback(_clients.discard, client)
+        yield client

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
+from os import PathLike
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,7 @@ from ruxa_async.errors import MissingExtraError
 
 from .dialects import DIALECTS, Dialect
 from .faults import AFTER, BEFORE, Fault, parse_fault
+from .keeping import LedgerFile
 from .ledger import Counts, Ledger, Purchase
 from .limit_specs import parse_limit
 from .limits import (
@@ -77,15 +79,24 @@ class Emulator:
     """The service on a socket of this machine, in a thread with an event loop of its own.
 
     ``async with`` it from asyncio or trio, or call `start` and `stop` from plain code. *port* 0 takes a free one.
-    *url* and *key* are what a client needs, *service* has the ledger; it stays readable after the end. Raises
-    `MissingExtraError` if Pillow is not installed and OSError if the address cannot be had.
+    *url* and *key* are what a client needs, *service* has the ledger; it stays readable after the end. *ledger* is a
+    file that keeps it: the next emulator with that file goes on with its tasks, on the same port if *port* is 0 and
+    that port is free, also after this one was killed. Raises `MissingExtraError` if Pillow is not installed, OSError
+    if the address or the file cannot be had, and ValueError if the file is something else.
     """
 
     def __init__(
-        self, settings: EmulatorSettings | None = None, *, host: str = "127.0.0.1", port: int = 0
+        self,
+        settings: EmulatorSettings | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ledger: str | PathLike[str] | None = None,
     ) -> None:
         self._settings = settings or EmulatorSettings()
         self._address = (host, port)
+        self._ledger = ledger
+        self._file: LedgerFile | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -120,14 +131,33 @@ class Emulator:
             raise RuntimeError("the emulator is running already")
         if importlib.util.find_spec("PIL") is None:
             raise MissingExtraError("the emulator's pictures", "emulator")
-        listener = _listen(*self._address)
+        self._file = LedgerFile(self._ledger) if self._ledger is not None else None
+        try:
+            self._start(self._file)
+        except BaseException:
+            self._close_file()
+            raise
+
+    def _start(self, file: LedgerFile | None) -> None:
+        host, port = self._address
+        listener = _listen(host, port) if port or file is None else _listen_again(host, file.port)
         try:
             self._url = _url(listener)
-            self._service = Service(_completed(self._settings, self._url))
+            settings = _completed(self._settings, self._url)
+            if file is None:
+                self._service = Service(settings)
+            else:
+                file.serve_at(listener.getsockname()[1])
+                self._service = Service(settings, past=file.tasks, keep=file.keep)
             self._run(self._service, listener)
         except BaseException:
             listener.close()
             raise
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def stop(self) -> None:
         """Close every connection and end the thread. Calling it again does nothing."""
@@ -137,6 +167,7 @@ class Emulator:
         if self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
         thread.join()
+        self._close_file()
 
     async def __aenter__(self) -> Self:
         """Start; a cancel while starting waits for the start and undoes it."""
@@ -183,6 +214,14 @@ def _listen(host: str, port: int) -> socket.socket:
         raise type(error)(
             error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}"
         ) from error
+
+
+def _listen_again(host: str, port: int) -> socket.socket:
+    """Listen on *port* as before, on a free one if somebody else has it now."""
+    try:
+        return _listen(host, port)
+    except OSError:
+        return _listen(host, 0)
 
 
 def _url(listener: socket.socket) -> str:

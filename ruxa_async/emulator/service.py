@@ -7,7 +7,7 @@ gateway has: key, rate, parameters, model, running tasks, credits; only then is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +17,7 @@ from attrs import frozen
 from . import spelling
 from .faults import FaultPlan
 from .hints import retry_hint
+from .keeping import KeptTask
 from .ledger import Counts, Ledger, Purchase
 from .limits import Limiter
 from .messages import Incoming, ServiceReply
@@ -49,10 +50,17 @@ class _Refused(Exception):  # noqa: N818 - it ends the handling of one request a
 class Service:
     """An account at the service: `handle` takes a request and the time, *ledger* and *counts* say what happened.
 
-    It is not thread-safe: one loop owns it. Time must not go back.
+    It is not thread-safe: one loop owns it. Time must not go back. *past* is what another service of this account
+    charged before, and *keep* is told each task before it is charged; instants in both are Unix time.
     """
 
-    def __init__(self, settings: EmulatorSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: EmulatorSettings | None = None,
+        *,
+        past: Iterable[KeptTask] = (),
+        keep: Callable[[KeptTask], object] = lambda _: None,
+    ) -> None:
         self.settings = settings = settings or EmulatorSettings()
         self.ledger = Ledger()
         self.counts = Counts()
@@ -68,6 +76,10 @@ class Service:
             "create": creates,
             "query": creates if settings.shared else queries,
         }
+        self._keep = keep
+        for kept in past:
+            self._maker.skip()
+            self._charge(kept.shifted(-self.epoch))
 
     def __repr__(self) -> str:
         return f"<Service: {self.ledger.charged} tasks charged, {self.ledger.credits_spent:g} credits spent>"
@@ -182,12 +194,25 @@ class Service:
                 )
             )
         task = self._maker.make(model, given, price, now)
+        kept = KeptTask(task, callback)
+        self._keep(kept.shifted(self.epoch))
+        self._charge(kept)
+        return spelling.accepted(self.settings.dialect, task.task_id)
+
+    def _charge(self, kept: KeptTask) -> None:
+        task = kept.task
         self._tasks[task.task_id] = task
         self._running.add(task.ends)
         self.ledger.record(
-            Purchase(task_id=task.task_id, model=model, input=given, credits=price, at=now, callback=callback)
+            Purchase(
+                task_id=task.task_id,
+                model=task.model,
+                input=task.input,
+                credits=task.credits,
+                at=task.created,
+                callback=kept.callback,
+            )
         )
-        return spelling.accepted(self.settings.dialect, task.task_id)
 
     def _query(self, task_id: str, now: float) -> ServiceReply:
         dialect = self.settings.dialect

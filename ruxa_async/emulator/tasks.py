@@ -124,6 +124,12 @@ class TaskMaker:
             fails=fails,
         )
 
+    def skip(self) -> None:
+        """Pass over one task that was made before, so that those to come are as if nothing had been between."""
+        self._made += 1
+        self._durations.lognormvariate(0.0, 1.0)
+        self._failures.random()
+
     def _next_id(self, model: str, now: float) -> str:
         self._made += 1
         # An odd factor makes this a permutation of the 32-bit numbers: it looks random and never repeats.

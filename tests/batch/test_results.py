@@ -19,8 +19,9 @@ from ruxa_async import (
     TaskFailedError,
     TaskTimeout,
 )
+from ruxa_async.batch.lines import ResultsFile
 from ruxa_async.batch.records import InputError
-from ruxa_async.batch.results import Result, ResultsFile, State, describe_error
+from ruxa_async.batch.results import Result, State, describe_error
 
 
 @pytest.fixture

@@ -60,8 +60,8 @@ def test_batch_goes_on_past_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "line 3: prompt=''" in said
     assert "line 4: aspect_ratio='9:9'" in said
     assert "2 x bad row" in said
-    assert main(arguments) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert main(arguments) == 1
+    assert "1 was finished before" in capsys.readouterr().err
     arguments[-1] = str(tmp_path / "strict")
     assert main([*arguments, "--strict"]) == 2
     assert "stopped at line 3" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from ruxa_async import (
     Outcome,
     RateLimit,
     RateLimitedError,
+    Resume,
     RuxaClient,
     Sora2,
     Sora2HD,
@@ -122,6 +123,8 @@ async def batches(ruxa: RuxaClient) -> None:
     mixed = (NanoBananaPro(prompt="a cat", resolution="4k"), Sora2(prompt="a cat runs"))
     assert_type(ruxa.as_completed(cats), Completions)
     ruxa.as_completed(mixed, window=10, task_timeout=600)
+    ruxa.as_completed(cats, resume="cats")
+    ruxa.as_completed(cats, resume=Resume("cats", retry_failed=True))
     ruxa.as_completed(NanoBanana(prompt=f"cat {n}") for n in range(10))
     async for outcome in ruxa.as_completed(stage()):
         assert_type(outcome, Succeeded | Failed)

@@ -1,0 +1,49 @@
+"""Many pictures that are bought once, however often this is stopped and started: python examples/resume.py.
+
+With a key of your own it is ``async with RuxaClient(journal=SqliteJournal("pictures/journal.sqlite")) as ruxa:`` and
+what `main` does with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ruxa_async import NanoBanana, RuxaClient, SqliteJournal
+from ruxa_async.emulator import Emulator, EmulatorSettings
+
+PROMPTS = Path(__file__).with_name("prompts.txt")
+OUT = Path("pictures")
+
+
+async def main() -> None:
+    prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
+    requests = (NanoBanana(prompt=prompt, key=f"picture-{n:02}") for n, prompt in enumerate(prompts, 1))
+    async with open_client() as ruxa, ruxa.as_completed(requests, resume="pictures") as outcomes:
+        async for outcome in outcomes:
+            if outcome.ok:
+                (path,) = await outcome.generation.save(OUT)  # what is there already is not fetched again
+                print(f"{outcome.key}: {path}", flush=True)
+            else:
+                print(f"{outcome.key}: {outcome.error}", flush=True)
+
+
+@asynccontextmanager
+async def open_client() -> AsyncIterator[RuxaClient]:
+    """Give a client of your service if RUXA_BASE_URL is set, else of an emulator, which costs nothing."""
+    if os.environ.get("RUXA_BASE_URL"):
+        async with RuxaClient(journal=SqliteJournal(OUT / "journal.sqlite")) as ruxa:
+            yield ruxa
+    else:  # this emulator is the same one each time, so it keeps what it charged, and any address of it will do
+        journal = SqliteJournal(OUT / "journal.sqlite", service="emulator")
+        async with (
+            Emulator(EmulatorSettings(speed=20), ledger=OUT / "emulator.jsonl") as emulator,
+            RuxaClient(api_key=emulator.key, base_url=emulator.url, journal=journal) as ruxa,
+        ):
+            yield ruxa
+
+
+asyncio.run(main())

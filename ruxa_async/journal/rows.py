@@ -1,0 +1,87 @@
+"""Rows to values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ruxa_async.results import TaskState, TaskStatus
+
+from .identity import key_of, name_of, rebuild
+from .records import JobState, JournalCounts, JournalEntry, SavedFile
+from .schema import Connection, SchemaError
+
+__all__ = ("SELECT_JOB", "count", "entry_of", "list_unknown")
+
+SELECT_JOB = (
+    "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state, jobs.attempts,"
+    " jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at, jobs.error_kind,"
+    " jobs.error_message, jobs.past_tasks FROM jobs JOIN runs ON runs.id = jobs.run"
+)
+
+
+def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
+    """Return the job in *row*, which `SELECT_JOB` returned, and the digest of its request. Raises `SchemaError`."""
+    try:
+        return _entry(connection, row), bytes(row[4])
+    except (ValueError, TypeError, KeyError, RecursionError) as exc:
+        raise SchemaError(
+            f"job {row[0]} cannot be read ({exc}): the file is damaged; keep it, and start another"
+        ) from exc
+
+
+def _entry(connection: Connection, row: Any) -> JournalEntry:
+    number, run, handle, ordinal, _, text, state, attempts, intended_at, task_id = row[:10]
+    accepted_at, status, finished_at, error_kind, error_message, past = row[10:]
+    key = key_of(handle)
+    files = connection.execute(
+        "SELECT number, name, size, sha256 FROM files WHERE job = ? ORDER BY number", (number,)
+    ).fetchall()
+    return JournalEntry(
+        entry=number,
+        run=run or None,
+        name=name_of(handle, ordinal),
+        key=key,
+        request=rebuild(text, key),
+        state=JobState(state),
+        task_id=task_id,
+        status=None if status is None else _status(status),
+        error_kind=error_kind,
+        error_message=error_message,
+        attempts=attempts,
+        past_tasks=tuple(past.split("\n")[:-1]),
+        intended_at=intended_at,
+        accepted_at=accepted_at,
+        finished_at=finished_at,
+        files=tuple(SavedFile(number=file[0], name=file[1], size=file[2], sha256=file[3]) for file in files),
+    )
+
+
+def _status(text: str) -> TaskStatus:
+    held = json.loads(text)
+    return TaskStatus(**{**held, "state": TaskState(held["state"]), "urls": tuple(held["urls"])})
+
+
+def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
+    """Return the jobs in doubt, those of *run* only if it is given, in the order of their intents."""
+    rows = connection.execute(
+        f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (? IS NULL OR runs.name = ?) ORDER BY jobs.id",
+        (run, run),
+    ).fetchall()
+    return [entry_of(connection, row)[0] for row in rows]
+
+
+def count(connection: Connection, run: str | None) -> JournalCounts:
+    """Count the jobs by their state, those of *run* only if it is given."""
+    states = connection.execute(
+        "SELECT jobs.state, count(*), sum(jobs.credits) FROM jobs JOIN runs ON runs.id = jobs.run"
+        " WHERE (? IS NULL OR runs.name = ?) GROUP BY jobs.state",
+        (run, run),
+    ).fetchall()
+    files = connection.execute(
+        "SELECT count(*) FROM files JOIN jobs ON jobs.id = files.job JOIN runs ON runs.id = jobs.run"
+        " WHERE (? IS NULL OR runs.name = ?)",
+        (run, run),
+    ).fetchone()
+    counted = dict.fromkeys(JobState, 0) | {JobState(state): number for state, number, _ in states}
+    return JournalCounts(jobs=counted, files=files[0], credits=sum(credit or 0.0 for _, _, credit in states))

@@ -1,0 +1,279 @@
+"""What is queued is one commit, whoever is cancelled has still written, and a failure reaches everybody once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+from journal.tools import Gate, Spoiler, Watched, job, journal_threads, of, rows, watching
+
+from ruxa_async import JournalError, SqliteJournal
+from ruxa_async.journal import opening
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+async def reached(gate: Gate) -> None:
+    """Wait until the journal's thread stands before a commit."""
+    await to_thread.run_sync(gate.reached.wait, 30)
+
+
+async def test_one_alone_is_one_commit(path: Path) -> None:
+    gate = Gate()
+    async with SqliteJournal(path, connect=watching(gate)) as journal:
+        before = gate.commits
+        for key in "abc":
+            await journal.intend(job(key))
+        assert gate.commits - before == 3
+
+
+async def test_what_is_queued_meanwhile_is_one_commit(path: Path) -> None:
+    gate = Gate()
+    async with SqliteJournal(path, connect=watching(gate)) as journal:
+        before = gate.commits
+        async with anyio.create_task_group() as tg:
+            gate.shut()
+            tg.start_soon(journal.intend, job("first"))
+            await reached(gate)
+            for number in range(500):
+                tg.start_soon(journal.intend, job(f"k{number}"))
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+        assert gate.commits - before == 2
+        assert (await journal.counts()).total == 501
+
+
+async def test_nobody_goes_on_before_the_commit(path: Path) -> None:
+    gate, done = Gate(), []
+
+    async def intend() -> None:
+        done.append(await journal.intend(job("k")))
+
+    async with SqliteJournal(path, connect=watching(gate)) as journal, anyio.create_task_group() as tg:
+        gate.shut()
+        tg.start_soon(intend)
+        await reached(gate)
+        await anyio.wait_all_tasks_blocked()
+        assert done == []
+        gate.open()
+    assert done == [1]
+
+
+async def test_who_is_cancelled_while_queued_has_still_written(path: Path) -> None:
+    gate = Gate()
+    async with SqliteJournal(path, connect=watching(gate)) as journal:
+        async with anyio.create_task_group() as tg:
+            gate.shut()
+            tg.start_soon(journal.intend, job("first"))
+            await reached(gate)
+            tg.start_soon(journal.intend, job("queued"))
+            await anyio.wait_all_tasks_blocked()
+            tg.cancel_scope.cancel()
+        gate.open()
+    assert len(rows(path, "SELECT * FROM jobs")) == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_is_cancelled_natively_while_queued_has_still_written(path: Path) -> None:
+    gate = Gate()
+    async with SqliteJournal(path, connect=watching(gate)) as journal:
+        gate.shut()
+        tasks = [asyncio.create_task(journal.intend(job(key))) for key in "abc"]
+        await reached(gate)
+        for task in tasks:
+            task.cancel()
+        assert await asyncio.gather(*tasks, return_exceptions=True) != []
+        assert all(task.cancelled() for task in tasks)
+        gate.open()
+    assert len(rows(path, "SELECT * FROM jobs")) == 3
+
+
+async def test_closing_writes_what_is_queued_and_refuses_more(path: Path) -> None:
+    gate = Gate()
+    refused: list[str] = []
+
+    async def late() -> None:
+        try:
+            await journal.intend(job("late"))
+        except JournalError as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as tg:
+        journal = await SqliteJournal(path, connect=watching(gate)).__aenter__()
+        gate.shut()
+        tg.start_soon(journal.intend, job("first"))
+        await reached(gate)
+        tg.start_soon(journal.intend, job("queued"))
+        await anyio.wait_all_tasks_blocked()
+        tg.start_soon(journal.aclose)
+        await anyio.wait_all_tasks_blocked()
+        tg.start_soon(late)
+        await anyio.wait_all_tasks_blocked()
+        gate.open()
+    assert len(rows(path, "SELECT * FROM jobs")) == 2
+    assert len(refused) == 1
+    assert journal_threads() == []
+
+
+async def test_closing_is_not_cut_short_by_a_cancel(path: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with SqliteJournal(path) as journal:
+            await journal.intend(job("k"))
+            scope.cancel()
+    assert journal_threads() == []
+    assert len(rows(path, "SELECT * FROM jobs")) == 1
+
+
+async def test_opening_under_a_cancel_leaves_nothing_open(path: Path) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with SqliteJournal(path) as journal:
+            await journal.intend(job("k"))
+    assert journal_threads() == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_native_cancel_of_opening_leaves_nothing_open(path: Path) -> None:
+    gate = Gate()
+    gate.shut()
+    task = asyncio.create_task(SqliteJournal(path, connect=watching(gate)).__aenter__())
+    await reached(gate)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.open()
+    with anyio.fail_after(30):
+        while journal_threads():
+            await anyio.sleep(0.01)
+    async with SqliteJournal(path):
+        pass
+
+
+async def test_an_error_of_one_is_not_that_of_the_others(path: Path) -> None:
+    gate = Gate()
+    errors: list[Exception] = []
+
+    async def odd() -> None:
+        try:
+            await journal.accepted(of("elsewhere", "task_1"))
+        except TypeError as error:
+            errors.append(error)
+
+    async with SqliteJournal(path, connect=watching(gate)) as journal:
+        async with anyio.create_task_group() as tg:
+            gate.shut()
+            tg.start_soon(journal.intend, job("first"))
+            await reached(gate)
+            tg.start_soon(journal.intend, job("a"))
+            tg.start_soon(odd)
+            tg.start_soon(journal.intend, job("b"))
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+        assert len(errors) == 1
+        assert (await journal.counts()).total == 3
+
+
+FULL, BUSY, IOERR, READONLY, CORRUPT = 13, 5, 10, 8, 11
+
+
+@pytest.mark.parametrize("at", ["BEGIN", "INSERT INTO jobs", "COMMIT"])
+@pytest.mark.parametrize("code", [FULL, BUSY])
+async def test_after_a_full_disk_it_goes_on_once_there_is_room(path: Path, at: str, code: int) -> None:
+    spoiler = Spoiler()
+    async with SqliteJournal(path, connect=watching(spoiler)) as journal:
+        kept = await journal.intend(job("kept"))
+        spoiler.spoil(at, code)
+        with pytest.raises(JournalError, match="spoiled") as caught:
+            await journal.intend(job("lost"))
+        assert caught.value.path == str(path)
+        assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+        spoiler.heal()
+        await journal.accepted(of(kept, "task_1"))
+        await journal.intend(job("again"))
+    assert rows(path, "SELECT handle, state FROM jobs") == [(b"kkept", "accepted"), (b"kagain", "intended")]
+
+
+@pytest.mark.parametrize("code", [IOERR, READONLY, CORRUPT, 0])
+async def test_after_any_other_failure_nothing_more_is_written(path: Path, code: int) -> None:
+    spoiler = Spoiler()
+    async with SqliteJournal(path, connect=watching(spoiler)) as journal:
+        await journal.intend(job("kept"))
+        spoiler.spoil("COMMIT", code)
+        messages = set()
+        for _ in range(2):
+            with pytest.raises(JournalError) as caught:
+                await journal.intend(job("lost"))
+            messages.add(str(caught.value))
+            spoiler.heal()
+        assert len(messages) == 1
+    assert rows(path, "SELECT handle FROM jobs") == [(b"kkept",)]
+    assert journal_threads() == []
+
+
+async def test_everybody_in_a_failed_group_is_told_by_an_error_of_their_own(path: Path) -> None:
+    gate, spoiler = Gate(), Spoiler()
+    errors: list[Exception] = []
+
+    def both(sql: str, parameters: Sequence[Any]) -> None:
+        gate(sql, parameters)
+        spoiler(sql, parameters)
+
+    async def intend(key: str) -> None:
+        try:
+            await journal.intend(job(key))
+        except JournalError as error:
+            errors.append(error)
+
+    async with SqliteJournal(path, connect=watching(both)) as journal:
+        async with anyio.create_task_group() as tg:
+            gate.shut()
+            spoiler.spoil("COMMIT", FULL)
+            for key in "abcd":
+                tg.start_soon(intend, key)
+            await reached(gate)
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+        assert len(errors) == 4
+        assert len({id(error) for error in errors}) == 4
+        spoiler.heal()
+    assert rows(path, "SELECT * FROM jobs") == []
+
+
+async def test_a_failure_that_is_no_database_s_reaches_the_caller_too(path: Path) -> None:
+    def told(sql: str, _parameters: Sequence[Any]) -> None:
+        if armed and sql == "COMMIT":
+            raise MemoryError("out of it")
+
+    armed: list[bool] = []
+    async with SqliteJournal(path, connect=watching(told)) as journal:
+        armed.append(True)
+        with pytest.raises(JournalError, match="out of it"):
+            await journal.intend(job("k"))
+        armed.clear()
+
+
+async def test_a_connection_that_does_not_close_well_is_logged_and_no_hang(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sticky(Watched):
+        def close(self) -> None:
+            super().close()
+            raise sqlite3.OperationalError("sticky")
+
+    def connect(name: str) -> Sticky:
+        return Sticky(opening.connect(name), lambda *_: None)
+
+    async with SqliteJournal(path, connect=connect) as journal:
+        await journal.intend(job("k"))
+    assert journal_threads() == []
+    assert len(rows(path, "SELECT * FROM jobs")) == 1
+    assert "did not close well" in caplog.text

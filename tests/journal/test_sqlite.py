@@ -1,0 +1,498 @@
+"""What is told to a journal is there again when it is opened anew, and runs match it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from anyio import to_thread
+from journal.tools import KEY, URL, failure, is_open, job, journal_threads, of, request, rows, success
+
+from ruxa_async import (
+    InsufficientCreditsError,
+    JournalError,
+    JournalMismatchError,
+    KeyConflictError,
+    MalformedResponseError,
+    NanoBanana,
+    PollingStoppedError,
+    SqliteJournal,
+    SubmissionUnknownError,
+    TaskFailedError,
+)
+from ruxa_async import journal as package
+from ruxa_async.journal.base import Journal, JournalRun, LastingJournal, NullJournal
+from ruxa_async.journal.identity import identify
+from ruxa_async.journal.records import JobState, JournalEntry, Match, SavedFile
+
+FILE = SavedFile(number=0, name="a cat.png", size=3, sha256="ab" * 32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteJournal]:
+    async with SqliteJournal(path) as journal:
+        yield journal
+
+
+async def known(journal: SqliteJournal, asked: NanoBanana, run: str = "run") -> JournalEntry | None:
+    """Return what a new pass through *run* knows of *asked*."""
+    passing = await journal.open_run(run)
+    try:
+        return (await passing.match(asked)).known
+    finally:
+        passing.close()
+
+
+async def begin(journal: SqliteJournal, key: str | None, run: str = "run", prompt: str = "a cat") -> object:
+    """Write the intent of a new job of *run*."""
+    passing = await journal.open_run(run)
+    match = await passing.match(request(prompt, key))
+    passing.close()
+    return await journal.intend(job(key, prompt=prompt, entry=match.entry))
+
+
+def test_both_journals_are_journals(path: Path) -> None:
+    one: Journal = NullJournal()
+    two: LastingJournal = SqliteJournal(path)
+    assert isinstance(two, LastingJournal)
+    assert not isinstance(one, LastingJournal)
+
+
+async def test_a_job_from_its_intent_to_its_end(path: Path) -> None:
+    async with opened(path) as journal:
+        assert await known(journal, request(key="k")) is None
+        entry = await begin(journal, "k")
+        await journal.accepted(of(entry, "task_1"))
+        status = success("task_1", credits=4.0, duration=9.5, raw={"x": [1]})
+        await journal.finished(of(entry, "task_1"), status)
+        await journal.saved("task_1", FILE)
+    async with opened(path) as journal:
+        found = await known(journal, request(key="k"))
+        assert found is not None
+        assert found.request == request(key="k")
+        assert (found.state, found.task_id, found.status) == (JobState.SUCCEEDED, "task_1", status)
+        assert (found.run, found.name, found.key, found.model) == ("run", "k", "k", "google/nano-banana")
+        assert (found.attempts, found.files, found.failure) == (1, (FILE,), None)
+        assert None not in (found.intended_at, found.accepted_at, found.finished_at)
+        counts = await journal.counts()
+        assert (counts.total, counts.jobs[JobState.SUCCEEDED], counts.files, counts.credits) == (1, 1, 1, 4.0)
+
+
+async def test_an_accepted_task_is_known_by_its_id(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.accepted(of(await begin(journal, "k"), "task_1"))
+    async with opened(path) as journal:
+        found = await known(journal, request(key="k"))
+        assert found is not None
+        assert (found.state, found.task_id, found.status) == (JobState.ACCEPTED, "task_1", None)
+
+
+async def test_a_task_that_failed_is_known_with_its_error(path: Path) -> None:
+    async with opened(path) as journal:
+        entry = await begin(journal, "k")
+        await journal.accepted(of(entry, "task_1"))
+        await journal.finished(
+            of(entry, "task_1", TaskFailedError("task_1", "500", "no luck")), failure("task_1")
+        )
+        found = await known(journal, request(key="k"))
+    assert found is not None
+    assert (found.state, found.error_kind) == (JobState.FAILED, "TaskFailedError")
+    assert isinstance(found.failure, TaskFailedError)
+    assert (found.failure.fail_code, found.failure.fail_message) == ("500", "no luck")
+
+
+async def test_a_task_that_succeeded_without_a_usable_answer_failed(path: Path) -> None:
+    error = MalformedResponseError("task_1", "it names no output", "{}")
+    async with opened(path) as journal:
+        entry = await begin(journal, "k")
+        await journal.accepted(of(entry, "task_1"))
+        await journal.finished(of(entry, "task_1", error), success("task_1", urls=()))
+        found = await known(journal, request(key="k"))
+    assert found is not None
+    assert found.state is JobState.FAILED
+    assert isinstance(found.failure, MalformedResponseError)
+    assert str(found.failure) == str(error)
+
+
+async def test_a_task_that_is_followed_no_longer_stays_accepted(path: Path) -> None:
+    async with opened(path) as journal:
+        entry = await begin(journal, "k")
+        await journal.accepted(of(entry, "task_1"))
+        await journal.finished(of(entry, "task_1", PollingStoppedError("task_1", "silence")), None)
+        found = await known(journal, request(key="k"))
+    assert found is not None
+    assert (found.state, found.error_kind) == (JobState.ACCEPTED, "PollingStoppedError")
+    assert found.failure is None
+
+
+async def test_a_task_that_was_attached_to_is_found_by_its_id(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.accepted(of(await begin(journal, "k"), "task_1"))
+        await journal.finished(of(None, "task_1"), success("task_1"))
+        await journal.finished(of(None, "task of somebody else"), success("task_2"))
+        found = await known(journal, request(key="k"))
+        assert found is not None
+        assert found.state is JobState.SUCCEEDED
+        assert (await journal.counts()).total == 1
+
+
+async def test_what_was_not_bought_is_known_with_the_reason(path: Path) -> None:
+    async with opened(path) as journal:
+        entry = await begin(journal, "k")
+        await journal.not_bought(of(entry, error=InsufficientCreditsError(402, None, "no credits")))
+        found = await known(journal, request(key="k"))
+    assert found is not None
+    assert (found.state, found.error_kind) == (JobState.NOT_BOUGHT, "InsufficientCreditsError")
+    assert "no credits" in (found.error_message or "")
+
+
+async def test_another_attempt_counts_and_forgets_the_reason(path: Path) -> None:
+    async with opened(path) as journal:
+        entry = await begin(journal, "k")
+        await journal.not_bought(of(entry, error=InsufficientCreditsError(402, None, "no credits")))
+        assert await journal.intend(of(entry)) == entry
+        await journal.accepted(of(entry, "task_1"))
+        found = await known(journal, request(key="k"))
+        assert found is not None
+        assert (found.attempts, found.error_kind) == (2, None)
+        assert (await journal.counts()).total == 1
+
+
+async def test_buying_a_failed_one_again_keeps_the_id_of_the_first(path: Path) -> None:
+    async with opened(path) as journal:
+        entry = await begin(journal, "k")
+        for number in ("task_1", "task_2"):
+            await journal.accepted(of(entry, number))
+            await journal.finished(of(entry, number), failure(number))
+            await journal.saved(number, FILE)
+            await journal.intend(of(entry))
+        await journal.accepted(of(entry, "task_3"))
+        found = await known(journal, request(key="k"))
+    assert found is not None
+    assert (found.state, found.task_id, found.status) == (JobState.ACCEPTED, "task_3", None)
+    assert (found.past_tasks, found.files) == (("task_1", "task_2"), ())
+
+
+async def test_what_was_intended_when_the_process_ended_is_unknown(path: Path) -> None:
+    async with opened(path) as journal:
+        await begin(journal, "k")
+        assert await journal.unknowns() == []
+    async with opened(path) as journal:
+        (job_,) = await journal.unknowns()
+        assert (job_.name, job_.state) == ("k", JobState.UNKNOWN)
+        assert "process ended" in (job_.error_message or "")
+
+
+async def test_what_is_intended_when_the_last_client_ends_is_unknown(path: Path) -> None:
+    async with opened(path) as journal:
+        for _ in range(2):
+            await journal.bind(base_url=URL, api_key=KEY)
+        await begin(journal, "k")
+        await journal.unbind()
+        assert await journal.unknowns() == []
+        await journal.unbind()
+        assert [job_.name for job_ in await journal.unknowns()] == ["k"]
+
+
+# ---- identity within a run
+
+
+async def test_equal_requests_without_keys_are_matched_by_their_number(path: Path) -> None:
+    async with opened(path) as journal:
+        run = await journal.open_run("run")
+        matches = [await run.match(request()) for _ in range(3)]
+        assert [match.known for match in matches] == [None, None, None]
+        entries = [await journal.intend(job(entry=match.entry)) for match in matches[:2]]
+        for number, entry in enumerate(entries):
+            await journal.accepted(of(entry, f"task_{number}"))
+        run.close()
+    async with opened(path) as journal:
+        run = await journal.open_run("run")
+        again = [await run.match(request()) for _ in range(3)]
+        assert [match.known and match.known.task_id for match in again] == ["task_0", "task_1", None]
+
+
+async def test_order_and_other_rows_do_not_matter(path: Path) -> None:
+    async with opened(path) as journal:
+        for prompt in ("a", "b"):
+            await journal.accepted(of(await begin(journal, None, prompt=prompt), f"task_{prompt}"))
+        run = await journal.open_run("run")
+        found = {}
+        for prompt in ("new", "b", "other", "a"):
+            match = await run.match(request(prompt))
+            found[prompt] = match.known and match.known.task_id
+        assert found == {"new": None, "b": "task_b", "other": None, "a": "task_a"}
+
+
+async def test_a_key_that_stands_for_another_request_is_a_conflict(path: Path) -> None:
+    async with opened(path) as journal:
+        await begin(journal, "k")
+        run = await journal.open_run("run")
+        with pytest.raises(KeyConflictError, match="another request") as caught:
+            await run.match(request("a dog", "k"))
+        assert (caught.value.key, caught.value.run) == ("k", "run")
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a dog"])
+async def test_a_key_that_comes_twice_in_one_pass_is_a_conflict(path: Path, prompt: str) -> None:
+    async with opened(path) as journal:
+        run = await journal.open_run("run")
+        await run.match(request("a cat", "k"))
+        for _ in range(2):
+            with pytest.raises(KeyConflictError, match="came before"):
+                await run.match(request(prompt, "k"))
+
+
+async def test_runs_know_nothing_of_each_other_nor_of_what_belongs_to_none(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.intend(job("k"))
+        await begin(journal, "k", "one")
+        assert await known(journal, request(key="k"), "two") is None
+        assert (await known(journal, request(key="k"), "one")) is not None
+        assert (await journal.counts("one")).total == 1
+        assert (await journal.counts("two")).total == 0
+        assert (await journal.counts()).total == 2
+
+
+async def test_what_belongs_to_no_run_is_bought_anew_each_time(path: Path) -> None:
+    async with opened(path) as journal:
+        entries = [await journal.intend(job(key)) for key in ("k", "k", None, None)]
+        assert len({*entries}) == 4
+    async with opened(path) as journal:
+        assert [(job_.run, job_.key, job_.name[:2]) for job_ in await journal.unknowns()] == [
+            (None, "k", "k"),
+            (None, "k", "k~"),
+            (None, None, name_begins(request())),
+            (None, None, name_begins(request())),
+        ]
+
+
+def name_begins(asked: NanoBanana) -> str:
+    """Return how the name of a job without a key begins."""
+    return f"#{identify(asked).digest.hex()}"[:2]
+
+
+async def test_a_place_that_was_taken_meanwhile_is_the_same_job(path: Path) -> None:
+    async with opened(path) as journal:
+        run = await journal.open_run("run")
+        match = await run.match(request(key="k"))
+        first = await journal.intend(job("k", entry=match.entry))
+        assert await journal.intend(job("k", entry=match.entry)) == first
+        assert (await journal.counts()).total == 1
+
+
+async def test_one_pass_at_a_time_and_another_after_it(path: Path) -> None:
+    async with opened(path) as journal:
+        run: JournalRun = await journal.open_run("run")
+        assert run.name == "run"
+        with pytest.raises(JournalError, match="under way"):
+            await journal.open_run("run")
+        await journal.open_run("another")
+        run.close()
+        await journal.open_run("run")
+        with pytest.raises(ValueError, match="no name"):
+            await journal.open_run(" ")
+
+
+async def test_odd_texts_are_kept(path: Path) -> None:
+    odd = "\ud800\x00\u2028'\"; DROP TABLE jobs; --"
+    async with opened(path) as journal:
+        entry = await begin(journal, odd, odd, prompt=odd)
+        await journal.accepted(of(entry, "task\u2028\ud800"))
+        await journal.intend(of(entry))
+        await journal.unknown(of(entry, error=SubmissionUnknownError(odd)))
+        (found,) = await journal.unknowns()
+    assert found.key == odd
+    assert found.request.input()["prompt"] == odd
+    assert found.past_tasks == ("task\u2028\\ud800",)
+
+
+async def test_an_entry_of_another_journal_is_refused_and_disturbs_nobody(path: Path) -> None:
+    async with opened(path) as journal:
+        for write in (journal.intend, journal.accepted, journal.not_bought, journal.unknown):
+            with pytest.raises(TypeError, match="no entry of this journal"):
+                await write(of("elsewhere", "task_1"))
+        with pytest.raises(TypeError, match="no entry of this journal"):
+            await journal.finished(of(Match(entry=3), "task_1"), success("task_1"))
+        await begin(journal, "k")
+
+
+# ---- a person's word
+
+
+async def in_doubt(journal: SqliteJournal, key: str | None, run: str = "run", prompt: str = "a cat") -> str:
+    entry = await begin(journal, key, run, prompt)
+    await journal.unknown(of(entry, error=SubmissionUnknownError("silence")))
+    return next(job_.name for job_ in await journal.unknowns(run) if job_.entry == entry)
+
+
+@pytest.mark.parametrize("key", ["k", None])
+async def test_an_unknown_one_is_adopted_under_its_id(path: Path, key: str | None) -> None:
+    async with opened(path) as journal:
+        name = await in_doubt(journal, key)
+        adopted = await journal.adopt(name, "task_9")
+        assert (adopted.state, adopted.task_id, adopted.name) == (JobState.ADOPTED, "task_9", name)
+        assert adopted.accepted_at is not None
+        assert await journal.unknowns() == []
+    async with opened(path) as journal:
+        assert await known(journal, request(key=key)) == adopted
+
+
+async def test_an_unknown_one_is_forgotten(path: Path) -> None:
+    async with opened(path) as journal:
+        await in_doubt(journal, "k")
+        forgotten = await journal.forget("k")
+        assert (forgotten.state, forgotten.task_id) == (JobState.FORGOTTEN, None)
+        assert await known(journal, request(key="k")) == forgotten
+
+
+async def test_a_person_may_change_her_mind(path: Path) -> None:
+    async with opened(path) as journal:
+        await in_doubt(journal, "k")
+        await journal.adopt("k", "wrong")
+        await journal.adopt("k", "task_9")
+        await journal.forget("k")
+        assert (await journal.adopt("k", "task_9")).task_id == "task_9"
+
+
+async def test_only_what_is_in_doubt_can_be_settled(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.accepted(of(await begin(journal, "paid"), "task_1"))
+        await in_doubt(journal, "k")
+        with pytest.raises(JournalError, match="'paid' is not in doubt: it is accepted"):
+            await journal.forget("paid")
+        with pytest.raises(JournalError, match="no job is called 'nonsense'"):
+            await journal.adopt("nonsense", "task_2")
+        with pytest.raises(JournalError, match="task_1 is that of job 'paid' already"):
+            await journal.adopt("k", "task_1")
+        with pytest.raises(ValueError, match="task id"):
+            await journal.adopt("k", " ")
+        assert [job_.name for job_ in await journal.unknowns()] == ["k"]
+
+
+async def test_a_name_in_two_runs_needs_the_run(path: Path) -> None:
+    async with opened(path) as journal:
+        for run in ("one", "two"):
+            await in_doubt(journal, "k", run)
+        with pytest.raises(JournalError, match="2 jobs are called 'k', in 'one', 'two'"):
+            await journal.forget("k")
+        assert (await journal.forget("k", "two")).run == "two"
+        assert [job_.run for job_ in await journal.unknowns()] == ["one"]
+        assert (await journal.adopt("k", "task_1")).run == "one"  # only one is still unknown
+
+
+async def test_each_of_equal_ones_has_a_name_of_its_own(path: Path) -> None:
+    async with opened(path) as journal:
+        for key in ("k", "k", None, None):
+            await journal.unknown(of(await journal.intend(job(key))))
+        names = [job_.name for job_ in await journal.unknowns()]
+        assert len({*names}) == 4
+        with pytest.raises(JournalError, match="2 jobs are called 'k', in no run"):
+            await journal.adopt("k", "task_0")
+        for number, name in enumerate(names[1:], 1):
+            assert (await journal.adopt(name, f"task_{number}")).name == name
+        assert (await journal.adopt("k", "task_0")).name == "k"
+
+
+# ---- accounts
+
+
+async def test_a_journal_belongs_to_one_service_and_one_account(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.bind(base_url="https://a.example", api_key=KEY)
+        await journal.unbind()
+    async with opened(path) as journal:
+        await journal.bind(base_url="https://a.example", api_key=KEY)
+        with pytest.raises(JournalMismatchError, match=r"https://a\.example.*https://b\.example"):
+            await journal.bind(base_url="https://b.example", api_key=KEY)
+        with pytest.raises(JournalMismatchError, match="fingerprint") as caught:
+            await journal.bind(base_url="https://a.example", api_key="sk-another")
+        assert len({word for word in str(caught.value).split() if len(word.strip(",:")) == 16}) >= 2
+        assert "canary" not in str(caught.value)
+    assert KEY.encode() not in path.read_bytes()
+
+
+async def test_a_renewed_key_takes_over_when_a_person_says_so(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.bind(base_url=URL, api_key=KEY)
+    async with SqliteJournal(path, new_key=True) as journal:
+        await journal.bind(base_url=URL, api_key="sk-new")
+        with pytest.raises(JournalMismatchError):
+            await journal.bind(base_url="https://b.example", api_key="sk-new")
+    async with opened(path) as journal:
+        await journal.bind(base_url=URL, api_key="sk-new")
+
+
+async def test_a_service_may_have_a_name_for_its_changing_address(path: Path) -> None:
+    for port in (1, 2):
+        async with SqliteJournal(path, service="the emulator") as journal:
+            await journal.bind(base_url=f"http://localhost:{port}", api_key=KEY)
+
+
+# ---- what is learned
+
+
+async def test_what_is_learned_is_there_next_time(path: Path) -> None:
+    async with opened(path) as journal:
+        assert await journal.learned("durations") is None
+        await journal.learn("durations", {"m": {"mu": 1.0}})
+        await journal.learn("durations", {"m": {"mu": 2.0}})
+        await journal.learn("rates", [1, None])
+    async with opened(path) as journal:
+        assert await journal.learned("durations") == {"m": {"mu": 2.0}}
+        assert await journal.learned("rates") == [1, None]
+
+
+# ---- opening and closing
+
+
+async def test_a_closed_journal_says_so(path: Path) -> None:
+    journal = SqliteJournal(path)
+    for _ in range(2):
+        assert not is_open(journal)
+        assert "closed" in repr(journal)
+        with pytest.raises(JournalError, match="not open"):
+            await journal.intend(job("k"))
+        async with journal:
+            assert is_open(journal)
+            with pytest.raises(RuntimeError, match="open already"):
+                await journal.__aenter__()
+        await journal.aclose()
+
+
+async def test_no_thread_outlives_its_journal(path: Path) -> None:
+    async with opened(path) as journal:
+        await begin(journal, "k")
+        assert len(journal_threads()) == 1
+    assert journal_threads() == []
+
+
+async def test_a_journal_that_was_dropped_lets_go_of_its_file(path: Path) -> None:
+    journal = await SqliteJournal(path).__aenter__()
+    await begin(journal, "k")
+    (thread,) = journal_threads()
+    del journal
+    gc.collect()
+    await to_thread.run_sync(thread.join, 10)
+    assert not thread.is_alive()
+    async with opened(path) as journal:
+        assert len(await journal.unknowns()) == 1
+
+
+async def test_the_sql_is_old_enough(path: Path) -> None:
+    """No word of SQL that came after SQLite 3.35 is used: STRICT tables, RETURNING's kin, ->, unixepoch and so on."""
+    for source in Path(package.__path__[0]).glob("*.py"):
+        text = source.read_text()
+        for new in (" STRICT", "->>", "unixepoch", "iif(", "FULL JOIN", "RIGHT JOIN", "json_", " FILTER "):
+            assert new not in text, (source.name, new)
+    async with opened(path):
+        pass
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]

@@ -1,0 +1,50 @@
+"""Examples do what they say. Those that others start with are run by hand and by the README's own commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ruxa_async.emulator.keeping import LedgerFile
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_resumed_pictures_are_bought_once(tmp_path: Path) -> None:
+    def start() -> subprocess.Popen[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RUXA_")}
+        return subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "resume.py")],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": str(EXAMPLES.parent)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    killed = start()
+    assert killed.stdout is not None
+    early = [killed.stdout.readline() for _ in range(3)]
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    out, _ = start().communicate(timeout=100)
+    ledger = LedgerFile(tmp_path / "pictures" / "emulator.jsonl")
+    ledger.close()
+    prompts = [kept.task.input["prompt"] for kept in ledger.tasks]
+    assert len(prompts) == len({*prompts}) <= 24
+    told = dict(line.split(": ", 1) for line in out.splitlines())
+    assert len(told) == 24
+    for line in early:
+        key, path = line.rstrip("\n").split(": ")
+        assert told[key] == path
+    made = [tmp_path / path for path in told.values() if path.endswith(".png")]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in made)
+    # What was on the wire at the kill is told as such, and nothing else may be missing.
+    missing = [text for text in told.values() if not text.endswith(".png")]
+    assert all("it may have been charged" in text for text in missing)
+    assert len(missing) <= 16
