@@ -112,7 +112,7 @@ class Asker:
             self._delivery.end(job, None)
             return
         if status.state is TaskState.FAIL:
-            error = TaskFailedError(job.task_id, status.fail_code, status.fail_message)
+            error = TaskFailedError(job.task_id, status.fail_code, status.fail_message, status.credits)
         elif not has_result(status):
             error = MalformedResponseError(
                 job.task_id, "it succeeded, but its answer names no output", shown(reply)

@@ -14,7 +14,7 @@ from ._engine.retry import Reply
 from ._replies import message_of
 from .results import TaskState, TaskStatus
 
-__all__ = ("find_urls", "has_result", "result_object", "task_status")
+__all__ = ("find_urls", "has_result", "instants", "result_object", "task_status")
 
 
 @frozen(kw_only=True)
@@ -132,6 +132,20 @@ def _duration(detail: _Detail) -> float | None:
     if detail.cost_time is None or detail.cost_time <= 0:
         return None
     return detail.cost_time / 1000 if detail.cost_time >= 1000 else detail.cost_time
+
+
+def instants(data: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return when the task was created and when it ended, by the service's clock in seconds, if it tells both."""
+    named = {}
+    for name in ("create_time", "complete_time"):
+        value = next((data[alias] for alias in _ALIASES[name] if data.get(alias) not in (None, "")), None)
+        try:
+            named[name] = _float(value)
+        except (TypeError, ValueError):
+            return None
+    scale = 1000 if named["create_time"] > 1e11 else 1
+    created, ended = named["create_time"] / scale, named["complete_time"] / scale
+    return (created, ended) if 0 < created < ended else None
 
 
 def result_object(data: Mapping[str, Any]) -> Mapping[str, Any]:

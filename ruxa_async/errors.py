@@ -243,16 +243,26 @@ class TaskError(RuxaError):
 
 
 class TaskFailedError(TaskError):
-    """The service says that the generation failed. *fail_code* and *fail_message* are its own words."""
+    """The service says that the generation failed. *fail_code* and *fail_message* are its own words.
 
-    def __init__(self, task_id: str, fail_code: str, fail_message: str) -> None:
+    *credits* is what it charged all the same, None if it does not say.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        fail_code: str,
+        fail_message: str,
+        credits: float | None = None,  # noqa: A002 - the service's word
+    ) -> None:
         said = " ".join(part for part in (f"[{fail_code}]" if fail_code else "", fail_message) if part)
         super().__init__(task_id, f"generation failed: {said or 'the service gave no reason'}")
         self.fail_code = fail_code
         self.fail_message = fail_message
+        self.credits = credits
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.task_id, self.fail_code, self.fail_message)
+        return type(self), (self.task_id, self.fail_code, self.fail_message, self.credits)
 
 
 class TaskTimeout(TaskError, TimeoutError):  # noqa: N818 - the agreed public name

@@ -64,6 +64,11 @@ class TaskStatus:
     duration: float | None = None
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
 
+    def _repr_html_(self) -> str:
+        from ._notebook import status_html  # noqa: PLC0415 - only notebooks ask
+
+        return status_html(self)
+
 
 class MediaSource(Protocol):
     """Where the outputs of a generation can be had; the open client is one."""
@@ -104,6 +109,11 @@ class Generation:
     async def read(self) -> list[bytes]:
         """Download every output into memory, in the order of *urls*. Raises `DownloadError`."""
         return await self._source().read(self)
+
+    def _repr_html_(self) -> str:
+        from ._notebook import generation_html  # noqa: PLC0415 - only notebooks ask
+
+        return generation_html(self)
 
     def _source(self) -> MediaSource:
         if self._media is None:
@@ -151,6 +161,11 @@ class Succeeded:
         """Return the generation."""
         return self.generation
 
+    def _repr_html_(self) -> str:
+        from ._notebook import succeeded_html  # noqa: PLC0415 - only notebooks ask
+
+        return succeeded_html(self)
+
 
 @frozen(kw_only=True)
 class Failed:
@@ -169,6 +184,11 @@ class Failed:
     def unwrap(self) -> Generation:
         """Raise the error."""
         raise self.error
+
+    def _repr_html_(self) -> str:
+        from ._notebook import failed_html  # noqa: PLC0415 - only notebooks ask
+
+        return failed_html(self)
 
 
 Outcome: TypeAlias = Succeeded | Failed

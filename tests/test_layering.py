@@ -81,7 +81,7 @@ def modules(*tops: str) -> list[str]:
 
 # ---- the engine is pure
 
-VALUES = ("errors", "events", "requests", "results", "settings")
+VALUES = ("_notebook", "errors", "events", "requests", "results", "settings")
 ENGINE_MAY_IMPORT = {
     "__future__",
     "attrs",
@@ -181,6 +181,11 @@ def test_only_the_command_line_knows_the_batch_and_itself() -> None:
 def test_the_emulator_knows_nothing_of_the_library_but_its_errors() -> None:
     for name in modules("emulator"):
         assert all(under(imported, "emulator", "errors") for imported in ours(name)), name
+
+
+def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
+    for name in modules("report"):
+        assert all(under(imported, "report") for imported in ours(name)), name
 
 
 def test_no_imports_go_in_a_circle() -> None:

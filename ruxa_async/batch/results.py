@@ -19,7 +19,7 @@ from ruxa_async.errors import (
     TaskTimeout,
 )
 from ruxa_async.requests import GenerationRequest
-from ruxa_async.results import Failed, JobRecord, Outcome
+from ruxa_async.results import Failed, JobRecord, Outcome, Succeeded
 
 __all__ = ("Result", "State", "describe_error", "kind_of")
 
@@ -47,6 +47,8 @@ class Result:
     queries: int = 0
     submitted_at: float | None = None
     finished_at: float | None = None
+    completed_at: float | None = None
+    lag: float | None = None
 
     @classmethod
     def of_outcome(cls, outcome: Outcome, *, index: int, line: int) -> Result:
@@ -64,10 +66,13 @@ class Result:
         if isinstance(outcome, Failed):
             result.state = _state_of(outcome.error)
             result.error = describe_error(outcome.error)
+            if isinstance(outcome.error, TaskFailedError):
+                result.credits = outcome.error.credits
         else:
             result.urls = list(outcome.generation.urls)
             result.credits = outcome.generation.credits
             result.duration = outcome.generation.duration
+            result.time(outcome)
         return result
 
     @classmethod
@@ -77,6 +82,19 @@ class Result:
         result.describe(job.request, job.key)
         result.error = None if job.error is None else describe_error(job.error)
         return result
+
+    def time(self, outcome: Succeeded) -> None:
+        """Say how late the end was seen, where the service tells its instants.
+
+        Each clock only measures a span of its own, so it does not matter how far apart the two are.
+        """
+        from ruxa_async._details import instants  # noqa: PLC0415 - wrong usage should not wait for cattrs
+
+        told = instants(outcome.generation.raw)
+        if told is not None:
+            created, ended = told
+            self.completed_at = _rounded(ended)
+            self.lag = _rounded(max(0.0, outcome.finished_at - outcome.submitted_at - (ended - created)))
 
     def describe(self, request: GenerationRequest | None, key: str | None = None) -> None:
         """Say what was asked for."""

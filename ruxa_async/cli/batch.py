@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from ruxa_async.batch import Resumed, Rows, Summary, folder_journal, open_rows, run_batch
 from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
+from ruxa_async.batch.record import RunRecord
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Limits
 
@@ -27,7 +28,7 @@ from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, need_key, open_client
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
     from ruxa_async.batch.results import Result
-    from ruxa_async.events import EventHook
+    from ruxa_async.events import Event, EventHook, GateClosed
     from ruxa_async.journal.sqlite import SqliteJournal
 
 __all__ = ("batch",)
@@ -169,14 +170,22 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
     summary, watch = Summary(folder=job.out), Watch()
     async with journal:  # before the emulator, so that no two of them share a ledger
         began = anyio.current_time()
-        opened = False
+        record = RunRecord(source=job.source, began=began)
+
+        def on_event(event: Event | GateClosed) -> None:
+            watch.on_event(event)
+            record.on_event(event)
+
+        opened = whole = False
         try:
-            async with service.opened(job.out, journal, watch.on_event) as client:
+            async with service.opened(job.out, journal, on_event) as client:
                 opened = True
                 await _run_with(client, job, rows, summary, watch)
+                whole = True
         finally:
             if opened:
                 _conclude(summary, anyio.current_time() - began)
+                _leave_report(summary, record, whole=whole)
     return _code(summary)
 
 
@@ -243,6 +252,19 @@ def _conclude(summary: Summary, seconds: float) -> None:
         say(sentence)
     sys.stdout.write(f"{summary.folder / RESULTS}\n")
     sys.stdout.flush()
+
+
+def _leave_report(summary: Summary, record: RunRecord, *, whole: bool) -> None:
+    """Write down what is true of the whole run, and the page to look at; no trouble with it fails the run."""
+    if not (summary.folder / RESULTS).exists():
+        return
+    from ruxa_async.report import write_report  # noqa: PLC0415 - only a run that ended needs it
+
+    try:
+        record.write(summary.folder, summary, whole=whole)
+        say(f"look at them: {write_report(summary.folder)}")
+    except Exception as error:  # noqa: BLE001 - the results are on the disk, and that is what counts
+        say(f"the report could not be made ({type(error).__name__}: {error}); try 'ruxa-async report'")
 
 
 def _sentences(summary: Summary, seconds: float) -> Iterable[str]:

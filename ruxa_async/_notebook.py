@@ -1,0 +1,111 @@
+"""How results look in a notebook: the picture and its facts, escaped; pictures over https alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from .results import Failed, Generation, Succeeded, TaskStatus
+
+__all__ = ("failed_html", "generation_html", "status_html", "succeeded_html")
+
+_VIDEOS = (".mp4", ".m4v", ".webm", ".mov")
+_SHOWN = 4
+_LONGEST = 600
+
+
+def generation_html(generation: Generation) -> str:
+    """Return what *generation* made, by its result addresses, which expire."""
+    return _card(_media(generation.urls), _prompt(generation.request), _generation_facts(generation))
+
+
+def succeeded_html(outcome: Succeeded) -> str:
+    """Return what the generation of *outcome* made, and how it came about."""
+    facts = [*_generation_facts(outcome.generation), *_outcome_facts(outcome)]
+    return _card(_media(outcome.generation.urls), _prompt(outcome.request), facts)
+
+
+def failed_html(outcome: Failed) -> str:
+    """Return why *outcome* brought nothing."""
+    facts = [
+        ("error", f"{type(outcome.error).__name__}: {outcome.error}"),
+        ("model", outcome.request.model),
+        ("task", outcome.task_id),
+        *_outcome_facts(outcome),
+    ]
+    return _card("", _prompt(outcome.request), facts)
+
+
+def status_html(status: TaskStatus) -> str:
+    """Return what one query saw."""
+    facts = [
+        ("state", status.state.value if status.state.value != "unknown" else f"unknown: {status.raw_state}"),
+        ("task", status.task_id),
+        ("progress", _number(status.progress, " %")),
+        ("failure", " ".join(filter(None, (status.fail_code, status.fail_message)))),
+        ("took", _number(status.duration, " s")),
+        ("credits", _number(status.credits)),
+    ]
+    return _card(_media(status.urls), "", facts)
+
+
+def _generation_facts(generation: Generation) -> list[tuple[str, str | None]]:
+    return [
+        ("model", generation.model),
+        ("task", generation.task_id),
+        ("took", _number(generation.duration, " s")),
+        ("credits", _number(generation.credits)),
+    ]
+
+
+def _outcome_facts(outcome: Succeeded | Failed) -> list[tuple[str, str | None]]:
+    return [("key", outcome.key), ("queries", str(outcome.queries))]
+
+
+def _number(value: float | None, unit: str = "") -> str | None:
+    return None if value is None else f"{value:,.6g}{unit}"
+
+
+def _prompt(request: object) -> str:
+    prompt = getattr(request, "prompt", None)
+    if not isinstance(prompt, str):
+        return ""
+    shown = prompt if len(prompt) <= _LONGEST else f"{prompt[:_LONGEST]}…"
+    return (
+        f'<p style="margin:.4em 0;white-space:pre-wrap;overflow-wrap:anywhere"><bdi>{escape(shown)}</bdi></p>'
+    )
+
+
+def _card(media: str, prompt: str, facts: Iterable[tuple[str, str | None]]) -> str:
+    rows = "".join(
+        f'<tr><th style="text-align:left;font-weight:normal;opacity:.7;vertical-align:top">{escape(name)}</th>'
+        f'<td style="text-align:left;overflow-wrap:anywhere"><bdi>{escape(value[:_LONGEST])}</bdi></td></tr>'
+        for name, value in facts
+        if value
+    )
+    return f'<div style="max-width:40em">{media}{prompt}<table>{rows}</table></div>'
+
+
+def _media(urls: Sequence[str]) -> str:
+    """Return the first outputs; an address that is not plainly https is only text."""
+    shown = "".join(_medium(url) for url in urls[:_SHOWN])
+    more = f"<p>and {len(urls) - _SHOWN:,} more</p>" if len(urls) > _SHOWN else ""
+    return shown + more
+
+
+def _medium(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        safe = parts.scheme == "https" and bool(parts.hostname) and url.isprintable() and " " not in url
+    except ValueError:
+        safe = False
+    if not safe:
+        return f'<p style="overflow-wrap:anywhere"><bdi>{escape(url[:_LONGEST])}</bdi></p>'
+    source = f'src="{escape(url)}" style="max-width:100%;max-height:24em"'
+    if PurePosixPath(parts.path).suffix.lower() in _VIDEOS:
+        return f'<video {source} controls preload="none"></video>'
+    return f'<img {source} alt="" loading="lazy" referrerpolicy="no-referrer">'

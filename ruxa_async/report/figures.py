@@ -1,0 +1,76 @@
+"""Numbers from entries: spans cut into steps, counts, quantiles, and steps that people like to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+__all__ = ("Bins", "counted", "histogram", "nice_step", "quantile", "time_step")
+
+_TIME_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+
+
+@frozen
+class Bins:
+    """Counts of what falls into steps of *step* from *start* on; *beyond* is what lies above them."""
+
+    start: float
+    step: float
+    counts: tuple[int, ...]
+    beyond: int = 0
+
+    @property
+    def end(self) -> float:
+        """Where the last step ends."""
+        return self.start + self.step * len(self.counts)
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which *share* of *ordered* lies, between two of them if need be."""
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def nice_step(span: float, most: int) -> float:
+    """Return the least of 1, 2, 5, 10, ... and their tenths that cuts *span* into at most *most* steps."""
+    if span <= 0:
+        return 1.0
+    raw = span / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+
+
+def time_step(span: float, most: int) -> float:
+    """Return the least length of time that a clock shows well and that cuts *span* seconds into at most *most* steps."""
+    fitting = (step for step in _TIME_STEPS if span / step <= most)
+    return next(fitting, math.ceil(span / most / 86400) * 86400.0)
+
+
+def histogram(values: Iterable[float], most: int = 30) -> Bins:
+    """Count *values*, which are not negative and not none at all, in at most about *most* steps.
+
+    The slowest half per cent is only counted: a single straggler must not squeeze all others into one bar.
+    """
+    ordered = sorted(values)
+    low, high = ordered[0], quantile(ordered, 0.995)
+    start = 0.0 if low < high / 2 else low
+    step = nice_step(max(high - start, high * 0.01, 1e-3), most)
+    start = math.floor(start / step) * step
+    return counted(ordered, start, step, math.floor((high - start) / step) + 1)
+
+
+def counted(values: Iterable[float], start: float, step: float, number: int) -> Bins:
+    """Count *values* in *number* steps of *step* from *start* on."""
+    counts = [0] * number
+    beyond = 0
+    for value in values:
+        place = math.floor((value - start) / step)
+        if place < number:
+            counts[max(0, place)] += 1
+        else:
+            beyond += 1
+    return Bins(start, step, tuple(counts), beyond)

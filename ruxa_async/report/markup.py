@@ -1,0 +1,52 @@
+"""Text from outside to text in a page, one function for each place in which it may stand."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from html import escape
+from urllib.parse import quote
+
+__all__ = ("address", "attributes", "csp_hash", "isolated", "json_in_script", "text")
+
+#: What would end a script or begin a comment in HTML, and what older scripts take for ends of lines.
+_IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def text(value: object) -> str:
+    """Return *value* for an element or a quoted attribute."""
+    return escape(str(value), quote=True)
+
+
+def isolated(value: object) -> str:
+    """Return *value* for an element in which its direction, and marks that change it, end where it ends."""
+    return f'<bdi dir="auto">{text(value)}</bdi>'
+
+
+def json_in_script(value: object) -> str:
+    """Return *value* as JSON for ``<script type="application/json">``."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_IN_SCRIPT)
+
+
+def address(path: str) -> str:
+    """Return the URL of a file by its *path* in the folder: relative, whatever its name looks like."""
+    return "./" + "/".join(quote(part, safe="", errors="replace") for part in path.split("/"))
+
+
+def csp_hash(source: str) -> str:
+    """Return what a Content-Security-Policy calls exactly this inline *source*."""
+    return f"'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'"
+
+
+def attributes(values: Mapping[str, object]) -> str:
+    """Return *values* as attributes, each with a space before it; numbers are cut to what a plot can show."""
+    return "".join(f' {name}="{text(_plain(value))}"' for name, value in values.items())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else 0
+    return value

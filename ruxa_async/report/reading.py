@@ -1,0 +1,248 @@
+"""What lies in the folder, as values.
+
+The lines may be cut off by a kill, edited by hand, or written by a version to come, so nothing here raises for what
+a line holds: a field of the wrong kind counts as missing, an unknown one is ignored, a broken line is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+__all__ = ("RESULTS", "RUNS", "Entry", "Error", "Folder", "Media", "MediaKind", "Run", "read_folder")
+
+RESULTS = "results.jsonl"
+RUNS = "runs.jsonl"
+
+MediaKind: TypeAlias = Literal["image", "video", "audio", "other"]
+
+_KINDS: dict[str, MediaKind] = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"), "image"),
+    **dict.fromkeys((".mp4", ".m4v", ".webm", ".mov"), "video"),
+    **dict.fromkeys((".mp3", ".wav"), "audio"),
+}
+
+
+@frozen
+class Media:
+    """One output: its *path* relative to the folder, and its *size* in bytes, None if it is not there any more."""
+
+    path: str
+    size: int | None
+
+    @property
+    def kind(self) -> MediaKind:
+        """What a browser can do with it."""
+        return _KINDS.get(Path(self.path).suffix.lower(), "other")
+
+
+@frozen(kw_only=True)
+class Error:
+    """Why there is no picture."""
+
+    type: str = ""
+    message: str = ""
+    code: str = ""
+    cause: str = ""
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One line of the results; instants are seconds since the epoch, *duration* and *lag* seconds."""
+
+    state: str
+    id: str | None = None
+    index: int | None = None
+    line: int | None = None
+    key: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    task_id: str | None = None
+    media: tuple[Media, ...] = ()
+    urls: tuple[str, ...] = ()
+    error: Error | None = None
+    credits: float | None = None
+    duration: float | None = None
+    lag: float | None = None
+    queries: int = 0
+    submitted_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What a later line about the same row has in common with this one."""
+        return (self.id,) if self.id else (self.index, self.line, self.key, self.model, self.prompt)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took: by the service's account, else from acceptance to when its end was seen."""
+        if self.duration is not None:
+            return self.duration
+        if self.submitted_at is None or self.finished_at is None or self.state != "succeeded":
+            return None
+        return max(0.0, self.finished_at - self.submitted_at)
+
+
+@frozen(kw_only=True)
+class Run:
+    """What is known of a run as a whole; *throttled* are the 429s by scope, in steps of *step* seconds from its start."""
+
+    started_at: float
+    ended_at: float | None = None
+    source: str = ""
+    version: str = ""
+    ending: str = ""
+    unsubmitted: int = 0
+    step: float = 1.0
+    throttled: Mapping[str, tuple[int, ...]] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Folder:
+    """A folder of results: *entries* has one for each row, *lines* all that were written, *broken* counts the unreadable."""
+
+    path: Path
+    entries: tuple[Entry, ...]
+    lines: tuple[Entry, ...]
+    runs: tuple[Run, ...]
+    broken: int = 0
+
+
+def read_folder(path: Path) -> Folder:
+    """Read what a batch left in *path*. Raises OSError if its results cannot be read."""
+    raw, broken = _objects(path / RESULTS)
+    lines = tuple(_entry(values, path) for values in raw)
+    # A resumed run writes a row anew: the last line about it holds, in the place of the first.
+    latest = {entry.identity: entry for entry in lines}
+    try:
+        runs = tuple(run for values in _objects(path / RUNS)[0] if (run := _run(values)) is not None)
+    except FileNotFoundError:
+        runs = ()
+    ordered = sorted(latest.values(), key=lambda entry: (entry.index is None, entry.index or 0))
+    return Folder(path=path, entries=tuple(ordered), lines=lines, runs=runs, broken=broken)
+
+
+def _objects(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the objects of a file of JSON lines, and how many lines held none; a line that is cut off is no error."""
+    lines = path.read_bytes().split(b"\n")
+    found: list[dict[str, Any]] = []
+    broken = 0
+    for place, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.decode(errors="replace"))
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            found.append(value)
+        else:
+            broken += place < len(lines) - 1
+    return found, broken
+
+
+def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
+    return Entry(
+        state=_text(values.get("state")) or "unknown",
+        id=_text(values.get("id")),
+        index=_whole(values.get("index")),
+        line=_whole(values.get("line")),
+        key=_text(values.get("key")),
+        model=_text(values.get("model")),
+        prompt=_text(values.get("prompt")),
+        task_id=_text(values.get("task_id")),
+        media=tuple(_media(_texts(values.get("files")), folder)),
+        urls=tuple(_texts(values.get("urls"))),
+        error=_error(values.get("error")),
+        credits=_number(values.get("credits")),
+        duration=_number(values.get("duration")),
+        lag=_number(values.get("lag")),
+        queries=_whole(values.get("queries")) or 0,
+        submitted_at=_number(values.get("submitted_at")),
+        finished_at=_number(values.get("finished_at")),
+    )
+
+
+def _media(names: Iterable[str], folder: Path) -> Iterator[Media]:
+    for name in names:
+        if not _inside(name):
+            continue
+        try:
+            size = (folder / name).stat().st_size
+        except (OSError, ValueError):
+            size = None
+        yield Media(name, size)
+
+
+def _inside(name: str) -> bool:
+    """Tell whether *name* is a relative path that stays in its folder, on every system."""
+    parts = name.split("/")
+    return "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
+
+
+def _error(value: object) -> Error | None:
+    if isinstance(value, str):
+        return Error(message=value)
+    if not isinstance(value, dict):
+        return None
+    code = next(
+        (value[name] for name in ("fail_code", "code", "status") if value.get(name) not in (None, "")), ""
+    )
+    return Error(
+        type=_text(value.get("type")) or "",
+        message=_text(value.get("fail_message")) or _text(value.get("message")) or "",
+        code=str(code) if isinstance(code, (str, int)) else "",
+        cause=_text(value.get("cause")) or "",
+    )
+
+
+def _run(values: Mapping[str, Any]) -> Run | None:
+    started_at = _number(values.get("started_at"))
+    if started_at is None:
+        return None
+    series = values.get("throttled_over_time")
+    series = series if isinstance(series, dict) else {}
+    step = _number(series.get("step"))
+    return Run(
+        started_at=started_at,
+        ended_at=_number(values.get("ended_at")),
+        source=_text(values.get("source")) or "",
+        version=_text(values.get("version")) or "",
+        ending=_text(values.get("ending")) or "",
+        unsubmitted=_whole(values.get("unsubmitted")) or 0,
+        step=step if step and step > 0 else 1.0,
+        throttled={
+            scope: tuple(_whole(count) or 0 for count in counts)
+            for scope, counts in series.items()
+            if isinstance(counts, list)
+        },
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    # Beyond this no instant, price or length of time is meant, and dates would overflow.
+    return number if math.isfinite(number) and 0 <= number < 1e11 else None
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)

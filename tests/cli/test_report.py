@@ -1,0 +1,79 @@
+"""Every batch leaves a page to look at, and `report` makes it again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ruxa_async.__main__ import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small batch."""
+    folder = tmp_path_factory.mktemp("batch") / "out"
+    arguments = ["--emulator", "--speed", "200", "--limit", "5", "--out", str(folder)]
+    assert main(["batch", str(EXAMPLES / "prompts.txt"), *arguments]) == 0
+    return folder
+
+
+def test_a_batch_leaves_a_page_and_a_line_about_the_run(out: Path) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<title>prompts.txt</title>" in page
+    assert "A lighthouse keeper reading by lamplight" in page
+    (run,) = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+    assert (run["v"], run["ending"], run["states"]) == (1, "finished", {"succeeded": 5})
+    assert run["creates_sent"] >= 5
+    assert run["source"].endswith("prompts.txt")
+
+
+def test_report_makes_the_page_again(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = out / "report.html"
+    before = target.read_text()
+    target.unlink()
+    assert main(["report", str(out)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    assert target.read_text() == before
+
+
+def test_report_of_a_killed_batch_shows_what_was_done(tmp_path: Path, out: Path) -> None:
+    lines = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    assert main(["report", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<dd>2</dd>" in page
+    assert "could not be read" not in page
+
+
+@pytest.mark.parametrize("folder", ["", "nowhere", "file.txt"])
+def test_report_of_no_batch_is_bad_usage(
+    tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file.txt").write_text("")
+    assert main(["report", str(tmp_path / folder)]) == 2
+    assert "holds no results.jsonl" in capsys.readouterr().err
+
+
+def test_a_batch_whose_page_cannot_be_made_has_done_its_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    (folder / "report.html").mkdir(parents=True)
+    arguments = ["--emulator", "--speed", "200", "--limit", "1", "--out", str(folder)]
+    assert main(["batch", str(EXAMPLES / "prompts.txt"), *arguments]) == 0
+    assert "the report could not be made (IsADirectoryError" in capsys.readouterr().err
+    assert not list(folder.glob(".report*"))
+
+
+def test_the_report_is_loaded_only_when_it_is_made() -> None:
+    code = "import ruxa_async.cli.batch, sys; print(*(name for name in sys.modules if 'report' in name))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == []

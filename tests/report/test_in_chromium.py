@@ -1,0 +1,244 @@
+"""The report in a real browser: it draws, searches, opens, goes by keyboard, and lets nothing from outside act."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from report.browser import CHROMIUM, Page, opened_browser
+from report.rows import HOSTILE, RUN, folder_of, row
+
+import ruxa_async.emulator
+from ruxa_async.report import write_report
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
+)
+
+CLIP = Path(ruxa_async.emulator.__file__).parent / "clip.mp4"
+MANY = 300
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def page() -> AsyncIterator[Page]:
+    async with opened_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A batch of three hundred: pictures, a film, a task with several outputs, and some of each trouble."""
+    rows = [row(n, files=[f"p{n}.png"], credits=3.0, duration=5 + n % 7, lag=n / 100) for n in range(MANY)]
+    rows[1]["prompt"] = "A Café in Málaga"
+    rows[2] |= {"files": ["film.mp4"], "model": "sora-2"}
+    rows[3]["files"] = ["many-1.png", "many-2.png", "many-3.png"]
+    rows[4] |= {"state": "unknown", "files": [], "task_id": None}
+    rows[5] |= {"state": "failed", "files": [], "error": {"type": "TaskFailedError", "message": "no cats"}}
+    folder = folder_of(tmp_path_factory.mktemp("plain"), rows, [RUN])
+    shutil.copy(CLIP, folder / "film.mp4")
+    (folder / "p9.png").unlink()
+    write_report(folder)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    error = {"type": "TaskFailedError", "message": "", "cause": ""}
+    pairs = [(text, state) for text in HOSTILE for state in ("succeeded", "failed", text)]
+    rows = [
+        row(n, state, prompt=text, key=text, model=text, task_id=text, urls=[text])
+        | {"error": dict.fromkeys(error, text), "files": [] if n % 2 else [f"javascript:alert({n}).png"]}
+        for n, (text, state) in enumerate(pairs)
+    ]
+    folder = folder_of(tmp_path_factory.mktemp("hostile"), rows, [{**RUN, "source": HOSTILE[0]}])
+    write_report(folder)
+    return folder / "report.html"
+
+
+async def shown(page: Page) -> int:
+    await page.until(
+        "document.querySelectorAll('.tile').length && document.getElementById('sheet').dataset.full"
+    )
+    return int(await page.value("document.querySelectorAll('.tile').length"))
+
+
+def quiet(page: Page) -> None:
+    """Assert that the page asked nobody for anything and had nothing to complain of."""
+    assert not [address for address in page.requests if not address.startswith(("file:", "data:"))]
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_is_drawn_at_every_width(
+    page: Page, plain: Path, tmp_path: Path, width: int, scheme: str
+) -> None:
+    await page.size(width, scheme=scheme)
+    await page.open(plain)
+    assert await shown(page) == MANY
+    assert await page.value("document.documentElement.scrollWidth <= innerWidth")
+    assert await page.value("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(251, 250, 248)" if scheme == "light" else "rgb(21, 20, 19)"
+    )
+    await page.value("document.querySelector('.tile').scrollIntoView()")
+    await page.until("document.querySelector('.tile img').naturalWidth === 8")
+    shot = await page.screenshot(tmp_path / "report.png")
+    assert shot.startswith(b"\x89PNG")
+    assert int.from_bytes(shot[16:20]) == width
+    quiet(page)
+
+
+async def test_pictures_far_below_are_not_loaded_and_nothing_jumps(page: Page, plain: Path) -> None:
+    await page.size(1280)
+    page.requests.clear()
+    await page.open(plain)
+    before = await page.value("document.documentElement.scrollHeight")
+    assert 0 < sum(address.endswith(".png") for address in page.requests) < MANY / 2
+    await page.value("scrollTo(0, document.documentElement.scrollHeight)")
+    await page.until("document.querySelector('#sheet > :last-child img').naturalWidth === 8")
+    assert await page.value("document.documentElement.scrollHeight") == before
+    assert any(address.endswith(f"/p{MANY - 1}.png") for address in page.requests)
+
+
+async def test_searching_and_filtering_narrow_the_sheet(page: Page, plain: Path) -> None:
+    await page.size(1280)
+    await page.open(plain)
+    await page.press("/", text="/")
+    await page.type("cafe MALAGA")
+    assert await shown(page) == 1
+    assert await page.value("document.getElementById('count').textContent") == "1 of 300"
+    assert await page.value("document.querySelector('.tile bdi').textContent") == "A Café in Málaga"
+    await page.type(" nowhere")
+    await page.until("!document.getElementById('nothing').hidden")
+    await page.click("#clear")
+    assert await shown(page) == MANY
+    await page.click("#states [data-state=failed]")
+    assert await shown(page) == 1
+    assert "no cats" in await page.value("document.querySelector('.tile').textContent")
+    await page.click("#states [data-state='']")
+    await page.value(
+        "(m => { m.value = 'sora-2'; m.dispatchEvent(new Event('change')) })(document.getElementById('model'))"
+    )
+    assert await shown(page) == 1
+
+
+async def test_what_to_do_about_trouble_leads_to_it(page: Page, plain: Path) -> None:
+    await page.size(1280)
+    await page.open(plain)
+    await page.click(".group summary")
+    assert "ruxa-async journal" in await page.value("document.querySelector('.group code').textContent")
+    await page.click(".group [data-show=unknown]")
+    assert await shown(page) == 1
+    await page.click(".group [data-open]")
+    await page.until("document.getElementById('item').open")
+    facts = await page.value("document.getElementById('facts').textContent")
+    assert "Unknown" in facts
+    assert "Look at the account first" in facts
+
+
+async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, plain: Path) -> None:
+    await page.size(1280)
+    await page.open(plain)
+    await page.value("document.querySelector('.tile').focus()")
+    await page.press("ArrowRight")
+    await page.press("Enter", code=13, text="\r")
+    await page.until(
+        "document.getElementById('item').open && document.querySelector('.stage img')?.naturalWidth"
+    )
+    facts = await page.value(
+        "[...document.querySelectorAll('#facts dt')].map(e => [e.textContent, e.nextSibling.textContent])"
+    )
+    known = dict(facts)
+    assert {
+        "State": "Made",
+        "Model": "google/nano-banana",
+        "Task": "task_1",
+        "Took": "6 s",
+    }.items() <= known.items()
+    assert {"Credits": "3", "Queries": "2", "Seen after": "0.01 s", "Line": "2"}.items() <= known.items()
+    assert known["File"].startswith("p1.png")
+    await page.press("ArrowRight")
+    await page.until("document.querySelector('.stage video')?.readyState >= 1")
+    await page.press("ArrowRight")
+    assert await page.value("document.querySelectorAll('.strip button').length") == 3
+    await page.click(".strip button:last-child")
+    assert (await page.value("document.querySelector('.stage > img').src")).endswith("many-3.png")
+    for _ in range(2):
+        await page.press("ArrowLeft")
+    assert await page.value("document.getElementById('place').textContent") == "2 of 300"
+    await page.press("Escape", code=27)
+    await page.until("!document.getElementById('item').open")
+    assert await page.value("document.activeElement.dataset.place") == "1"
+    quiet(page)
+
+
+async def test_a_file_that_is_gone_is_said(page: Page, plain: Path) -> None:
+    await page.size(1280)
+    await page.open(plain)
+    assert "File is gone" in await page.value("document.querySelector('[data-place=\"9\"]').textContent")
+
+
+async def test_everything_that_can_be_used_has_a_name_and_shows_its_focus(page: Page, plain: Path) -> None:
+    await page.size(1280)
+    await page.open(plain)
+    await page.value("document.querySelector('.tile').click()")
+    tree = (await page.call("Accessibility.getFullAXTree"))["nodes"]
+    roles = ("button", "link", "combobox", "searchbox", "image", "dialog")
+    used = [node for node in tree if not node["ignored"] and node["role"]["value"] in roles]
+    assert {node["role"]["value"] for node in used} >= {"button", "dialog"}
+    assert [node["role"] for node in used if not node["name"]["value"].strip()] == []
+    await page.press("Tab", code=9)
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert await page.value(outline) == "solid"
+
+
+async def test_hostile_texts_are_shown_as_text_and_do_nothing(page: Page, hostile: Path) -> None:
+    for width in (1280, 400):
+        await page.size(width)
+        page.requests.clear()
+        await page.open(hostile)
+        number = await shown(page)
+        assert number == 3 * len(HOSTILE)
+        assert await page.value("document.documentElement.scrollWidth <= innerWidth")
+        heights = await page.value(
+            "[...new Set([...document.querySelectorAll('#sheet > li')].map(e => e.offsetHeight))].length"
+        )
+        assert heights == 1
+        tops = "[...new Set([...document.querySelectorAll('.mat')].map(e => e.offsetTop))].length"
+        assert await page.value(tops) == 1  # in its tile, however long the caption
+        await page.value("document.querySelector('.tile').click()")
+        for place in range(number):
+            prompt = await page.value("document.querySelector('#facts > bdi').textContent")
+            assert prompt == HOSTILE[place // 3].replace("\ud800", "?").replace("\r\n", "\n")
+            links = await page.value("[...document.querySelectorAll('#facts a')].map(e => e.href)")
+            assert all(link.startswith("file:///") for link in links)
+            assert await page.value("document.querySelector('.side').scrollWidth <= innerWidth")
+            await page.press("ArrowRight")
+    assert await page.value("typeof window.hurt") == "undefined"
+    assert await page.value("document.scripts.length") == 2
+    quiet(page)
+
+
+async def test_markup_that_got_in_all_the_same_could_not_run(page: Page, hostile: Path) -> None:
+    """The second wall: were something not escaped, the policy would keep it from running and from loading."""
+    await page.open(hostile)
+    page.requests.clear()
+    await page.value(
+        "document.body.insertAdjacentHTML('beforeend',"
+        ' \'<img src="https://evil.example/a.png" onerror="window.hurt = 1"><iframe srcdoc="x"></iframe>\')'
+    )
+    await page.value(
+        "(s => { s.textContent = 'window.hurt = 2'; document.body.append(s) })(document.createElement('script'))"
+    )
+    await page.value("new Promise(done => setTimeout(done, 100))")
+    assert await page.value("typeof window.hurt") == "undefined"
+    assert page.blocked == ["csp"]
+    assert page.complaints
+    page.complaints.clear()

@@ -1,0 +1,199 @@
+"""The page is whole, says what matters first, and holds nothing that runs but its own script."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report.rows import HOSTILE, RUN, folder_of, row
+
+from ruxa_async.report import write_report
+from ruxa_async.report.page import page, spelled
+from ruxa_async.report.reading import read_folder
+
+
+class Seen(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+def made(path: Path) -> str:
+    return write_report(path).read_text(encoding="utf-8")
+
+
+def data_of(text: str) -> dict[str, list[dict[str, object]]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    values: dict[str, list[dict[str, object]]] = json.loads(found[1])
+    return values
+
+
+def test_the_page_says_first_what_came_of_which_input(tmp_path: Path) -> None:
+    rows = [*(row(n, files=[f"{n}.png"], credits=3) for n in range(3)), row(3, "unknown", task_id=None)]
+    text = made(folder_of(tmp_path, rows, [RUN]))
+    assert '<h1><bdi dir="auto">prompts.txt</bdi></h1>' in text
+    facts = re.findall(
+        r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text.partition('class="facts"')[2].partition("</dl>")[0]
+    )
+    assert facts == [
+        ("rows", "4"),
+        ("files", "3"),
+        ("without a picture", "1"),
+        ("credits", "9"),
+        ("from start to end", "40 s"),
+    ]
+    assert "Begun on 1 January 1970 at 00:16 UTC." in text
+
+
+def test_a_folder_without_runs_is_called_by_its_name(tmp_path: Path) -> None:
+    text = made(folder_of(tmp_path / "my <out>", [row(0), row(1)]))
+    assert "<title>my &lt;out&gt;</title>" in text
+    assert "<dd>11 s</dd>" in text
+
+
+def test_what_wants_attention_comes_before_the_pictures_and_money_first(tmp_path: Path) -> None:
+    rows = [row(n, state) for n, state in enumerate(("failed", "unknown", "invalid", "succeeded", "newer"))]
+    text = made(folder_of(tmp_path, rows))
+    order = [
+        text.index(f'<b>1</b> <bdi dir="auto">{name}') for name in ("Unknown", "Failed", "Bad row", "newer")
+    ]
+    assert order == sorted(order)
+    assert order[-1] < text.index('id="sheet"')
+    assert "succeeded" not in re.findall(r'data-show="(\w+)"', text)
+
+
+def test_equal_reasons_are_said_once(tmp_path: Path) -> None:
+    rows = [
+        row(n, "failed", error={"type": "TaskFailedError", "message": f"task task_{n}: no"}) for n in range(9)
+    ]
+    text = made(folder_of(tmp_path, rows))
+    assert text.count("9 &times;") == 1
+    assert "and 5 more" in text
+
+
+def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
+    plain = Seen(made(folder_of(tmp_path / "plain", [row(n, "failed") for n in range(len(HOSTILE))])))
+    rows = [
+        row(
+            n,
+            "failed",
+            prompt=text,
+            key=text,
+            model=text,
+            task_id=text,
+            urls=[text],
+            error={"type": text, "message": text, "code": text, "cause": text},
+        )
+        for n, text in enumerate(HOSTILE)
+    ]
+    run = {**RUN, "source": HOSTILE[0], "ending": HOSTILE[1], "version": HOSTILE[2]}
+    text = made(folder_of(tmp_path / "hostile", rows, [run]))
+    seen = Seen(text)
+    for tag in ("script", "style", "img", "svg", "a", "iframe", "link", "meta", "object", "input"):
+        assert seen.count(tag) == plain.count(tag) + (tag == "svg"), tag  # the refusals of the run
+    names = {name for _, attributes in seen.tags for name in attributes}
+    assert not {name for name in names if name.startswith("on")}
+    targets = {attributes.get("href") for tag, attributes in seen.tags if tag == "a"}
+    assert targets == {"#pictures", "#course", "#spent"}
+    items = data_of(text)["items"]
+    assert [item["prompt"] for item in items] == [one.replace("\ud800", "?") for one in HOSTILE]
+
+
+def test_paths_are_relative_and_their_names_are_encoded(tmp_path: Path) -> None:
+    names = ["javascript:alert(1).png", "a b?#%.png", "é.png"]
+    item = data_of(made(folder_of(tmp_path, [row(0, files=names)])))["items"][0]
+    media = item["media"]
+    assert isinstance(media, list)
+    assert [one["src"] for one in media] == [
+        "./javascript%3Aalert%281%29.png",
+        "./a%20b%3F%23%25.png",
+        "./%C3%A9.png",
+    ]
+
+
+def test_the_policy_lets_only_our_script_run(tmp_path: Path) -> None:
+    seen = Seen(made(folder_of(tmp_path, [row(0)])))
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in seen.tags
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_the_report_replaces_the_last_one_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path, [row(0)])
+    first = made(tmp_path)
+    folder_of(tmp_path, [row(0), row(1)])
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            write_report(tmp_path)
+    assert (tmp_path / "report.html").read_text() == first
+    assert made(tmp_path) != first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.jsonl"]
+
+
+def test_runs_that_were_cut_short_and_lines_that_were_lost_are_said(tmp_path: Path) -> None:
+    run = {**RUN, "ending": "interrupted", "unsubmitted": 1200}
+    folder_of(tmp_path, [row(0)], [run])
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write("{broken\n")
+    text = made(tmp_path)
+    assert "The last run was interrupted. 1,200 rows were read and not submitted" in text
+    assert "1 line of results.jsonl could not be read" in text
+
+
+def test_refusals_are_drawn_where_they_were(tmp_path: Path) -> None:
+    text = made(folder_of(tmp_path, [row(n) for n in range(31)], [RUN]))
+    assert "4 creates and 5 queries were told to wait" in text
+    assert "<title>0 seconds: 3 creates, 0 queries</title>" in text
+
+
+def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
+    text = page(read_folder(folder_of(tmp_path, [row(0, finished_at=None, queries=0)])))
+    assert "<svg" not in text
+    for said in (
+        "Nothing ended yet",
+        "Not recorded",
+        "No task that ended",
+        "nobody can tell",
+        "No task was asked",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (9.96, "10.0 s"), (93, "93 s"), (125, "2 min 05 s"), (7260, "2 h 01 min")],
+)
+def test_lengths_of_time_are_spelled(seconds: float, said: str) -> None:
+    assert spelled(seconds) == said

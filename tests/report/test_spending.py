@@ -1,0 +1,55 @@
+"""The bill adds up, each purchase once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from report.rows import folder_of, row
+
+from ruxa_async.report.reading import read_folder
+from ruxa_async.report.spending import spending_of, spending_section
+
+
+def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path,
+        [
+            row(0, credits=3),
+            row(1, "unfinished"),
+            row(1, credits=3),  # the same task, seen to its end by a later run
+            row(2, "failed", credits=3, error={"message": "no"}),
+            row(2, credits=3, task_id="task_2b"),  # bought anew
+            row(3, "failed", task_id=None),  # refused: not bought
+            row(4, "unknown", task_id=None),
+            row(5, "download_failed", credits=10, model="sora-2"),
+            row(6, "invalid", task_id=None, model=None),
+            row(7),
+        ],
+    )
+    spending = spending_of(read_folder(folder))
+    assert spending.credits == 22
+    assert (spending.failed, spending.failed_credits) == (1, 3)
+    assert (spending.unseen, spending.unknown, spending.untold) == (1, 1, 1)
+    assert {name: (line.rows, line.made, line.lost) for name, line in spending.models.items()} == {
+        "google/nano-banana": (6, 4, 3),
+        "sora-2": (1, 0, 10),
+    }
+    section = spending_section(spending)
+    assert section.index("google/nano-banana") < section.index("sora-2")
+    for said in (
+        "1 task failed after",
+        "(3 credits)",
+        "1 request may have been charged",
+        "For 1 task the service",
+    ):
+        assert said in section
+
+
+def test_nothing_bought_is_said(tmp_path: Path) -> None:
+    folder = read_folder(folder_of(tmp_path, [row(0, "invalid", task_id=None)]))
+    assert spending_section(spending_of(folder)) == "<p>Nothing was bought.</p>"
+
+
+def test_prices_that_nobody_told_are_not_called_nothing(tmp_path: Path) -> None:
+    section = spending_section(spending_of(read_folder(folder_of(tmp_path, [row(0)]))))
+    assert section.count("not told") == 2
