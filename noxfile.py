@@ -39,6 +39,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Kill hundreds of batches, at every point and at random times, and show what that came to."""
+    session.install("-e", EXTRAS, *groups("tests"))
+    session.env["RUXA_LONG"] = "1"
+    session.run("pytest", "tests/crash", "--log-cli-level=INFO", "--timeout=900", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests under coverage: all of the engine, and 95 % of everything."""
     session.install("-e", EXTRAS, *groups("tests"))

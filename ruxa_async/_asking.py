@@ -11,6 +11,7 @@ from ._engine.engine import Engine
 from ._engine.job import QueryStep
 from ._engine.retry import Reply
 from ._jobs import ClientJob
+from ._points import reached
 from ._wire import Wire, api_error, shown
 from .errors import (
     MalformedResponseError,
@@ -54,6 +55,7 @@ class Asker:
         await self._take_slot()
         try:
             delivery.tell(events.QuerySent, job)
+            reached("query begun")
             try:
                 response = await self._transport.send(self._wire.query(job.task_id))
             except Exception as exc:  # noqa: BLE001 - a failed query never fails a task, whatever failed it
@@ -119,7 +121,9 @@ class Asker:
             )
         elif job.request is not None:  # of a task that was attached to, nobody here knows when it began
             self._engine.learn(job, self._delivery.now(), status.duration)
+        reached("end seen")
         await self._journal.finished(job.record(error), status)
+        reached("outcome durable")
         self._delivery.publish(job, status)
         self._delivery.count_end(job, status, good=error is None)
         self._delivery.end(job, error)

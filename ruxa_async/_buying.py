@@ -15,6 +15,7 @@ from ._engine.engine import Engine
 from ._engine.job import CreateStep
 from ._engine.retry import Reply, refusal_of
 from ._jobs import ClientJob
+from ._points import reached
 from ._wire import Wire, api_error
 from .errors import ClientClosedError, NotSentError, RuxaError
 from .journal.base import Journal
@@ -82,6 +83,7 @@ class Buyer:
     async def _buy(self, job: ClientJob) -> None:
         assert job.request is not None
         now = self._delivery.now
+        reached("create taken")
         try:
             request = self._wire.create(job.request)
             job.entry = await self._journal.intend(job.record())
@@ -89,6 +91,7 @@ class Buyer:
             self._engine.create_aborted(job, now())
             self._delivery.fail(job, exc)
             return
+        reached("intent durable")
         if self._unwanted(job):
             self._engine.create_aborted(job, now())
             await self._journal.not_bought(job.record())
@@ -108,6 +111,7 @@ class Buyer:
             self._delivery.unknown(job, exc)
             raise
         else:
+            reached("reply read")
             reply = self._wire.read_create(response, wall_now=self._delivery.wall(now()))
             await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
 
@@ -128,6 +132,7 @@ class Buyer:
             if job.gone or not isinstance(exc, Exception):
                 self._delivery.orphan(job)
             raise
+        reached("task id durable")
         job.created = True
         job.queued_at, job.place = (
             job.accepted_at,

@@ -19,6 +19,7 @@ from ._delivery import Delivery
 from ._driver import Driver
 from ._engine.engine import Engine
 from ._jobs import ClientJob
+from ._points import reached
 from ._refetching import Refetcher
 from ._remembering import Memory
 from ._resuming import Past, RememberedJob
@@ -125,6 +126,7 @@ class RuxaClient:
             # From here on only the client's own tasks are waited for, and they end by themselves.
             self._tg.cancel_scope.shield = True
         self._closed = True
+        reached("client closing")
         try:
             await self._driver.close(self._timeouts.create_drain)
         finally:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ._jobs import ClientJob
+from ._points import reached
 from ._run import Run, RunState
 from .errors import SubmissionHalted
 from .results import Failed, Generation, JobRecord, Outcome, Succeeded, records_of
@@ -71,6 +72,7 @@ class Completions:
         run.start()
         job = await run.next_job()
         if job is not None:
+            reached("outcome yielded")
             return make_outcome(job, self._generation)
         run.finish()
         if (error := run.source_error) is not None:

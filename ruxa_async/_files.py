@@ -14,6 +14,8 @@ from typing import IO
 
 from attrs import frozen
 
+from ._points import reached
+
 __all__ = ("PartFile", "WholeFile", "clean_stem", "remove_stale_parts", "sync_folder")
 
 _MAX_STEM = 100
@@ -127,6 +129,7 @@ class PartFile:
             marked = self._marked(name)
             try:
                 placed = self._link(self._folder / name) or self._link(self._folder / marked)
+                reached("file named")
             finally:
                 self._remove()
             if placed is None:
@@ -179,6 +182,7 @@ class PartFile:
         """Do what `_link` does on a disk that has no links: take the name first, then fill it."""
         try:
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            reached("name taken")
         except FileExistsError:
             return target if _same_content(self._path, target) else None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[
     return kept
 
 
+def _free_names(files: Iterable[SavedFile], folder: str | PathLike[str]) -> None:
+    """Remove empty files that have the names of *files*: taken on a disk without links, and never filled. Blocking."""
+    for file in files:
+        path = Path(folder, file.name)
+        with suppress(OSError):  # then the file takes another name, as it does beside somebody else's
+            if file.size and path.is_file() and not path.stat().st_size:
+                path.unlink()
+
+
 @frozen
 class Refetcher:
     """The outputs of one generation, of which *files* were saved before; *status* asks the service for a task."""
@@ -37,6 +47,7 @@ class Refetcher:
 
     async def save(self, generation: Generation, folder: str | PathLike[str]) -> list[Path]:
         """Bring every output to *folder* that is not there yet."""
+        await to_thread.run_sync(_free_names, self.files, folder)
         kept = await to_thread.run_sync(files_kept, self.files, folder)
         try:
             return await self.downloader.save(generation, folder, kept=kept)

@@ -25,6 +25,7 @@ from anyio import to_thread
 from attrs import evolve, field, frozen, validators
 
 from ._files import PartFile, WholeFile, clean_stem
+from ._points import reached
 from .errors import DownloadError, TransportError
 from .journal.records import SavedFile
 from .transports.base import Request, StreamedResponse
@@ -172,6 +173,7 @@ class Downloader:
             if len(block) >= _BLOCK:
                 await to_thread.run_sync(part.write, bytes(block))
                 block.clear()
+                reached("block written")
 
         async with self._opened(url) as (response, address), _part_file(folder) as part:
             await self._drain(url, response, collect)
@@ -179,8 +181,11 @@ class Downloader:
             if note is None:
                 return await to_thread.run_sync(part.place, bytes(block), name)
             whole = await to_thread.run_sync(part.finish, bytes(block), name)
+            reached("file whole")
             await note(whole)
+            reached("file row durable")
             path = await to_thread.run_sync(part.place, b"", name)
+            reached("file placed")
             if path.name != whole.name:  # somebody took the name in between
                 await note(evolve(whole, name=path.name))
             return path
@@ -203,6 +208,7 @@ class Downloader:
             async with self.transport.stream(self._request(url, address)) as response:
                 if response.status not in _REDIRECTS:
                     _check_status(url, response)
+                    reached("download begun")
                     yield response, address
                     return
                 address = _redirected(url, address, response)

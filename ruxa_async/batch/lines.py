@@ -19,6 +19,7 @@ import anyio
 from anyio import to_thread
 
 from ruxa_async._files import sync_folder
+from ruxa_async._points import reached
 
 from .folder import RESULTS
 from .records import InputError
@@ -113,7 +114,9 @@ class ResultsFile:
         view = memoryview(lines)
         while view:
             view = view[self._file.write(view) or 0 :]
+        reached("line written")
         os.fsync(self._file.fileno())
+        reached("line durable")
 
     def _close(self) -> None:
         assert self._file is not None
@@ -133,6 +136,7 @@ class ResultsFile:
                     kept.write(line)
             kept.flush()
             os.fsync(kept.fileno())
+        reached("lines tidied")
         part.replace(self.path)
         sync_folder(self.path.parent)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ruxa_async._files import sync_folder
+from ruxa_async._points import reached
 from ruxa_async.errors import JournalInUseError
 
 from .failures import explain, is_busy
@@ -40,10 +41,12 @@ def open_store(path: str, connect: Connect) -> Store:
         _make_private(Path(path))
     except OSError as exc:
         raise explain(path, exc) from exc
+    reached("journal made")
     connection = lock(path, connect)
     try:
         migrate(connection)
         connection.execute("COMMIT")
+        reached("journal migrated")
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         store = Store.over(connection)
@@ -52,6 +55,7 @@ def open_store(path: str, connect: Connect) -> Store:
         _give_up(connection)
         raise explain(path, exc) from exc
     _sign(path)
+    reached("journal opened")
     return store
 
 
@@ -133,9 +137,11 @@ def _sign(path: str) -> None:
 
 def close_store(path: str, store: Store) -> None:
     """Close what `open_store` opened."""
+    reached("journal closing")
     with suppress(OSError):  # a note left behind is written over by the next holder
         _holder(path).unlink(missing_ok=True)
     store.connection.close()
+    reached("journal closed")
 
 
 def who_holds(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import asdict, define, field, frozen
 
+from ruxa_async._points import reached
 from ruxa_async.errors import KeyConflictError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus
@@ -92,6 +93,7 @@ class Store:
                 at,
             ),
         )
+        reached("intent written")
         return number
 
     def _at(self, place: Place) -> int | None:
@@ -141,6 +143,7 @@ class Store:
             " WHERE id = ?",
             (clean(job.task_id or ""), at, _number(job)),
         )
+        reached("task id written")
 
     def finished(self, job: JobRecord, status: TaskStatus | None, at: float) -> None:
         """Write down how the task ended; one that was only given up keeps its state."""
@@ -161,6 +164,7 @@ class Store:
             f"UPDATE jobs SET {changes} WHERE {where}",  # noqa: S608 - texts of ours alone
             (*columns.values(), what),
         )
+        reached("outcome written")
 
     def saved(self, task_id: str, file: SavedFile) -> None:
         """Write down that a file is whole."""
@@ -171,6 +175,7 @@ class Store:
             " sha256 = excluded.sha256",
             (file.number, clean(file.name), file.size, file.sha256, clean(task_id)),
         )
+        reached("file row written")
 
     # ---- runs
 

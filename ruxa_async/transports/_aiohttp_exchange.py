@@ -33,6 +33,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
+from ruxa_async._points import reached
 from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
 
 __all__ = ("Exchange",)
@@ -63,6 +64,7 @@ class _Body(Payload):
         if not (isinstance(writer, StreamWriter) and _is_lost(writer.transport)):
             self.begun = True
         await writer.write(self._value[:content_length])
+        reached("create sent")
 
 
 class Exchange:

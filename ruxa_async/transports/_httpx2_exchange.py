@@ -18,6 +18,7 @@ import httpcore2
 import httpx2
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from ruxa_async._points import reached
 from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
 
 __all__ = ("Exchange",)
@@ -107,6 +108,8 @@ class Exchange:
             asking = info.get("request")
             if asking is None or asking.method != b"CONNECT":  # which is between the pool and a proxy
                 self._begin()
+        elif event == "http11.send_request_body.complete" and self._asked.body is not None:
+            reached("create sent")
         elif event == _HEADERS_FAILED and isinstance(info["exception"], httpcore2.LocalProtocolError):
             self._sent = False  # refused here, before anything was written
 

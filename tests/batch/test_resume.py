@@ -140,6 +140,16 @@ async def test_missing_and_damaged_files_are_fetched_again(tmp_path: Path) -> No
     assert (await run(tmp_path, service, rows(range(4)))).resumed == Resumed(finished=4)
 
 
+async def test_name_that_was_taken_and_never_filled_is_filled(tmp_path: Path) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(2)))
+    (tmp_path / "k0.png").write_bytes(b"")
+    summary = await run(tmp_path, service, rows(range(2)))
+    assert summary.resumed == Resumed(finished=2, fetched=1)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["k0.png", "k1.png"]
+    check(tmp_path, service, 2)
+
+
 async def test_fresh_link_is_asked_for_once_where_the_old_one_expired(tmp_path: Path) -> None:
     service = service_of()
     await run(tmp_path, service, rows([0]))
