@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from . import errors
+from ._engine.quota import read_quota
 from ._engine.retry import Phrase, Reply
 from ._engine.retry_after import retry_after
 from ._replies import (
@@ -100,7 +101,7 @@ class Wire:
 
     def read_create(self, response: Response, *, wall_now: float) -> Reply:
         """Fold the answer to a create into one value. *wall_now* is in seconds since the epoch."""
-        reply = self._reply(response)
+        reply = self._reply(response, wall_now)
         root = decode(reply.body)
         if root is not None and response.status == 200 and root.get("code") == 200:
             reply.code, reply.task_id = 200, documented_id(root)
@@ -113,7 +114,7 @@ class Wire:
 
     def read_query(self, response: Response, *, task_id: str, wall_now: float) -> Reply:
         """Fold the answer to a query for *task_id* into one value; of a pending one only the state is read."""
-        reply = self._reply(response)
+        reply = self._reply(response, wall_now)
         root = decode(reply.body)
         if root is not None and response.status == 200 and peek(root, reply):
             return reply
@@ -122,12 +123,12 @@ class Wire:
             reply.data, reply.raw_state, reply.state = state_of(root, task_id=task_id, fine=_fine(reply))
         return reply
 
-    def _reply(self, response: Response) -> Reply:
+    def _reply(self, response: Response, wall_now: float) -> Reply:
         body = response.body
         for secret in self._secrets:
             if secret in body:  # a service that repeats the key must not get it into an error or a file
                 body = body.replace(secret, b"***")
-        return Reply(status=response.status, body=body)
+        return Reply(status=response.status, body=body, quota=read_quota(response.headers, wall_now=wall_now))
 
 
 def _fine(reply: Reply) -> bool:
@@ -140,9 +141,10 @@ def _read_envelope(reply: Reply, root: dict[str, Any] | None, response: Response
         reply.message = message_of(root)
         reply.phrase = phrase_of(reply.message)
     if not _fine(reply) or reply.phrase is not None:
-        reply.retry_after = retry_after(
-            response.headers, wall_now=wall_now, limit_fields=reply.says(_RATE) or reply.phrase is Phrase.RATE
-        )
+        reply.retry_after = retry_after(response.headers, wall_now=wall_now, limit_fields=False)
+        if reply.retry_after is None and (reply.says(_RATE) or reply.phrase is Phrase.RATE):
+            reply.retry_after = retry_after(response.headers, wall_now=wall_now)
+            reply.by_limit_fields = reply.retry_after is not None
         if reply.retry_after is None and root is not None:
             reply.retry_after = body_hint(root)
 

@@ -88,6 +88,7 @@ ENGINE_MAY_IMPORT = {
     "collections",
     "collections.abc",
     "copy",
+    "bisect",
     "enum",
     "heapq",
     "math",

@@ -19,6 +19,7 @@ from ruxa_async.settings import Limits, Polling, Retries
 
 from .cadence import Cadence
 from .job import Counts, CreateStep, Job, Phase, QueryStep
+from .rate import Gate
 from .rates import Rates
 from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query
 from .running import RunningCap
@@ -108,6 +109,8 @@ class Engine(Generic[_J]):
         ready = self._create_at(now)
         if ready == math.inf:
             return ready
+        if self.rates.tests("create", now) or self._create_tests_cap():
+            return ready  # what it finds out is worth more than its turn
         queries_turn = self.rates.binding and self._creates_in_a_row >= CREATES_IN_A_ROW
         if queries_turn and self._query_waits(now) and self.rates.ready_at("query", now) <= ready:
             return math.inf  # a query goes first, and its leaving is news
@@ -126,9 +129,12 @@ class Engine(Generic[_J]):
             opens = self.running.opens_at(self.in_flight, now)
             if opens > now:
                 return opens
-            if self.running.tests(self.in_flight, self.creating):
+            if self._create_tests_cap():
                 return self.creates.opens_at(now)
         return self.rates.ready_at("create", now)
+
+    def _create_tests_cap(self) -> bool:
+        return self.running.active and self.running.tests(self.in_flight, self.creating)
 
     def _query_waits(self, now: float) -> bool:
         return self.asking < self._limits.max_concurrent_queries and self._due.next_time() <= now
@@ -148,7 +154,7 @@ class Engine(Generic[_J]):
         self.creating += 1
         self.counts.creates_sent += 1
         self._creates_in_a_row += 1
-        self.rates.sent("create", now)
+        self.rates.sent("create", now, job)
         return job
 
     def create_answered(self, job: _J, reply: Reply, now: float) -> CreateStep:
@@ -156,10 +162,12 @@ class Engine(Generic[_J]):
         self.creating -= 1
         verdict = classify_create(reply)
         if verdict is CreateVerdict.THROTTLED:
-            self._create_throttled(job, reply.retry_after, now)
+            self._create_throttled(job, reply, now)
             self._count_out(job)
             return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
-        self.rates.passed("create", now, sent_at=job.sent_at)
+        self.rates.passed("create", now, sent_at=job.sent_at, job=job)
+        if reply.quota is not None:
+            self.rates.told("create", reply.quota, now, sent_at=job.sent_at)
         if verdict is CreateVerdict.ACCEPTED:
             job.task_id = reply.task_id
             job.accepted_at = now
@@ -174,17 +182,21 @@ class Engine(Generic[_J]):
             return CreateStep.REFUSED
         return self._unknown(job)
 
-    def _create_throttled(self, job: _J, retry_after: float | None, now: float) -> None:
+    def _create_throttled(self, job: _J, reply: Reply, now: float) -> None:
         """Find whether it was too many running tasks or the rate, and tell that."""
-        held, rated = self.in_flight - self.creating - 1, self.creates.guesses
+        held, retry_after = self.in_flight - self.creating - 1, _told(reply, self.creates)
+        rated = self.creates.guesses or (reply.quota is not None and reply.quota.remaining == 0)
         if self.running.refused(job, held, now, sent_at=job.sent_at, rated=rated):
             if self.running.proven:
                 self.rates.restore()
-            self.rates.capped(now, retry_after, sent_at=job.sent_at)
+            self.rates.capped(now, retry_after, job=job)
             return
         if self.running.suspects:
             self.rates.save()
-        self.rates.refused("create", now, retry_after, sent_at=job.sent_at)
+        self.rates.refused("create", now, retry_after, sent_at=job.sent_at, job=job)
+        if reply.quota is not None:
+            refused_for = retry_after or 0.0
+            self.rates.told("create", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
 
     def _create_let_through(self, job: _J, now: float) -> None:
         held = self.in_flight - self.creating - 1
@@ -193,7 +205,7 @@ class Engine(Generic[_J]):
             self.rates.restore()
         elif self.running.doubts:
             for other in self._due.items():
-                if other.planned and now - other.accepted_at - other.pending_at >= self._polling.min_interval:
+                if other.planned and self._rested(other, now):
                     self._due.set(other, now)
         elif not self.running.suspects and not self.running.tentative:
             self.rates.forget()
@@ -286,13 +298,25 @@ class Engine(Generic[_J]):
         due = self._due.next_time()
         if due == math.inf:
             return due
-        if self.rates.tests("query", now):
+        if self._query_tests(now):
             return now
         ready = max(due, self.rates.ready_at("query", now))
         creates_turn = self.rates.binding and self._creates_in_a_row < CREATES_IN_A_ROW
         if creates_turn and self._create_at(now) <= ready:
             return math.inf  # a create goes first: the sooner it runs, the sooner it ends
         return ready
+
+    def _query_tests(self, now: float) -> bool:
+        """Tell whether the first query leaves at once to test the limit; it is not asked again too soon for that."""
+        if not self.rates.tests("query", now):
+            return False
+        first = self._due.first()
+        return first is not None and (self._due.next_time() <= now or self._rested(first, now))
+
+    def _rested(self, job: _J, now: float) -> bool:
+        """Tell whether the last query of *job* was long enough ago."""
+        last = max(job.accepted_at + job.pending_at, job.sent_at)
+        return now - last >= self._polling.min_interval
 
     def queries_due(self, now: float) -> int:
         """Return how many queries are due and would find a worker; the limit may let fewer leave."""
@@ -304,14 +328,14 @@ class Engine(Generic[_J]):
         The limit is not asked then, for it may say something else by that time, and most queries find it open.
         """
         due = self._due.next_time()
-        if due <= now or self.rates.tests("query", now):
+        if due <= now or self._query_tests(now):
             return self.query_ready_at(now), False
         return (due, True) if self.asking < self._limits.max_concurrent_queries else (math.inf, False)
 
     def take_query(self, now: float) -> _J | None:
         """Return the job to ask for now, None if none may be asked yet."""
         due = self._due.next_time()
-        if (due > now and not self.rates.tests("query", now)) or self.query_ready_at(now) > now:
+        if (due > now and not self._query_tests(now)) or self.query_ready_at(now) > now:
             return None
         self._cadence.went_out(late=now - due > LATE)
         job = self._due.pop_due(math.inf)
@@ -322,7 +346,7 @@ class Engine(Generic[_J]):
         self.asking += 1
         self.counts.queries_sent += 1
         self._creates_in_a_row = 0
-        self.rates.sent("query", now)
+        self.rates.sent("query", now, job)
         return job
 
     def query_answered(self, job: _J, reply: Reply, now: float) -> QueryStep:
@@ -330,9 +354,12 @@ class Engine(Generic[_J]):
         self._asked(job)
         verdict = classify_query(reply)
         if verdict is QueryVerdict.THROTTLED:
-            self.rates.refused("query", now, reply.retry_after, sent_at=job.sent_at)
+            self.rates.refused("query", now, _told(reply, self.queries), sent_at=job.sent_at, job=job)
         else:
-            self.rates.passed("query", now, sent_at=job.sent_at)
+            self.rates.passed("query", now, sent_at=job.sent_at, job=job)
+        if reply.quota is not None:
+            refused_for = (reply.retry_after or 0.0) if verdict is QueryVerdict.THROTTLED else None
+            self.rates.told("query", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
         if job.phase is not Phase.FOLLOWED:
             return QueryStep.AGAIN  # it was released meanwhile, so that only the limit was news
         if verdict is QueryVerdict.THROTTLED:
@@ -448,3 +475,10 @@ class Engine(Generic[_J]):
         if job.counted:
             job.counted = False
             self.in_flight -= 1
+
+
+def _told(reply: Reply, gate: Gate) -> float | None:
+    """Return for how many seconds *reply* asks *gate* to be closed, None if it does not say or cannot be believed."""
+    if reply.by_limit_fields and reply.retry_after is not None and gate.advice is not None:
+        return gate.advice.believed(reply.retry_after)
+    return reply.retry_after

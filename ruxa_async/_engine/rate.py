@@ -3,7 +3,7 @@
 A `Gate` stands before everything of one scope ("create" or "query"). A time that the service named closes it for
 everyone in it, and so does a service that cannot be reached, for a pause that doubles from half a second. A known
 `RateLimit` is kept by a `Pacer`, so that nothing is refused in the first place; an unknown one is found and kept by
-a `Governor`. A request is told to the gate when it leaves and again when its answer is in.
+a `Governor`, unless the service's own replies say how it is (`Advice`). A request is told to the gate when it leaves and again when its answer is in.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 
 from ruxa_async.settings import RateLimit
 
+from .advice import Advice
 from .governor import Governor
 from .pacer import Pacer
 
@@ -31,6 +32,8 @@ class Gate:
     ) -> None:
         self._pacer = Pacer(limit) if limit is not None else None
         self.governor = Governor() if governor is None else governor
+        #: What the replies say of the quota; None until one does, or where the limit was told.
+        self.advice: Advice | None = None
         self._limit = limit
         self._longest = longest
         self._until = self._until_other = -math.inf
@@ -45,12 +48,17 @@ class Gate:
     @property
     def rate(self) -> float | None:
         """The requests a second that are let through, as told or as found; None while that is not known."""
-        return self.governor.rate if self._limit is None else self._limit.count / self._limit.per
+        if self._limit is not None:
+            return self._limit.count / self._limit.per
+        if self.advice is not None and self.advice.paces:
+            return self.advice.rate
+        return self.governor.rate
 
     @property
     def guesses(self) -> bool:
         """Tell whether requests leave at a rate that was found, so that a refusal may be for that."""
-        return self._pacer is None and self.governor.rate is not None
+        paced = self._pacer is not None or (self.advice is not None and self.advice.paces)
+        return not paced and self.governor.rate is not None
 
     @property
     def on_wire(self) -> int:
@@ -60,6 +68,12 @@ class Gate:
     def export(self) -> dict[str, float] | None:
         """Return what was found of the limit, None if nothing was or it was told."""
         return self.governor.export() if self._pacer is None else None
+
+    def advised(self, now: float) -> Advice | None:
+        """Return what notes what replies say of the quota, None where the limit was told and is kept."""
+        if self.advice is None and self._pacer is None:
+            self.advice = Advice(self._on_wire, now)
+        return self.advice
 
     def use(self, governor: Governor) -> None:
         """Go by *governor* from now on; the one before hears no more of what is on the wire."""
@@ -100,6 +114,8 @@ class Gate:
         if self._on_wire >= self._window:
             return math.inf
         paced = self.governor.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
+        if self.advice is not None:
+            paced = self.advice.ready_at(now, paced, found=self.governor.rate is not None)
         return max(paced, self._until, self._until_other, now)
 
     def opens_at(self, now: float) -> float:
@@ -124,6 +140,8 @@ class Gate:
         self._on_wire += 1
         if self._pacer is None:
             self.governor.sent(now)
+            if self.advice is not None:
+                self.advice.sent(now)
         else:
             self._pacer.sent(now)
 
@@ -132,6 +150,8 @@ class Gate:
         self._on_wire -= 1
         if self._pacer is None:
             self.governor.passed(now, sent_at=sent_at)
+            if self.advice is not None:
+                self.advice.passed(now, sent_at=sent_at)
         else:
             self._pacer.passed(now, sent_at=sent_at)
         self._window += 1
@@ -144,6 +164,8 @@ class Gate:
         self._on_wire -= 1
         if self._pacer is None:
             self.governor.lost(now)
+            if self.advice is not None:
+                self.advice.answered(now)
         else:
             self._pacer.answered(now)
 
@@ -152,13 +174,15 @@ class Gate:
         self._on_wire -= 1
         if self._pacer is None:
             self.governor.unsent()
+            if self.advice is not None:
+                self.advice.unsent()
         else:
             self._pacer.unsent()
         self._shut(now)
         self._pause_unless_paused(now, since=now)
 
-    def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> float:
-        """Note a 429 to a request that left at *sent_at*; return for how many seconds the gate is closed.
+    def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
+        """Note a 429 to a request that left at *sent_at*.
 
         *retry_after* is what the service asked for in seconds, None or 0 if nothing.
         """
@@ -168,19 +192,23 @@ class Gate:
         if self._shut_since is None:
             self._shut_since = now
         told = min(retry_after, self._longest) if retry_after else None
-        if self._pacer is None:
-            self.governor.refused(now, told, sent_at=sent_at)
-        else:
+        if self._pacer is not None:
             self._pacer.refused(now, sent_at=sent_at)
             if again:  # so it is not only the way there that bunches what was spread
-                self._shut(now)
-                if told is None:
-                    self._pause_unless_paused(now, since=sent_at)
+                self._shut_for_no_reason(now, told, sent_at)
+        elif self.advice is not None and self.advice.refused(now, sent_at=sent_at):
+            self.governor.lost(now)
+            self._shut_for_no_reason(now, told, sent_at)
+        else:
+            self.governor.refused(now, told, sent_at=sent_at)
         if told is not None:
             self._until = max(self._until, now + told)
-        if told is None and self._pacer is None:
-            return min(self.ready_at(now) - now, _LONGEST_PAUSE)
-        return self.closed_for(now)
+
+    def _shut_for_no_reason(self, now: float, told: float | None, sent_at: float) -> None:
+        """Open slowly after a refusal where a known limit was kept."""
+        self._shut(now)
+        if told is None:
+            self._pause_unless_paused(now, since=sent_at)
 
     def capped(self, now: float, retry_after: float | None) -> None:
         """Note a 429 that has nothing to do with the rate; *retry_after* is in seconds and closes the gate."""

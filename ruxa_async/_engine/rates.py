@@ -16,6 +16,7 @@ from typing import Any
 from ruxa_async.settings import Limits, Scope
 
 from .governor import Governor
+from .quota import Quota
 from .rate import Gate
 
 __all__ = ("Rates",)
@@ -41,12 +42,12 @@ class Rates:
         self._test_until = -math.inf
         self._tests_to_send = 0
         self._tests_to_pass = 0
-        self._test_sent: set[tuple[Scope, float]] = set()
+        self._test_sent: set[object] = set()  # jobs
         self._answers_until_asked = 0
         self._refused_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._news_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._pairs = 0
-        self._saved: tuple[Governor, int] | None = None
+        self._saved: tuple[Governor, int, tuple[int, int]] | None = None
         self._restored = False
 
     def export(self) -> dict[str, Any]:
@@ -69,7 +70,13 @@ class Rates:
     @property
     def binding(self) -> bool:
         """Tell whether creates and queries take from one quota that has been met."""
-        return self._shared and (self._restored or self.create.refusals + self.query.refusals > 0)
+        met = self._restored or self._advised_as_one or self.create.refusals + self.query.refusals > 0
+        return self._shared and met
+
+    @property
+    def _advised_as_one(self) -> bool:
+        create, query = self.create.advice, self.query.advice
+        return create is not None and query is not None and create.books is query.books
 
     def gate(self, scope: Scope) -> Gate:
         """Return the gate of *scope*."""
@@ -85,31 +92,33 @@ class Rates:
             return now
         return self.gate(scope).ready_at(now)
 
-    def sent(self, scope: Scope, now: float) -> None:
-        """Note that a request of *scope* leaves."""
+    def sent(self, scope: Scope, now: float, job: object) -> None:
+        """Note that a request of *scope* leaves, for *job*."""
         if self.tests(scope, now):
-            self._test_sent.add((scope, now))
+            self._test_sent.add(job)
             self._tests_to_send -= 1
             if not self._tests_to_send:
                 self._testing = None
         self.gate(scope).sent(now)
 
-    def passed(self, scope: Scope, now: float, *, sent_at: float) -> None:
+    def passed(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
         """Note an answer that the limit let through."""
         self.gate(scope).passed(now, sent_at=sent_at)
-        if (scope, sent_at) in self._test_sent:
+        if job in self._test_sent:
             self._tests_to_pass -= 1
             if self._tests_to_pass == 0:
                 self._test_sent.clear()
-                self._split(scope)
+                self._split(scope, now)
 
-    def refused(self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float) -> None:
+    def refused(
+        self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float, job: object
+    ) -> None:
         """Note a 429; *retry_after* is in seconds."""
         self.gate(scope).refused(now, retry_after, sent_at=sent_at)
         if self._told == 2 or (self._told and self._shared):
             return
         other: Scope = "query" if scope == "create" else "create"
-        if (scope, sent_at) in self._test_sent:
+        if job in self._test_sent:
             self._test_sent.clear()
             self._close_both(now)
         elif self._shared:
@@ -118,24 +127,42 @@ class Rates:
         else:
             self._pair(scope, other, now, sent_at)
 
+    def told(
+        self, scope: Scope, quota: Quota, now: float, *, sent_at: float, refused_for: float | None = None
+    ) -> None:
+        """Note what the reply to a request of *scope* that left at *sent_at* says of its *quota*.
+
+        *refused_for* is for how many seconds it was a refusal: 0 if it did not say, None if it was none.
+        """
+        advice = self.gate(scope).advised(now)
+        if advice is None:
+            return
+        other = (self.query if scope == "create" else self.create).advice
+        if self._shared and other is not None:
+            advice.share(other, quota, now)
+        advice.told(quota, now, sent_at=sent_at, refused_for=refused_for)
+
     # ---- refusals that have nothing to do with a rate
 
-    def capped(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
+    def capped(self, now: float, retry_after: float | None, *, job: object) -> None:
         """Note that a create was refused because too many tasks run; *retry_after* is in seconds."""
         self.create.capped(now, retry_after)
-        if ("create", sent_at) in self._test_sent:
+        if job in self._test_sent:
             self._test_sent.clear()  # it shows nothing
 
     def save(self) -> None:
         """Keep what is known of the creates' rate, if it is not kept yet: what comes now may be for something else."""
         if self._saved is None:
             on_wire = self.create.on_wire + (self.query.on_wire if self._shared else 0)
-            self._saved = deepcopy(self.create.governor), on_wire
+            doubts = (0, 0) if self.create.advice is None else self.create.advice.doubts
+            self._saved = deepcopy(self.create.governor), on_wire, doubts
 
     def restore(self) -> None:
         """Forget what was learned of the creates' rate since it was saved: it was no rate that refused."""
         if self._saved is not None:
-            (governor, on_wire), self._saved = self._saved, None
+            (governor, on_wire, doubts), self._saved = self._saved, None
+            if self.create.advice is not None:
+                self.create.advice.doubts = doubts
             governor.take_over(-on_wire)
             self.create.use(governor)
             if self._shared:
@@ -151,6 +178,8 @@ class Rates:
 
     def _ask(self, other: Scope, now: float) -> None:
         self._answers_until_asked -= 1
+        if self._testing is not None:
+            self._answers_until_asked = -1  # nothing could leave as a test in time
         if self._answers_until_asked < 0:
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._testing, self._test_until = other, now + _AT_ONCE
@@ -160,8 +189,10 @@ class Rates:
             )
             self._test_sent.clear()
 
-    def _split(self, scope: Scope) -> None:
+    def _split(self, scope: Scope, now: float) -> None:
         if self._shared and not self._told:
+            if self._advised_as_one and (advice := self.gate(scope).advice) is not None:
+                advice.part(now)
             self._shared = False
             self._pairs = 0
             self.create.reopen()

@@ -23,6 +23,8 @@ from attrs import define, field
 
 from ruxa_async.results import TaskState
 
+from .quota import Quota
+
 __all__ = (
     "CreateVerdict",
     "Phrase",
@@ -48,7 +50,8 @@ class Reply:
     """One readable or unreadable answer, HTTP status and envelope folded into one value.
 
     *code* is the envelope's number, None where it has none. *retry_after* is what the service asks to wait in
-    seconds. *state* is None where the answer names none.
+    seconds, *by_limit_fields* if only
+    these say so. *quota* is what it says of the one that this was counted against, if anything. *state* is None where the answer names none.
     """
 
     status: int
@@ -59,6 +62,8 @@ class Reply:
     state: TaskState | None = None
     raw_state: str = ""
     retry_after: float | None = None
+    by_limit_fields: bool = False
+    quota: Quota | None = None
     data: dict[str, Any] = field(factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
 

@@ -12,21 +12,10 @@ import re
 from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
 
-__all__ = ("HINT_HEADERS", "LONGEST", "retry_after")
+__all__ = ("LONGEST", "from_reset", "number", "retry_after")
 
 #: Longer waits than 30 years are cut to this, so that no number from outside can overflow a clock.
 LONGEST = 1e9
-
-#: Headers that any reply may be asked for, in lower case.
-HINT_HEADERS = (
-    "retry-after-ms",
-    "x-ms-retry-after-ms",
-    "retry-after",
-    "ratelimit",
-    "ratelimit-reset",
-    "x-ratelimit-reset",
-    "x-rate-limit-reset",
-)
 
 _NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,400})?", re.ASCII)
 _RATELIMIT = re.compile(r"(?:;\s*r\s*=\s*(?P<r>[0-9]{1,18})[^,;]*)?;\s*t\s*=\s*(?P<t>[0-9]{1,400})", re.ASCII)
@@ -51,11 +40,11 @@ def retry_after(headers: Mapping[str, str], *, wall_now: float, limit_fields: bo
 
 def _told(headers: Mapping[str, str], wall_now: float) -> float | None:
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if (ms := _number(headers.get(name))) is not None:
+        if (ms := number(headers.get(name))) is not None:
             return ms / 1000
     plain = headers.get("retry-after")
     if plain is not None:
-        seconds = _number(plain)
+        seconds = number(plain)
         if seconds is None:
             seconds = _until(_date(plain), headers, wall_now)
         return seconds
@@ -67,9 +56,9 @@ def _rate_limit_fields(headers: Mapping[str, str], wall_now: float) -> float | N
     if field is not None and (told := _exhausted(field)) is not None:
         return told
     for name in ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"):
-        reset = _number(headers.get(name))
+        reset = number(headers.get(name))
         if reset is not None:
-            return _from_reset(reset, headers, wall_now)
+            return from_reset(reset, headers, wall_now)
     return None
 
 
@@ -83,14 +72,14 @@ def _exhausted(field: str) -> float | None:
     return None if match is None else float(match[1])
 
 
-def _from_reset(reset: float, headers: Mapping[str, str], wall_now: float) -> float | None:
-    """Return the seconds in *reset*, which some send as a delta and some as an instant in seconds or ms."""
+def from_reset(reset: float, headers: Mapping[str, str], wall_now: float) -> float | None:
+    """Return the seconds in *reset*, below 0 if they are over, which some send as a delta and some as an instant in seconds or ms."""
     if reset < _EPOCH_S:
         return reset
     return _until(reset / 1000 if reset >= _EPOCH_MS else reset, headers, wall_now)
 
 
-def _number(text: str | None) -> float | None:
+def number(text: str | None) -> float | None:
     """Return the plain decimal number in *text*: no sign, exponent, separator or foreign digit."""
     if text is None or not _NUMBER.fullmatch(text := text.strip()):
         return None

@@ -78,6 +78,11 @@ class Schedule(Generic[_T]):
             heappop(heap)
         return math.inf
 
+    def first(self) -> _T | None:
+        """Return the item that is due first and leave it in, None if there is none."""
+        self.next_time()  # drops what is stale
+        return self._heap[0][2] if self._heap else None
+
     def count_due(self, now: float, most: int) -> int:
         """Return how many items are due at *now*, *most* if there are more."""
         heap, found, places = self._heap, 0, [0]

@@ -12,7 +12,7 @@ import anyio
 from cyclopts import Parameter
 
 from ruxa_async.emulator import Emulator, EmulatorSettings, Limit, Service, TokenBucket, parse_fault
-from ruxa_async.emulator.hints import RetryAfterForm
+from ruxa_async.emulator.hints import LimitFieldsForm, LimitFieldsLie, RetryAfterForm
 from ruxa_async.emulator.limit_specs import parse_limit
 
 __all__ = ("emulate",)
@@ -56,6 +56,8 @@ async def emulate(
     shared: bool = False,
     max_running: int | None = None,
     retry_after: RetryAfterForm = "seconds",
+    limit_fields: LimitFieldsForm = "none",
+    limit_fields_lie: LimitFieldsLie = "none",
     dialect: _DialectName = "documented",
     fail_share: float = 0.0,
     fault: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -98,6 +100,10 @@ async def emulate(
         Tasks that may run at once; the default is any number.
     retry_after
         How a refusal says when to come back.
+    limit_fields
+        How every reply says what is left of the limit.
+    limit_fields_lie
+        What these fields say instead of the truth.
     dialect
         How the service spells its replies: as documented, as the blog, siblings and relays do, with errors as HTML
         or text codes, with tasks that are not there at once (grace), or with the outputs under another name.
@@ -129,6 +135,8 @@ async def emulate(
             shared=shared,
             max_running=max_running,
             retry_after=retry_after,
+            limit_fields=limit_fields,
+            limit_fields_lie=limit_fields_lie,
             dialect=dialect,
             fail_share=fail_share,
             faults=tuple(parse_fault(text) for text in fault or ()),

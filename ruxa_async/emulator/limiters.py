@@ -10,12 +10,27 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
-from attrs import define
+from attrs import define, frozen
 
-__all__ = ("Bucket", "Changed", "Gauge", "Held", "Limiter", "Log", "Window", "whole")
+__all__ = ("Bucket", "Changed", "Gauge", "Held", "Limiter", "Log", "Standing", "Window", "whole")
 
+_LONGEST_PER = 600  # seconds
 #: What still counts against a client: since when, and how many requests (a part of one, while a bucket fills).
 Held: TypeAlias = Iterable[tuple[float, float]]
+
+
+@frozen
+class Standing:
+    """How a client stands: *left* of *limit* requests in *per* seconds, at most *burst* of them at once.
+
+    *per* is None where it is no whole number of seconds. In *more_in* seconds more is left than now, 0 if no more can be.
+    """
+
+    limit: int
+    per: int | None
+    left: int
+    more_in: float
+    burst: int | None = None
 
 
 class Limiter(Protocol):
@@ -35,6 +50,10 @@ class Gauge(Limiter, Protocol):
 
     def held(self, now: float) -> Held:
         """Return what counts against the client at *now*."""
+        ...
+
+    def standing(self, now: float) -> Standing:
+        """Return what the client may be told of the limit at *now*."""
         ...
 
 
@@ -64,6 +83,17 @@ class Bucket:
         """Return what the bucket lacks."""
         self._fill(now)
         return [(now, self._burst - self._tokens)]
+
+    def standing(self, now: float) -> Standing:
+        """Return the bucket's size as the limit, or its rate where it is not full again after whole seconds."""
+        self._fill(now)
+        left = max(0, math.floor(self._tokens + 1e-6))
+        more_in = 0.0 if left >= self._burst else (left + 1 - self._tokens) / self._rate
+        for per in range(1, _LONGEST_PER + 1):
+            limit = round(self._rate * per)
+            if limit >= self._burst and math.isclose(limit, self._rate * per):
+                return Standing(limit, per, left, more_in, None if limit == self._burst else self._burst)
+        return Standing(self._burst, None, left, more_in)
 
     def _fill(self, now: float) -> None:
         if self._at is not None:
@@ -99,6 +129,12 @@ class Log:
         """Return the requests that are still in the window."""
         return [(since, 1.0) for since in self._log if _told(since + self._per - now, now)]
 
+    def standing(self, now: float) -> Standing:
+        """Return what is not used of the window, and when the first of its requests leaves it."""
+        count, held = self._log.maxlen or 0, [since for since, _ in self.held(now)]
+        more_in = held[0] + self._per - now if held else 0.0
+        return Standing(count, _seconds(self._per), count - len(held), more_in)
+
 
 @define(eq=False)
 class Window:
@@ -132,6 +168,12 @@ class Window:
         """Return how many came in, as if just now: nobody noted when."""
         self._enter(now)
         return [(now, float(self._used))]
+
+    def standing(self, now: float) -> Standing:
+        """Return what is not used of the window, and when it ends."""
+        self._enter(now)
+        left = max(0, self._count - self._used)
+        return Standing(self._count, _seconds(self._per), left, self._start(self._index + 1) - now)
 
     def _enter(self, now: float) -> None:
         index = math.floor((now + _slack(now) - self._phase) / self._per)
@@ -172,12 +214,22 @@ class Changed:
             self._change()
         return self._state.held(self._clock(now))
 
+    def standing(self, now: float) -> Standing:
+        """Return that of the state of the day."""
+        if not self._over and now >= self._at:
+            self._change()
+        return self._state.standing(self._clock(now))
+
     def _change(self) -> None:
         self._state, self._over = self._resumed(self._state.held(self._at), self._at), True
 
     def _clock(self, now: float) -> float:
         """Return *now*, or the change if it has been brought forward."""
         return max(now, self._at) if self._over else now
+
+
+def _seconds(per: float) -> int | None:
+    return int(per) if per == int(per) else None
 
 
 def _slack(now: float) -> float:

@@ -1,7 +1,7 @@
 """How the emulated service limits requests: a `Limit` is the setting, a `Limiter` its state while it runs.
 
-Another shape of limit is one frozen class with `limiter`, and one with `take`; with `resumed`, `wait` and `held` as
-well it can also be what a limit is `Changing` from or to.
+Another shape of limit is one frozen class with `limiter`, and one with `take`; with `resumed`, `wait`, `held` and
+`standing` as well it can also be what a limit is `Changing` from or to; `standing` is what replies say of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Limit(Protocol):
 
     @property
     def allowance(self) -> int:
-        """How many requests a rested client may send at once; told in ``X-RateLimit-Limit``."""
+        """How many requests a rested client may send at once."""
         ...
 
     def limiter(self) -> Limiter:

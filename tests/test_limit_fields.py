@@ -1,0 +1,84 @@
+"""A service whose every reply says how much is left: hardly anything is refused. One that lies: everything is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from harness import client_of, prompts, service_of
+
+from ruxa_async import Limits
+from ruxa_async.emulator import Changing, FixedWindow, SlidingWindow, TokenBucket
+from ruxa_async.emulator.service import Service
+
+TRUTHFUL = ["ratelimit", "draft7", "draft3"]
+NUMBERS = ["x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-ms"]
+
+
+async def done(service: Service, count: int) -> tuple[float, int]:
+    """Return when the last of *count* creates was accepted, and how many requests were refused."""
+    async with (
+        client_of(service, limits=Limits(max_in_flight=1000)) as ruxa,
+        ruxa.as_completed(prompts(count)) as outcomes,
+    ):
+        good = [outcome.ok async for outcome in outcomes]
+    assert sum(good) == count == service.ledger.charged
+    # A refused create closes queries as well for a minute at most, until it is known whether they are one quota.
+    assert anyio.current_time() < max(entry.at for entry in service.ledger.entries) + 10 + 60
+    return max(entry.at for entry in service.ledger.entries), service.counts.throttled
+
+
+@pytest.mark.parametrize("form", TRUTHFUL)
+@pytest.mark.parametrize("latency", [0.02, 0.2])
+@pytest.mark.parametrize(("limit", "floor"), [(TokenBucket(50, 10), 2.2), (TokenBucket(5, 10), 22.0)])
+async def test_a_bucket_that_is_told_refuses_nothing(
+    limit: TokenBucket, floor: float, latency: float, form: Any
+) -> None:
+    last, refused = await done(service_of(creates=limit, latency=latency, limit_fields=form), 120)
+    assert refused == 0
+    assert last <= 1.15 * floor + 1
+
+
+@pytest.mark.parametrize("form", [*TRUTHFUL, *NUMBERS])
+@pytest.mark.parametrize("latency", [0.02, 0.2])
+@pytest.mark.parametrize(
+    ("limit", "floor"), [(SlidingWindow(20, 10), 50.0), (FixedWindow(20, 10, 3.0), 43.0)]
+)
+async def test_a_window_that_is_told_refuses_one_that_tests_it(
+    limit: Any, floor: float, latency: float, form: Any
+) -> None:
+    last, refused = await done(service_of(creates=limit, latency=latency, limit_fields=form), 120)
+    assert refused == 1
+    assert last <= floor + 5 * (1.0 if form in NUMBERS else latency) + 1 + 5 * latency
+
+
+@pytest.mark.parametrize("form", TRUTHFUL)
+async def test_one_quota_for_everything_that_is_told_is_kept_by_both_scopes(form: Any) -> None:
+    service = service_of(creates=TokenBucket(50, 10), shared=True, latency=0.02, limit_fields=form)
+    last, refused = await done(service, 100)
+    assert refused == 0
+    assert last <= 4.0
+
+
+async def test_a_limit_that_changes_is_followed_without_a_refusal_for_each_request() -> None:
+    limit = Changing(TokenBucket(10, 10), TokenBucket(5, 10), at=10.0)
+    last, refused = await done(service_of(creates=limit, latency=0.02, limit_fields="ratelimit"), 150)
+    assert refused <= 1
+    assert last <= 20.0
+
+
+@pytest.mark.parametrize("form", ["ratelimit", "x-ratelimit"])
+@pytest.mark.parametrize("lie", ["empty", "plenty", "high", "low"])
+@pytest.mark.parametrize("latency", [0.02, 0.2])
+@pytest.mark.parametrize(
+    ("limit", "floor"),
+    [(TokenBucket(50, 10), 2.2), (TokenBucket(5, 10), 22.0), (SlidingWindow(20, 10), 50.0)],
+)
+async def test_whatever_the_fields_say_everything_is_done_in_time(
+    limit: Any, floor: float, latency: float, lie: Any, form: Any
+) -> None:
+    service = service_of(creates=limit, latency=latency, limit_fields=form, limit_fields_lie=lie)
+    last, refused = await done(service, 120)
+    assert last <= 1.5 * floor + 12
+    assert refused <= 80
