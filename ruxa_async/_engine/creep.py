@@ -107,7 +107,9 @@ class Creep:
         """Note that a request leaves."""
         if self._at_once and now >= self._opens:
             self._at_once -= 1
-            self._next = now + 1 / self.rate
+            self._next = (
+                now + 2 / self.rate
+            )  # so that the creep begins with one in hand, and takes it in the end
             return
         gap = 1 / self._pace()
         self._next = max(self._next, now - gap) + gap  # one that was late is made up for, no more

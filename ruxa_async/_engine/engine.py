@@ -307,14 +307,13 @@ class Engine(Generic[_J]):
         return ready
 
     def _query_tests(self, now: float) -> bool:
-        """Tell whether the first query leaves at once to test the limit; it is not asked again too soon for that."""
-        if not self.rates.tests("query", now):
+        """Tell whether the first query leaves at once to test the limit; no task is asked *again* too soon for that."""
+        if not self.rates.tests("query", now) or (first := self._due.first()) is None:
             return False
-        first = self._due.first()
-        return first is not None and (self._due.next_time() <= now or self._rested(first, now))
+        return not first.queries or self._due.next_time() <= now or self._rested(first, now)
 
     def _rested(self, job: _J, now: float) -> bool:
-        """Tell whether the last query of *job* was long enough ago."""
+        """Tell whether the last query of *job*, or else its acceptance, was long enough ago."""
         last = max(job.accepted_at + job.pending_at, job.sent_at)
         return now - last >= self._polling.min_interval
 

@@ -26,6 +26,7 @@ from typing import TypeAlias
 from .creep import Creep
 from .measures import Measure
 from .steps import Steps
+from .tellings import Reading, Tellings, first_window
 from .window import Opening, Window, likely_window, shortest_window
 
 __all__ = ("Governor",)
@@ -69,10 +70,12 @@ class Governor:
         self._began = math.inf
         self._left_at: deque[float] = deque(maxlen=_BURST_KEPT)  # those let through, since the last no
         self._measures: list[Measure] = []
+        self._told = Tellings()
         self._forget()
 
     def _forget(self) -> None:
         self._next = -math.inf
+        self._peak = 0  # let through in the second before the last no
         self._mark = self._mark_known = -math.inf
         self._passed = 0
         self._pause, self._too_short = _FIRST_PAUSE, 0.0
@@ -81,6 +84,8 @@ class Governor:
         self._per = 0.0
         self._left = 0
         self._sounding = False
+        #: Whether what was let through at first took so long that a window may have ended meanwhile.
+        self._straddled = False
         self._soundings = 0
         self._opening: Opening | None = None
         self._last_no = self._opened_at = 0.0
@@ -135,7 +140,7 @@ class Governor:
         """Return how many may be unanswered while no limit is known."""
         if self._trip is None:
             return _UNANSWERED
-        pace = max(_BRISK, 3 * self._in_last_second(now))
+        pace = max(_BRISK, 3 * self._in_last_second(now), 2 * self._peak)
         return max(1, math.ceil(self._trip * pace))
 
     def _in_last_second(self, now: float) -> int:
@@ -158,6 +163,7 @@ class Governor:
     def passed(self, now: float, *, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was let through."""
         self._answered(now, sent_at)
+        self._told.passed(sent_at)
         self._passed += 1
         if self._shape is None:
             self._recent.append(now)
@@ -173,12 +179,22 @@ class Governor:
     def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a refusal of a request that left at *sent_at*; *retry_after* is what it asked for in seconds."""
         self._answered(now, sent_at)
-        if self._shape is not None:
+        reading = self._told.refused(now, retry_after, sent_at)
+        if reading is not None and self._is_told(reading):
+            self._burst = reading.count
+            self._window(reading.per, now)
+        elif self._shape is not None:
             self._shape.refused(now, retry_after, sent_at)
             if self._shape.refuted:
                 self._search_again(now, sent_at)
         elif sent_at > self._mark_known:
             self._refused_quest(now, retry_after, sent_at)
+
+    def _is_told(self, reading: Reading) -> bool:
+        """Tell whether *reading* is news of a window."""
+        if isinstance(self._shape, Window):
+            return not self._shape.served and (reading.sure or self._shape.holds(reading.count))
+        return reading.sure
 
     def lost(self, now: float) -> None:
         """Note that a request left and no answer came."""
@@ -214,13 +230,17 @@ class Governor:
         elif self._quest is _Quest.SOUNDING:
             self._sound(now, sent_at, Opening(self._opened_at, self._passed))
         elif self._quest is _Quest.TESTING and self._burst > 1:
-            self._window(likely_window(self._too_short, self._per), now)
+            self._window(likely_window(self._too_short, self._per), now, too_short=self._too_short)
+        elif self._straddled and self._quest is _Quest.REFILLING and 2 < self._passed < self._burst:
+            self._burst = self._passed
+            self._pauses(now, sent_at)
         else:
             self._measures.append(Measure.read(self._left_at, since=self._mark, until=sent_at))
             self._creep(now, retry_after, sent_at)
 
     def _met(self, now: float, retry_after: float | None, sent_at: float) -> None:
         """Learn that there is a limit."""
+        self._peak = self._in_last_second(now)
         self._burst = max(1, self._passed)
         if now - self._began > 2 * _SECOND:
             self._burst = max(1, self._in_last_second(now))
@@ -228,10 +248,11 @@ class Governor:
             self._creep(now, retry_after, sent_at)
             return
         if retry_after is not None and retry_after >= 2 and self._burst > 1:
-            self._window(likely_window(0.0, sent_at + retry_after - self._burst_began), now)
+            self._window(first_window(self._burst_began, sent_at, retry_after), now)
             return
         began = self._burst_began
         self._pauses(now, sent_at)
+        self._straddled = sent_at - began > _SECOND
         self._burst_began = began
 
     def _search_again(self, now: float, sent_at: float) -> None:
@@ -257,7 +278,7 @@ class Governor:
         """Learn when a silence ended."""
         if self._opening is not None and self._opening.count > 2:
             too_short, enough = self._last_no - self._opening.at, sent_at - self._opening.at
-            per = shortest_window(too_short, enough)
+            per = shortest_window(too_short, 1.02 * enough)
             self._soundings += 1
             if per is not None or self._soundings >= _SOUNDINGS:
                 self._soundings = 0
@@ -271,7 +292,7 @@ class Governor:
         self._opened_at = sent_at
 
     def _pauses(self, now: float, sent_at: float) -> None:
-        self._sounding = False
+        self._sounding = self._straddled = False
         self._quest = _Quest.PAUSING
         self._measures = [Measure.read(self._left_at, since=None, until=sent_at)]
         self._left_at.clear()
@@ -304,8 +325,10 @@ class Governor:
     def _creep(self, now: float, retry_after: float | None, sent_at: float) -> None:
         self._shape = Creep(self._measures, now=now, refused_at=sent_at, retry_after=retry_after)
 
-    def _window(self, per: float, now: float) -> None:
-        self._shape = Window(self._burst, per, self._answers, now=now, on_wire=self._on_wire)
+    def _window(self, per: float, now: float, *, too_short: float = 0.0) -> None:
+        self._shape = Window(
+            self._burst, per, self._answers, now=now, on_wire=self._on_wire, too_short=too_short
+        )
 
 
 def _shape_of(known: Mapping[str, float], now: float, learned_at: float) -> Shape:

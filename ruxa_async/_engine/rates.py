@@ -103,8 +103,12 @@ class Rates:
 
     def passed(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
         """Note an answer that the limit let through."""
-        self.gate(scope).passed(now, sent_at=sent_at)
-        if job in self._test_sent:
+        if job not in self._test_sent:
+            self.gate(scope).passed(now, sent_at=sent_at)
+        else:
+            self.gate(scope).lost(
+                now
+            )  # whose quota it was of is not known, so neither governor learns from it
             self._tests_to_pass -= 1
             if self._tests_to_pass == 0:
                 self._test_sent.clear()
@@ -178,8 +182,6 @@ class Rates:
 
     def _ask(self, other: Scope, now: float) -> None:
         self._answers_until_asked -= 1
-        if self._testing is not None:
-            self._answers_until_asked = -1  # nothing could leave as a test in time
         if self._answers_until_asked < 0:
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._testing, self._test_until = other, now + _AT_ONCE

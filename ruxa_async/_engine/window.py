@@ -19,7 +19,10 @@ from .pacer import Pacer
 
 __all__ = ("Opening", "Window", "likely_window", "shortest_window")
 
-_TRIED_AFTER = 180
+#: One more, or a shorter time, is tried after so many: a third of the one refusal in a hundred that all may cost.
+_TRIED_AFTER = 300
+#: A trial that costs a wait is worth it after what leaves in so many such waits.
+_WORTH_A_WAIT = 20
 _WRONG_AT_MOST = 3
 _MARKEDLY_LESS = 0.9
 #: Seconds by which a request may be counted later than trips of the same length would have it.
@@ -35,7 +38,7 @@ def likely_window(shortest: float, longest: float) -> float:
 
 def shortest_window(too_short: float, enough: float) -> float | None:
     """Return the shortest time that people choose in (*too_short*, *enough*], None if there is none."""
-    return next((time for time in _TIMES if too_short < time <= 1.02 * enough), None)
+    return next((time for time in _TIMES if too_short < time <= enough), None)
 
 
 @frozen
@@ -50,11 +53,18 @@ class Window:
     """Let *count* requests leave in any *per* seconds.
 
     *answers* are when the last ones came back, *on_wire* how many have not yet. *now* is when the
-    limit became known.
+    limit became known. *too_short* seconds are known to be less than *per*.
     """
 
     def __init__(
-        self, count: int, per: float, answers: Iterable[float], *, now: float, on_wire: int = 0
+        self,
+        count: int,
+        per: float,
+        answers: Iterable[float],
+        *,
+        now: float,
+        on_wire: int = 0,
+        too_short: float = 0.0,
     ) -> None:
         self._count = count
         self._per = per
@@ -70,6 +80,8 @@ class Window:
         self._known = now
         self._since_refusal = 0
         self._tried_after = _TRIED_AFTER
+        self._too_short = too_short
+        self._enough: float | None = None  # while a shorter time is tried
         self._added = 0  # how many more than what is known are being tried
         self._shortest, self._longest = math.inf, 0.0  # trips
         self._fill()
@@ -95,6 +107,15 @@ class Window:
     def refuted(self) -> bool:
         """Tell whether the limit can hardly be a window like this."""
         return self._wrong > _WRONG_AT_MOST or self.fewer is not None
+
+    @property
+    def served(self) -> bool:
+        """Tell whether more than one such window was let through since the last no."""
+        return self._through > self._count
+
+    def holds(self, count: int) -> bool:
+        """Tell whether *count* is about what such a window holds."""
+        return _MARKEDLY_LESS * self._count <= count <= self._count
 
     def opened(self, at: float) -> None:
         """Note that a silence ended with a request that left *at* an instant and was let through."""
@@ -135,13 +156,19 @@ class Window:
         return min(now, sent_at + (self._longest - self._shortest) + _JITTER)
 
     def _try_more(self) -> None:
-        self._added = 2 * self._added or 1
-        self._count += self._added
         self._since_refusal = 0
-        self._tried_after = 2 * self._count  # by then a whole window has let that many through
+        shorter = math.ceil((self._too_short + self._per) / 2)
+        if self._too_short < shorter < self._per:
+            self._enough, self._per = self._per, float(shorter)
+            self._sure = False
+        else:
+            self._enough = None
+            self._added = 2 * self._added or 1
+            self._count += self._added
+            self._tried_after = 2 * self._count  # by then a whole window has let that many through
         self._fill()
 
-    def refused(self, now: float, retry_after: float | None, sent_at: float) -> None:  # noqa: ARG002
+    def refused(self, now: float, retry_after: float | None, sent_at: float) -> None:
         """Note a refusal."""
         self._on_wire -= 1
         self._pacer.answered(now)
@@ -150,19 +177,29 @@ class Window:
         self._known = now
         if not (self._proven or self._added) and 2 < self._through < _MARKEDLY_LESS * self._count:
             self.fewer = Opening(self._opened_at, self._through)
+        self._lower(sent_at)
+        self._sure = False
+        self._since_refusal = self._through = 0
+        self._tried_after = max(_TRIED_AFTER, int(_WORTH_A_WAIT * self.rate * (retry_after or 0.0)))
+        self._fill()
+
+    def _lower(self, refused_at: float) -> None:
+        """Find what was too much."""
         if self._added:
             self._count -= self._added
+            self._added = 0
+        elif self._enough is not None:
+            self._too_short, self._per, self._enough = self._per, self._enough, None
         elif self._proven and self._count > 1:
             self._wrong += 1
-            fits = sum(answer > sent_at - self._per for answer in self._answers)
+            fits = sum(answer > refused_at - self._per for answer in self._answers)
             self._count = max(1, min(fits, self._count - 1))
+        elif 2 < self._through < self._count:
+            self._count = self._through
         else:
             self._wrong += 1
+            self._too_short = self._per
             self._per = min((time for time in _TIMES if time > 1.01 * self._per), default=self._per)
-        self._sure = False
-        self._since_refusal = self._added = self._through = 0
-        self._tried_after = _TRIED_AFTER
-        self._fill()
 
     def lost(self, now: float) -> None:
         """Note that no answer came."""

@@ -140,12 +140,18 @@ def _between(times: Sequence[float], start: float, end: float) -> int:
 
 
 def simulate(
-    limit: Limit, *, trip: float, told: bool = False, count: float = math.inf, until: float = math.inf
+    limit: Limit,
+    *,
+    trip: float,
+    told: bool = False,
+    exactly: bool = False,
+    count: float = math.inf,
+    until: float = math.inf,
 ) -> Run:
     """Run at *limit* until *count* were let through or it is *until*.
 
     A request arrives half a *trip* after it left. Where the client is *told* when to come back, it is in whole
-    seconds, as in ``Retry-After``.
+    seconds, as in ``Retry-After``, unless *exactly*.
     """
     governor, lateness = Governor(), random.Random(1)
     run = Run(governor)
@@ -157,7 +163,7 @@ def simulate(
             if not wait:
                 governor.passed(now, sent_at=sent_at)
                 continue
-            hint = float(math.ceil(wait)) if told else None
+            hint = (wait if exactly else float(math.ceil(wait))) if told else None
             governor.refused(now, hint, sent_at=sent_at)
             if hint:
                 gate = max(gate, now + hint)

@@ -97,16 +97,10 @@ def test_a_query_that_tests_the_limit_is_not_asked_sooner_than_its_least_interva
     job = followed(engine, 0.0, ask_at=1.0)
     assert engine.take_query(1.0) is job
     assert engine.query_answered(job, Reply(200, 200, state=TaskState.RUNNING), 1.0) is QueryStep.PENDING
-    first = create(engine, 3.0)
-    engine.create_answered(first, Reply(429, retry_after=1.0), 3.0)
+    engine.create_answered(create(engine, 3.0), Reply(429, retry_after=1.0), 3.0)
     assert engine.rates.tests("query", 3.0)
     assert engine.take_query(3.0) is None
     assert engine.look_for_query_at(3.0) == (6.0, True)
-    engine.requeue(first)
-    engine.create_answered(create(engine, 5.99), Reply(429, retry_after=1.0), 5.99)
-    assert engine.take_query(5.99) is None
-    assert engine.take_query(6.0) is job  # the question was asked again, since nothing could answer it
-    assert engine.look_for_query_at(6.0) == (math.inf, True)
 
 
 def test_where_nothing_is_followed_nothing_tests_the_limit() -> None:

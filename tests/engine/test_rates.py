@@ -215,7 +215,7 @@ def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) 
     assert rates.query.governor is rates.create.governor
     rates.passed("create", 20.0, sent_at=20.0, job=("create", 20.0))
     refuse(rates, scope, 21.0, 5.0)
-    assert rates.ready_at(other, 21.0) == 26.0
+    assert rates.gate(other).closed_for(21.0) == 5.0
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_the_likely_window_is_within_its_bounds(shortest: float, longer: float) 
 
 @pytest.mark.parametrize(
     ("too_short", "enough", "shortest"),
-    [(0.5, 3.2, 1.0), (1.0, 3.2, 2.0), (0.9, 0.99, 1.0), (2.5, 3.2, None)],
+    [(0.5, 3.2, 1.0), (1.0, 3.2, 2.0), (0.9, 1.0, 1.0), (2.5, 3.2, None)],
 )
 def test_the_shortest_window_is_one_that_people_choose(
     too_short: float, enough: float, shortest: float
@@ -150,32 +150,85 @@ def test_where_the_time_had_served_before_it_is_the_count_that_fell() -> None:
     assert window.rate == 0.5  # there is no less than one, so now it is the time
 
 
-def test_one_more_is_tried_after_180_and_two_more_when_it_passed() -> None:
+def test_one_more_is_tried_after_300_and_two_more_when_it_passed() -> None:
     window = full(20, 1.0)
     rates = []
-    for index in range(20):
+    for index in range(21):
         answered(window, 2.0 * index + 2, int(window.rate))
         rates.append(window.rate)
-    assert rates[:8] == [20.0] * 8
-    assert rates[8] == 21.0  # after nine windows
-    assert rates[10] == 23.0  # two windows later
-    assert rates[12] == 27.0
-    assert rates[14] == 35.0
+    assert rates[:14] == [20.0] * 14
+    assert rates[14] == 21.0  # after fifteen windows
+    assert rates[16] == 23.0  # two windows later
+    assert rates[18] == 27.0
+    assert rates[20] == 35.0
 
 
 def test_a_refused_trial_is_taken_back() -> None:
     window = full(20, 1.0)
-    for index in range(9):
+    for index in range(15):
         answered(window, 2.0 * index + 2, 20)
     assert window.rate == 21.0
-    answered(window, 20.0, 20)
-    window.sent(20.0)
-    window.refused(20.01, None, 20.0)
+    answered(window, 32.0, 20)
+    window.sent(32.0)
+    window.refused(32.01, None, 32.0)
     assert window.rate == 20.0
     assert not window.refuted
-    for index in range(8):
-        answered(window, 2.0 * index + 22, 20)
+    for index in range(14):
+        answered(window, 2.0 * index + 34, 20)
     assert window.rate == 20.0
+
+
+def test_a_trial_that_costs_a_long_wait_is_rarer() -> None:
+    window = full(20, 1.0)
+    window.sent(5.0)
+    window.refused(5.01, 30.0, 5.0)
+    assert window.rate == 10.0  # a second was too short, so it may be two
+    assert window._tried_after == 20 * 30 * 10
+
+
+def served(window: Window, windows: int, *, start: float) -> float:
+    """Fill *windows* windows, and return when the last began."""
+    now = start
+    for _ in range(windows):
+        now = max(now, window.ready_at(now))
+        answered(window, now, int(window._count))
+        now += 0.02
+    return now
+
+
+def test_a_time_shorter_than_a_guess_is_tried_and_kept_while_it_serves() -> None:
+    """Not two seconds, and five were enough: four are, and three are."""
+    window = Window(60, 5.0, [], now=0.0, too_short=2.0)
+    now = served(window, 5, start=1.0)
+    assert window.rate == 60 / 4
+    now = served(window, 5, start=now)
+    assert window.rate == 60 / 3
+    served(window, 5, start=now)
+    assert window.rate == 61 / 3  # no whole second is left to try
+
+
+def test_a_shorter_time_that_is_refused_is_too_short_and_the_one_before_is_taken_back() -> None:
+    window = Window(60, 5.0, [], now=0.0, too_short=3.0)
+    now = served(window, 5, start=1.0)
+    assert window.rate == 60 / 4
+    now = window.ready_at(now)
+    window.sent(now)
+    window.refused(now + 0.01, None, now)
+    assert window.rate == 60 / 5
+    served(window, 5, start=now + 5)
+    assert window.rate == 61 / 5
+
+
+def test_a_window_that_holds_a_little_less_than_the_guess_holds_that() -> None:
+    window = full(100, 1.0)
+    answered(window, 2.0, 1)
+    for _ in range(94):
+        window.sent(2.01)
+        window.passed(2.02, 2.01)
+    window.sent(2.03)
+    window.refused(2.04, None, 2.03)
+    assert window.rate == 95.0
+    assert not window.refuted
 
 
 def test_a_lost_answer_may_have_been_counted_and_an_unsent_request_was_not() -> None:
