@@ -1,6 +1,6 @@
 """The server process: the emulator's web face, and a log of what arrived when.
 
-It reads a line of JSON with its settings, writes one with its address, and then answers each further line with a
+It reads a line of JSON with its settings (``{"instant": true}``: a server that costs next to nothing instead), writes one with its address, and then answers each further line with a
 report, until its input ends. Instants are on the system's monotonic clock, which all processes share.
 """
 
@@ -14,6 +14,7 @@ import time
 from typing import Any
 from urllib.parse import unquote
 
+from benchmarks._instant import Instant
 from benchmarks._processes import SERVER_CORE, pin
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply
 from ruxa_async.emulator.messages import Incoming
@@ -51,19 +52,33 @@ class LoggedService(Service):
 
 async def _main() -> None:
     given = json.loads(sys.stdin.readline())
-    image = Durations(given.pop("median"), given.pop("sigma"))
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    if given.get("instant"):
+        instant = Instant()
+        server = await asyncio.get_running_loop().create_server(instant.connection, sock=listener)
+        await _report(url, instant)
+        server.close()
+    else:
+        await _emulate(given, listener, url)
+
+
+async def _emulate(given: dict[str, Any], listener: socket.socket, url: str) -> None:
+    image = Durations(given.pop("median"), given.pop("sigma"))
     service = LoggedService(EmulatorSettings(image=image, public_url=url, **given))
     stop = asyncio.Event()
     started = asyncio.Event()
     serving = asyncio.create_task(serve(service, listener, stop, started.set))
     await started.wait()
+    await _report(url, service)
+    stop.set()
+    await serving
+
+
+async def _report(url: str, service: LoggedService | Instant) -> None:
     _write({"url": url})
     while await asyncio.to_thread(sys.stdin.readline):
         _write(service.report())
-    stop.set()
-    await serving
 
 
 def _write(answer: dict[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """overhead: what is left of the client's cost once the requests themselves are taken off, and how it grows.
 
 *same times*: ``as_completed`` with defaults (except that all tasks may be in flight) against the emulator on
-loopback, with tasks of 2..5 s; and plain aiohttp that repeats its requests (``session.post(json=)``,
-``await response.json()``) at the times at which they reached the server. *saturated*: tasks that are done when they
-are first asked for, so that ours goes as fast as it can; and the same requests over plain aiohttp, as fast as they
-go. The ratio is of CPU a request, taken within a round. *wall* says who was faster where nobody waited.
+loopback, with tasks of 2..5 s; and plain aiohttp that repeats its requests (one session, its defaults,
+``session.post(json=)``, ``await response.json()``) at the times at which they reached the server. *saturated*: tasks that
+are done when they are first asked for, on a server that costs next to nothing, so that ours goes as fast as it can;
+and the same requests over plain aiohttp, as fast as they go. *plain* is what people write: a task a request, which
+sleeps until its moment. *plain, 48 workers* starts no task a request and is as many as ours are at most; nobody who
+follows tasks can write that, but what is left beside it is all that ours decides, keeps and delivers. The ratios are of CPU
+a request, taken within a round. *wall* says who was faster where nobody waited.
 
 *in flight*: a handler in the same process that ends no task before all were accepted and asked once; bytes a task are
 what the process then holds more than before, when it held the same requests in a list. *batch*: the same without
@@ -44,11 +47,12 @@ class _Case:
     median: float
     sigma: float
     paced: bool
+    instant: bool = False
 
 
 _CASES = (
     _Case(name="same times", tasks=1_000, median=3.16, sigma=0.23, paced=True),
-    _Case(name="saturated", tasks=3_000, median=0.001, sigma=0.0, paced=False),
+    _Case(name="saturated", tasks=3_000, median=0.0, sigma=0.0, paced=False, instant=True),
 )
 
 
@@ -68,10 +72,18 @@ def run(options: Options) -> list[Row]:
 def _cpu(case: _Case, rounds: int, *, scale: int) -> list[Row]:
     tasks = case.tasks // scale
 
-    def repeated(done: Round) -> Sample:
-        return _measured(case, "replay", tasks, log=done["ours"]["log"], paced=case.paced, workers=_WORKERS)
+    def repeated(workers: int) -> Measure:
+        def measure(done: Round) -> Sample:
+            log = done["ours"]["log"]
+            return _measured(case, "replay", tasks, log=log, paced=case.paced, workers=workers)
 
-    variants: dict[str, Measure] = {"ours": lambda _: _measured(case, "ours", tasks), "plain": repeated}
+        return measure
+
+    variants: dict[str, Measure] = {
+        "ours": lambda _: _measured(case, "ours", tasks, watched=False),
+        "plain": repeated(0),
+        f"plain, {_WORKERS} workers": repeated(_WORKERS),
+    }
     measured = interleaved(variants, rounds, about=case.name)
     return [
         {
@@ -79,6 +91,7 @@ def _cpu(case: _Case, rounds: int, *, scale: int) -> list[Row]:
             "variant": name,
             **figures([each[name] for each in measured], _CPU),
             "x plain": ratios(measured, name, "plain", _CPU["CPU us/request"]),
+            "x workers": ratios(measured, name, f"plain, {_WORKERS} workers", _CPU["CPU us/request"]),
         }
         for name in variants
     ]
@@ -86,7 +99,7 @@ def _cpu(case: _Case, rounds: int, *, scale: int) -> list[Row]:
 
 def _measured(case: _Case, name: str, tasks: int, **job: Any) -> Sample:
     """Run one client against a server of its own, and add what the server saw."""
-    with Server(median=case.median, sigma=case.sigma) as server:
+    with Server(median=case.median, sigma=case.sigma, instant=case.instant) as server:
         sample = client(name, url=server.url, tasks=tasks, **job)
         report = server.report()
     sample["requests"] = report["creates"] + report["queries"]

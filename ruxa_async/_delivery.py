@@ -119,7 +119,9 @@ class Delivery:
             self.failed += 1
         if job.model is not None:
             seconds = status.duration if status.duration is not None else self.now() - job.accepted_at
-            self.durations.setdefault(job.model, deque(maxlen=_DURATIONS_KEPT)).append(seconds)
+            if job.model not in self.durations:
+                self.durations[job.model] = deque(maxlen=_DURATIONS_KEPT)
+            self.durations[job.model].append(seconds)
 
     def _deliver(self, job: ClientJob) -> None:
         if job.task_id is not None:

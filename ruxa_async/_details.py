@@ -21,7 +21,6 @@ __all__ = ("find_urls", "has_result", "instants", "result_object", "task_status"
 class _Detail:
     """What a task's ``data`` says, under one name each."""
 
-    urls: tuple[str, ...] = ()
     fail_code: str = ""
     fail_message: str = ""
     progress: float | None = None
@@ -49,6 +48,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "create_time": ("createTime", "create_time"),
     "complete_time": ("completeTime", "complete_time"),
 }
+_NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 _RESULTS = ("resultJson", "result_json", "result")
 _URL_LISTS = ("resultUrls", "result_urls")
 _SINGLE_URLS = ("url", "video_url", "image_url", "resultUrl", "result_url")
@@ -85,24 +85,29 @@ _converter = _make_converter()
 def task_status(task_id: str, reply: Reply) -> TaskStatus:
     """Return what *reply* to a query says, whole. What cannot be read beside the state is left out, not fatal."""
     data = reply.data
-    named: dict[str, Any] = {"urls": find_urls(data)}
-    for name, aliases in _ALIASES.items():
-        value = next((data[alias] for alias in aliases if data.get(alias) not in (None, "")), None)
-        if value is not None:
-            named[name] = value
-    detail = _structure(named)
+    detail = _structure(_named(data))
     return TaskStatus(
         task_id=task_id,
         state=reply.state or TaskState.UNKNOWN,
         raw_state=reply.raw_state,
         progress=detail.progress,
-        urls=detail.urls,
+        urls=find_urls(data),
         fail_code=detail.fail_code if reply.state is TaskState.FAIL else "",
         fail_message=detail.fail_message if reply.state is TaskState.FAIL else "",
         credits=detail.credits,
         duration=_duration(detail),
         raw=data,
     )
+
+
+def _named(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what *data* says, under one name each; the first alias that says anything counts."""
+    named: dict[str, Any] = {}
+    for alias, name in _NAMES.items():
+        value = data.get(alias)
+        if value is not None and value != "" and name not in named:
+            named[name] = value
+    return named
 
 
 def _structure(named: dict[str, Any]) -> _Detail:

@@ -74,13 +74,13 @@ def decode(body: bytes) -> dict[str, Any] | None:
 
 
 def peek(root: dict[str, Any], reply: Reply) -> bool:
-    """Read the state out of the documented place; tell whether that is a pending task and nothing else is needed."""
+    """Read the state out of the documented place; tell whether it is a known one, so that nothing else is needed."""
     data = root.get("data")
     if not isinstance(data, dict):
         return False
     word = data.get("state")
     state = _STATE_OF.get(word) if isinstance(word, str) else None
-    if state is None or state.terminal:
+    if state is None:
         return False
     # Interned: one text for all the tasks that are in this state.
     reply.data, reply.raw_state, reply.state = data, sys.intern(str(word)), state

@@ -213,10 +213,10 @@ class Run:
 
     async def next_job(self) -> ClientJob | None:
         """Return the next job that is over, None after the last."""
-        if self._consumed % _YIELD_EVERY == 0:
+        if (
+            self._consumed % _YIELD_EVERY == 0
+        ):  # each time would cost as much as all else that is done for an outcome
             await lowlevel.checkpoint()
-        else:
-            await lowlevel.checkpoint_if_cancelled()
         while not self.ready:
             if self.state is RunState.LEFT or (not self.pulling and not self.open):
                 return None

@@ -41,6 +41,7 @@ USER_AGENT = f"ruxa-async/{__version__} (Python {platform.python_version()})"
 
 _BODY_SHOWN = 64 * 1024
 _RATE = frozenset({429})
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*", re.ASCII)
 _SHORTEST_SECRET = 6  # a shorter key, as tests use, also stands in words that the replies are read by
 
@@ -113,7 +114,7 @@ class Wire:
         return reply
 
     def read_query(self, response: Response, *, task_id: str, wall_now: float) -> Reply:
-        """Fold the answer to a query for *task_id* into one value; of a pending one only the state is read."""
+        """Fold the answer to a query for *task_id* into one value; beside a state that is known nothing is read."""
         reply = self._reply(response, wall_now)
         root = decode(reply.body)
         if root is not None and response.status == 200 and peek(root, reply):
@@ -195,7 +196,7 @@ def encode(value: object) -> bytes:
     Raises `RequestValidationError` for what JSON cannot hold, before anything is sent.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise errors.RequestValidationError("input", value, f"this cannot be sent as JSON ({exc})") from exc
 

@@ -187,12 +187,13 @@ class GenerationRequest:
 
     def input(self) -> dict[str, Any]:
         """Return the model's ``input`` object as it is sent."""
-        typed = {
+        typed: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value
             for name in _input_fields(type(self))
             if (value := getattr(self, name)) is not None and value != ()
         }
-        return {**typed, **self.extra}
+        typed.update(self.extra)
+        return typed
 
 
 _FIELDS: dict[type, tuple[str, ...]] = {}

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from ruxa_async.settings import Polling
 
-from .checking import Plan
+from .checking import Plan, Shape
 from .lognormal import Law, Prior, Span, fit, span
 
 __all__ = ("Cadence",)
@@ -32,8 +32,12 @@ _DEAREST = 30.0
 # makes it so at a hazard of 1 / (median sigma), about what it is where most tasks end.
 _HURRIED_LATENESS = 0.012
 # The price at which plans are made is rounded to steps of this: looks are then at most 10 % too dense or too sparse,
-# which costs less than 1 % of what they are about, and a plan takes as long to make as five requests.
+# which costs less than 1 % of what they are about.
 _PRICE_STEP = math.log(1.5)
+# What the shape of a plan depends on is rounded to steps of this, so that most plans are there when they are wanted: a
+# shape takes as long to find as three requests. No law is known as well as that.
+_SHAPE_STEP = math.log(1.1)
+_SHAPES_KEPT = 64
 # Until something is known, this many tasks are asked at each age, and ages grow by this much.
 _SCOUTS = 4
 _GROWTH = 1.13
@@ -41,6 +45,7 @@ _AGE_STEP = math.log(_GROWTH)
 # An observation counts less by this much with each that follows, so that the law rests on the last hundred or so.
 _FADING = 1.0 - 1.0 / 64.0
 _KEPT = 192  # an older one counts less than 5 %
+_FADED = [_FADING**back for back in range(_KEPT)]
 # The law is fitted anew when it rests on a third more than last time, as far as it goes.
 _MORE = 1.0 / 3.0
 # So many ends in a row, each so many standard deviations off, happen by chance once in 50 million: the law changed.
@@ -48,13 +53,12 @@ _ODD = 3
 _FAR_OFF = 3.0
 # From here on, tasks that still run say little that those which ended do not.
 _SETTLED = 48.0
-# Plans are made anew when the law is further than this, likewise measured, from the one that they were made for: it is
-# not known any better than that, and a plan takes as long to make as five requests.
-_OUTGROWN = 0.1
 # Waiting queries are planned anew when the law moved by this many standard deviations, or its spread by this much.
 _MOVED = 0.15
 # How many tasks a law from an earlier run is worth.
 _REMEMBERED = 8
+# What is further from the median than this is as good as infinitely far.
+_TINY, _HUGE = 1e-9, 1e9
 # The log of a duration in seconds is within this, or a file is damaged: from a millisecond to 30 years is -7 to 21.
 _SENSIBLE = 25.0
 
@@ -84,9 +88,8 @@ class _Model:
     odd: int = 0
     #: How many tasks were sent to be asked at each step of age, while there is no law.
     scouts: dict[int, int] = field(factory=dict)
-    #: Plans by the rounded price and whether they are hurried, and the law for which they were made.
+    #: Plans for that law, by the rounded price and whether they are hurried.
     plans: dict[tuple[int, bool], Plan] = field(factory=dict)
-    planned: Law | None = None
 
 
 class Cadence:
@@ -95,6 +98,7 @@ class Cadence:
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
         self._models: dict[str | None, _Model] = {}
+        self._shapes: dict[tuple[int, ...], Shape] = {}
         self._factor = 1.0
         self._level = 0
         #: Others wait for a task to be seen finished, so that its lateness costs more; unless a price was set.
@@ -216,27 +220,37 @@ class Cadence:
         """Plan for the law with its own uncertainty: sigma sqrt(1 + 1/m), where it rests on m tasks."""
         polling = self._polling
         sigma = law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
-        base = polling.price
-        if base is None:
-            median = math.exp(law.mu)
-            base = _AUTOMATIC * sigma * median
+        median = math.exp(law.mu)
+        if polling.price is not None:
+            price = polling.price / median
+        else:
+            price = _AUTOMATIC * sigma
             if self.hurried:
-                base = min(base, 2.0 * _HURRIED_LATENESS**2 * median / sigma)
-        price = base * math.exp(self._level * _PRICE_STEP)
-        return Plan(law.mu, sigma, price, shortest=polling.min_interval, longest=polling.max_interval)
+                price = min(price, 2.0 * _HURRIED_LATENESS**2 / sigma)
+        price *= math.exp(self._level * _PRICE_STEP)
+        bounds = polling.min_interval / median, polling.max_interval / median
+        return Plan(law.mu, self._shape(tuple(map(_step, (sigma, price, *bounds)))))
+
+    def _shape(self, steps: tuple[int, ...]) -> Shape:
+        """Return the shape of the plans for what is rounded to so many *steps*: sigma, price and both bounds."""
+        shape = self._shapes.get(steps)
+        if shape is None:
+            if len(self._shapes) >= _SHAPES_KEPT:
+                del self._shapes[next(iter(self._shapes))]
+            sigma, price, shortest, longest = (math.exp(step * _SHAPE_STEP) for step in steps)
+            shape = self._shapes[steps] = Shape(sigma, price, shortest=shortest, longest=longest)
+        return shape
 
     def _refit(self, known: _Model, pending: Iterable[float]) -> bool:
         """Fit the law of *known*; return whether waiting queries should be planned anew."""
-        before, weights = known.law, _faded(len(known.seen))
-        spans = [Span(s.low, s.high, w) for s, w in zip(known.seen, weights, strict=True)]
+        before, weights = known.law, _FADED[: len(known.seen)]
+        spans = [Span(low, high, w) for (low, high, _), w in zip(reversed(known.seen), weights, strict=True)]
         known.law = fit([*spans, *_survivors(pending)], known.prior, before)
         known.weight = sum(weights) ** 2 / sum(weight * weight for weight in weights)
         known.fresh = known.odd = 0
         known.scouts.clear()
-        if known.planned is None or _moved(known.planned, known.law, _OUTGROWN):
-            known.plans.clear()
-            known.planned = known.law
-        return before is None or _moved(before, known.law, _MOVED)
+        known.plans.clear()
+        return before is None or _moved(before, known.law)
 
 
 def _far_off(seen: Span, law: Law) -> bool:
@@ -251,13 +265,12 @@ def _forget(known: _Model) -> None:
     known.weight = float(_ODD)
 
 
-def _moved(one: Law, two: Law, far: float) -> bool:
-    return abs(two.mu - one.mu) > far * one.sigma or abs(math.log(two.sigma / one.sigma)) > far
+def _moved(one: Law, two: Law) -> bool:
+    return abs(two.mu - one.mu) > _MOVED * one.sigma or abs(math.log(two.sigma / one.sigma)) > _MOVED
 
 
-def _faded(count: int) -> list[float]:
-    """Return the weights of *count* observations, the oldest first."""
-    return [_FADING**back for back in range(count - 1, -1, -1)]
+def _step(value: float) -> int:
+    return round(math.log(min(max(value, _TINY), _HUGE)) / _SHAPE_STEP)
 
 
 def _survivors(ages: Iterable[float]) -> list[Span]:

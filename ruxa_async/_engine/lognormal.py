@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from math import erfc, exp
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -26,12 +28,11 @@ _ROUNDS = 12
 _CLOSE = 0.01  # of a standard deviation; the law itself is never known as well as that
 _NARROW = 0.05  # standard deviations over which a density is as good as even
 _FAR = 30.0  # standard deviations beyond which erfc underflows and the asymptote is exact to a thousandth
-_ROOT_TWO_PI = math.sqrt(2.0 * math.pi)
+_ROOT_HALF_PI = math.sqrt(0.5 * math.pi)
 _ROOT_HALF = math.sqrt(0.5)
 
 
-@frozen
-class Span:
+class Span(NamedTuple):
     """The logarithm of a duration in seconds lies from *low* to *high*; *weight* counts like so many tasks."""
 
     low: float
@@ -94,17 +95,17 @@ def fit(spans: Iterable[Span], prior: Prior, start: Law | None = None) -> Law:
 
 def _improved(spans: list[Span], prior: Prior, law: Law) -> Law:
     """Return what one step of EM makes of *law*."""
-    total, first, second = prior.weight, 0.0, prior.weight * (prior.mu - law.mu) ** 2
-    first = prior.weight * (prior.mu - law.mu)
     mu, sigma = law.mu, law.sigma
-    for each in spans:
-        mean, square = moments((each.low - mu) / sigma, (each.high - mu) / sigma)
-        weight = each.weight
+    total = first = second = 0.0  # the moments in standard deviations
+    for low, high, weight in spans:
+        mean, square = moments((low - mu) / sigma, (high - mu) / sigma)
         total += weight
-        first += weight * mean * sigma
-        second += weight * square * sigma * sigma
-    shift = first / total
-    squares = second - total * shift * shift + prior.seen * prior.sigma**2
+        first += weight * mean
+        second += weight * square
+    total += prior.weight
+    shift = (first * sigma + prior.weight * (prior.mu - mu)) / total
+    squares = second * sigma * sigma + prior.weight * (prior.mu - mu) ** 2
+    squares += prior.seen * prior.sigma**2 - total * shift * shift
     freedom = prior.seen + max(total - prior.weight - 1.0, 0.0)
     return _law(mu + shift, math.sqrt(max(squares / freedom, 0.0)))
 
@@ -139,9 +140,9 @@ def moments(low: float, high: float) -> tuple[float, float]:
         mean = low + min(1.0 / low, 0.5 * width)
         return mean, mean * mean
     # Written out, for this is called for each span at each step of a fit.
-    mass = 0.5 * (math.erfc(low * _ROOT_HALF) - math.erfc(high * _ROOT_HALF))
-    at_low, at_high = math.exp(-0.5 * low * low) / _ROOT_TWO_PI, math.exp(-0.5 * high * high) / _ROOT_TWO_PI
-    rest = (0.0 if low == -math.inf else low * at_low) - (0.0 if high == math.inf else high * at_high)
+    mass = _ROOT_HALF_PI * (erfc(low * _ROOT_HALF) - erfc(high * _ROOT_HALF))
+    at_low, at_high = exp(-0.5 * low * low), exp(-0.5 * high * high)
+    rest = (low * at_low if at_low else 0.0) - (high * at_high if at_high else 0.0)
     return (at_low - at_high) / mass, 1.0 + rest / mass
 
 

@@ -373,3 +373,14 @@ def test_every_end_is_seen_after_a_bounded_number_of_queries(
     ages = asked(cadence, model, duration)
     assert ages[-1] - duration <= 30.0
     assert len(ages) <= 2 + duration / 0.25
+
+
+def test_as_many_laws_as_there_may_be_keep_as_many_plans_as_are_worth_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ruxa_async._engine.cadence._SHAPES_KEPT", 2)
+    cadence = Cadence(Polling())
+    cadence.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
+    firsts = [cadence.first(f"m{i}", 0.0) for i in range(4)]
+    assert len(cadence._shapes) == 2
+    assert firsts == sorted(firsts, reverse=True)  # the wider a law, the sooner its first look

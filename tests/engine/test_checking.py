@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruxa_async._engine.checking import Plan, upper_tail
+from ruxa_async._engine.checking import Plan, Shape, upper_tail
 
 NORMAL = NormalDist()
 LAWS = [(math.log(10.0), 0.4), (math.log(10.0), 0.15), (math.log(120.0), 0.6), (math.log(3.0), 1.5)]
 
 
 def plan(mu: float, sigma: float, price: float, shortest: float = 1e-6, longest: float = 1e6) -> Plan:
-    return Plan(mu, sigma, price, shortest=shortest, longest=longest)
+    median = math.exp(mu)
+    return Plan(mu, Shape(sigma, price / median, shortest=shortest / median, longest=longest / median))
 
 
 def cost(mu: float, sigma: float, price: float, ages: list[float]) -> float:
@@ -135,5 +136,4 @@ def test_past_every_expectation_the_gaps_grow_with_the_root_of_the_age() -> None
 def test_no_plan_leads_back(
     mu: float, sigma: float, price: float, shortest: float, longest: float, age: float
 ) -> None:
-    made = Plan(mu, sigma, price, shortest=shortest, longest=longest)
-    assert made.next(age) >= age
+    assert plan(mu, sigma, price, shortest, longest).next(age) >= age
