@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import JournalInUseError as JournalInUseError
     from .errors import JournalMismatchError as JournalMismatchError
     from .errors import KeyConflictError as KeyConflictError
+    from .errors import LinkExpiredError as LinkExpiredError
     from .errors import MalformedResponseError as MalformedResponseError
     from .errors import MaybeSentError as MaybeSentError
     from .errors import MissingExtraError as MissingExtraError
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from .results import TaskState as TaskState
     from .results import TaskStatus as TaskStatus
     from .settings import CallbackURL as CallbackURL
+    from .settings import Downloads as Downloads
     from .settings import Limits as Limits
     from .settings import Polling as Polling
     from .settings import RateLimit as RateLimit
@@ -75,14 +77,14 @@ _HOMES = {
     "errors": (
         "APIError AuthenticationError ClientClosedError ConfigurationError DownloadError InsufficientCreditsError "
         "InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "
-        "MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
+        "LinkExpiredError MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
         "PermissionDeniedError PollingStoppedError RateLimitedError RequestValidationError RuxaError ServerError "
         "SubmissionHalted SubmissionUnknownError TaskError TaskFailedError TaskTimeout TransportError"
     ),
     "journal.sqlite": "SqliteJournal",
     "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",
     "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
-    "settings": "CallbackURL Limits Polling RateLimit Resume Retries Timeouts",
+    "settings": "CallbackURL Downloads Limits Polling RateLimit Resume Retries Timeouts",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

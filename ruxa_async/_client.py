@@ -32,7 +32,7 @@ from .events import EventHook
 from .journal.base import Journal, NullJournal
 from .requests import GenerationRequest
 from .results import Generation, JobRecord, Stats, TaskStatus
-from .settings import CallbackURL, Limits, Polling, Resume, Retries, Timeouts
+from .settings import CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from .transports.base import Transport
 
 __all__ = ("RuxaClient",)
@@ -45,10 +45,10 @@ class RuxaClient:
 
     *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback only.
     *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the client. *journal* is told
-    of every purchase, *on_event* of everything. A `SqliteJournal` that is not open is opened with the client and
-    closed with it; entering the client then raises `JournalError` and its kin. One client serves many callers at
-    once; it belongs to one event loop and to the task that entered it. Raises `ConfigurationError` if key or
-    address cannot be right.
+    of every purchase, *on_event* of everything; *downloads* says how outputs are fetched. A `SqliteJournal` that is
+    not open is opened with the client and closed with it; entering the client then raises `JournalError` and its kin.
+    One client serves many callers at once; it belongs to one event loop and to the task that entered it. Raises
+    `ConfigurationError` if key or address cannot be right.
     """
 
     def __init__(
@@ -63,13 +63,14 @@ class RuxaClient:
         timeouts: Timeouts = Timeouts(),  # noqa: B008
         journal: Journal | None = None,
         callbacks: CallbackURL | None = None,
+        downloads: Downloads = Downloads(),  # noqa: B008
         on_event: EventHook | None = None,
     ) -> None:
         self._base_url = resolve_base_url(base_url)
         self._limits = limits
         self._timeouts = timeouts
         self._on_asyncio_only = transport is None
-        self._transport = transport if transport is not None else _default_transport(limits)
+        self._transport = transport if transport is not None else _default_transport(limits, downloads)
         key = resolve_key(api_key)
         journal = journal if journal is not None else NullJournal()
         wire = Wire(
@@ -85,7 +86,12 @@ class RuxaClient:
         self._driver = Driver(engine, wire, self._transport, journal, self._delivery, limits)
         self._memory = Memory(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(
-            transport=self._transport, user_agent=USER_AGENT, saved=self._memory.saved
+            transport=self._transport,
+            settings=downloads,
+            home=self._base_url,
+            connect_timeout=timeouts.connect,
+            user_agent=USER_AGENT,
+            saved=self._memory.saved,
         )
         self._tg: TaskGroup | None = None
         self._token: EventLoopToken | None = None
@@ -306,9 +312,9 @@ class RuxaClient:
             credits=status.credits,
             duration=status.duration,
             raw=status.raw,
-            _media=Refetcher(self._downloader, job.files, self.status)
-            if isinstance(job, RememberedJob)
-            else self._downloader,
+            _media=Refetcher(
+                self._downloader, job.files if isinstance(job, RememberedJob) else None, self.status
+            ),
         )
 
     def _check(self) -> None:
@@ -323,10 +329,11 @@ class RuxaClient:
         self._driver.ensure_open()
 
 
-def _default_transport(limits: Limits) -> Transport:
+def _default_transport(limits: Limits, downloads: Downloads) -> Transport:
     from .transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - it loads for 190 ms, and not everybody needs it
 
-    return AiohttpTransport(pool_size=limits.max_concurrent_creates + limits.max_concurrent_queries + 16)
+    most = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
+    return AiohttpTransport(pool_size=most + 8)
 
 
 def _checked_id(task_id: object) -> str:

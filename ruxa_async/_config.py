@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
-__all__ = ("DEFAULT_BASE_URL", "resolve_base_url", "resolve_key")
+__all__ = ("DEFAULT_BASE_URL", "is_loopback", "resolve_base_url", "resolve_key")
 
 DEFAULT_BASE_URL = "https://api.ruxa.ai"
 
@@ -48,14 +48,15 @@ def resolve_base_url(given: str | None) -> str:
         raise ConfigurationError(
             f"base_url={url!r} is not an address: it should look like {DEFAULT_BASE_URL}"
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             f"base_url={url!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
         )
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether *host* is this machine by its name or number."""
     if host == "localhost":
         return True
     try:

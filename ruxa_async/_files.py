@@ -10,15 +10,16 @@ import unicodedata
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from attrs import frozen
 
 from ._points import reached
 
-__all__ = ("PartFile", "WholeFile", "clean_stem", "remove_stale_parts", "sync_folder")
+__all__ = ("PartFile", "WholeFile", "clean_name", "clean_stem", "remove_stale_parts", "sync_folder")
 
 _MAX_STEM = 100
+_MAX_NAME = 200
 _MARK = 12
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _RESERVED = re.compile(
@@ -28,6 +29,8 @@ _RESERVED = re.compile(
 _MARKED = re.compile(rf"~[0-9a-f]{{{_MARK}}}\Z")
 _COMPARED = 1 << 20
 
+Data: TypeAlias = bytes | bytearray
+
 
 def clean_stem(text: str) -> str:
     """Return a file name, without extension, that stands for *text* and for nothing else.
@@ -35,15 +38,30 @@ def clean_stem(text: str) -> str:
     At most about 100 bytes; never empty, hidden, reserved or more than one path component. Whatever had to be
     altered, and whatever a disk that ignores case could confuse, carries a mark made from the whole of *text*.
     """
+    name = _plain(text, _MAX_STEM)
+    plain = name == text == text.casefold() and not _MARKED.search(name)
+    return name if plain else _with_mark(name, text, _MAX_STEM)
+
+
+def clean_name(text: str) -> str:
+    """Return a file name, without extension, for *text*, which was put together from what `clean_stem` gave.
+
+    At most about 200 bytes, and otherwise as safe; capitals stay, for they tell no two names apart.
+    """
+    name = _plain(text, _MAX_NAME)
+    return name if name == text else _with_mark(name, text, _MAX_NAME)
+
+
+def _plain(text: str, size: int) -> str:
     name = unicodedata.normalize("NFC", "".join(map(_allowed, text)))
     name = name.lstrip(". ")
-    name = _cut(name, _MAX_STEM).rstrip(". ") or "output"
-    if _RESERVED.fullmatch(name):
-        name = f"_{name}"
-    if name == text == text.casefold() and not _MARKED.search(name):
-        return name
+    name = _cut(name, size).rstrip(". ") or "output"
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def _with_mark(name: str, text: str, size: int) -> str:
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_MARK]
-    return f"{_cut(name, _MAX_STEM - _MARK - 1).rstrip('. ')}~{mark}"
+    return f"{_cut(name, size - _MARK - 1).rstrip('. ')}~{mark}"
 
 
 def _allowed(character: str) -> str:
@@ -100,13 +118,22 @@ class PartFile:
         self._discarded = False
         self._lock = threading.Lock()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Data) -> None:
         """Append *data*."""
         self.touched = True
         with self._lock:
             self._append(data)
 
-    def finish(self, data: bytes, name: str) -> WholeFile:
+    def restart(self) -> None:
+        """Forget what was written."""
+        with self._lock:
+            if self._file is not None and not self._discarded:
+                self._file.seek(0)
+                self._file.truncate()
+            self._digest = hashlib.sha256()
+            self._size = 0
+
+    def finish(self, data: Data, name: str) -> WholeFile:
         """Append *data* and make all of it durable; say what `place` will find."""
         self.touched = True
         with self._lock:
@@ -116,7 +143,7 @@ class PartFile:
             taken = target.exists() and not _same_content(self._path, target)
             return WholeFile(self._marked(name) if taken else name, self._size, self._digest.hexdigest())
 
-    def place(self, data: bytes, name: str) -> Path:
+    def place(self, data: Data, name: str) -> Path:
         """Append *data*, make all of it durable and put it in place as *name*; return where it is.
 
         A file of that name with the same content will do. One with other content stays, and this one takes a
@@ -156,7 +183,7 @@ class PartFile:
                 self._file.close()
             self._remove()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: Data) -> None:
         if self._discarded:
             raise OSError("discarded while it was being written")
         if self._file is None:

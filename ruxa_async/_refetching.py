@@ -1,21 +1,25 @@
-"""Outputs of a generation that an earlier run saw: what is still on disk stays, the rest is fetched again."""
+"""Outputs of a generation: what an earlier run left on disk stays, and where a link expired a fresh one is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 from anyio import to_thread
 from attrs import evolve, frozen
 
 from .downloads import Downloader
-from .errors import DownloadError, RuxaError
+from .downloads.downloader import all_of
+from .errors import DownloadError, LinkExpiredError, RuxaError
 from .journal.records import SavedFile
 from .results import Generation, TaskState, TaskStatus
 
 __all__ = ("Refetcher", "files_kept")
+
+_T = TypeVar("_T")
 
 
 def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[int, Path]:
@@ -39,38 +43,56 @@ def _free_names(files: Iterable[SavedFile], folder: str | PathLike[str]) -> None
 
 @frozen
 class Refetcher:
-    """The outputs of one generation, of which *files* were saved before; *status* asks the service for a task."""
+    """The outputs of one generation; *status* asks the service for a task.
+
+    *files* were saved by an earlier run, None if no earlier run saw the generation. A link from then is taken for
+    expired whatever is wrong with it; one that came just now only if its server says so.
+    """
 
     downloader: Downloader
-    files: tuple[SavedFile, ...]
+    files: tuple[SavedFile, ...] | None
     status: Callable[[str], Awaitable[TaskStatus]]
 
-    async def save(self, generation: Generation, folder: str | PathLike[str]) -> list[Path]:
+    async def save(
+        self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
+    ) -> list[Path]:
         """Bring every output to *folder* that is not there yet."""
-        await to_thread.run_sync(_free_names, self.files, folder)
-        kept = await to_thread.run_sync(files_kept, self.files, folder)
-        try:
-            return await self.downloader.save(generation, folder, kept=kept)
-        except DownloadError as error:
-            fresh = await self._renewed(generation, error)
-        return await self.downloader.save(fresh, folder, kept=kept)
+        kept: Mapping[int, Path] = {}
+        if self.files:
+            await to_thread.run_sync(_free_names, self.files, folder)
+            kept = await to_thread.run_sync(files_kept, self.files, folder)
+        results = await self.downloader.save_each(generation, folder, kept=kept, name=name)
+        fresh = await self._renewed(generation, results)
+        if fresh is not None:
+            results = await self.downloader.save_each(fresh, folder, kept=_good(results), name=name)
+        return all_of(results)
 
     async def read(self, generation: Generation) -> list[bytes]:
         """Bring every output to memory."""
-        try:
-            return await self.downloader.read(generation)
-        except DownloadError as error:
-            fresh = await self._renewed(generation, error)
-        return await self.downloader.read(fresh)
+        results = await self.downloader.read_each(generation)
+        fresh = await self._renewed(generation, results)
+        if fresh is not None:
+            results = await self.downloader.read_each(fresh, kept=_good(results))
+        return all_of(results)
 
-    async def _renewed(self, generation: Generation, error: DownloadError) -> Generation:
-        """Return *generation* with fresh links, or raise *error* if that is not what is wrong or there are none."""
-        if isinstance(error.__cause__, OSError) or generation.task_id is None:
-            raise error
+    async def _renewed(self, generation: Generation, results: Sequence[object]) -> Generation | None:
+        """Return *generation* with fresh links if that may help, None if not; raise what went wrong if nobody can tell."""
+        expired = [each for each in results if isinstance(each, Exception) and self._is_stale(each)]
+        if not expired or generation.task_id is None:
+            return None
         try:
             status = await self.status(generation.task_id)
         except RuxaError as reason:
-            raise error from reason
+            raise expired[0] from reason
         if status.state is not TaskState.SUCCESS or len(status.urls) != len(generation.urls):
-            raise error
+            return None
         return evolve(generation, urls=status.urls)
+
+    def _is_stale(self, error: Exception) -> bool:
+        if self.files is None:
+            return isinstance(error, LinkExpiredError)
+        return isinstance(error, DownloadError) and not isinstance(error.__cause__, OSError)
+
+
+def _good(results: Sequence[_T | Exception]) -> dict[int, _T]:
+    return {number: each for number, each in enumerate(results) if not isinstance(each, Exception)}

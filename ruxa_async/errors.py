@@ -24,6 +24,7 @@
     │   ├── PollingStoppedError         its state could not be learned any more
     │   └── MalformedResponseError      it ended, but the answer cannot be read
     ├── DownloadError                   an output could not be brought to disk; carries its url
+    │   └── LinkExpiredError            its link is not honoured any more (401, 403, 404, 410)
     ├── JournalError                    the journal cannot be read or written; carries its path
     │   ├── JournalInUseError           another process has it open
     │   └── JournalMismatchError        it belongs to another service or account
@@ -53,6 +54,7 @@ __all__ = (
     "JournalInUseError",
     "JournalMismatchError",
     "KeyConflictError",
+    "LinkExpiredError",
     "MalformedResponseError",
     "MaybeSentError",
     "MissingExtraError",
@@ -301,6 +303,10 @@ class DownloadError(RuxaError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.message)
+
+
+class LinkExpiredError(DownloadError):
+    """The link of an output is not honoured (any more). The task stays paid; asking for its state may bring a fresh link."""
 
 
 class JournalError(RuxaError):

@@ -73,7 +73,9 @@ class TaskStatus:
 class MediaSource(Protocol):
     """Where the outputs of a generation can be had; the open client is one."""
 
-    async def save(self, generation: Generation, folder: str | PathLike[str]) -> list[Path]:
+    async def save(
+        self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
+    ) -> list[Path]:
         """Bring every output to *folder*."""
         ...
 
@@ -99,12 +101,17 @@ class Generation:
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
     _media: MediaSource | None = field(default=None, alias="_media", eq=False, repr=False)
 
-    async def save(self, folder: str | PathLike[str] = ".") -> list[Path]:
+    async def save(self, folder: str | PathLike[str] = ".", *, name: str | None = None) -> list[Path]:
         """Download every output into *folder* and return the paths, in the order of *urls*.
 
-        Files appear whole or not at all and never replace a different file. Raises `DownloadError`.
+        Files appear whole or not at all and never replace a different file. *name* is a template such as
+        ``"{key}-{n}"`` with the fields ``key`` (the request's, else the task id), ``model``, ``n`` (from 1; ``{n:03}`` for
+        three digits) and ``task_id``; the default is the key, with a number where there are several outputs. The
+        extension is that of the content. Where a link has expired, the service is asked once for fresh ones.
+        One output that cannot be had keeps none of the others back. Raises `DownloadError`, and `ConfigurationError`
+        for a template that does not work.
         """
-        return await self._source().save(self, folder)
+        return await self._source().save(self, folder, name=name)
 
     async def read(self) -> list[bytes]:
         """Download every output into memory, in the order of *urls*. Raises `DownloadError`."""

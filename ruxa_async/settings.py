@@ -7,7 +7,17 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, field, frozen, validators
 
-__all__ = ("CallbackURL", "Limits", "Polling", "RateLimit", "Resume", "Retries", "Scope", "Timeouts")
+__all__ = (
+    "CallbackURL",
+    "Downloads",
+    "Limits",
+    "Polling",
+    "RateLimit",
+    "Resume",
+    "Retries",
+    "Scope",
+    "Timeouts",
+)
 
 #: What a rate limit applies to.
 Scope: TypeAlias = Literal["create", "query"]
@@ -126,6 +136,25 @@ class Timeouts:
     create_drain: float = field(default=10.0, validator=_positive)
     settle_unknown: float = field(default=60.0, validator=_positive)
     task: float | None = field(default=None, validator=validators.optional(_positive))
+
+
+@frozen(kw_only=True)
+class Downloads:
+    """How outputs are fetched; each is tried again, and goes on where it was cut off if its server can do that.
+
+    *max_concurrent* bounds the outputs that are fetched at once: 8, which fill an ordinary line and are no burden on one
+    host. *max_bytes* bounds one output: 1 GiB, many times the longest video. *min_rate* is the least that has to come
+    in bytes a second, measured over 30 s: 1,024, slower than any line that is any use. *timeout* bounds one output in
+    seconds, with all attempts and pauses: 1,800, which is 200 MB at 1 Mbit/s. *allow_private* lets links lead to addresses that are
+    not public: off, because a link is an address that somebody else chose. Links to the service's own host are
+    always followed. It is needed with a proxy, which connects by itself, and must then check addresses itself.
+    """
+
+    max_concurrent: int = field(default=8, validator=_at_least_one)
+    max_bytes: int = field(default=1 << 30, validator=_at_least_one)
+    min_rate: float = field(default=1024.0, validator=_positive)
+    timeout: float = field(default=1800.0, validator=_positive)
+    allow_private: bool = field(default=False, validator=_a_flag)
 
 
 def _a_name(_instance: object, attribute: Attribute[Any], value: object) -> None:

@@ -20,6 +20,7 @@ from ruxa_async.errors import (
     JournalInUseError,
     JournalMismatchError,
     KeyConflictError,
+    LinkExpiredError,
     MalformedResponseError,
     MaybeSentError,
     MissingExtraError,
@@ -75,6 +76,7 @@ EXAMPLES: list[RuxaError] = [
     JournalMismatchError("/out/journal.db", "it belongs to another account"),
     KeyConflictError("cat-1", "batch", "it stands for another request there"),
     DownloadError("https://a.example/b.png", "HTTP 404"),
+    LinkExpiredError("https://a.example/b.png", "HTTP 404"),
     MissingExtraError("the emulator's pictures", "emulator"),
     ClientClosedError("the client is closed"),
 ]

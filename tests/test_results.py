@@ -110,14 +110,14 @@ class Shelf:
     """A media source that keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Generation, object]] = []
+        self.asked: list[tuple[Generation, object, object]] = []
 
-    async def save(self, generation: Generation, folder: Any) -> list[Path]:
-        self.asked.append((generation, folder))
+    async def save(self, generation: Generation, folder: Any, *, name: str | None = None) -> list[Path]:
+        self.asked.append((generation, folder, name))
         return [Path("a.png")]
 
     async def read(self, generation: Generation) -> list[bytes]:
-        self.asked.append((generation, None))
+        self.asked.append((generation, None, None))
         return [b"picture"]
 
 
@@ -125,9 +125,9 @@ async def test_a_generation_downloads_from_where_it_came() -> None:
     shelf = Shelf()
     made = attrs.evolve(GENERATION, _media=shelf)
     assert await made.save("out") == [Path("a.png")]
-    assert await made.save() == [Path("a.png")]
+    assert await made.save(name="{n}") == [Path("a.png")]
     assert await made.read() == [b"picture"]
-    assert shelf.asked == [(made, "out"), (made, "."), (made, None)]
+    assert shelf.asked == [(made, "out", None), (made, ".", "{n}"), (made, None, None)]
     assert made == GENERATION
     assert "Shelf" not in repr(made)
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from ruxa_async import CallbackURL, Limits, Polling, RateLimit, Retries, Timeouts
+from ruxa_async import CallbackURL, Downloads, Limits, Polling, RateLimit, Retries, Timeouts
 
 FINITE = "a finite number above 0 is needed"
 WHOLE = "a whole number of at least 1 is needed"
@@ -49,6 +49,16 @@ INF, NAN = float("inf"), float("nan")
                 "task": None,
             },
         ),
+        (
+            Downloads(),
+            {
+                "max_concurrent": 8,
+                "max_bytes": 1 << 30,
+                "min_rate": 1024.0,
+                "timeout": 1800.0,
+                "allow_private": False,
+            },
+        ),
         (RateLimit(20), {"count": 20, "per": 1.0, "burst": None}),
         (
             CallbackURL("https://me.example/hook"),
@@ -71,6 +81,7 @@ def test_each_default_is_stated_in_the_docstring(cls: Any) -> None:
     ("cls", "name"),
     [
         *((Limits, name) for name in ("max_in_flight", "max_concurrent_creates", "max_concurrent_queries")),
+        *((Downloads, name) for name in ("max_concurrent", "max_bytes")),
         (RateLimit, "count"),
         (RateLimit, "burst"),
     ],

@@ -15,10 +15,11 @@ from attrs import define, evolve, field, frozen
 
 from ruxa_async._files import remove_stale_parts
 from ruxa_async._refetching import files_kept
+from ruxa_async.downloads import check_template
 from ruxa_async.errors import JournalError, SubmissionHalted
 from ruxa_async.journal.records import JobState, JournalEntry, Match
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
-from ruxa_async.settings import Resume
+from ruxa_async.settings import Downloads, Resume
 
 from .feed import Feed
 from .folder import RUN
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ("run_batch",)
 
-_DOWNLOADS = 8
-#: A download that was not touched for so many seconds is nobody's any more: one attempt takes no longer.
-_STALE = 600.0
+#: Generations that are being saved or wait for it; `Downloads.max_concurrent` says how many outputs are on the wire.
+_DOWNLOADS = 64
+#: A part that was not written to for so many seconds is nobody's any more: twice as long as an output may take.
+_STALE = 2 * Downloads().timeout
 _PULLED = 64
 
 
@@ -49,6 +51,7 @@ async def run_batch(
     retry_failed: bool = False,
     resend_unknown: bool = False,
     pulled: int = _PULLED,
+    name: str | None = None,
     summary: Summary | None = None,
     on_result: Callable[[Result], object] = lambda _: None,
 ) -> Summary:
@@ -57,7 +60,8 @@ async def run_batch(
     A bad row is written down and passed over; *strict* submits nothing from the first one on and finishes what
     was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may pause. A halt
     of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
-    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line.
+    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line. *name* is the template that files are
+    named by, as in `Generation.save`.
 
     With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
     were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
@@ -65,6 +69,8 @@ async def run_batch(
     *resend_unknown*. Without it, *out* may hold no results yet. Raises `InputError` if it does, OSError if results
     cannot be written, JournalError, and what *rows* raise.
     """
+    if name is not None:
+        check_template(name)
     folder = Path(out)
     summary = Summary(folder=folder) if summary is None else summary
     past = None
@@ -73,7 +79,13 @@ async def run_batch(
     async with ResultsFile(folder, resumable=resume) as results:
         await to_thread.run_sync(remove_stale_parts, folder, time.time() - _STALE)
         run = _Run(
-            client=client, results=results, summary=summary, on_result=on_result, past=past, strict=strict
+            client=client,
+            results=results,
+            summary=summary,
+            on_result=on_result,
+            past=past,
+            strict=strict,
+            name=name,
         )
         await run.through(Feed(run, iter(rows), pulled=pulled))
     return summary
@@ -108,8 +120,10 @@ class _Run:
         on_result: Callable[[Result], object],
         past: Resume | None,
         strict: bool,
+        name: str | None,
     ) -> None:
         self._strict = strict
+        self._name = name
         self.summary = summary
         self._results = results
         self._places: dict[int, _Place] = {}  # of what is between pulled and done: bounded by the window
@@ -228,7 +242,7 @@ class _Run:
     async def _download(self, generation: Generation, download: _Download) -> None:
         result, ended = download.result, False
         try:
-            paths = await generation.save(self.summary.folder)
+            paths = await generation.save(self.summary.folder, name=self._name)
             result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
             if download.before:
                 self.summary.resumed.fetched += download.missing

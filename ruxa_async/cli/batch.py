@@ -18,10 +18,11 @@ from ruxa_async.batch import Resumed, Rows, Summary, folder_journal, open_rows, 
 from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
+from ruxa_async.downloads import check_template
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Limits
 
-from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Out, Speed, shortened
+from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
 from .progress import Watch, displayed, spelled_seconds
 from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, need_key, open_client, run, say
 
@@ -74,6 +75,7 @@ def batch(
         bool, Parameter(help="The API key was renewed: let it take over the folder of the old one.")
     ] = False,
     max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
+    name: Name = None,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
 ) -> int:
@@ -95,6 +97,7 @@ def batch(
         retry_failed=retry_failed,
         resend_unknown=resend_unknown,
         limit=limit,
+        name=name,
     )
     service = _Service(
         emulator=emulator, speed=speed, new_key=new_key, limits=Limits(max_in_flight=max_in_flight)
@@ -113,6 +116,7 @@ class _Job:
     retry_failed: bool
     resend_unknown: bool
     limit: int | None
+    name: str | None
 
     def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
         return open_rows(
@@ -157,6 +161,8 @@ class _Service:
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:
+    if job.name is not None:
+        check_template(job.name)
     if not service.emulator:
         need_key()
     journal = service.journal(job.out)
@@ -206,6 +212,7 @@ async def _run_with(client: RuxaClient, job: _Job, rows: Rows, summary: Summary,
                 retry_failed=job.retry_failed,
                 resend_unknown=job.resend_unknown,
                 pulled=1 if rows.interactive else 64,
+                name=job.name,
                 summary=summary,
                 on_result=_BadRows(),
             )

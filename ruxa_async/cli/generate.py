@@ -10,9 +10,10 @@ from cyclopts import Parameter
 
 from ruxa_async.batch.readers import DEFAULT_MODEL
 from ruxa_async.batch.requests import from_json
+from ruxa_async.downloads import check_template
 from ruxa_async.requests import GenerationRequest
 
-from .options import EMULATOR_SPEED, EmulatorFlag, Model, Out, Speed
+from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Speed
 from .running import DONE, console, open_client, run, say
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def generate(
         str | None, Parameter(help="The size of a video, such as 1280x720 (sora-2, sora-2-hd).")
     ] = None,
     key: Annotated[str | None, Parameter(help="What to name the files (default: the task's id).")] = None,
+    name: Name = None,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
 ) -> int:
@@ -64,17 +66,22 @@ def generate(
     if image:
         fields["image_urls" if model == _EDIT else "image_input"] = list(image)
 
+    if name is not None:
+        check_template(name)
+
     async def command() -> int:
         request = from_json(fields, model)
         async with open_client(emulator=emulator, speed=speed) as client:
-            for path in await _generated(client, request, out):
+            for path in await _generated(client, request, out, name):
                 sys.stdout.write(f"{path}\n")
         return DONE
 
     return run(command)
 
 
-async def _generated(client: RuxaClient, request: GenerationRequest, out: Path) -> list[Path]:
+async def _generated(
+    client: RuxaClient, request: GenerationRequest, out: Path, name: str | None
+) -> list[Path]:
     with console.status(f"asking for {request.model}") as status:
         task = await client.submit(request)
         done = False
@@ -82,7 +89,7 @@ async def _generated(client: RuxaClient, request: GenerationRequest, out: Path) 
             status.update(f"task {task.task_id} is being generated")
             generation = await task.result()
             status.update(f"downloading {len(generation.urls)} file(s)")
-            paths = await generation.save(out)
+            paths = await generation.save(out, name=name)
             done = True
         finally:
             if not done:

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-__all__ = ("EMULATOR_SPEED", "Count", "EmulatorFlag", "InputFormat", "Model", "Out", "Speed", "shortened")
+__all__ = (
+    "EMULATOR_SPEED",
+    "Count",
+    "EmulatorFlag",
+    "InputFormat",
+    "Model",
+    "Name",
+    "Out",
+    "Speed",
+    "shortened",
+)
 
 #: Times real time: quick enough to be a pleasure, slow enough to watch.
 EMULATOR_SPEED = 20.0
@@ -22,6 +32,14 @@ InputFormat = Annotated[
     Parameter(name="--format", help="What the input is (default: by its extension, else by its first line)."),
 ]
 Out = Annotated[Path, Parameter(help="The folder for the outputs; it is made if it is not there.")]
+Name = Annotated[
+    str | None,
+    Parameter(
+        show_default=False,
+        help="How to name files: {key}, {model}, {n} and {task_id}, as in '{key}-{n}' (default: the key or the task's id, "
+        "numbered where a task has several outputs).",
+    ),
+]
 EmulatorFlag = Annotated[
     bool,
     Parameter(

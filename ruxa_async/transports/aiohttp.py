@@ -18,6 +18,7 @@ from yarl import URL
 
 from ruxa_async.transports._aiohttp_exchange import Exchange
 from ruxa_async.transports._deadlines import Deadlines
+from ruxa_async.transports.addresses import public_socket
 from ruxa_async.transports.base import Request, Response, StreamedResponse
 
 __all__ = ("AiohttpTransport",)
@@ -36,7 +37,8 @@ class AiohttpTransport:
     A *session* of your own is used for everything and not closed; its connector then decides how long a
     connection may idle before it carries a create (aiohttp's default is 15 s; here it is 2 s), its cookie jar,
     proxies, default headers and TLS settings hold, *pool_size* and *trust_env* do not, and its middlewares are left out,
-    because one of them could send a create twice. Without one, *pool_size* bounds the connections of creates
+    because one of them could send a create twice; only requests for public addresses go over a session of our own,
+    because only that can be kept from connecting to others. Without one, *pool_size* bounds the connections of creates
     and, apart from them, those of all the rest; *trust_env* reads proxies from the environment; off by default. *max_body* is
     the largest reply in bytes, after decompression, that `send` takes; 8 MiB.
 
@@ -63,6 +65,7 @@ class AiohttpTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadlines: Deadlines | None = None
         self._fresh = self._pooled = session
+        self._guarded: ClientSession | None = None
         self._closed = False
 
     async def send(self, request: Request) -> Response:
@@ -70,7 +73,7 @@ class AiohttpTransport:
 
         Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
         """
-        session, deadlines = self._session(fresh=request.fresh)
+        session, deadlines = self._session(request)
         exchange = Exchange(request)
         deadlines.add(exchange, request.timeout)
         try:
@@ -92,7 +95,7 @@ class AiohttpTransport:
         """
         headers = CIMultiDict(request.headers)
         headers["Accept-Encoding"] = "identity"
-        session, deadlines = self._session(fresh=request.fresh)
+        session, deadlines = self._session(request)
         exchange = Exchange(request)
         deadlines.add(exchange, request.timeout)
         try:
@@ -108,11 +111,9 @@ class AiohttpTransport:
         self._closed = True
         if self._deadlines is not None:
             self._deadlines.close()
-        if self._supplied is not None:
-            return
         async with AsyncExitStack() as closing:
-            for session in (self._fresh, self._pooled):
-                if session is not None:
+            for session in (self._fresh, self._pooled, self._guarded):
+                if session is not None and session is not self._supplied:
                     closing.push_async_callback(session.close)
 
     async def _open(
@@ -149,7 +150,7 @@ class AiohttpTransport:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _session(self, *, fresh: bool) -> tuple[ClientSession, Deadlines]:
+    def _session(self, request: Request) -> tuple[ClientSession, Deadlines]:
         if self._closed:
             raise RuntimeError("This AiohttpTransport is closed; make a new one.")
         try:
@@ -162,9 +163,11 @@ class AiohttpTransport:
         deadlines = self._deadlines
         if deadlines is None or loop is not self._loop:
             deadlines = self._bind(loop)
-        session = self._fresh if fresh else self._pooled
+        session = self._guarded
+        if not request.public_only:
+            session = self._fresh if request.fresh else self._pooled
         if session is None:
-            session = self._make(fresh=fresh)
+            session = self._make(request)
         if session.closed:
             raise RuntimeError("The aiohttp session that was given to AiohttpTransport is closed.")
         return session, deadlines
@@ -178,8 +181,10 @@ class AiohttpTransport:
         self._deadlines = Deadlines(loop)
         return self._deadlines
 
-    def _make(self, *, fresh: bool) -> ClientSession:
-        if fresh:
+    def _make(self, request: Request) -> ClientSession:
+        if request.public_only:
+            connector = TCPConnector(limit=self._pool_size, socket_factory=public_socket)
+        elif request.fresh:
             connector = TCPConnector(limit=self._pool_size, keepalive_timeout=FRESH_SECONDS)
         else:
             connector = TCPConnector(limit=self._pool_size)
@@ -188,7 +193,9 @@ class AiohttpTransport:
             cookie_jar=DummyCookieJar(),
             trust_env=self._trust_env,
         )
-        if fresh:
+        if request.public_only:
+            self._guarded = session
+        elif request.fresh:
             self._fresh = session
         else:
             self._pooled = session

@@ -33,7 +33,9 @@ class Request:
 
     *url* is complete and already percent-encoded: it goes out as it is. *timeout* bounds the whole exchange in
     seconds, *connect_timeout* the part before the first byte. *fresh* asks for a new connection or one idle for
-    less than two seconds, so that a stale keep-alive socket cannot turn a create into an unknown.
+    less than two seconds, so that a stale keep-alive socket cannot turn a create into an unknown. *public_only*
+    asks for a connection that was made to a public address (`ruxa_async.transports.addresses`); where there is none to
+    be had, nothing is sent, and `NotSentError` has a `PrivateAddressError` for its cause.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Request:
     timeout: float = 30.0
     connect_timeout: float = 10.0
     fresh: bool = False
+    public_only: bool = False
 
 
 @frozen

@@ -27,6 +27,7 @@ except ImportError as error:
     raise MissingExtraError("Httpx2Transport", "httpx2") from error
 
 from ruxa_async.transports._httpx2_exchange import Exchange
+from ruxa_async.transports._httpx2_guard import PublicOnly
 
 __all__ = ("Httpx2Transport",)
 
@@ -68,7 +69,7 @@ class Httpx2Transport:
         self._proxy = None if proxy is None else _proxy(proxy)
         self._ssl_context = _trusting_the_system() if ssl_context is None else ssl_context
         self._token: EventLoopToken | None = None
-        self._pools: dict[bool, httpcore2.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[bool, bool], httpcore2.AsyncConnectionPool] = {}
         self._exchanges: set[Exchange] = set()
         self._closed = False
 
@@ -103,7 +104,7 @@ class Httpx2Transport:
     @asynccontextmanager
     async def _opened(self, request: Request, encoding: str) -> AsyncIterator[tuple[Exchange, _Streamed]]:
         """Give the reply to *request* with its body still to come; its connection is let go of with the block."""
-        pool = self._pool(fresh=request.fresh)
+        pool = self._pool(fresh=request.fresh, public_only=request.public_only)
         exchange = Exchange(request)
         self._exchanges.add(exchange)
         try:
@@ -138,7 +139,7 @@ class Httpx2Transport:
             raise exchange.maybe_sent("the reply broke off inside its compression")
         return b"".join(pieces)
 
-    def _pool(self, *, fresh: bool) -> httpcore2.AsyncConnectionPool:
+    def _pool(self, *, fresh: bool, public_only: bool) -> httpcore2.AsyncConnectionPool:
         if self._closed:
             raise RuntimeError("This Httpx2Transport is closed; make a new one.")
         token = current_token()
@@ -148,16 +149,17 @@ class Httpx2Transport:
                     "This Httpx2Transport belongs to another event loop, that of its first use; make one for each loop."
                 )
             self._token = token
-        pool = self._pools.get(fresh)
-        return self._make(fresh=fresh) if pool is None else pool
+        pool = self._pools.get((fresh, public_only))
+        return self._make(fresh=fresh, public_only=public_only) if pool is None else pool
 
-    def _make(self, *, fresh: bool) -> httpcore2.AsyncConnectionPool:
-        self._pools[fresh] = pool = httpcore2.AsyncConnectionPool(
+    def _make(self, *, fresh: bool, public_only: bool) -> httpcore2.AsyncConnectionPool:
+        self._pools[fresh, public_only] = pool = httpcore2.AsyncConnectionPool(
             ssl_context=self._ssl_context,
             proxy=self._proxy,
             max_connections=self._pool_size,
             keepalive_expiry=FRESH_SECONDS if fresh else IDLE_SECONDS,
             retries=0,
+            network_backend=PublicOnly() if public_only else None,
         )
         return pool
 

@@ -169,7 +169,7 @@ async def test_fresh_link_is_asked_for_once_where_the_old_one_expired(tmp_path: 
     (tmp_path / "k0.png").unlink()
     summary = await run(tmp_path, faulty, rows([0]))
     assert summary.states == {"download_failed": 1}
-    assert lines(tmp_path)[0]["error"]["type"] == "DownloadError"
+    assert lines(tmp_path)[0]["error"]["type"] == "LinkExpiredError"
     assert (await run(tmp_path, faulty, rows([0]))).resumed == Resumed(finished=1, fetched=1)
     check(tmp_path, faulty, 1)
 

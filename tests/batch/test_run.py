@@ -109,7 +109,7 @@ async def test_failed_generations_say_why(tmp_path: Path) -> None:
 
 
 async def test_output_that_cannot_be_had_keeps_its_address(tmp_path: Path) -> None:
-    async with opened(faults=[parse_fault("expired:file:nth=1")]) as (client, _):
+    async with opened(faults=[parse_fault("error:file:status=400:nth=1")]) as (client, _):
         summary = await run_batch(client, rows(3), tmp_path)
     assert summary.states == Counter(succeeded=2, download_failed=1)
     (lost,) = [line for line in lines(tmp_path) if line["state"] == "download_failed"]

@@ -41,6 +41,21 @@ def test_batch_makes_pictures_from_prompts(tmp_path: Path, capsys: pytest.Captur
     assert "\x1b" not in said.err
 
 
+def test_files_are_named_by_a_template(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    fast = ["--emulator", "--speed", "500", "--out", str(out)]
+    assert main(["generate", "a cat", "--key", "cat", "--name", "{model} {key} {n:02}", *fast]) == 0
+    assert [path.name for path in out.iterdir()] == ["google-nano-banana cat 01.png"]
+    source = tmp_path / "in.csv"
+    source.write_text("prompt,key\na fox,fox\n")
+    assert main(["batch", str(source), "--name", "{key}-{n}", *fast]) == 0
+    assert (out / "fox-1.png").exists()
+    capsys.readouterr()
+    for command in (["generate", "a cat"], ["batch", str(source)]):
+        assert main([*command, "--name", "../{key}", *fast]) == 2
+        assert "name='../{key}' cannot name files" in capsys.readouterr().err
+
+
 def test_batch_takes_the_example_of_every_model(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert (

@@ -34,10 +34,10 @@ from ruxa_async import (
     SqliteJournal,
     Timeouts,
     _points,
-    downloads,
 )
 from ruxa_async._files import PartFile
 from ruxa_async.batch import Row, folder_journal, run_batch
+from ruxa_async.downloads import sinks
 from ruxa_async.journal.store import Store
 from ruxa_async.results import JobRecord
 from ruxa_async.transports.aiohttp import AiohttpTransport
@@ -182,7 +182,7 @@ def child(command: dict[str, Any]) -> None:
         log = os.open(command["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        downloads._BLOCK = PIECE
+        sinks._BLOCK = PIECE  # type: ignore[misc]
         if command["worse"]:
             setattr(*WORSE[command["worse"]])
         kill = command.get("kill")

@@ -28,6 +28,8 @@ from transports.toxic import FAULTS, Direction, Proxies
 from ruxa_async import (
     APIError,
     DownloadError,
+    Downloads,
+    Generation,
     NanoBanana,
     NotSentError,
     Polling,
@@ -99,12 +101,12 @@ drip:seconds=60            unknown+charged  answered  file
 cut                        unknown+charged  answered  file
 truncated                  unknown+charged  answered  as_sent
 duplicate                  unknown+charged  answered  file
-duplicate_keys             bought           answered  as_sent
+duplicate_keys             bought           answered  file
 oversized:size=9000000     unknown+charged  answered  as_sent
-garbage                    unknown+charged  answered  as_sent
-empty                      unknown+charged  answered  as_sent
-no_id                      unknown+charged  answered  as_sent
-wrong_types                unknown+charged  answered  as_sent
+garbage                    unknown+charged  answered  file
+empty                      unknown+charged  answered  file
+no_id                      unknown+charged  answered  file
+wrong_types                unknown+charged  answered  file
 expired:file:status=404    bought           answered  error
 expired:file:status=410    bought           answered  error
 """
@@ -229,9 +231,17 @@ class Cell:
     async def download(self, task_id: str) -> str:
         self.folder.mkdir()
         async with aclosing(self.make()) as transport:
-            loader = Downloader(transport=transport, timeout=2.0, connect_timeout=1.0, pauses=(0.05,))
+            loader = Downloader(
+                transport=transport,
+                settings=Downloads(timeout=4.0),
+                home=self.url,
+                connect_timeout=1.0,
+                window=1.5,
+                pauses=(0.05,),
+            )
+            made = Generation(task_id=task_id, model=None, urls=(f"{self.url}/files/{task_id}/0.png",))
             try:
-                (path,) = await loader.save_urls([f"{self.url}/files/{task_id}/0.png"], self.folder, "x")
+                (path,) = await loader.save(made, self.folder)
             except DownloadError:
                 return "error" if not [*self.folder.iterdir()] else "error, and something in the folder"
         content = path.read_bytes()

@@ -1,0 +1,23 @@
+"""Outputs to files, safely.
+
+A result URL is an address that somebody else chose. So nothing of ours goes with the request (no key, no cookie),
+redirects are followed by hand and never from https to http, only public addresses are connected to, the size is
+bounded and so is the time, and the name of the file is made here: the address contributes nothing to it.
+
+A file appears whole or not at all. It is written under a hidden name in its own folder, synced, and linked into
+place, which fails where something of that name exists. The same content there already counts as done, so saving
+twice is harmless; different content is left alone and the new file takes a name with a mark of its content.
+
+- `downloader`: the outputs of a generation, side by side
+- `transfer`: one output, over as many attempts as it takes; `opening` one request of it, redirects included
+- `ranges`: going on where a transfer was cut off; `pace`: being too slow
+- `media`: what a file is by its first bytes; `naming`: what it is called; `sinks`: where its bytes go
+"""
+
+from __future__ import annotations
+
+from .downloader import Downloader
+from .naming import check_template
+from .opening import MediaTransport, without_query
+
+__all__ = ("Downloader", "MediaTransport", "check_template", "without_query")

@@ -1,0 +1,57 @@
+"""Connections of httpx2's pool to public addresses only."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import Any, Final
+
+import anyio
+import httpcore2
+
+from ruxa_async.transports.addresses import PrivateAddressError, is_public
+
+__all__ = ("PublicOnly",)
+
+#: Seconds that one address of several may take before the next is tried.
+_HEAD_START: Final = 2.0
+
+
+class PublicOnly(httpcore2.AsyncNetworkBackend):
+    """A backend that looks up a host, and connects to those of its addresses that are public, in turn."""
+
+    def __init__(self) -> None:
+        on_asyncio = anyio.get_cancelled_exc_class() is asyncio.CancelledError
+        self._backend = httpcore2.AnyIOBackend() if on_asyncio else httpcore2.TrioBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Connect to *host*; raise `PrivateAddressError` if none of its addresses is public."""
+
+        async def connected(address: str) -> httpcore2.AsyncNetworkStream:
+            # By its number: looked up again, the name might lead elsewhere.
+            return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+
+        *others, last = await _public_addresses(host, port)
+        for address in others:
+            with anyio.move_on_after(_HEAD_START):
+                try:
+                    return await connected(address)
+                except httpcore2.ConnectError:
+                    continue
+        return await connected(last)
+
+
+async def _public_addresses(host: str, port: int) -> list[str]:
+    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
+    if public := [address for address in addresses if is_public(address)]:
+        return public
+    raise PrivateAddressError
