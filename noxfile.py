@@ -8,7 +8,7 @@ nox.options.sessions = ["lint", "types", "tests", "coverage"]
 nox.options.default_venv_backend = "venv"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = ".[cli,emulator]"
+EXTRAS = ".[asgi,cli,emulator]"
 
 
 def groups(*names: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ._client import RuxaClient as RuxaClient
     from ._completions import Completions as Completions
     from ._task import GenerationTask as GenerationTask
+    from .callbacks.bodies import Callback as Callback
+    from .callbacks.receiver import CallbackReceiver as CallbackReceiver
     from .errors import APIError as APIError
     from .errors import AuthenticationError as AuthenticationError
     from .errors import ClientClosedError as ClientClosedError
@@ -74,6 +76,8 @@ _HOMES = {
     "_client": "RuxaClient",
     "_completions": "Completions",
     "_task": "GenerationTask",
+    "callbacks.bodies": "Callback",
+    "callbacks.receiver": "CallbackReceiver",
     "errors": (
         "APIError AuthenticationError ClientClosedError ConfigurationError DownloadError InsufficientCreditsError "
         "InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import anyio
 
 from . import events
+from ._calling import Adoption, CallDesk
 from ._delivery import Delivery, logger
 from ._engine.engine import Engine
 from ._engine.job import CreateStep
@@ -17,8 +18,9 @@ from ._engine.retry import Reply, refusal_of
 from ._jobs import ClientJob
 from ._points import reached
 from ._wire import Wire, api_error
-from .errors import ClientClosedError, NotSentError, RuxaError
+from .errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
 from .journal.base import Journal
+from .results import TaskState, TaskStatus
 from .transports.base import Transport
 
 __all__ = ("Buyer",)
@@ -34,7 +36,9 @@ class Buyer:
         transport: Transport,
         journal: Journal,
         delivery: Delivery,
+        desk: CallDesk | None = None,
     ) -> None:
+        self._desk = desk
         self._engine = engine
         self._wire = wire
         self._transport = transport
@@ -80,12 +84,45 @@ class Buyer:
         for job in self._engine.give_up_waiting(self._delivery.now()):
             self._delivery.fail(job, self.last_delay)
 
+    async def adopt(self, adoption: Adoption) -> None:
+        """See a create of unknown outcome that a callback settled to its outcome; it was accepted."""
+        job, callback = adoption.job, adoption.callback
+        try:
+            self._engine.adopt(job, callback.task_id, was_unknown=adoption.was_unknown)
+            if callback.task_id is not None:
+                await self._accepted(job)
+            else:
+                assert callback.status is not None
+                await self._ended_unnamed(job, callback.status)
+        finally:
+            self.busy.discard(job)
+            self._done.set()
+
+    async def _ended_unnamed(self, job: ClientJob, status: TaskStatus) -> None:
+        """Deliver the end of a task whose id nobody told: what the callback said is all that will ever be known."""
+        error = None
+        if status.state is TaskState.FAIL:
+            error = TaskFailedError("", status.fail_code, status.fail_message)
+        job.submitted_at = self._delivery.wall(job.accepted_at)
+        await self._journal.finished(job.record(error), status)
+        self._engine.release(job)
+        job.created = True
+        self._delivery.tell(events.TaskAccepted, job)
+        if job.owner is not None:
+            job.owner.accepted(job)
+        self._delivery.publish(job, status)
+        self._delivery.count_end(job, status, good=error is None)
+        if job.gone:
+            self._delivery.orphan(job)
+        self._delivery.end(job, error)
+
     async def _buy(self, job: ClientJob) -> None:
         assert job.request is not None
         now = self._delivery.now
         reached("create taken")
         try:
-            request = self._wire.create(job.request)
+            callback = None if self._desk is None else self._desk.address(job)
+            request = self._wire.create(job.request, callback)
             job.entry = await self._journal.intend(job.record())
         except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
             self._engine.create_aborted(job, now())
@@ -124,6 +161,8 @@ class Buyer:
             await self._not_bought(job, step, api_error(reply), reply)
 
     async def _accepted(self, job: ClientJob) -> None:
+        if self._desk is not None:
+            self._desk.settled_early(job)
         try:
             await self._journal.accepted(job.record())
         except BaseException as exc:
@@ -150,7 +189,10 @@ class Buyer:
 
     async def _lost(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
         await self._journal.unknown(job.record(cause))
-        if step is CreateStep.REQUEUE and not self._unwanted(job):
+        again = step is CreateStep.REQUEUE and not self._unwanted(job)
+        if self._desk is not None and (self._desk.proven(job) or not (job.gone or self.closing)):
+            self._desk.hold(job, cause, again=again)
+        elif again:
             self._engine.requeue(job)
         else:
             self._delivery.unknown(job, cause)
@@ -159,6 +201,9 @@ class Buyer:
         self, job: ClientJob, step: CreateStep, error: Exception, reply: Reply | None = None
     ) -> None:
         await self._journal.not_bought(job.record(error))
+        if self._desk is not None and self._desk.proven(job):  # it was bought after all
+            await self._lost(job, CreateStep.UNKNOWN, error)
+            return
         if step is CreateStep.REFUSED:
             assert reply is not None
             job.refusal = refusal_of(reply)

@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
+from ._calling import CallDesk
 from ._completions import Completions
 from ._config import resolve_base_url, resolve_key
 from ._delivery import Delivery
@@ -26,6 +27,7 @@ from ._resuming import Past, RememberedJob
 from ._run import Run
 from ._task import GenerationTask
 from ._wire import USER_AGENT, Wire
+from .callbacks.receiver import CallbackReceiver
 from .downloads import Downloader
 from .errors import ClientClosedError, TaskTimeout
 from .events import EventHook
@@ -44,11 +46,13 @@ class RuxaClient:
     """A client of the Ruxa generation API; use it as ``async with RuxaClient() as ruxa: ...``.
 
     *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback only.
-    *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the client. *journal* is told
-    of every purchase, *on_event* of everything; *downloads* says how outputs are fetched. A `SqliteJournal` that is
-    not open is opened with the client and closed with it; entering the client then raises `JournalError` and its kin.
-    One client serves many callers at once; it belongs to one event loop and to the task that entered it. Raises
-    `ConfigurationError` if key or address cannot be right.
+    *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the
+    client. *journal* is told of every purchase, *on_event* of everything; *downloads* says how outputs are fetched. With
+    a `CallbackReceiver` as *callbacks* every create carries a callback URL of its own and tasks wake when the service
+    posts there; a `CallbackURL` is merely sent along. A `SqliteJournal` that is not open is opened with the client and
+    closed with it; entering the client then raises `JournalError` and its kin. One client serves many callers at
+    once; it belongs to one event loop and to the task that entered it. Raises `ConfigurationError` if key or
+    address cannot be right.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class RuxaClient:
         retries: Retries = Retries(),  # noqa: B008
         timeouts: Timeouts = Timeouts(),  # noqa: B008
         journal: Journal | None = None,
-        callbacks: CallbackURL | None = None,
+        callbacks: CallbackReceiver | CallbackURL | None = None,
         downloads: Downloads = Downloads(),  # noqa: B008
         on_event: EventHook | None = None,
     ) -> None:
@@ -79,11 +83,16 @@ class RuxaClient:
             create_timeout=timeouts.create,
             query_timeout=timeouts.query,
             connect_timeout=timeouts.connect,
-            callback=callbacks,
+            callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
         engine: Engine[ClientJob] = Engine(limits, polling, retries)
         self._delivery = Delivery(engine, on_event, time.time)
-        self._driver = Driver(engine, wire, self._transport, journal, self._delivery, limits)
+        desk = (
+            CallDesk(callbacks, engine, journal, self._delivery, timeouts.settle_unknown)
+            if isinstance(callbacks, CallbackReceiver)
+            else None
+        )
+        self._driver = Driver(engine, wire, self._transport, journal, self._delivery, limits, desk)
         self._memory = Memory(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(
             transport=self._transport,
@@ -181,7 +190,7 @@ class RuxaClient:
         except BaseException:
             self._driver.abandon(job)
             raise
-        if job.error is not None and job.task_id is None:
+        if job.error is not None and job.task_id is None and job.status is None:
             raise job.error
         return self._task(job)
 
@@ -237,7 +246,7 @@ class RuxaClient:
             window=window if window is not None else 2 * self._limits.max_in_flight,
             task_timeout=task_timeout if task_timeout is not None else self._timeouts.task,
             drain=self._timeouts.create_drain,
-            past=None if resume is None else Past(self._memory.lasting(), resume),
+            past=None if resume is None else Past(self._memory.lasting(), resume, self._driver.may_settle),
         )
         return Completions(run, self._generation)
 

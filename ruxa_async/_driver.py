@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from . import events
 from ._asking import Asker
 from ._buying import Buyer
+from ._calling import Adoption, CallDesk
 from ._delivery import Delivery, logger
 from ._engine.engine import Engine
 from ._jobs import ClientJob
@@ -24,6 +25,7 @@ from ._wire import Wire
 from ._workers import WorkerPool
 from .errors import ClientClosedError, SubmissionUnknownError, TaskTimeout
 from .journal.base import Journal
+from .journal.records import JournalEntry
 from .settings import Limits
 from .transports.base import Transport
 
@@ -50,7 +52,9 @@ class Driver:
         journal: Journal,
         delivery: Delivery,
         limits: Limits,
+        desk: CallDesk | None = None,
     ) -> None:
+        self._desk = desk
         self.engine = engine
         self.delivery = delivery
         self.runs: set[_Run] = set()
@@ -64,7 +68,7 @@ class Driver:
         self._drains: set[anyio.CancelScope] = set()
         self._hurried = False
         slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
-        self._buyer = Buyer(engine, wire, transport, journal, delivery)
+        self._buyer = Buyer(engine, wire, transport, journal, delivery, desk)
         self._asker = Asker(engine, wire, transport, journal, delivery, slots)
         self._creators = WorkerPool(
             "create",
@@ -92,16 +96,26 @@ class Driver:
         self._tg = tg
         self.delivery.open()
         self.start_helper(self._keep_time, "timer")
+        if (desk := self._desk) is not None:
+            desk.changed, desk.adopting = self._settle, self._buyer.busy.add
+            desk.open()
+            self.start_helper(lambda: desk.settle(self._adopt), "adoptions")
+            self.start_helper(desk.receiver.hand_over_unclaimed, "callbacks")
 
     async def close(self, drain: float) -> None:
         """Stop: withdraw what is unsent, wait up to *drain* seconds for creates on the wire, cut off the rest."""
         self._stop_taking()
         self._askers.cancel()
         try:
+            if self._desk is not None:  # first, or the drain would wait for what nobody adopts any more
+                await self._desk.settle_waiting(self._buyer.adopt)
             await self.drained(lambda: bool(self._buyer.busy), drain)
         finally:
             self._creators.cancel()
             with anyio.CancelScope(shield=True):
+                if self._desk is not None:
+                    await self._desk.settle_waiting(self._buyer.adopt)
+                    self._desk.close()
                 while self._buyer.busy:
                     await self._buyer.one_done()
             self._closed = True
@@ -232,7 +246,10 @@ class Driver:
 
     def _expire(self) -> None:
         while (job := self.engine.take_expired(self.delivery.now())) is not None:
-            assert job.task_id is not None
+            if job.task_id is None:
+                assert self._desk is not None
+                self._desk.expired(job)
+                continue
             assert job.timeout is not None
             self.delivery.stopped += 1
             self.delivery.end(job, TaskTimeout(job.task_id, job.timeout))
@@ -258,6 +275,21 @@ class Driver:
         job.created = True
         timeout = None if job.timeout is None else age + job.timeout
         self.engine.follow(job, now, timeout=timeout, ask_at=now)
+        self._settle()
+
+    async def _adopt(self, adoption: Adoption) -> None:
+        await self._buyer.adopt(adoption)
+        self._settle()
+
+    def may_settle(self, known: JournalEntry) -> bool:
+        """Tell whether a callback may still say what became of a create that the journal knows as in doubt."""
+        return self._desk is not None and self._desk.may_settle(known)
+
+    def hold(self, job: ClientJob) -> None:
+        """Wait for the callback of *job*, whose create an earlier process lost sight of."""
+        assert self._desk is not None
+        self.ensure_open()
+        self._desk.hold_remembered(job)
         self._settle()
 
     def release(self, job: ClientJob) -> None:

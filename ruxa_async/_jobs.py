@@ -76,6 +76,7 @@ class ClientJob(Job):
             model=self.model,
             error=error if error is not None else self.error,
             entry=self.entry,
+            call=self.call,
         )
 
     def notify(self) -> None:

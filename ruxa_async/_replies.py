@@ -24,6 +24,7 @@ __all__ = (
     "message_of",
     "peek",
     "phrase_of",
+    "read_callback",
     "state_of",
     "task_id_of",
 )
@@ -40,6 +41,8 @@ _STATES = {
 _STATE_OF = {word: state for state, words in _STATES.items() for word in words.split()}
 _ID_NAMES = ("taskId", "task_id", "taskID", "taskid")
 _MERE_IDS = ("id", "uuid")
+#: What the sibling of the service puts into the envelope of a callback about a task that failed.
+_TASK_FAILED = 501
 #: What a text in the place of ``data`` must look like to be an id: one word of some length, with a digit in it.
 _BARE_ID = re.compile(r"(?=\S*\d)\S{6,}")
 _PHRASES = {
@@ -102,6 +105,39 @@ def state_of(
     if fine and (found := _state_word(root, "state", "status") if named else _state_word(root, "state")):
         return root, *found
     return (data if isinstance(data, dict) else root), "", None
+
+
+def read_callback(body: bytes) -> Reply | None:
+    """Fold the body of a callback into one value, None if it is no JSON object.
+
+    Whoever posts knows the secret in the address, so a state at the root is the task's, whatever the codes say: those
+    of a task that failed are 501 in the callback.
+    """
+    root = decode(body)
+    if root is None:
+        return None
+    reply = Reply(status=200, code=code_of(root), message=message_of(root), body=body)
+    reply.data, reply.raw_state, reply.state = _callback_state(root)
+    if reply.state is None and reply.code == _TASK_FAILED:
+        reply.raw_state, reply.state = str(_TASK_FAILED), TaskState.FAIL
+    reply.task_id = task_id_of(root, fine=False)
+    if reply.task_id is None and reply.data is root and reply.state is not None:
+        # An ``id`` beside the state is the task's; elsewhere it may be that of the post.
+        reply.task_id = next(filter(None, (_identifier(root.get(name)) for name in _MERE_IDS)), None)
+    return reply
+
+
+def _callback_state(root: dict[str, Any]) -> tuple[dict[str, Any], str, TaskState | None]:
+    data = root.get("data")
+    if isinstance(data, list) and data:
+        data = data[0]
+    places = [data, root] if isinstance(data, dict) else [root]
+    for place in places:
+        if found := _state_word(place, "state", "status"):
+            word, state = found
+            if state is not TaskState.UNKNOWN:
+                return (place if place is places[0] else {**root, **places[0]}), word, state
+    return places[0], "", None
 
 
 def _state_word(place: Mapping[str, Any], *names: str) -> tuple[str, TaskState] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define
@@ -43,9 +44,15 @@ def remembered(job: ClientJob, *, finished_at: float, **known: Any) -> Remembere
 class Past:
     """What the journal knows of one run. Open it, look each request up once, and close it."""
 
-    def __init__(self, journal: LastingJournal, resume: Resume) -> None:
+    def __init__(
+        self,
+        journal: LastingJournal,
+        resume: Resume,
+        may_settle: Callable[[JournalEntry], bool] = lambda _: False,
+    ) -> None:
         self._journal = journal
         self._resume = resume
+        self._may_settle = may_settle
         self._run: JournalRun | None = None
 
     async def open(self) -> None:
@@ -59,6 +66,8 @@ class Past:
 
     async def look_up(self, job: ClientJob) -> ClientJob:
         """Return *job* as it is to be treated: bought if it has no task id, picked up if it has one, or over.
+
+        One in doubt whose callback may still come has a ``call`` and waits for that.
 
         Raises `KeyConflictError`, `RequestValidationError`, `JournalError`.
         """
@@ -80,6 +89,10 @@ class Past:
                 return _ended(job, known, None)
             case JobState.FAILED if not self._resume.retry_failed:
                 return _ended(job, known, known.failure)
+            case JobState.UNKNOWN if not self._resume.resend_unknown and self._may_settle(known):
+                job.call = known.call
+                job.submitted_at = known.intended_at
+                job.error = _unknown(known.error_message or "nobody knows why")
             case JobState.UNKNOWN if not self._resume.resend_unknown:
                 return _ended(job, known, _unknown(known.error_message or "nobody knows why"))
             case JobState.INTENDED:

@@ -147,6 +147,8 @@ class Run:
             self.ended(job)
         elif job.task_id is not None:
             self._driver.follow(job)
+        elif job.call is not None:
+            self._driver.hold(job)
         else:
             self._driver.submit(job)
 
@@ -264,9 +266,11 @@ class Run:
         for job in (*self.ready, *self.open):
             if isinstance(job, RememberedJob):
                 continue  # the journal knew its end before, and will tell it again
-            on_wire = _on_wire(job)
+            on_wire = _on_wire(job) or job.phase is Phase.HELD
             if on_wire:
-                cause = SubmissionUnknownError("it was still on the wire when the batch was left")
+                cause = SubmissionUnknownError(
+                    "it was not known yet whether it was bought when the batch was left"
+                )
                 self.unknown.append(job.record(cause))
             elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
                 self.unfinished.append(job.record())

@@ -48,9 +48,8 @@ class GenerationTask:
 
     @property
     def task_id(self) -> str:
-        """The service's id of the task."""
-        assert self._job.task_id is not None
-        return self._job.task_id
+        """The service's id of the task; empty if its create was lost and the callback that told its end did not name it."""
+        return self._job.task_id or ""
 
     @property
     def model(self) -> str | None:

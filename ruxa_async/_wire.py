@@ -75,11 +75,11 @@ class Wire:
         self._connect_timeout = connect_timeout
         self._callback = callback
 
-    def create(self, request: GenerationRequest) -> Request:
-        """Return the HTTP request that buys *request*."""
+    def create(self, request: GenerationRequest, callback: CallbackURL | None = None) -> Request:
+        """Return the HTTP request that buys *request*, to be called back at *callback*."""
         body: dict[str, Any] = {"model": request.model, "input": request.input()}
-        if self._callback is not None:
-            body[self._callback.field] = self._callback.url
+        if (callback := callback or self._callback) is not None:
+            body[callback.field] = callback.url
         return Request(
             method="POST",
             url=self._create_url,

@@ -236,7 +236,7 @@ class TaskError(RuxaError):
     """About one task that was paid for; *task_id* says which."""
 
     def __init__(self, task_id: str, message: str) -> None:
-        super().__init__(f"task {task_id}: {message}")
+        super().__init__(f"task {task_id or '(its id was never told)'}: {message}")
         self.task_id = task_id
         self.message = message
 

@@ -49,7 +49,7 @@ class TaskState(enum.Enum):
 class TaskStatus:
     """What one query saw.
 
-    *raw_state* is the service's own word, *raw* its whole ``data`` object. *progress* is a percentage, *duration*
+    *task_id* is empty where a callback alone told of the task and did not name it. *raw_state* is the service's own word, *raw* its whole ``data`` object. *progress* is a percentage, *duration*
     seconds and *credits* what was charged, each None where the service does not say.
     """
 
@@ -134,7 +134,7 @@ class JobRecord:
 
     *task_id* is set once the service accepted it. *index* is its place in the batch, None outside of one.
     *error* is why its end is not known, where there is a reason. *entry* is what the journal calls it; it means
-    something to that journal only.
+    something to that journal only. *call* is what the callback of the last attempt is known by, if one was asked for.
     """
 
     request: GenerationRequest | None
@@ -144,6 +144,7 @@ class JobRecord:
     model: str | None = None
     error: BaseException | None = None
     entry: object = field(default=None, repr=False)
+    call: bytes | None = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)

@@ -43,6 +43,8 @@ def test_the_public_names() -> None:
     assert ruxa_async.__all__ == (
         "APIError",
         "AuthenticationError",
+        "Callback",
+        "CallbackReceiver",
         "CallbackURL",
         "ClientClosedError",
         "Completions",

@@ -59,6 +59,10 @@ _MOVED = 0.15
 _REMEMBERED = 8
 # What is further from the median than this is as good as infinitely far.
 _TINY, _HUGE = 1e-9, 1e9
+# Standard deviations below which 90 and 99 in 100 lie, and the longest that a task waits unasked for its callback.
+_NINE_IN_TEN = 1.2816
+_NEARLY_ALL = 2.3263
+_LONGEST_WAIT = 600.0
 # The log of a duration in seconds is within this, or a file is damaged: from a millisecond to 30 years is -7 to 21.
 _SENSIBLE = 25.0
 
@@ -165,6 +169,16 @@ class Cadence:
         known = self._models.get(model)
         return None if known is None or known.law is None else math.exp(known.law.mu)
 
+    def nearly_all(self, model: str | None) -> float:
+        """Return the age by which 99 in 100 tasks of *model* have ended, 9 in 10 by what is believed of it at first."""
+        known = self._known(model)
+        if known.law is None:
+            prior = known.prior
+            age = math.exp(prior.mu + _NINE_IN_TEN * math.hypot(prior.sigma, prior.doubt))
+        else:
+            age = math.exp(known.law.mu + _NEARLY_ALL * _spread(known, known.law))
+        return min(age, _LONGEST_WAIT)
+
     def export(self) -> dict[str, dict[str, float]]:
         """Return what was learned, by model, for `load` in a later run."""
         return {
@@ -219,7 +233,7 @@ class Cadence:
     def _plan(self, known: _Model, law: Law) -> Plan:
         """Plan for the law with its own uncertainty: sigma sqrt(1 + 1/m), where it rests on m tasks."""
         polling = self._polling
-        sigma = law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
+        sigma = _spread(known, law)
         median = math.exp(law.mu)
         if polling.price is not None:
             price = polling.price / median
@@ -251,6 +265,11 @@ class Cadence:
         known.scouts.clear()
         known.plans.clear()
         return before is None or _moved(before, known.law)
+
+
+def _spread(known: _Model, law: Law) -> float:
+    """Return the sigma of *law* with its own uncertainty, where it rests on so many tasks."""
+    return law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
 
 
 def _far_off(seen: Span, law: Law) -> bool:

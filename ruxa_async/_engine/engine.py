@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from ruxa_async.settings import Limits, Polling, Retries
 
 from .cadence import Cadence
+from .calls import Calls, CallStep
 from .job import Counts, CreateStep, Job, Phase, QueryStep
 from .rate import Gate
 from .rates import Rates
@@ -60,6 +61,7 @@ class Engine(Generic[_J]):
         self.rates = Rates(limits, longest_query_wait=LONGEST_QUERY_WAIT)
         self.creates, self.queries = self.rates.create, self.rates.query
         self.running = RunningCap()
+        self.calls: Calls[_J] = Calls(self._cadence)
         self._creates_in_a_row = 0
         self._places = 0
         self._replans_left = 0
@@ -101,6 +103,7 @@ class Engine(Generic[_J]):
         job = self._queue.pop_due(math.inf)
         if job is not None:
             job.phase = Phase.OVER
+            self.calls.forget(job)
             self.counts.withdrawn += 1
         return job
 
@@ -232,6 +235,7 @@ class Engine(Generic[_J]):
         self.counts.creates_sent -= 1
         self.creates.lost(now)
         self._count_out(job)
+        self.calls.forget(job)
         job.phase = Phase.OVER
 
     def requeue(self, job: _J) -> None:
@@ -277,11 +281,13 @@ class Engine(Generic[_J]):
         self._replans_left += REPLANS_A_TASK
         if timeout is not None:
             self._deadlines.set(job, job.accepted_at + timeout)
+        if ask_at is None and job.called_at is not None and job.called_at < math.inf:
+            ask_at = now
         job.planned = ask_at is None
         if ask_at is None:
             if self.running.active or self._cadence.hurried:
                 self._set_pace()
-            ask_at = job.accepted_at + self._cadence.first(job.model, now - job.accepted_at)
+            ask_at = job.accepted_at + self._first_look(job, now - job.accepted_at)
         self._due.set(job, ask_at)
 
     def release(self, job: _J) -> None:
@@ -289,7 +295,58 @@ class Engine(Generic[_J]):
         (self._queue if job.phase is Phase.QUEUED else self._due).discard(job)
         self._deadlines.discard(job)
         self._count_out(job)
+        self.calls.forget(job)
         job.phase = Phase.OVER
+
+    # ---- callbacks
+
+    def called(self, call: bytes, now: float, *, over: bool, settles: bool) -> tuple[CallStep, _J | None]:
+        """Note the callback known as *call*; return what it leads to, and for which job.
+
+        *over* is whether it may mean that the task is over, *settles* whether it says enough to go on with when nothing
+        else is known of the task.
+        """
+        step, job = self.calls.look_up(call)
+        if job is None:
+            return step, None
+        if job.phase is Phase.CREATING:
+            step = CallStep.EARLY
+        elif job.phase is Phase.FOLLOWED:
+            if over:
+                self._wake(job, now)
+                step = CallStep.WOKEN
+        elif settles:
+            self._queue.discard(job)
+            self._deadlines.discard(job)
+            job.phase = Phase.CREATING
+            step = CallStep.ADOPT
+        elif job.phase is Phase.QUEUED:
+            self._queue.discard(job)
+            step = CallStep.HOLD
+        if over and job.phase in (Phase.CREATING, Phase.FOLLOWED):
+            job.called_at = now
+        return step, job
+
+    def _wake(self, job: _J, now: float) -> None:
+        """Ask *job* next, or once more if it is being asked just now and the answer says that it still runs."""
+        job.planned = False
+        if not job.asking:
+            self._due.set(job, now)
+
+    def hold(self, job: _J, now: float, seconds: float) -> None:
+        """Wait at most so many *seconds* for a callback that tells what became of the create of *job*."""
+        job.phase = Phase.HELD
+        self._count_in(job)
+        self._deadlines.set(job, now + seconds)
+
+    def adopt(self, job: _J, task_id: str | None, *, was_unknown: bool) -> None:
+        """Note that the create of *job* is known to have been accepted, as *task_id* if that was told."""
+        job.task_id = task_id
+        job.accepted_at = job.sent_at
+        self.counts.accepted += 1
+        self.counts.unknown -= was_unknown
+
+    # ---- queries again
 
     def query_ready_at(self, now: float) -> float:
         """Return when the next query may leave, infinity if that depends on something else happening first."""
@@ -365,19 +422,23 @@ class Engine(Generic[_J]):
             self._due.set(job, job.sent_at)  # it keeps its place; the gate says when it may leave
             return QueryStep.AGAIN
         if verdict is QueryVerdict.ENDED or job.once:
+            doubted = self.calls.ended(job) and not self.calls.relied_on
             self.release(job)
             if self.running.active:
                 self.running.ended(self.in_flight, now)
+            if doubted:
+                self._replan_all(now)
             return QueryStep.ENDED
         if verdict is QueryVerdict.PENDING:
             job.failing_since = None
             job.failures = 0
             job.planned = True
             job.pending_at = job.sent_at - job.accepted_at
+            called_meanwhile = job.called_at is not None and job.sent_at < job.called_at < math.inf
             job.sent_at = job.accepted_at  # of no more use, and a waiting task is one number smaller
             if self.running.active or self._cadence.hurried:
                 self._set_pace()
-            self._due.set(job, self._asked_next(job, now))
+            self._due.set(job, now if called_meanwhile else self._next_look(job, now))
             return QueryStep.PENDING
         missing_for_good = verdict is QueryVerdict.MISSING and now - job.accepted_at >= MISSING_GRACE
         return self._failed(job, now, final=missing_for_good or verdict is QueryVerdict.DENIED)
@@ -405,6 +466,20 @@ class Engine(Generic[_J]):
             self.release(expired)
         return expired
 
+    def _first_look(self, job: _J, age: float) -> float:
+        return (
+            self.calls.first(job, age) if self.calls.waits_for(job) else self._cadence.first(job.model, age)
+        )
+
+    def _next_look(self, job: _J, now: float) -> float:
+        age = now - job.accepted_at
+        if self.calls.waits_for(job):
+            return job.accepted_at + self.calls.next(job.model, age, job.pending_at)
+        if self._cadence.hurried:
+            # The least gap is one between two queries, so the trip of the last may be part of it.
+            return max(job.accepted_at + self._cadence.replanned(job.model, job.pending_at), now)
+        return job.accepted_at + self._cadence.next(job.model, age)
+
     def learn(self, job: _J, now: float, exact: float | None) -> None:
         """Learn from a task that was seen to have succeeded; *exact* is its duration by the service's own times."""
 
@@ -412,6 +487,8 @@ class Engine(Generic[_J]):
             return [other.pending_at for other in self._due.items() if other.model == job.model]
 
         age = now - job.accepted_at
+        if exact is None and job.called_at is not None and job.called_at < math.inf:
+            exact = job.called_at - job.accepted_at
         if self._cadence.ended(job.model, job.pending_at, age, exact, running):
             self._replan(job.model, now)
 
@@ -423,25 +500,27 @@ class Engine(Generic[_J]):
         if len(self._due) > self._replans_left:
             return
         self._replans_left -= len(self._due)
-        replanned = self._cadence.replanned
+        self._due.set_all(
+            lambda other, at: self._replanned(other, now) if other.planned and other.model == model else at
+        )
 
-        def when(other: _J, at: float) -> float:
-            if not other.planned or other.model != model:
-                return at
-            return max(other.accepted_at + replanned(model, other.pending_at), now)
+    def _replan_all(self, now: float) -> None:
+        """Plan every waiting query anew, because callbacks come no more."""
+        self._due.set_all(lambda other, at: min(self._replanned(other, now), at) if other.planned else at)
 
-        self._due.set_all(when)
+    def _replanned(self, job: _J, now: float) -> float:
+        if not self.calls.waits_for(job):
+            age = self._cadence.replanned(job.model, job.pending_at)
+        elif job.pending_at:
+            age = self.calls.next(job.model, job.pending_at, job.pending_at)
+        else:
+            age = self.calls.first(job, 0.0)
+        return max(job.accepted_at + age, now)
 
     def _set_pace(self) -> None:
         """Have tasks asked more closely while others wait for one to be seen finished."""
         cap = self.running
         self._cadence.hurried = cap.active and len(self._queue) > 0 and cap.binds(self.in_flight)
-
-    def _asked_next(self, job: _J, now: float) -> float:
-        if self._cadence.hurried:
-            # The least gap is one between two queries, so the trip of the last may be part of it.
-            return max(job.accepted_at + self._cadence.replanned(job.model, job.pending_at), now)
-        return job.accepted_at + self._cadence.next(job.model, now - job.accepted_at)
 
     def _failed(self, job: _J, now: float, *, final: bool) -> QueryStep:
         if job.failing_since is None:

@@ -14,6 +14,8 @@ class Phase(enum.Enum):
 
     QUEUED = enum.auto()
     CREATING = enum.auto()
+    #: Its create is of unknown outcome, and a callback may tell.
+    HELD = enum.auto()
     FOLLOWED = enum.auto()
     OVER = enum.auto()
 
@@ -66,6 +68,10 @@ class Job:
     failing_since: float | None = field(default=None, init=False)
     #: When it is followed no longer, None if that has no end.
     deadline: float | None = field(default=None, init=False)
+    #: What the callback of its last attempt is known by, None if there is none.
+    call: bytes | None = field(default=None, repr=False)
+    #: When a callback said that it is over: infinity while none did, None if none is expected.
+    called_at: float | None = field(default=None, init=False)
     queries: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
     resends: int = field(default=0, init=False)

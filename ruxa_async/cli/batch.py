@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ from ruxa_async.downloads import check_template
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Limits
 
+from .listening import CallbackOptions, listening, read_callbacks
 from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
 from .progress import Watch, displayed, spelled_seconds
 from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, need_key, open_client, run, say
@@ -74,6 +75,18 @@ def batch(
     new_key: Annotated[
         bool, Parameter(help="The API key was renewed: let it take over the folder of the old one.")
     ] = False,
+    callback_url: Annotated[
+        str | None,
+        Parameter(
+            help="Have the service post here when a task ends: the public address under which --callback-listen is reached."
+        ),
+    ] = None,
+    callback_listen: Annotated[
+        str | None,
+        Parameter(
+            help="Where to listen for these posts, as HOST:PORT; plain HTTP, for a proxy that speaks HTTPS."
+        ),
+    ] = None,
     max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
     name: Name = None,
     emulator: EmulatorFlag = False,
@@ -100,7 +113,11 @@ def batch(
         name=name,
     )
     service = _Service(
-        emulator=emulator, speed=speed, new_key=new_key, limits=Limits(max_in_flight=max_in_flight)
+        emulator=emulator,
+        speed=speed,
+        new_key=new_key,
+        limits=Limits(max_in_flight=max_in_flight),
+        callbacks=read_callbacks(callback_url, callback_listen),
     )
     return _open_and_run(job, service)
 
@@ -141,23 +158,31 @@ class _Service:
     speed: float
     new_key: bool
     limits: Limits
+    callbacks: CallbackOptions | None
 
     def journal(self, folder: Path) -> SqliteJournal:
         # An emulator may get another port each time, and is the same one all the same.
         service = "the emulator (--emulator)" if self.emulator else None
         return folder_journal(folder, service=service, new_key=self.new_key)
 
-    def opened(
+    @asynccontextmanager
+    async def opened(
         self, folder: Path, journal: SqliteJournal, on_event: EventHook
-    ) -> AbstractAsyncContextManager[RuxaClient]:
-        return open_client(
-            emulator=self.emulator,
-            speed=self.speed,
-            ledger=folder / EMULATOR,
-            limits=self.limits,
-            journal=journal,
-            on_event=on_event,
-        )
+    ) -> AsyncIterator[RuxaClient]:
+        async with AsyncExitStack() as stack:
+            receiver = None
+            if self.callbacks is not None:
+                receiver = await stack.enter_async_context(listening(self.callbacks, journal))
+            client = open_client(
+                emulator=self.emulator,
+                speed=self.speed,
+                ledger=folder / EMULATOR,
+                limits=self.limits,
+                journal=journal,
+                callbacks=receiver,
+                on_event=on_event,
+            )
+            yield await stack.enter_async_context(client)
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:

@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 import anyio
 from cyclopts import Parameter
 
-from ruxa_async.emulator import Emulator, EmulatorSettings, Limit, Service, TokenBucket, parse_fault
+from ruxa_async.emulator import (
+    Callbacks,
+    Emulator,
+    EmulatorSettings,
+    Limit,
+    Service,
+    TokenBucket,
+    parse_fault,
+)
+from ruxa_async.emulator.callbacks import CallbackStyle
 from ruxa_async.emulator.hints import LimitFieldsForm, LimitFieldsLie, RetryAfterForm
 from ruxa_async.emulator.limit_specs import parse_limit
 
@@ -60,6 +69,9 @@ async def emulate(
     limit_fields_lie: LimitFieldsLie = "none",
     dialect: _DialectName = "documented",
     fail_share: float = 0.0,
+    callback_style: CallbackStyle = "query",
+    callback_delay: float = 0.0,
+    callback_loss: float = 0.0,
     fault: Annotated[list[str] | None, Parameter(negative=())] = None,
     credits: float = float("inf"),  # noqa: A002 - the option is named as the service names it
     key: str = "sk-emulated",
@@ -109,6 +121,13 @@ async def emulate(
         or text codes, with tasks that are not there at once (grace), or with the outputs under another name.
     fail_share
         Part of the tasks that fail, from 0 to 1.
+    callback_style
+        What is posted to the callback address of a task that ended: the reply of a query, the same as the sibling of the
+        service writes it, flat fields with or without the id, an envelope without it, the id alone, nothing, or a mix.
+    callback_delay
+        Seconds from the end of a task to that post.
+    callback_loss
+        Part of these posts that are never made, from 0 to 1.
     fault
         Something that goes wrong, as kind:operation:when; give it again for more. Kinds that strike before anything
         is charged: refused, reset_before, stall_before, error, html, redirect, slow; after it: reset_after, stall,
@@ -139,6 +158,7 @@ async def emulate(
             limit_fields_lie=limit_fields_lie,
             dialect=dialect,
             fail_share=fail_share,
+            callbacks=Callbacks(style=callback_style, delay=callback_delay, lost=callback_loss),
             faults=tuple(parse_fault(text) for text in fault or ()),
             credits=credits,
             key=key,

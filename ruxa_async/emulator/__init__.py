@@ -27,6 +27,7 @@ import attrs
 
 from ruxa_async.errors import MissingExtraError
 
+from .callbacks import CallbackPost, Callbacks
 from .dialects import DIALECTS, Dialect
 from .faults import AFTER, BEFORE, Fault, parse_fault
 from .keeping import LedgerFile
@@ -43,6 +44,7 @@ from .limits import (
     TokenBucket,
 )
 from .messages import Output, ServiceReply, ServiceRequest
+from .posting import post_callbacks
 from .service import Service
 from .settings import Durations, EmulatorSettings
 
@@ -50,6 +52,8 @@ __all__ = (
     "AFTER",
     "BEFORE",
     "DIALECTS",
+    "CallbackPost",
+    "Callbacks",
     "Changing",
     "Counts",
     "Dialect",
@@ -72,6 +76,7 @@ __all__ = (
     "TokenBucket",
     "parse_fault",
     "parse_limit",
+    "post_callbacks",
 )
 
 

@@ -69,6 +69,9 @@ class Counts:
     queries_throttled: int = 0
     #: Refusals because too many tasks were running; among *creates_throttled*.
     creates_capped: int = 0
+    #: Posts to callback addresses, forged ones among them, and those that no 2xx answered.
+    callbacks: int = 0
+    callbacks_refused: int = 0
     #: Requests answered by something else than their plain reply.
     faults: int = 0
 

@@ -15,6 +15,8 @@ import attrs
 from attrs import frozen
 
 from . import spelling
+from .callbacks import CallbackPlan
+from .dialects import Dialect
 from .faults import FaultPlan
 from .hints import limit_fields, retry_hint
 from .keeping import KeptTask
@@ -78,6 +80,8 @@ class Service:
             "query": creates if settings.shared else queries,
         }
         self._keep = keep
+        #: The posts to callback addresses; a face carries them out.
+        self.callbacks = CallbackPlan(settings, self.epoch, self.counts, self._fields)
         for kept in past:
             self._maker.skip()
             self._charge(kept.shifted(-self.epoch))
@@ -228,6 +232,8 @@ class Service:
                 callback=kept.callback,
             )
         )
+        if kept.callback is not None:
+            self.callbacks.plan(task, kept.callback)
 
     def _query(self, task_id: str, now: float) -> ServiceReply:
         dialect = self.settings.dialect
@@ -236,14 +242,18 @@ class Service:
             raise _Refused(_NO_TASK)
         if dialect.grace and now < task.created + dialect.grace_seconds:
             raise _Refused(_NOT_YET[dialect.grace])
+        return spelling.told(dialect, self._fields(task, dialect, now))
+
+    def _fields(self, task: EmulatedTask, dialect: Dialect, now: float) -> dict[str, Any]:
+        """Return what *dialect* tells of *task*."""
         state = task.state(now)
         urls = task.urls(self._public_url, self.settings.outputs) if state == "success" else ()
-        fields = spelling.task_fields(dialect, task_id, state, urls)
+        fields = spelling.task_fields(dialect, task.task_id, state, urls)
         if state == "fail":
             fields[dialect.fail_key] = self.settings.fail_message
             if dialect.fail_code:
                 fields["failCode"] = self.settings.fail_code
-        return spelling.told(dialect, {**fields, **task.details(dialect, now, self.epoch)})
+        return {**fields, **task.details(dialect, now, self.epoch)}
 
     def _file(self, rest: str, now: float) -> ServiceReply:
         segment, _, name = rest.partition("/")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from attrs import field, frozen, validators
 
+from .callbacks import Callbacks
 from .dialects import DIALECTS, Dialect, dialect
 from .faults import Fault
 from .hints import (
@@ -72,7 +73,8 @@ class EmulatorSettings:
       *shared*; *max_running* caps the tasks that run at once. Refusals answer *throttle_status* (429, or 503) and say
       when to come back in the form *retry_after*, those of the cap excepted. Every reply says how much is left in the
       form *limit_fields*, truthfully unless it is to tell a *limit_fields_lie*.
-    - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong.
+    - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong;
+      *callbacks* says how tasks that were given a callback address are reported there.
     - *seed* decides every draw. *latency* is the seconds before each reply. *task_ids* "awkward" have characters
       that a URL must escape. *public_url* is where the outputs' URLs begin (default: the face's own address).
       *epoch* is the Unix time at which the service's clock reads 0.
@@ -103,6 +105,8 @@ class EmulatorSettings:
 
     dialect: Dialect = field(default=DIALECTS["documented"], converter=_a_dialect)
     faults: tuple[Fault, ...] = field(default=(), converter=_all)
+
+    callbacks: Callbacks = field(factory=Callbacks)
 
     seed: int = 0
     latency: float = field(default=0.0, validator=validators.ge(0))

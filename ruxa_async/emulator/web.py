@@ -15,14 +15,19 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from aiohttp import web
+import anyio
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
+from .callbacks import CallbackPost
 from .media import draw
 from .messages import ServiceReply, ServiceRequest
+from .posting import post_callbacks
 from .service import Service
 
 __all__ = ("serve",)
 
+#: How long the answer to a callback may take, in seconds, as the sibling of the service has it.
+_SENDER_PATIENCE = 15.0
 #: With this a close sends RST and forgets what was not sent yet.
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -36,13 +41,35 @@ async def serve(
     # One handler and no application: routing, middleware and logs would cost more than the service itself.
     connections = web.Server(face.answer, handler_cancellation=True, access_log=None)
     server = await loop.create_server(connections, sock=listener, backlog=2048)
-    try:
-        started()
-        await stop.wait()
-    finally:
-        server.close()
-        await connections.shutdown(0.05)  # 0 would mean: without end
-        await server.wait_closed()
+    timeout = ClientTimeout(total=_SENDER_PATIENCE)
+    async with (
+        ClientSession(timeout=timeout, auto_decompress=False) as session,
+        anyio.create_task_group() as tg,
+    ):
+        try:
+            tg.start_soon(post_callbacks, service, _Poster(session).post)
+            started()
+            await stop.wait()
+        finally:
+            tg.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                server.close()
+                await connections.shutdown(0.05)  # 0 would mean: without end
+                await server.wait_closed()
+
+
+class _Poster:
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    async def post(self, letter: CallbackPost) -> int:
+        try:
+            async with self._session.post(
+                letter.url, data=letter.body, headers=letter.headers, allow_redirects=False
+            ) as response:
+                return response.status
+        except (ClientError, ValueError) as error:  # ValueError: no URL at all
+            raise OSError(str(error)) from error
 
 
 class _Face:

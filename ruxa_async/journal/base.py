@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
-from .records import JournalCounts, JournalEntry, Match, SavedFile
+from .records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
 
 __all__ = ("Journal", "JournalRun", "LastingJournal", "NullJournal")
 
@@ -134,6 +134,18 @@ class LastingJournal(Journal, Protocol):
 
         Raises what `adopt` raises.
         """
+        ...
+
+    async def called_back(self, call: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
+        """Note that the service called back about the attempt that was known as *call*: so it was bought.
+
+        A job that was in doubt, or taken for not bought, becomes adopted if *task_id* is told, else ended if *status*
+        says how, else unknown. What settles nothing here is kept for `callbacks`. Return whether a job was settled.
+        """
+        ...
+
+    async def callbacks(self) -> list[KeptCallback]:
+        """Return what was kept of callbacks that settled nothing, the last 10,000, the oldest first."""
         ...
 
     async def counts(self, run: str | None = None) -> JournalCounts:

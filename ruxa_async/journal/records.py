@@ -11,7 +11,7 @@ from ruxa_async.errors import MalformedResponseError, TaskError, TaskFailedError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import TaskState, TaskStatus
 
-__all__ = ("JobState", "JournalCounts", "JournalEntry", "Match", "SavedFile")
+__all__ = ("JobState", "JournalCounts", "JournalEntry", "KeptCallback", "Match", "SavedFile")
 
 
 class JobState(enum.Enum):
@@ -52,7 +52,7 @@ class JournalEntry:
     *name* is the caller's key, or what stands for it where there is none; `LastingJournal.adopt` and `forget` take it.
     *run* is None for what `submit` and `generate` bought. *status* is the last one of a task that ended. *error_kind*
     is the name of an exception's class. *attempts* is how often it was going to be sent, *past_tasks* the ids of
-    tasks that an earlier attempt bought. Times are in seconds since the epoch.
+    tasks that an earlier attempt bought, *call* what the callback of the last attempt is known by. Times are in seconds since the epoch.
     """
 
     entry: object = field(repr=False)
@@ -71,6 +71,7 @@ class JournalEntry:
     accepted_at: float | None = None
     finished_at: float | None = None
     files: tuple[SavedFile, ...] = ()
+    call: bytes | None = field(default=None, repr=False)
 
     @property
     def model(self) -> str:
@@ -80,12 +81,27 @@ class JournalEntry:
     @property
     def failure(self) -> TaskError | None:
         """The error with which a task that failed was delivered."""
-        if self.state is not JobState.FAILED or self.task_id is None:
+        if self.state is not JobState.FAILED:
             return None
         if self.status is not None and self.status.state is TaskState.FAIL:
-            return TaskFailedError(self.task_id, self.status.fail_code, self.status.fail_message)
+            return TaskFailedError(self.task_id or "", self.status.fail_code, self.status.fail_message)
+        if self.task_id is None:
+            return None
         message = self.error_message or "it ended without a usable answer"
         return MalformedResponseError(self.task_id, message.removeprefix(f"task {self.task_id}: "))
+
+
+@frozen(kw_only=True)
+class KeptCallback:
+    """A callback for a job that is not in the journal, or not any more: what it was known by, and what it said.
+
+    *received_at* is in seconds since the epoch.
+    """
+
+    call: bytes
+    task_id: str | None
+    status: TaskStatus | None = field(repr=False)
+    received_at: float
 
 
 @frozen(kw_only=True)

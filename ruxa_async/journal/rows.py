@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from attrs import asdict
+
 from ruxa_async.results import TaskState, TaskStatus
 
 from .identity import key_of, name_of, rebuild
-from .records import JobState, JournalCounts, JournalEntry, SavedFile
+from .records import JobState, JournalCounts, JournalEntry, KeptCallback, SavedFile
 from .schema import Connection, SchemaError
 
-__all__ = ("SELECT_JOB", "count", "entry_of", "list_unknown")
+__all__ = ("SELECT_JOB", "clean", "count", "dump_status", "entry_of", "list_callbacks", "list_unknown")
 
 SELECT_JOB = (
     "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state, jobs.attempts,"
     " jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at, jobs.error_kind,"
-    " jobs.error_message, jobs.past_tasks FROM jobs JOIN runs ON runs.id = jobs.run"
+    " jobs.error_message, jobs.past_tasks, jobs.call FROM jobs JOIN runs ON runs.id = jobs.run"
 )
 
 
@@ -32,7 +34,7 @@ def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
 
 def _entry(connection: Connection, row: Any) -> JournalEntry:
     number, run, handle, ordinal, _, text, state, attempts, intended_at, task_id = row[:10]
-    accepted_at, status, finished_at, error_kind, error_message, past = row[10:]
+    accepted_at, status, finished_at, error_kind, error_message, past, call = row[10:]
     key = key_of(handle)
     files = connection.execute(
         "SELECT number, name, size, sha256 FROM files WHERE job = ? ORDER BY number", (number,)
@@ -53,8 +55,19 @@ def _entry(connection: Connection, row: Any) -> JournalEntry:
         intended_at=intended_at,
         accepted_at=accepted_at,
         finished_at=finished_at,
+        call=call,
         files=tuple(SavedFile(number=file[0], name=file[1], size=file[2], sha256=file[3]) for file in files),
     )
+
+
+def clean(text: str) -> str:
+    """Return *text* without what UTF-8 cannot hold, half a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def dump_status(status: TaskStatus) -> str:
+    """Return *status* as a text for the tables."""
+    return json.dumps({**asdict(status, recurse=False), "state": status.state.value})
 
 
 def _status(text: str) -> TaskStatus:
@@ -69,6 +82,19 @@ def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
         (run, run),
     ).fetchall()
     return [entry_of(connection, row)[0] for row in rows]
+
+
+def list_callbacks(connection: Connection) -> list[KeptCallback]:
+    """Return the callbacks that settled nothing, the oldest first."""
+    rows = connection.execute(
+        "SELECT call, task_id, status, received_at FROM callbacks ORDER BY received_at"
+    ).fetchall()
+    return [
+        KeptCallback(
+            call=call, task_id=task, status=None if status is None else _status(status), received_at=at
+        )
+        for call, task, status, at in rows
+    ]
 
 
 def count(connection: Connection, run: str | None) -> JournalCounts:

@@ -60,8 +60,16 @@ _TABLES = (
     "CREATE TABLE learned (name TEXT PRIMARY KEY, value TEXT NOT NULL, learned_at REAL NOT NULL) WITHOUT ROWID",
 )
 
+#: ``jobs.call`` is what the callback of the last attempt is known by; ``callbacks`` are those of no job in here.
+_CALLBACKS = (
+    "ALTER TABLE jobs ADD COLUMN call BLOB",
+    "CREATE INDEX jobs_by_call ON jobs (call) WHERE call IS NOT NULL",
+    "CREATE TABLE callbacks (call BLOB PRIMARY KEY, task_id TEXT, status TEXT, received_at REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX callbacks_by_time ON callbacks (received_at)",
+)
+
 #: Every migration there has been, the first one makes the tables.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _CALLBACKS)
 
 
 class Cursor(Protocol):

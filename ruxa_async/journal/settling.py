@@ -1,14 +1,19 @@
-"""A person's word on a job in doubt. Blocking, inside a transaction, like `store`."""
+"""A person's word on a job in doubt, or a callback's. Blocking, inside a transaction, like `store`."""
 
 from __future__ import annotations
 
 from ruxa_async.errors import JournalError
+from ruxa_async.results import TaskState, TaskStatus
 
 from .records import JobState, JournalEntry
-from .rows import SELECT_JOB, entry_of
+from .rows import SELECT_JOB, clean, dump_status, entry_of
 from .schema import Connection
 
-__all__ = ("adopt", "forget")
+__all__ = ("adopt", "called_back", "forget")
+
+#: What a callback, which proves that it was bought, may still change; and how many of the others are kept.
+_DOUBTFUL = frozenset({"unknown", "not_bought", "forgotten"})
+_KEPT = 10_000
 
 #: What a person may still change her mind about.
 _OPEN = frozenset({JobState.UNKNOWN, JobState.ADOPTED, JobState.FORGOTTEN})
@@ -37,6 +42,57 @@ def forget(connection: Connection, path: str, name: str, run: str | None) -> Jou
         "UPDATE jobs SET state = 'forgotten', task_id = NULL, accepted_at = NULL WHERE id = ?", (job.entry,)
     )
     return _entry(connection, job.entry)
+
+
+def called_back(
+    connection: Connection, call: bytes, task_id: str | None, status: TaskStatus | None, at: float
+) -> bool:
+    """Note that the service called back about the attempt known as *call*; return whether that settled a job."""
+    row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (call,)).fetchone()
+    if row is not None and row[1] not in _DOUBTFUL:
+        return False  # it is being seen to, or was
+    if row is not None and task_id is not None:
+        connection.execute(
+            "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = intended_at WHERE id = ?",
+            (clean(task_id), row[0]),
+        )
+        return True
+    if row is not None and status is not None and (status.state is TaskState.FAIL or status.urls):
+        state = "failed" if status.state is TaskState.FAIL else "succeeded"
+        connection.execute(
+            "UPDATE jobs SET state = ?, status = ?, credits = ?, finished_at = ?, accepted_at = intended_at,"
+            " error_kind = NULL, error_message = NULL WHERE id = ?",
+            (state, dump_status(status), status.credits, at, row[0]),
+        )
+        return True
+    if row is not None:
+        connection.execute(
+            "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ? WHERE id = ?",
+            (
+                "the service called back, so it was accepted, but what it said names no task and no output",
+                row[0],
+            ),
+        )
+    _keep(connection, call, task_id, status, at)
+    return False
+
+
+def _keep(
+    connection: Connection, call: bytes, task_id: str | None, status: TaskStatus | None, at: float
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO callbacks VALUES (?, ?, ?, ?)",
+        (
+            call,
+            None if task_id is None else clean(task_id),
+            None if status is None else dump_status(status),
+            at,
+        ),
+    )
+    connection.execute(
+        "DELETE FROM callbacks WHERE call IN (SELECT call FROM callbacks ORDER BY received_at DESC LIMIT -1 OFFSET ?)",
+        (_KEPT,),
+    )
 
 
 def _entry(connection: Connection, number: object) -> JournalEntry:

@@ -20,9 +20,9 @@ from . import settling
 from .identity import fingerprint
 from .opening import Connect, close_store, connect, open_store
 from .owner import Owner
-from .records import JournalCounts, JournalEntry, Match, SavedFile
-from .rows import count, list_unknown
-from .store import Store, clean
+from .records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
+from .rows import clean, count, list_callbacks, list_unknown
+from .store import Store
 
 __all__ = ("SqliteJournal", "SqliteRun")
 
@@ -167,6 +167,17 @@ class SqliteJournal:
         """Settle the unknown job *name*: it was not bought, and may be. Raises `JournalError` if that cannot be."""
         path = self.path
         return await self._run(lambda store: settling.forget(store.connection, path, name, run))
+
+    async def called_back(self, call: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
+        """Note that the service called back about the attempt that was known as *call*; return whether that settled a job."""
+        at = time.time()
+        return await self._run(
+            lambda store: settling.called_back(store.connection, call, task_id, status, at)
+        )
+
+    async def callbacks(self) -> list[KeptCallback]:
+        """Return what was kept of callbacks that settled nothing, the oldest first."""
+        return await self._run(lambda store: list_callbacks(store.connection))
 
     async def counts(self, run: str | None = None) -> JournalCounts:
         """Return how many jobs are in each state."""

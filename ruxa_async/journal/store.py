@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from attrs import asdict, define, field, frozen
+from attrs import define, field, frozen
 
 from ruxa_async._points import reached
 from ruxa_async.errors import KeyConflictError
@@ -18,7 +18,7 @@ from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
 from .identity import Identity, identify, name_of
 from .records import JobState, Match, SavedFile
-from .rows import SELECT_JOB, entry_of
+from .rows import SELECT_JOB, clean, dump_status, entry_of
 from .schema import Connection
 
 __all__ = ("Place", "Store")
@@ -75,14 +75,14 @@ class Store:
                     "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
                     (place.identity.digest, place.identity.text, known),
                 )
-                return self._intend_again(known, at)
+                return self._intend_again(known, job.call, at)
         else:
-            return self._intend_again(_number(job), at)
+            return self._intend_again(_number(job), job.call, at)
         number = self.next_id
         self.next_id += 1
         self.connection.execute(
-            "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'intended', 1, ?)",
+            "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at,"
+            " call) VALUES (?, ?, ?, ?, ?, ?, 'intended', 1, ?, ?)",
             (
                 number,
                 place.run,
@@ -91,6 +91,7 @@ class Store:
                 place.identity.digest,
                 place.identity.text,
                 at,
+                job.call,
             ),
         )
         reached("intent written")
@@ -111,13 +112,13 @@ class Store:
         ).fetchone()
         return Place(_LOOSE, row[0] + 1, identity)
 
-    def _intend_again(self, number: int, at: float) -> int:
+    def _intend_again(self, number: int, call: bytes | None, at: float) -> int:
         self.connection.execute(
             "UPDATE jobs SET state = 'intended', attempts = attempts + 1, intended_at = ?,"
             " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks ELSE past_tasks || task_id || char(10) END,"
             " task_id = NULL, accepted_at = NULL, status = NULL, credits = NULL, finished_at = NULL,"
-            " error_kind = NULL, error_message = NULL WHERE id = ?",
-            (at, number),
+            " error_kind = NULL, error_message = NULL, call = ? WHERE id = ?",
+            (at, call, number),
         )
         self.connection.execute("DELETE FROM files WHERE job = ?", (number,))
         return number
@@ -155,11 +156,14 @@ class Store:
             good = status.state is TaskState.SUCCESS and job.error is None
             columns |= {
                 "state": "succeeded" if good else "failed",
-                "status": _dump(status),
+                "status": dump_status(status),
                 "credits": status.credits,
                 "finished_at": at,
             }
         changes = ", ".join(f"{name} = ?" for name in columns)
+        if status is not None:
+            # One that only a callback told of was never seen accepted.
+            changes += ", accepted_at = coalesce(accepted_at, intended_at)"
         self.connection.execute(
             f"UPDATE jobs SET {changes} WHERE {where}",  # noqa: S608 - texts of ours alone
             (*columns.values(), what),
@@ -240,11 +244,6 @@ class Store:
         self.connection.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, value, at))
 
 
-def clean(text: str) -> str:
-    """Return *text* without what UTF-8 cannot hold, half a surrogate pair."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def _number(job: JobRecord) -> int:
     if not isinstance(job.entry, int):
         raise TypeError(f"{job.entry!r} is no entry of this journal")
@@ -253,7 +252,3 @@ def _number(job: JobRecord) -> int:
 
 def _error(error: BaseException | None) -> tuple[str | None, str | None]:
     return (None, None) if error is None else (type(error).__name__, clean(str(error)))
-
-
-def _dump(status: TaskStatus) -> str:
-    return json.dumps({**asdict(status, recurse=False), "state": status.state.value})

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ruxa_async import Limits, Polling, RateLimit, Retries, TaskState
 from ruxa_async._engine.cadence import Cadence
-from ruxa_async._engine.engine import CREATES_IN_A_ROW, LATE, Engine
+from ruxa_async._engine.engine import CREATES_IN_A_ROW, LATE, REPLANS_A_TASK, Engine
 from ruxa_async._engine.job import CreateStep, Job, Phase, QueryStep
 from ruxa_async._engine.retry import Phrase, Reply
 from ruxa_async.settings import Scope
@@ -781,6 +781,24 @@ def test_what_is_learned_moves_no_query_before_now() -> None:
     engine.learn(done, 1000.0, 10.0)
     assert all(due(engine)[job.name] >= 1000.0 for job in waiting)
     assert engine.query_ready_at(1000.0) == 1000.0
+
+
+def test_tasks_are_planned_anew_only_so_often_that_a_batch_stays_linear() -> None:
+    engine = make()
+    for number in range(100):
+        watched(engine, "m", 0.0, str(number))
+    engine._replans_left = 99  # the tasks had their fill of it
+    done = Named(task_id="t", model="m", name="done")
+    done.accepted_at = -20.0
+    before = due(engine)
+    engine.learn(done, 0.0, 20.0)
+    assert due(engine) == before
+    watched(engine, "m", 0.0, "one more")
+    assert engine._replans_left == 99 + REPLANS_A_TASK
+    for _ in range(3):
+        engine.learn(done, 0.0, 20.0)
+    assert due(engine)["0"] != before["0"]
+    assert engine._replans_left < REPLANS_A_TASK
 
 
 def test_a_query_that_was_wanted_at_a_time_stays_there_whatever_is_learned() -> None:

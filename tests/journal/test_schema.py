@@ -27,7 +27,7 @@ def test_a_new_file_goes_through_all_of_them(connection: sqlite3.Connection) -> 
     assert version(connection) == len(MIGRATIONS)
     assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"account", "runs", "jobs", "files", "learned"}
+    assert tables == {"account", "callbacks", "runs", "jobs", "files", "learned"}
     connection.close()
 
 

@@ -1,0 +1,1 @@
+"""Callbacks: the service posts when a task ends, and the task wakes."""

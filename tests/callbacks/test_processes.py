@@ -1,0 +1,192 @@
+"""Whole programs that are called back: the examples, the command, and a process that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from ruxa_async.emulator import Callbacks, Durations, Emulator, EmulatorSettings, Fault
+from ruxa_async.emulator.keeping import LedgerFile
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 60.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUXA_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.01)
+
+
+@contextmanager
+def started(*command: str, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ask(url: str, body: bytes, kind: str) -> tuple[int, Any]:
+    request = Request(url, body, {"Content-Type": kind})
+    try:
+        with urlopen(request, timeout=PATIENCE) as response:
+            return response.status, json.loads(response.read())
+    except HTTPError as error:
+        return error.code, None
+
+
+@pytest.mark.parametrize(
+    ("example", "kind", "good", "bad"),
+    [
+        ("callbacks_aiohttp.py", "text/plain", b"a fox", b" "),
+        ("callbacks_fastapi.py", "application/json", b'{"prompt": "a fox"}', b'{"prompt": ""}'),
+    ],
+)
+def test_an_example_answers_when_it_is_called_back(
+    example: str, kind: str, good: bytes, bad: bytes, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/pictures"
+    with started(str(ROOT / "examples" / example), cwd=tmp_path, PORT=str(port)) as app:
+
+        def is_up() -> bool:
+            assert app.poll() is None, app.communicate()[0]
+            try:
+                return ask(url, bad, kind)[0] in (400, 422)
+            except URLError:
+                return False
+
+        until(is_up)
+        status, said = ask(url, good, kind)
+        assert status == 200
+        assert said["task_id"].startswith("task_")
+        with urlopen(said["urls"][0], timeout=PATIENCE) as picture:
+            assert picture.read(4) == b"\x89PNG"
+        # It was called back: its address is there, and tells a stranger nothing.
+        assert ask(f"http://127.0.0.1:{port}/ruxa/{'x' * 43}", b"{}", kind)[0] == 401
+        assert ask(f"http://127.0.0.1:{port}/ruxa/other", b"{}", kind)[0] == 404
+        app.send_signal(signal.SIGINT)
+        out = app.communicate(timeout=PATIENCE)[0]
+    assert "Traceback" not in out
+
+
+def test_the_command_is_called_back(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(20)))
+    url = f"http://127.0.0.1:{port}"
+    command = ["-m", "ruxa_async", "batch", "prompts.txt", "--out", "out", "--emulator", "--speed", "5"]
+    options = ["--callback-url", url, "--callback-listen", f"127.0.0.1:{port}"]
+    with started(*command, *options, cwd=tmp_path) as batch:
+        out = batch.communicate(timeout=PATIENCE)[0]
+    assert batch.returncode == 0, out
+    assert "20 succeeded" in " ".join(out.split())
+    ledger = LedgerFile(tmp_path / "out" / "emulator.jsonl")
+    ledger.close()
+    addresses = {kept.callback or "" for kept in ledger.tasks}
+    assert len(addresses) == 20
+    assert all(address.startswith(f"{url}/") for address in addresses)
+    assert not any(address.rpartition("/")[2] in out for address in addresses)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--callback-url", "http://x"], "go together"),
+        (["--callback-listen", "127.0.0.1:80"], "go together"),
+        (["--callback-url", "http://x", "--callback-listen", "80"], "not an address"),
+        (["--callback-url", "http://x", "--callback-listen", "127.0.0.1:99999"], "not an address"),
+        (["--callback-url", "nonsense", "--callback-listen", "127.0.0.1:0"], "public_url='nonsense'"),
+    ],
+)
+def test_wrong_options_are_said(options: list[str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a fox\n")
+    command = ["-m", "ruxa_async", "batch", "prompts.txt", "--out", "out", "--emulator", *options]
+    with started(*command, cwd=tmp_path) as batch:
+        out = batch.communicate(timeout=PATIENCE)[0]
+    assert batch.returncode == 2
+    assert words in out
+
+
+PROGRAM = """
+import asyncio, os, sys
+from ruxa_async import CallbackReceiver, NanoBanana, RuxaClient, SqliteJournal
+
+async def main():
+    port = int(os.environ["PORT"])
+    receiver = CallbackReceiver(public_url=f"http://127.0.0.1:{port}/ruxa")
+    async with receiver.serve("127.0.0.1", port), RuxaClient(callbacks=receiver, journal=SqliteJournal("journal")) as ruxa:
+        requests = (NanoBanana(prompt=f"prompt {n}") for n in range(100))
+        async for outcome in ruxa.as_completed(requests, resume="run"):
+            print(outcome.ok, outcome.task_id, outcome.unwrap().urls[0], flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+@pytest.mark.parametrize("style", ["query", "no_id"])
+def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> None:
+    """The replies to all 100 creates are lost, then the process is; the next one is called back about them."""
+    emulator = Emulator(
+        EmulatorSettings(
+            image=Durations(0.2),
+            faults=(Fault("reset_after", "create"),),
+            callbacks=Callbacks(style=style, delay=2.5, attempts=8, pause=0.5),
+        )
+    )
+    emulator.start()
+    try:
+        env = {
+            "RUXA_API_KEY": emulator.key,
+            "RUXA_BASE_URL": emulator.url,
+            "RUXA_CALLBACK_SECRET": "a secret of this test alone",
+            "PORT": str(free_port()),
+        }
+        ledger = emulator.service.ledger
+        with started("-c", PROGRAM, cwd=tmp_path, **env) as killed:
+            until(lambda: ledger.charged == 100)
+            os.kill(killed.pid, signal.SIGKILL)
+            before = killed.communicate()[0].splitlines()
+        with started("-c", PROGRAM, cwd=tmp_path, **env) as resumed:
+            after = resumed.communicate(timeout=PATIENCE)[0].splitlines()
+        assert resumed.returncode == 0, after
+    finally:
+        emulator.stop()
+    assert ledger.charged == emulator.service.counts.creates == 100
+    told = {line.split()[2] for line in after}
+    assert len(after) == len(told) == 100
+    assert all(line.startswith("True ") for line in (*before, *after))
+    named = {line.split()[1] for line in after}
+    assert named == ({purchase.task_id for purchase in ledger.entries} if style == "query" else {"None"})

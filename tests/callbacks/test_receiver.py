@@ -1,0 +1,312 @@
+"""The core of a receiver: address and bytes in, answer out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+from attrs import define, field
+from callbacks.wired import PUBLIC, SECRET, post, receiver_of
+
+from ruxa_async import Callback, CallbackReceiver, ConfigurationError
+from ruxa_async.callbacks import receiver as receiving
+from ruxa_async.callbacks.answers import Answer
+from ruxa_async.callbacks.signatures import sign
+
+JOB = bytes(12)
+DONE = b'{"taskId": "t1", "state": "success", "resultUrls": ["https://files.example/a.png"]}'
+NOW = 1_800_000_000.0
+
+
+@define(eq=False)
+class Ear:
+    """A listener that writes down what it heard and claims what it was told to."""
+
+    claims: bool = True
+    heard: list[Callback] = field(factory=list)
+    kept: list[Callback] = field(factory=list)
+
+    def claim(self, callback: Callback) -> bool:
+        self.heard.append(callback)
+        return self.claims
+
+    async def keep(self, callback: Callback) -> None:
+        self.kept.append(callback)
+
+
+def job(number: int) -> bytes:
+    return number.to_bytes(12, "big")
+
+
+def listened(ear: Ear | None = None, **options: Any) -> tuple[CallbackReceiver, Ear]:
+    receiver, ear = receiver_of(wall=lambda: NOW, **options), ear or Ear()
+    receiver.attach(ear)
+    return receiver, ear
+
+
+def test_a_post_reaches_whoever_claims_it() -> None:
+    receiver, ear = listened()
+    url = receiver.url(JOB)
+    assert url.startswith(f"{PUBLIC}/")
+    assert post(receiver, url, DONE) == 200
+    (callback,) = ear.heard
+    assert (callback.job, callback.issued_at, callback.task_id, callback.size) == (JOB, NOW, "t1", len(DONE))
+    assert callback.ended
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "/ruxa/", "/a/proxy/added/ruxa/", "//"])
+def test_what_stands_before_the_token_does_not_matter(prefix: str) -> None:
+    receiver, ear = listened()
+    token = receiver.url(JOB).rpartition("/")[2]
+    assert post(receiver, f"http://host{prefix or '/'}{token}", DONE) == 200
+    assert len(ear.heard) == 1
+
+
+@pytest.mark.parametrize("path", ["", "/", "/ruxa", "/ruxa/", "/ruxa/healthz", "/ruxa/" + "x" * 44])
+def test_other_paths_are_not_found(path: str) -> None:
+    receiver, _ = listened()
+    for method in ("POST", "GET"):
+        answer = receiver.admit(method, path)
+        assert isinstance(answer, Answer)
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_only_posts_are_read_whatever_the_token(method: str) -> None:
+    receiver, _ = listened()
+    for token in (receiver.url(JOB).rpartition("/")[2], "x" * 43):
+        answer = receiver.admit(method, f"/{token}")
+        assert isinstance(answer, Answer)
+        assert (answer.status, answer.headers) == (405, {"Allow": "POST"})
+
+
+def test_a_forged_and_a_stale_token_get_the_same_answer() -> None:
+    clock = [NOW]
+    receiver = receiver_of(wall=lambda: clock[0], max_age=60.0)
+    token = receiver.url(JOB).rpartition("/")[2]
+    forged = receiver.admit("POST", f"/{token[::-1]}")
+    clock[0] += 61.0
+    stale = receiver.admit("POST", f"/{token}")
+    foreign = receiver.admit("POST", receiver_of(secret="x" * 16).url(JOB))
+    assert forged == stale == foreign
+    assert isinstance(forged, Answer)
+    assert forged.status == 401
+    assert token.encode() not in forged.body
+
+
+def test_news_is_passed_on_once() -> None:
+    receiver, ear = listened()
+    url = receiver.url(JOB)
+    running = b'{"data": {"taskId": "t1", "state": "generating"}}'
+    for body in (b"garbage", running, running, b"[1]", DONE, DONE, running, DONE + b" "):
+        assert post(receiver, url, body) == 200
+    assert [callback.pending for callback in ear.heard] == [False, True, False]
+    assert [callback.ended for callback in ear.heard] == [False, False, True]
+
+
+def test_a_job_makes_news_a_few_times_at_most() -> None:
+    receiver, ear = listened()
+    for number in range(10):
+        assert post(receiver, receiver.url(JOB), b'{"taskId": "%d", "state": "success"}' % number) == 200
+    assert len(ear.heard) == 4
+
+
+def test_a_body_that_cannot_be_read_is_a_hint_all_the_same() -> None:
+    receiver, ear = listened()
+    assert post(receiver, receiver.url(JOB), b"\x00{") == 200
+    assert (ear.heard[0].task_id, ear.heard[0].status) == (None, None)
+
+
+def test_a_large_body_is_refused() -> None:
+    receiver, ear = listened(max_body=len(DONE))
+    assert post(receiver, receiver.url(JOB), DONE + b" ") == 413
+    assert post(receiver, receiver.url(JOB), DONE) == 200
+    assert len(ear.heard) == 1
+
+
+def test_what_is_forgotten_first_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_REMEMBERED", 2)
+    receiver, ear = listened()
+    for number in (1, 2, 3, 3, 1):
+        post(receiver, receiver.url(job(number)), DONE)
+    assert [callback.job for callback in ear.heard] == [job(1), job(2), job(3), job(1)]
+
+
+# ---- what nobody claims
+
+
+def test_what_waits_is_bounded_and_not_forgotten_as_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_MOST_WAITING", 2)
+    receiver, _ = listened(Ear(claims=False))
+    urls = [receiver.url(job(number)) for number in range(3)]
+    assert [post(receiver, url, DONE) for url in (*urls, urls[0], urls[2])] == [200, 200, 503, 200, 503]
+
+
+def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_MOST_WAITING_BYTES", 2 * len(DONE))
+    receiver, _ = listened(Ear(claims=False))
+    assert [post(receiver, receiver.url(job(n)), DONE) for n in range(3)] == [200, 200, 503]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_the_unclaimed_is_kept_and_handed_over(waits: bool) -> None:
+    got: list[Callback] = []
+
+    async def slowly(callback: Callback) -> None:
+        await anyio.sleep(5)
+        got.append(callback)
+
+    receiver, ear = listened(Ear(claims=False), on_unclaimed=slowly if waits else got.append)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(receiver.hand_over_unclaimed)
+        post(receiver, receiver.url(job(1)), DONE)
+        await anyio.sleep(6)
+        post(receiver, receiver.url(job(2)), DONE)
+        await anyio.sleep(6)
+        tg.cancel_scope.cancel()
+    assert [callback.job for callback in got] == [job(1), job(2)] == [callback.job for callback in ear.kept]
+
+
+async def test_what_is_being_handed_over_when_the_client_leaves_is_not_lost() -> None:
+    async def never(callback: Callback) -> None:
+        await anyio.sleep_forever()
+
+    receiver, ear = listened(Ear(claims=False), on_unclaimed=never)
+    for number in (1, 2):
+        post(receiver, receiver.url(job(number)), DONE)
+    with anyio.move_on_after(1):
+        await receiver.hand_over_unclaimed()
+    ear.kept.clear()
+    with anyio.move_on_after(1):
+        await receiver.hand_over_unclaimed()
+    assert [callback.job for callback in ear.kept] == [job(1)]
+
+
+async def test_a_hook_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(callback: Callback) -> None:
+        raise ZeroDivisionError
+
+    receiver, ear = listened(Ear(claims=False), on_unclaimed=broken)
+    url = receiver.url(job(1))
+    for address in (url, receiver.url(job(2))):
+        post(receiver, address, DONE)
+    with anyio.move_on_after(1):
+        await receiver.hand_over_unclaimed()
+    assert len(ear.kept) == 2
+    assert caplog.text.count("on_unclaimed raised") == 2
+    assert url.rpartition("/")[2] not in caplog.text
+
+
+def test_nobody_is_asked_after_leaving() -> None:
+    receiver, ear = listened()
+    receiver.detach(ear)
+    assert post(receiver, receiver.url(JOB), DONE) == 200
+    assert not ear.heard
+
+
+# ---- signatures
+
+
+def signed(body: bytes, at: float, key: bytes = b"key", task_id: str = "t1") -> dict[str, str]:
+    return {
+        "x-webhook-timestamp": str(int(at)),
+        "x-webhook-signature": sign(key, task_id, str(int(at))),
+    }
+
+
+def answers(body: bytes, headers: dict[str, str]) -> int:
+    receiver, _ = listened(signing_key="key")
+    token = receiver.admit("POST", receiver.url(JOB))
+    assert not isinstance(token, Answer)
+    return receiver.take(token, headers, body).status
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"taskId": "t1"},
+        {"task_id": "t1"},
+        {"data": {"taskId": "t1"}},
+        {"data": {"task_id": "t1"}, "taskId": "t2"},
+    ],
+)
+def test_a_signed_post_is_taken_wherever_the_id_stands(said: dict[str, Any]) -> None:
+    body = json.dumps(said).encode()
+    assert answers(body, signed(body, NOW)) == 200
+
+
+def wrong_headers() -> Iterator[dict[str, str]]:
+    yield {}
+    yield signed(DONE, NOW, b"other")
+    yield signed(DONE, NOW, task_id="t2")
+    yield signed(DONE, NOW - 301)
+    yield signed(DONE, NOW + 301)
+    yield signed(DONE, NOW) | {"x-webhook-timestamp": str(int(NOW) + 1)}
+    for timestamp in ("", "x", "-1", "1e9", "\uff19", "1" * 13):
+        yield signed(DONE, NOW) | {"x-webhook-timestamp": timestamp}
+    yield signed(DONE, NOW) | {"x-webhook-signature": "\udcff"}
+
+
+@pytest.mark.parametrize("headers", [*wrong_headers()])
+def test_a_post_that_is_not_signed_well_is_refused(headers: dict[str, str]) -> None:
+    assert answers(DONE, headers) == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"state": "success"}', b'{"taskId": 7}'])
+def test_what_names_no_task_cannot_be_signed(body: bytes) -> None:
+    assert answers(body, signed(body, NOW)) == 401
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"secret": "short"}, "at least 16 bytes"),
+        ({"secret": []}, "at least 16 bytes"),
+        ({"secret": [SECRET, b"short"]}, "at least 16 bytes"),
+        ({"public_url": "hooks.example"}, "is not an address"),
+        ({"public_url": "ftp://hooks.example"}, "is not an address"),
+        ({"public_url": "https://hooks.example/a b"}, "is not an address"),
+        ({"public_url": "https://hooks.example:x"}, "is not an address"),
+        ({"public_url": "https://user:pass@hooks.example"}, "neither credentials"),
+        ({"public_url": "https://hooks.example/?a=b"}, "neither credentials nor a query"),
+        ({"field": "callback"}, "callback_url or callBackUrl"),
+        ({"max_age": 0}, "max_age=0"),
+        ({"max_body": -1}, "max_body=-1"),
+        ({"body_timeout": float("inf")}, "body_timeout=inf"),
+    ],
+)
+def test_wrong_settings_are_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        receiver_of(**options)
+    assert "pass@" not in str(caught.value)
+
+
+def test_the_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUXA_CALLBACK_SECRET", SECRET)
+    url = CallbackReceiver(public_url=PUBLIC).url(JOB)
+    assert post(receiver_of(), url) == 200
+    monkeypatch.delenv("RUXA_CALLBACK_SECRET")
+    assert post(receiver_of(), CallbackReceiver(public_url=PUBLIC).url(JOB)) == 401
+
+
+def test_secrets_rotate() -> None:
+    old = receiver_of(secret="o" * 16)
+    both = receiver_of(secret=[SECRET.encode(), "o" * 16])
+    assert post(both, old.url(JOB)) == 200
+    assert post(receiver_of(), both.url(JOB)) == 200
+
+
+def test_nothing_secret_is_shown() -> None:
+    receiver, _ = listened(signing_key="signing-key-canary")
+    token = receiver.admit("POST", receiver.url(JOB))
+    shown = repr(receiver) + repr(vars(receiver).values()) + repr(token)
+    for secret in (SECRET, "signing-key-canary", receiver.url(JOB).rpartition("/")[2]):
+        assert secret not in repr(receiver)
+        assert secret not in repr(token)
+    assert PUBLIC in shown

@@ -1,0 +1,375 @@
+"""What a callback leads to, and how long a task waits for one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ruxa_async._engine import calls as calling
+from ruxa_async._engine.calls import Calls, CallStep
+from ruxa_async._engine.engine import Engine
+from ruxa_async._engine.job import Job, Phase, QueryStep
+from ruxa_async._engine.retry import Reply
+from ruxa_async.results import TaskState
+from ruxa_async.settings import Limits, Polling, Retries
+
+MODEL = "google/nano-banana"
+DONE = Reply(status=200, state=TaskState.SUCCESS)
+RUNNING = Reply(status=200, state=TaskState.RUNNING)
+
+
+def engine_of() -> Engine[Job]:
+    return Engine(Limits(), Polling(), Retries())
+
+
+def relied_on(engine: Engine[Job]) -> bool:
+    """Ask anew: type checkers take an attribute for something that stays."""
+    return engine.calls.relied_on
+
+
+def call(number: int) -> bytes:
+    """An id that makes no probe of its job, once its model is known."""
+    return b"\xff" + number.to_bytes(11, "big")
+
+
+def sent(engine: Engine[Job], now: float, number: int = 1) -> Job:
+    """Return a job whose create is on the wire."""
+    job = Job(model=MODEL)
+    engine.submit(job, now)
+    assert engine.take_create(now) is job
+    engine.calls.expect(job, call(number))
+    return job
+
+
+def followed(engine: Engine[Job], now: float, number: int = 1) -> Job:
+    job = sent(engine, now, number)
+    engine.create_answered(job, Reply(status=200, task_id=f"t{number}"), now)
+    engine.follow(job, now)
+    return job
+
+
+def lost(engine: Engine[Job], now: float, number: int = 1) -> Job:
+    job = sent(engine, now, number)
+    engine.create_lost(job, now)
+    engine.hold(job, now, 60.0)
+    return job
+
+
+def called(
+    engine: Engine[Job], now: float, number: int = 1, *, over: bool = True, settles: bool = True
+) -> CallStep:
+    return engine.called(call(number), now, over=over, settles=settles)[0]
+
+
+# ---- one callback
+
+
+def test_a_callback_wakes_its_task_for_one_query() -> None:
+    engine = engine_of()
+    job = followed(engine, 100.0)
+    assert engine.query_ready_at(101.0) > 101.0
+    assert called(engine, 101.0) is CallStep.WOKEN
+    assert engine.take_query(101.0) is job
+    assert engine.query_answered(job, DONE, 101.1) is QueryStep.ENDED
+    assert called(engine, 102.0) is CallStep.LATE
+    assert engine.query_ready_at(102.0) == math.inf
+
+
+def test_one_that_says_it_still_runs_costs_no_query() -> None:
+    engine = engine_of()
+    job = followed(engine, 100.0)
+    before = engine.query_ready_at(101.0)
+    assert called(engine, 101.0, over=False) is CallStep.NOTED
+    assert (engine.query_ready_at(101.0), job.called_at) == (before, math.inf)
+
+
+def test_one_that_comes_while_the_task_is_asked_has_it_asked_once_more() -> None:
+    engine = engine_of()
+    job = followed(engine, 100.0)
+    called(engine, 101.0)
+    assert engine.take_query(101.0) is job
+    assert called(engine, 101.5) is CallStep.WOKEN
+    assert engine.take_query(101.5) is None
+    assert engine.query_answered(job, RUNNING, 101.6) is QueryStep.PENDING
+    assert engine.take_query(101.6) is job
+
+
+def test_a_task_that_is_called_too_early_is_asked_as_if_no_callback_were_to_come() -> None:
+    engine = engine_of()
+    job = followed(engine, 100.0)
+    called(engine, 105.0)
+    engine.take_query(105.0)
+    engine.query_answered(job, RUNNING, 105.0)
+    assert 105.0 < engine.query_ready_at(105.0) < 106.0
+
+
+def test_one_for_a_create_on_the_wire_is_early_and_has_the_task_asked_at_once() -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0)
+    assert called(engine, 100.5) is CallStep.EARLY
+    engine.create_answered(job, Reply(status=200, task_id="t"), 101.0)
+    engine.follow(job, 101.0)
+    assert engine.take_query(101.0) is job
+
+
+def test_an_early_one_about_a_running_task_changes_nothing() -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0)
+    assert called(engine, 100.5, over=False) is CallStep.EARLY
+    assert job.called_at == math.inf
+
+
+def test_one_that_nobody_waits_for_is_unclaimed() -> None:
+    engine = engine_of()
+    assert called(engine, 1.0) is CallStep.UNCLAIMED
+
+
+def test_a_released_task_is_late_and_an_unbought_one_is_nobodys() -> None:
+    engine = engine_of()
+    engine.release(followed(engine, 100.0, 1))
+    assert called(engine, 101.0, 1) is CallStep.LATE
+    engine.create_aborted(sent(engine, 100.0, 2), 100.0)
+    assert called(engine, 101.0, 2) is CallStep.UNCLAIMED
+
+
+def test_each_attempt_has_an_address_of_its_own() -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0, 1)
+    engine.calls.expect(job, call(2))
+    assert called(engine, 101.0, 1) is CallStep.UNCLAIMED
+    assert called(engine, 101.0, 2) is CallStep.EARLY
+
+
+def test_jobs_that_are_over_are_remembered_up_to_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "_REMEMBERED", 2)
+    engine = engine_of()
+    for number in (1, 2, 3):
+        engine.release(followed(engine, 100.0, number))
+    assert [called(engine, 101.0, number) for number in (1, 2, 3)] == [
+        CallStep.UNCLAIMED,
+        CallStep.LATE,
+        CallStep.LATE,
+    ]
+
+
+# ---- creates of unknown outcome
+
+
+def test_a_held_create_counts_as_running_until_its_time_is_up() -> None:
+    engine = engine_of()
+    job = lost(engine, 100.0)
+    assert (job.phase, engine.in_flight, engine.next_deadline()) == (Phase.HELD, 1, 160.0)
+    assert engine.take_expired(159.0) is None
+    assert engine.take_expired(160.0) is job
+    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert called(engine, 161.0) is CallStep.UNCLAIMED
+
+
+def test_a_callback_settles_it() -> None:
+    engine = engine_of()
+    job = lost(engine, 100.0)
+    assert engine.counts.unknown == 1
+    assert called(engine, 130.0) is CallStep.ADOPT
+    assert (job.phase, engine.next_deadline()) == (Phase.CREATING, math.inf)
+    engine.adopt(job, "t", was_unknown=True)
+    assert (job.task_id, job.accepted_at) == ("t", 100.0)
+    assert (engine.counts.unknown, engine.counts.accepted) == (0, 1)
+    engine.follow(job, 130.5, timeout=90.0)
+    assert engine.take_query(130.5) is job
+    assert (engine.in_flight, engine.next_deadline()) == (1, 190.0)
+
+
+def test_one_that_says_too_little_leaves_it_held() -> None:
+    engine = engine_of()
+    job = lost(engine, 100.0)
+    assert called(engine, 130.0, settles=False) is CallStep.NOTED
+    assert (job.phase, job.called_at) == (Phase.HELD, math.inf)
+
+
+@pytest.mark.parametrize(("settles", "step"), [(True, CallStep.ADOPT), (False, CallStep.HOLD)])
+def test_what_was_accepted_though_refused_is_not_sent_again(settles: bool, step: CallStep) -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0)
+    engine.create_answered(job, Reply(status=429), 100.1)
+    engine.requeue(job)
+    assert called(engine, 100.2, settles=settles) is step
+    assert engine.queued == 0
+    assert engine.take_create(1_000.0) is None
+
+
+def test_a_withdrawn_one_is_forgotten() -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0)
+    engine.create_unsent(job, 100.0)
+    engine.requeue(job)
+    assert engine.pop_queued() is job
+    assert called(engine, 101.0) is CallStep.UNCLAIMED
+
+
+# ---- how far they are relied on
+
+
+def taught(engine: Engine[Job], seconds: float = 10.0, tasks: int = 40) -> float:
+    """Let *tasks* take so many *seconds* each and be called back; return the time then."""
+    now = 1_000.0
+    for number in range(1_000, 1_000 + tasks):
+        job = followed(engine, now, number)
+        called(engine, now + seconds, number)
+        assert engine.take_query(now + seconds) is job
+        engine.query_answered(job, DONE, now + seconds)
+        engine.learn(job, now + seconds, None)
+        now += 2 * seconds
+    return now
+
+
+def end_unseen(engine: Engine[Job], job: Job, now: float) -> None:
+    """Let a query find that *job* ended, of which no callback said anything."""
+    assert engine.take_query(now) is job
+    engine.query_answered(job, DONE, now)
+
+
+def test_the_first_tasks_of_a_model_are_probes_and_the_others_wait() -> None:
+    engine = engine_of()
+    ages = []
+    for number in range(15):
+        job = followed(engine, 100.0, number)
+        ages.append(due(engine, job) - 100.0)
+    assert ages[:12] == [2.0] * 12
+    assert all(age > 30.0 for age in ages[12:])
+
+
+def test_a_probe_is_asked_at_growing_ages() -> None:
+    engine = engine_of()
+    job = followed(engine, 100.0)
+    asked = []
+    for _ in range(6):
+        now = engine.query_ready_at(100.0)
+        asked.append(now - 100.0)
+        assert engine.take_query(now) is job
+        engine.query_answered(job, RUNNING, now)
+    assert asked == pytest.approx([2.0, 3.0, 4.5, 6.75, 10.125, 15.1875])
+
+
+def test_a_task_of_a_known_model_is_asked_when_nearly_all_have_ended() -> None:
+    engine = engine_of()
+    now = taught(engine)
+    followed(engine, now, 1)
+    median = engine.cadence.median(MODEL)
+    assert median is not None
+    assert median == pytest.approx(10.0, rel=0.1)
+    age = engine.query_ready_at(now) - now
+    assert age == pytest.approx(engine.cadence.nearly_all(MODEL) + 1.0)
+    assert age > 1.1 * median
+
+
+def test_one_in_48_is_a_probe_from_the_median_on() -> None:
+    engine = engine_of()
+    now = taught(engine)
+    job = Job(model=MODEL)
+    job.call, job.called_at = b"\x04" + bytes(11), math.inf
+    probes = [b for b in range(256) if engine.calls.first(_with(b), 0.0) < 11.0]
+    assert probes == list(range(5))
+    assert engine.calls.first(job, 0.0) == engine.cadence.median(MODEL)
+    assert now > 0
+
+
+def _with(first: int) -> Job:
+    job = Job(model=MODEL)
+    job.call, job.called_at = bytes([first]) + bytes(11), math.inf
+    return job
+
+
+def test_one_probe_that_ended_unannounced_brings_the_ordinary_cadence_back_at_first() -> None:
+    engine = engine_of()
+    probe = followed(engine, 100.0, 1)
+    others = [followed(engine, 100.0, number) for number in range(2, 20)]
+    end_unseen(engine, probe, 102.0)
+    assert not engine.calls.relied_on
+    # The other 18 are planned anew, as tasks are of which no callback will tell.
+    assert engine.query_ready_at(102.0) < 103.0
+    assert {job.ticket > 0 for job in others} == {True}
+
+
+def test_misses_of_the_others_say_nothing() -> None:
+    engine = engine_of()
+    now = taught(engine)
+    for number in range(20):
+        job = followed(engine, now, number)
+        now = engine.query_ready_at(now)
+        end_unseen(engine, job, now)
+    assert engine.calls.relied_on
+
+
+def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_they_come() -> None:
+    engine = engine_of()
+    now = taught(engine)
+    misses = 0
+    while relied_on(engine):
+        job = sent(engine, now, misses)
+        engine.calls.expect(job, bytes([misses % 5]) + misses.to_bytes(11, "big"))
+        engine.create_answered(job, Reply(status=200, task_id="t"), now)
+        engine.follow(job, now)
+        now = engine.query_ready_at(now)
+        end_unseen(engine, job, now)
+        misses += 1
+    assert misses == 2
+    hits = 0
+    while not relied_on(engine):
+        job = followed(engine, now, hits)
+        called(engine, now + 0.1, hits)
+        end_unseen(engine, job, now + 0.1)
+        now += 1.0
+        hits += 1
+    assert 15 <= hits <= 30
+
+
+def test_a_callback_that_a_query_outran_is_no_failure() -> None:
+    engine = engine_of()
+    end_unseen(engine, followed(engine, 100.0), 102.0)
+    assert not engine.calls.relied_on
+    assert called(engine, 102.1) is CallStep.LATE
+    assert called(engine, 102.2) is CallStep.LATE
+    # One that failed at most is believed then, as at the beginning.
+    assert engine.calls._missing == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
+
+
+def test_tasks_without_a_callback_are_asked_as_ever_and_say_nothing() -> None:
+    engine = engine_of()
+    taught(engine)
+    calls: Calls[Job] = engine.calls
+    job = Job(model=MODEL, task_id="t")
+    assert not calls.waits_for(job)
+    assert not calls.ended(job)
+    calls.forget(job)
+    engine.follow(job, 0.0)
+    assert engine.query_ready_at(0.0) < engine.cadence.median(MODEL)  # type: ignore[operator]
+
+
+def due(engine: Engine[Job], job: Job) -> float:
+    return next(at for at, ticket, item in engine._due._heap if item is job and ticket == job.ticket)
+
+
+def test_waiting_tasks_are_planned_anew_when_more_is_known_of_their_model() -> None:
+    engine = engine_of()
+    jobs = [followed(engine, 100.0, number) for number in range(14)]
+    probe, waiting = jobs[1], jobs[-1]
+    assert due(engine, waiting) == pytest.approx(140.8, abs=0.1)
+    for _ in range(12):
+        asked = engine.take_query(102.0)
+        assert asked is not None
+        engine.query_answered(asked, RUNNING, 102.0)
+    called(engine, 102.5, 0)
+    assert engine.take_query(102.5) is jobs[0]
+    engine.query_answered(jobs[0], DONE, 102.5)
+    engine.learn(jobs[0], 102.5, None)
+    assert due(engine, waiting) == pytest.approx(100.0 + engine.cadence.nearly_all(MODEL) + 1.0)
+    assert due(engine, waiting) < 140.0
+    assert due(engine, probe) == pytest.approx(103.0)
+
+
+def test_what_is_nearly_all_follows_the_prior_until_something_ended() -> None:
+    cadence = engine_of().cadence
+    assert cadence.nearly_all("google/nano-banana") == pytest.approx(39.76, abs=0.1)
+    assert cadence.nearly_all("sora-2") == pytest.approx(477.1, abs=1.0)
+    assert cadence.nearly_all("something-else") == pytest.approx(410.0, abs=10.0)
