@@ -35,7 +35,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.install("-e", EXTRAS, *groups("tests"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
@@ -51,7 +51,7 @@ def coverage(session: nox.Session) -> None:
     """Run the tests under coverage: all of the engine, and 95 % of everything."""
     session.install("-e", EXTRAS, *groups("tests"))
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report", "--include=ruxa_async/_engine/*", "--fail-under=100")
     session.run("coverage", "report", "--fail-under=95")

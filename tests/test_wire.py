@@ -170,7 +170,7 @@ def test_an_awkward_id_is_one_segment_of_the_path(task_id: str, segment: str) ->
 @pytest.mark.parametrize(
     "held",
     [{1, 2}, b"bytes", object(), float("nan"), float("inf"), "half a \ud800", {"deep": [object()]}],
-    ids=repr,
+    ids=["set", "bytes", "object", "nan", "inf", "half a character", "deep object"],
 )
 def test_what_json_cannot_hold_is_refused_before_it_is_sent(held: object) -> None:
     with pytest.raises(RequestValidationError, match="this cannot be sent as JSON") as caught:

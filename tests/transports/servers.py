@@ -260,7 +260,7 @@ async def silent_from_the_start(peer: Peer) -> None:
 
 
 def gzipped(body: bytes) -> bytes:
-    return reply(gzip.compress(body), headers="Content-Encoding: gzip\r\n")
+    return reply(gzip.compress(body, mtime=0), headers="Content-Encoding: gzip\r\n")
 
 
 @contextlib.asynccontextmanager
