@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ruxa_async import Limits, RateLimit
-from ruxa_async._engine.advice import Advice
+from ruxa_async._engine.advice import Advice, Books
 from ruxa_async._engine.quota import Quota
 from ruxa_async._engine.rate import Gate
 from ruxa_async._engine.rates import Rates
@@ -488,3 +488,13 @@ def test_a_gate_says_how_long_nothing_leaves() -> None:
     gate.sent(31.0)
     gate.capped(31.0, None)
     assert gate.closed_for(31.0) == 0.0
+
+
+def test_what_left_for_another_scope_takes_places_in_the_books_that_are_kept_for_both() -> None:
+    books = Books(0, 0.0)
+    books.keep(Quota(limit=3, per=10.0), 0.0)
+    assert books.pacer is not None
+    books.add(3, 0.0)
+    assert books.pacer.ready_at(0.0) == math.inf
+    books.add(-1, 1.0)
+    assert books.pacer.ready_at(1.0) == 11.0

@@ -177,6 +177,17 @@ def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_ar
     assert now - late.accepted_at < 1.0
 
 
+def test_a_cap_that_was_proven_and_is_found_again_puts_the_rate_back_to_before() -> None:
+    engine = make(2)
+    cap = engine.running
+    cap._proven, cap._refusals, cap._at, cap.watching = True, 2, 3, True
+    learned_meanwhile = engine.creates.governor
+    engine.rates.save()
+    engine.create_answered(create(engine, 1.0), let_through(), 1.1)
+    assert engine.running.cap == 3
+    assert engine.creates.governor is not learned_meanwhile
+
+
 def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:
     engine = make()
     waiting = followed(engine, 0.0)

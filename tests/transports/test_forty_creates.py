@@ -15,7 +15,7 @@ from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport
 
 COUNT = 40
-LATENCY = 0.5  # seconds that the service takes for an answer; what was sent then has no answer when the cancel comes
+LATENCY = 2.0  # seconds: as long as forty creates may take to leave, on a busy machine too
 
 Body = Callable[[], Coroutine[Any, Any, None]]
 
