@@ -52,16 +52,16 @@ class Yield:
         """Return 100 x (N - burst) / rate over what it took."""
         return 100 * (len(self.passed) - burst) / rate / self.took
 
-    def steady(self, limit: Limiter) -> float:
-        """Return what came through from a fifth to four fifths of the run, in percent of what *limit* lets through.
-
-        That is what a client gets who knows it, sends the moment it may, and keeps out of the forbidden times.
-        """
-        start, end = 0.2 * self.passed[-1], 0.8 * self.passed[-1]
-        best = self._best(limit)
+    def share(self, best: Sequence[float], start: float, end: float) -> float:
+        """Return what came through from *start* to *end*, in percent of what came through at *best*."""
         return 100 * _within(self.passed, start, end) / _within(best, start, end)
 
-    def _best(self, limit: Limiter) -> list[float]:
+    def steady(self, limit: Limiter) -> float:
+        """Return the share of the best at *limit* from a fifth to four fifths of the run."""
+        return self.share(self.best(limit), 0.2 * self.passed[-1], 0.8 * self.passed[-1])
+
+    def best(self, limit: Limiter) -> list[float]:
+        """Return when a client gets through that knows *limit*, sends the moment it may, and keeps out of forbidden times."""
         now, best, closed = 0.0, [], deque(self.forbidden)
         while now <= self.passed[-1]:
             if closed and now >= closed[0][0]:

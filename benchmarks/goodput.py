@@ -27,6 +27,7 @@ from attrs import define, field, frozen
 
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Measure, Options, interleaved
+from benchmarks._yield import Yield
 from ruxa_async._engine.governor import Governor
 from ruxa_async.emulator.limiters import Bucket, Limiter, Log, Window
 
@@ -115,12 +116,6 @@ class _Run:
     refused: int = 0
     forbidden: list[tuple[float, float]] = field(factory=list)
 
-    def forbid(self, start: float, end: float) -> None:
-        if self.forbidden and self.forbidden[-1][1] >= start:
-            start, before = self.forbidden.pop()
-            end = max(end, before)
-        self.forbidden.append((start, end))
-
 
 def _simulate(
     limit: Limiter,
@@ -144,7 +139,7 @@ def _simulate(
             governor.refused(now, hint, sent_at=sent_at)
             if hint is not None:
                 opens = max(opens, now + hint)
-                done.forbid(now, now + hint)
+                done.forbidden.append((now, now + hint))
         ready = max(governor.ready_at(now), opens) if len(answers) < _ON_WIRE else math.inf
         if ready > now:
             answer = answers[0][0] if answers else math.inf
@@ -160,26 +155,6 @@ def _simulate(
     return done
 
 
-def _best(limit: Limiter, done: _Run) -> list[float]:
-    """Return when a client gets through that knows the limit and keeps out of the times that were forbidden."""
-    now, best, closed = 0.0, [], deque(done.forbidden)
-    while now <= done.passed[-1]:
-        if closed and now >= closed[0][0]:
-            now = max(now, closed.popleft()[1])
-            continue
-        wait = limit.take(now)
-        if not wait:
-            best.append(now)
-        now += wait
-    return best
-
-
-def _share(done: _Run, best: Sequence[float], start: float, end: float) -> float:
-    return (
-        100 * sum(start <= time <= end for time in done.passed) / sum(start <= time <= end for time in best)
-    )
-
-
 # ---- the figures
 
 
@@ -190,12 +165,12 @@ def _measure(case: _Case, trip: float, *, told: bool) -> Measure:
 
 def _sample(case: _Case, trip: float, chance: random.Random, *, told: bool) -> Sample:
     done = _simulate(case.fresh(), trip, chance, told=told, count=case.count)
-    best, end = _best(case.fresh(), done), done.passed[-1]
-    allowed = end - sum(closes - start for start, closes in done.forbidden)
+    got = Yield(done.passed, done.forbidden)
+    best, end = got.best(case.fresh()), got.passed[-1]
     return {
-        "whole": 100 * (case.count - case.burst) / case.rate / allowed,
-        "share": _share(done, best, 0.0, end),
-        "steady": _share(done, best, 0.2 * end, 0.8 * end),
+        "whole": got.whole(case.rate, case.burst),
+        "share": got.share(best, 0.0, end),
+        "steady": got.share(best, 0.2 * end, 0.8 * end),
         "refused": done.refused,
     }
 
@@ -227,7 +202,8 @@ def _changed(after: int, burst: int, trip: float, rounds: int, *, told: bool) ->
     shares, refused = [], []
     for seed in range(rounds):
         done = _simulate(fresh(), trip, random.Random(seed), told=told, until=_CHANGED_UNTIL)
-        shares.append(_share(done, _best(fresh(), done), _SETTLED_AT, _CHANGED_UNTIL))
+        got = Yield(done.passed, done.forbidden)
+        shares.append(got.share(got.best(fresh()), _SETTLED_AT, _CHANGED_UNTIL))
         refused.append(done.refused)
     return {
         "limit": f"50/s, then {after}/s, burst {burst}",

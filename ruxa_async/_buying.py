@@ -173,10 +173,8 @@ class Buyer:
             raise
         reached("task id durable")
         job.created = True
-        job.queued_at, job.place = (
-            job.accepted_at,
-            0,
-        )  # of no more use, and a waiting task is two numbers smaller
+        # Of no more use, and a waiting task is two numbers smaller.
+        job.queued_at, job.place = job.accepted_at, 0
         self._delivery.tell(events.TaskAccepted, job)
         if job.gone:
             self._engine.release(job)

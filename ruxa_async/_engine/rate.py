@@ -3,7 +3,8 @@
 A `Gate` stands before everything of one scope ("create" or "query"). A time that the service named closes it for
 everyone in it, and so does a service that cannot be reached, for a pause that doubles from half a second. A known
 `RateLimit` is kept by a `Pacer`, so that nothing is refused in the first place; an unknown one is found and kept by
-a `Governor`, unless the service's own replies say how it is (`Advice`). A request is told to the gate when it leaves and again when its answer is in.
+a `Governor`, unless the service's own replies say how it is (`Advice`). A request is told to the gate when it leaves
+and again when its answer is in.
 """
 
 from __future__ import annotations

@@ -106,9 +106,8 @@ class Rates:
         if job not in self._test_sent:
             self.gate(scope).passed(now, sent_at=sent_at)
         else:
-            self.gate(scope).lost(
-                now
-            )  # whose quota it was of is not known, so neither governor learns from it
+            # Whose quota it was of is not known yet, so neither governor learns from it.
+            self.gate(scope).lost(now)
             self._tests_to_pass -= 1
             if self._tests_to_pass == 0:
                 self._test_sent.clear()
