@@ -283,10 +283,7 @@ class Governor:
             if per is not None or self._soundings >= _SOUNDINGS:
                 self._soundings = 0
                 self._burst = self._opening.count
-                self._shape = Window(
-                    self._burst, per or enough, self._answers, now=now, on_wire=self._on_wire
-                )
-                self._shape.opened(sent_at)
+                self._window(per or enough, now).opened(sent_at)
                 return
         self._quest = _Quest.SOUNDING
         self._opened_at = sent_at
@@ -325,10 +322,11 @@ class Governor:
     def _creep(self, now: float, retry_after: float | None, sent_at: float) -> None:
         self._shape = Creep(self._measures, now=now, refused_at=sent_at, retry_after=retry_after)
 
-    def _window(self, per: float, now: float, *, too_short: float = 0.0) -> None:
-        self._shape = Window(
+    def _window(self, per: float, now: float, *, too_short: float = 0.0) -> Window:
+        self._shape = window = Window(
             self._burst, per, self._answers, now=now, on_wire=self._on_wire, too_short=too_short
         )
+        return window
 
 
 def _shape_of(known: Mapping[str, float], now: float, learned_at: float) -> Shape:
