@@ -375,6 +375,17 @@ def test_scopes_that_are_told_the_same_quota_share_it() -> None:
     assert made.create.advice.books is made.query.advice.books
 
 
+def test_scopes_go_on_sharing_a_quota_that_they_are_told_again() -> None:
+    made = rates()
+    told(made, "query", 0.0, quota(2))
+    told(made, "create", 0.0, quota(1))
+    told(made, "query", 1.0, quota(0))
+    assert made.create.advice is not None
+    assert made.query.advice is not None
+    assert made.create.advice.books is made.query.advice.books
+    assert made.binding
+
+
 def test_scopes_that_are_found_to_be_two_share_nothing() -> None:
     made = rates()
     told(made, "create", 0.0, quota(3))

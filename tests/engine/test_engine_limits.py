@@ -188,6 +188,21 @@ def test_a_cap_that_was_proven_and_is_found_again_puts_the_rate_back_to_before()
     assert engine.creates.governor is not learned_meanwhile
 
 
+def test_a_cap_that_no_probe_has_proven_explains_a_refusal_and_puts_nothing_back() -> None:
+    """Three run, and four is what was believed: the cap is lowered, and what the governor knows stays."""
+    engine = make(4)
+    for _ in range(3):
+        engine.create_answered(create(engine, 0.0), let_through(), 0.0)
+    engine.running._believe(4)
+    engine.running._update()
+    engine.rates.save()
+    learned_meanwhile = engine.creates.governor
+    engine.create_answered(create(engine, 1.0), Reply(429), 1.0)
+    assert engine.running.tentative
+    assert engine.running.cap == 3
+    assert engine.creates.governor is learned_meanwhile
+
+
 def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:
     engine = make()
     waiting = followed(engine, 0.0)

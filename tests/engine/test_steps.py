@@ -161,3 +161,14 @@ def test_what_was_too_short_and_is_is_tried_once_more_only() -> None:
     gaps = limit.run(60)
     assert gaps[-1] == pytest.approx(0.9, rel=0.03)
     assert sum(gap < 0.8 for gap in gaps) <= 1
+
+
+@pytest.mark.parametrize(("refused_at", "tried"), [(0.5, 2.4), (0.9, 2.05)])
+def test_only_a_no_after_what_was_too_short_proves_that_it_was(refused_at: float, tried: float) -> None:
+    """What is refused sooner would be refused in any case, so that half of what is enough is tried all the same."""
+    steps = Steps(0.8, 3.2, passed_at=0.0)
+    steps.refused(refused_at + 0.1, None, refused_at)
+    for at in (4.0, 8.0, 12.0):
+        steps.passed(at + 0.1, at)
+    steps.sent(16.0)
+    assert steps.ready_at(16.0) - 16.0 == pytest.approx(tried)
