@@ -111,6 +111,15 @@ def test_where_nothing_is_followed_nothing_tests_the_limit() -> None:
     assert engine.queries_due(0.0) == 0
 
 
+def test_a_query_that_is_due_is_looked_for_when_the_limit_lets_it_leave() -> None:
+    engine = make(0)
+    job = followed(engine, 0.0, ask_at=1.0)
+    assert engine.look_for_query_at(0.5) == (1.0, True)
+    assert engine.take_query(1.0) is job
+    assert engine.query_answered(job, Reply(429, retry_after=3.0), 1.5) is QueryStep.AGAIN
+    assert engine.look_for_query_at(2.0) == (4.5, False)
+
+
 def test_a_create_that_tests_the_limit_does_not_wait_for_its_turn() -> None:
     engine = make(2)
     query = followed(engine, 0.0, ask_at=0.0)
