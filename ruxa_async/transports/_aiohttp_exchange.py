@@ -1,10 +1,10 @@
 """One request on its way through aiohttp, and whether any of it can have left.
 
-That is read off what aiohttp did with this one request, never off the class of an exception, which is the same for
+`Exchange` translates errors; `SessionExchange` is one that goes through a session. What was sent of that is read off what aiohttp did with this one request, never off the class of an exception, which is the same for
 "the server closed before it read us" and "the server closed after it charged us". Two public seams show it, on any
 session and without tracing, which would cost every query of that session:
 
-* each request carries its own client middleware (`Exchange`), which sees the request that aiohttp built. aiohttp
+* each request carries its own client middleware (`SessionExchange`), which sees the request that aiohttp built. aiohttp
   gives that request a response object in the same step in which it hands over the bytes of one that has no body;
 * a body is a payload (`_Body`) that notes when it is asked to write itself. Headers leave with the body's first
   byte, so before that moment nothing has left.
@@ -16,6 +16,7 @@ after an error of ours, and only such an error leaves the middleware.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,6 +28,7 @@ from aiohttp import (
     ClientResponseError,
     InvalidURL,
     NonHttpUrlClientError,
+    StreamReader,
 )
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
@@ -36,7 +38,7 @@ from yarl import URL
 from ruxa_async._points import reached
 from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
 
-__all__ = ("Exchange",)
+__all__ = ("Exchange", "SessionExchange", "read_body")
 
 #: Errors whose text or arguments hold the whole URL or the request's headers, so that they may not be chained.
 _TELLTALE: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
@@ -68,20 +70,13 @@ class _Body(Payload):
 
 
 class Exchange:
-    """One request on its way: the client middleware that watches it, and the block that translates its errors."""
+    """One request on its way: the block that translates its errors."""
 
-    __slots__ = ("_built", "_expired", "asked", "body")
+    __slots__ = ("_expired", "asked")
 
     def __init__(self, asked: Request) -> None:
         self.asked = asked
-        self.body = None if asked.body is None else _Body(asked.body)
-        self._built: ClientRequest | None = None
         self._expired = False
-
-    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        self._built = request
-        with self:
-            return await handler(request)
 
     def __enter__(self) -> Self:
         return self
@@ -106,13 +101,7 @@ class Exchange:
     @property
     def sent(self) -> bool:
         """Whether a byte of the request may have been handed to the socket."""
-        if self.body is not None:
-            return self.body.begun
-        return self._response is not None
-
-    @property
-    def _response(self) -> ClientResponse | None:
-        return None if self._built is None else self._built.response
+        raise NotImplementedError
 
     def expire(self) -> bool:
         """Break the exchange off, for its time is up; tell whether that could be done.
@@ -120,18 +109,11 @@ class Exchange:
         It cannot while a connection is being made, which has a time-out of its own. Later, whoever waits for the reply
         finds the connection lost.
         """
-        response = self._response
-        if response is None:
-            return False
-        self._expired = True
-        if response.connection is not None and response.connection.transport is not None:
-            response.connection.transport.abort()
-        return True
+        raise NotImplementedError
 
     def close(self) -> None:
         """Give up the connection, unless it was given back after a whole reply."""
-        if (response := self._response) is not None:
-            response.close()
+        raise NotImplementedError
 
     def too_large(self, limit: int) -> MaybeSentError:
         return MaybeSentError(f"{self._label()}: the reply is larger than max_body={limit} bytes")
@@ -161,6 +143,66 @@ class Exchange:
         except ValueError:
             return f"{self.asked.method} (a URL that cannot be read)"
         return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}"
+
+
+class SessionExchange(Exchange):
+    """One request on its way through a session: the client middleware that watches it."""
+
+    __slots__ = ("_built", "body")
+
+    def __init__(self, asked: Request) -> None:
+        super().__init__(asked)
+        self.body = None if asked.body is None else _Body(asked.body)
+        self._built: ClientRequest | None = None
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        self._built = request
+        with self:
+            return await handler(request)
+
+    @property
+    def sent(self) -> bool:
+        if self.body is not None:
+            return self.body.begun
+        return self._response is not None
+
+    @property
+    def _response(self) -> ClientResponse | None:
+        return None if self._built is None else self._built.response
+
+    def expire(self) -> bool:
+        response = self._response
+        if response is None:
+            return False
+        self._expired = True
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()
+        return True
+
+    def close(self) -> None:
+        if (response := self._response) is not None:
+            response.close()
+
+
+async def read_body(
+    content: StreamReader, headers: Mapping[str, str], limit: int, exchange: Exchange
+) -> bytes:
+    """Return the whole body, decompressed; raise `MaybeSentError` if it is larger than *limit* bytes."""
+    length = headers.get("Content-Length")
+    if length is not None:
+        if int(length) > limit:
+            raise exchange.too_large(limit)
+        if "Content-Encoding" not in headers:
+            return await content.read()
+    # A length that is not told, or that of the compressed body, bounds nothing.
+    pieces: list[bytes] = []
+    left = limit
+    while piece := await content.readany():
+        left -= len(piece)
+        if left < 0:
+            raise exchange.too_large(limit)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _root(exc: BaseException) -> BaseException | None:

@@ -1,6 +1,7 @@
 """The default transport: aiohttp, on asyncio.
 
-What was sent and what was not is worked out in `_aiohttp_exchange`; here are the sessions and their settings.
+What was sent and what was not is worked out in `_aiohttp_exchange`; here are the sessions and their settings. The
+requests of the API go past the session where it would add nothing to them (`_aiohttp_direct`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from multidict import CIMultiDict
 from yarl import URL
 
-from ruxa_async.transports._aiohttp_exchange import Exchange
+from ruxa_async.transports._aiohttp_direct import TESTED, DirectExchange, Line
+from ruxa_async.transports._aiohttp_exchange import SessionExchange, read_body
 from ruxa_async.transports._deadlines import Deadlines
 from ruxa_async.transports.addresses import public_socket
 from ruxa_async.transports.base import Request, Response, StreamedResponse
@@ -66,6 +68,7 @@ class AiohttpTransport:
         self._deadlines: Deadlines | None = None
         self._fresh = self._pooled = session
         self._guarded: ClientSession | None = None
+        self._lines: dict[ClientSession, Line] = {}
         self._closed = False
 
     async def send(self, request: Request) -> Response:
@@ -74,18 +77,34 @@ class AiohttpTransport:
         Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
         """
         session, deadlines = self._session(request)
-        exchange = Exchange(request)
+        line = self._lines.get(session)
+        if line is not None and (ready := line.prepare(request)) is not None:
+            return await self._send_directly(line, DirectExchange(request, ready), deadlines)
+        exchange = SessionExchange(request)
         deadlines.add(exchange, request.timeout)
         try:
             with exchange:
                 response = await self._open(session, exchange, request.headers, decompress=True)
-                body = await self._read(response, exchange)
+                body = await read_body(response.content, response.headers, self._max_body, exchange)
         except BaseException:
             exchange.close()
             raise
         finally:
             deadlines.remove(exchange)
         return Response(response.status, response.headers, body)
+
+    async def _send_directly(self, line: Line, exchange: DirectExchange, deadlines: Deadlines) -> Response:
+        request = exchange.asked
+        deadlines.add(exchange, request.timeout)
+        try:
+            with exchange:
+                timeout = _timeout(min(request.timeout, request.connect_timeout))
+                return await exchange.run(line.connector, timeout, self._max_body)
+        except BaseException:
+            exchange.close()
+            raise
+        finally:
+            deadlines.remove(exchange)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
@@ -96,7 +115,7 @@ class AiohttpTransport:
         headers = CIMultiDict(request.headers)
         headers["Accept-Encoding"] = "identity"
         session, deadlines = self._session(request)
-        exchange = Exchange(request)
+        exchange = SessionExchange(request)
         deadlines.add(exchange, request.timeout)
         try:
             with exchange:
@@ -117,7 +136,12 @@ class AiohttpTransport:
                     closing.push_async_callback(session.close)
 
     async def _open(
-        self, session: ClientSession, exchange: Exchange, headers: Mapping[str, str], *, decompress: bool
+        self,
+        session: ClientSession,
+        exchange: SessionExchange,
+        headers: Mapping[str, str],
+        *,
+        decompress: bool,
     ) -> ClientResponse:
         request = exchange.asked
         return await session.request(
@@ -132,23 +156,6 @@ class AiohttpTransport:
             timeout=_timeout(min(request.timeout, request.connect_timeout)),
             middlewares=(exchange,),
         )
-
-    async def _read(self, response: ClientResponse, exchange: Exchange) -> bytes:
-        length = response.content_length
-        if length is not None:
-            if length > self._max_body:
-                raise exchange.too_large(self._max_body)
-            if "Content-Encoding" not in response.headers:
-                return await response.read()
-        # A length that is not told, or that of the compressed body, bounds nothing.
-        pieces: list[bytes] = []
-        left = self._max_body
-        while piece := await response.content.readany():
-            left -= len(piece)
-            if left < 0:
-                raise exchange.too_large(self._max_body)
-            pieces.append(piece)
-        return b"".join(pieces)
 
     def _session(self, request: Request) -> tuple[ClientSession, Deadlines]:
         if self._closed:
@@ -193,6 +200,8 @@ class AiohttpTransport:
             cookie_jar=DummyCookieJar(),
             trust_env=self._trust_env,
         )
+        if TESTED and not self._trust_env:
+            self._lines[session] = Line(connector)
         if request.public_only:
             self._guarded = session
         elif request.fresh:
@@ -205,7 +214,7 @@ class AiohttpTransport:
 class _Streamed:
     """A reply whose body is still arriving, and the iterator over it."""
 
-    def __init__(self, response: ClientResponse, exchange: Exchange) -> None:
+    def __init__(self, response: ClientResponse, exchange: SessionExchange) -> None:
         self._response = response
         self._exchange = exchange
 
