@@ -15,6 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from . import events
+from ._alarm import Alarm, alarm
 from ._asking import Asker
 from ._buying import Buyer
 from ._calling import Adoption, CallDesk
@@ -62,8 +63,7 @@ class Driver:
         self._closed = False
         self._cause: Exception | None = None
         self._waiting: set[ClientJob] = set()
-        self._timer_due = math.inf
-        self._timer_wake = anyio.Event()
+        self._alarm: Alarm | None = None
         self._helpers: set[anyio.CancelScope] = set()
         self._drains: set[anyio.CancelScope] = set()
         self._hurried = False
@@ -95,7 +95,8 @@ class Driver:
         """Begin to work in *tg*."""
         self._tg = tg
         self.delivery.open()
-        self.start_helper(self._keep_time, "timer")
+        self._alarm = clock = alarm()
+        self.start_helper(lambda: self._keep_time(clock), "timer")
         if (desk := self._desk) is not None:
             desk.changed, desk.adopting = self._settle, self._buyer.busy.add
             desk.open()
@@ -185,19 +186,17 @@ class Driver:
 
     # ---- time
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, clock: Alarm) -> None:
         while True:
             self._expire()
-            self._timer_wake = anyio.Event()
             now = self.delivery.now()
             # All that are due leave in one turn of the loop.
-            self._timer_due = min(
+            due = min(
                 self.engine.next_deadline(),
                 self._see_to_creates(now),
                 self._see_to_queries(now, self.engine.queries_due(now)),
             )
-            with anyio.CancelScope(deadline=self._timer_due):
-                await self._timer_wake.wait()
+            await clock.sleep_until(due)
 
     def _settle(self) -> None:
         """Wake workers for what is ready, and have the timer wake them for what is not."""
@@ -210,9 +209,8 @@ class Driver:
             due = min(due, self._see_to_creates(now))
         if not self._askers.roused:
             due = min(due, self._see_to_queries(now, 1))
-        if due < self._timer_due:
-            self._timer_due = due
-            self._timer_wake.set()
+        if self._alarm is not None:
+            self._alarm.bring_forward(due)
 
     def _see_to_creates(self, now: float) -> float:
         """See that a worker looks if a create may leave, else return when one may."""

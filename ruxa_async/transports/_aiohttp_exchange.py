@@ -188,6 +188,10 @@ async def read_body(
     content: StreamReader, headers: Mapping[str, str], limit: int, exchange: Exchange
 ) -> bytes:
     """Return the whole body, decompressed; raise `MaybeSentError` if it is larger than *limit* bytes."""
+    if content.is_eof():  # it came together with the headers, as nearly every reply does
+        if len(body := content.read_nowait()) > limit:
+            raise exchange.too_large(limit)
+        return body
     length = headers.get("Content-Length")
     if length is not None:
         if int(length) > limit:
