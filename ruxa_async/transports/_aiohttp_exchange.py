@@ -16,6 +16,7 @@ after an error of ours, and only such an error leaves the middleware.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
@@ -69,7 +70,7 @@ class _Body(Payload):
         reached("create sent")
 
 
-class Exchange:
+class Exchange(ABC):
     """One request on its way: the block that translates its errors."""
 
     __slots__ = ("_expired", "asked")
@@ -99,21 +100,24 @@ class Exchange:
             failure.__context__ = None
 
     @property
+    @abstractmethod
     def sent(self) -> bool:
         """Whether a byte of the request may have been handed to the socket."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def expire(self) -> bool:
         """Break the exchange off, for its time is up; tell whether that could be done.
 
         It cannot while a connection is being made, which has a time-out of its own. Later, whoever waits for the reply
         finds the connection lost.
         """
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Give up the connection, unless it was given back after a whole reply."""
-        raise NotImplementedError
+        ...
 
     def too_large(self, limit: int) -> MaybeSentError:
         return MaybeSentError(f"{self._label()}: the reply is larger than max_body={limit} bytes")

@@ -1,0 +1,235 @@
+"""Requests that go past aiohttp's session: as a session would send them, and only where it would add nothing."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import aclosing
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+from transports.contract import BIG, failure, request, send_whole
+from transports.servers import Peer, answering, reply, saying_then_silent, serving
+
+from ruxa_async.transports import _aiohttp_direct
+from ruxa_async.transports import aiohttp as aiohttp_transport
+from ruxa_async.transports._aiohttp_direct import TESTED, Line
+from ruxa_async.transports.aiohttp import AiohttpTransport
+from ruxa_async.transports.base import MaybeSentError, NotSentError, Request
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def line() -> Any:
+    async with aiohttp.TCPConnector() as connector:
+        yield Line(connector)
+
+
+@pytest.fixture(params=[True, False], ids=["direct", "session"])
+def direct(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Have requests go past the session, and through it as with a version of aiohttp that is not known."""
+    monkeypatch.setattr(aiohttp_transport, "TESTED", request.param)
+    return bool(request.param)
+
+
+def test_this_version_of_aiohttp_is_one_that_is_trusted() -> None:
+    # With another, all goes through the session: if what is here passes with it, `TESTED` may name it.
+    assert TESTED, aiohttp.__version__
+
+
+# What leaves
+
+
+async def head_of(method: str, headers: dict[str, str], *, trust_env: bool) -> tuple[str, list[str]]:
+    with serving(answering(reply())) as server:
+        async with aclosing(AiohttpTransport(trust_env=trust_env)) as transport:
+            url = f"{server.url}/a/path?with=a%20query/~and;more"
+            await transport.send(request(url, method, headers=headers))
+    first, *rest = server.requests[0].split("\r\n")
+    return first, sorted(field for field in rest if not field.startswith("Host: 127."))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Accept": "application/json", "User-Agent": "a fox", "Authorization": "Bearer sk-1"},
+        {"accept-encoding": "identity", "X-Umlaut": "fünf"},
+        {"Host": "elsewhere.test"},
+    ],
+)
+async def test_a_request_leaves_as_a_session_would_send_it(
+    method: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if method == "POST":
+        headers = {"Content-Type": "application/json", **headers}
+    with_session = await head_of(method, headers, trust_env=True)
+    assert await head_of(method, headers, trust_env=False) == with_session
+
+
+async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line) -> None:
+    def goes(url: str, method: str = "GET", headers: dict[str, str] | None = None) -> bool:
+        body = b"{}" if method == "POST" else None
+        return line.prepare(Request(method=method, url=url, headers=headers or {}, body=body)) is not None
+
+    for url in ("http://a.test/", "https://a.test:8443/b?c=d", "http://[::1]:8080/b/c%20d"):
+        assert goes(url)
+        assert goes(url, "POST")
+    for url in (
+        "http://a.test",
+        "http://a.test?b=/c",
+        "http://user:secret@a.test/",
+        "http://a.test/b#c",
+        "http://a.test/b c",
+        "http://a.test/b\r\nX-Evil: 1",
+        "http://a.test/ü",
+        "http://ü.test/",
+        "http://a.test:port/",
+        "http://a.test:80/",
+        "ftp://a.test/",
+        "HTTP://A.test/",
+        "http:///b",
+        "/b",
+        "",
+    ):
+        assert not goes(url), url
+    assert not goes("http://user:secret@a.test/")  # nor when it comes again
+    assert not goes("http://a.test/", "DELETE")
+    assert line.prepare(Request(method="POST", url="http://a.test/")) is None
+    assert line.prepare(Request(method="GET", url="http://a.test/", body=b"{}")) is None
+    for name in ("Connection", "content-length", "Transfer-Encoding", "Expect", "Cookie", "UPGRADE"):
+        assert not goes("http://a.test/", headers={name: "1"}), name
+    for headers in ({"X": "1\r\nX-Evil: 1"}, {"X": "\0"}, {"X Y": "1"}, {"X\n": "1"}, {"": "1"}):
+        assert not goes("http://a.test/", headers=headers), headers
+
+
+async def test_a_header_that_would_be_two_leaves_neither_way() -> None:
+    with serving(answering(reply())) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            for headers in ({"X": "1\r\nX-Evil: 1"}, {"X\r\nX-Evil": "1"}):
+                with pytest.raises(NotSentError):
+                    await transport.send(request(server.url, headers=headers))
+    assert server.requests == []
+
+
+async def test_other_headers_are_other_requests_however_many_there_are(line: Line) -> None:
+    for turn in range(100):
+        for _ in range(2):
+            ready = line.prepare(
+                Request(method="GET", url="http://a.test/", headers={"Authorization": f"key {turn}"})
+            )
+            assert ready is not None
+            assert f"Authorization: key {turn}\r\n".encode() in ready.data
+    assert len(line._heads) <= _aiohttp_direct._HEADS_KEPT
+
+
+async def test_what_says_where_to_connect_carries_no_key(line: Line) -> None:
+    ready = line.prepare(request("http://a.test"))
+    assert ready is not None
+    assert "Authorization" not in ready.head.opener.headers
+
+
+async def test_a_version_that_is_not_known_goes_through_the_session(direct: bool) -> None:
+    with serving(answering(reply(b"{}"))) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            assert (await transport.send(request(server.url))).body == b"{}"
+            assert bool(transport._lines) is direct
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("early", ["100 Continue", "103 Early Hints"])
+async def test_what_comes_before_the_reply_is_not_the_reply(direct: bool, early: str) -> None:
+    hint = f"HTTP/1.1 {early}\r\nLink: </a>\r\n\r\n".encode()
+    with serving(answering(hint + hint + reply(b"{}"))) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            for _ in range(2):
+                answer = await transport.send(request(server.url))
+                assert (answer.status, answer.body) == (200, b"{}")
+    assert server.connections == 1
+
+
+async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones() -> None:
+    answered, spoken = threading.Event(), threading.Event()  # the server has a loop of its own
+
+    async def talkative(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(reply(b"asked for"))
+        if peer.server.connections == 1:
+            while not answered.is_set():
+                await anyio.sleep(0.002)
+            await peer.say(reply(b"out of turn", "408 Request Timeout"))
+            spoken.set()
+        await peer.reader.read()
+
+    with serving(talkative) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            await transport.send(request(server.url))
+            answered.set()
+            while not spoken.is_set():
+                await anyio.sleep(0.002)
+            await anyio.sleep(0.002)  # it lies at the socket, and now it is read
+            error = await failure(send_whole, transport, request(server.url))
+            assert isinstance(error, NotSentError)
+            assert (await transport.send(request(server.url))).body == b"asked for"
+    assert len(server.requests) == server.connections == 2
+
+
+async def test_a_connection_is_not_used_again_before_the_last_request_is_out() -> None:
+    async def hasty(peer: Peer) -> None:
+        if peer.server.connections == 1:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            await peer.say(reply(b"too much", "413 Content Too Large"))
+            await anyio.sleep_forever()  # and reads no more
+        await answering(reply())(peer)
+
+    with serving(hasty) as server:
+        async with aclosing(AiohttpTransport(pool_size=1)) as transport:
+            assert (await transport.send(request(server.url, body=BIG))).status == 413
+            assert (await transport.send(request(server.url))).status == 200
+    assert server.connections == 2
+
+
+async def test_what_is_not_out_when_the_time_is_up_does_not_leave_later() -> None:
+    came = 0
+
+    async def slow(peer: Peer) -> None:
+        nonlocal came
+        await anyio.sleep(0.5)
+        while data := await peer.reader.read(2**20):
+            came += len(data)
+
+    with serving(slow) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            with anyio.move_on_after(0.1):
+                await transport.send(request(server.url, body=BIG))
+            error = await failure(send_whole, transport, request(server.url, body=BIG, timeout=0.1))
+            assert isinstance(error, MaybeSentError)
+            await server.left(2)
+    assert came < len(BIG)
+
+
+async def test_a_whole_body_that_came_at_once_is_bounded_too(direct: bool) -> None:
+    with serving(answering(reply(b"x" * 1001))) as server:
+        async with aclosing(AiohttpTransport(max_body=1000)) as transport:
+            error = await failure(send_whole, transport, request(server.url))
+            assert "max_body=1000" in str(error)
+        async with aclosing(AiohttpTransport(max_body=1001)) as transport:
+            assert len((await transport.send(request(server.url))).body) == 1001
+
+
+async def test_a_head_that_breaks_off_may_have_been_bought() -> None:
+    with serving(saying_then_silent(b"HTTP/1.1 200 OK\r\nContent-")) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            error = await failure(send_whole, transport, request(server.url, timeout=0.2))
+    assert isinstance(error, MaybeSentError)
+    assert "timed out" in str(error)
