@@ -155,7 +155,7 @@ class Buyer:
     async def _answered(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
         if step is CreateStep.ACCEPTED:
             await self._accepted(job)
-        elif step is CreateStep.UNKNOWN or (step is CreateStep.REQUEUE and job.resent):
+        elif step in (CreateStep.UNKNOWN, CreateStep.RESEND):
             await self._lost(job, step, api_error(reply))
         else:
             await self._not_bought(job, step, api_error(reply), reply)
@@ -187,7 +187,7 @@ class Buyer:
 
     async def _lost(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
         await self._journal.unknown(job.record(cause))
-        again = step is CreateStep.REQUEUE and not self._unwanted(job)
+        again = step is CreateStep.RESEND and not self._unwanted(job)
         if self._desk is not None and (self._desk.proven(job) or not (job.gone or self.closing)):
             self._desk.hold(job, cause, again=again)
         elif again:

@@ -150,7 +150,6 @@ class Engine(Generic[_J]):
         assert job is not None  # create_ready_at said so
         job.phase = Phase.CREATING
         job.sent_at = now
-        job.resent = False
         if self.running.active:
             self.running.sent(job, self.in_flight)
         self._count_in(job)
@@ -261,8 +260,7 @@ class Engine(Generic[_J]):
         self._count_out(job)
         if self._retries.resend_unknown and job.resends < MAX_RESENDS:
             job.resends += 1
-            job.resent = True
-            return CreateStep.REQUEUE
+            return CreateStep.RESEND
         self.counts.unknown += 1
         return CreateStep.UNKNOWN
 
@@ -330,7 +328,7 @@ class Engine(Generic[_J]):
     def _wake(self, job: _J, now: float) -> None:
         """Ask *job* next, or once more if it is being asked just now and the answer says that it still runs."""
         job.planned = False
-        if not job.asking:
+        if job.ticket:
             self._due.set(job, now)
 
     def hold(self, job: _J, now: float, seconds: float) -> None:
@@ -397,7 +395,6 @@ class Engine(Generic[_J]):
         job = self._due.pop_due(math.inf)
         assert job is not None  # query_ready_at said so
         job.queries += 1
-        job.asking = True
         job.sent_at = now
         self.asking += 1
         self.counts.queries_sent += 1
@@ -407,7 +404,7 @@ class Engine(Generic[_J]):
 
     def query_answered(self, job: _J, reply: Reply, now: float) -> QueryStep:
         """Read the *reply* to a query."""
-        self._asked(job)
+        self.asking -= 1
         verdict = classify_query(reply)
         if verdict is QueryVerdict.THROTTLED:
             self.rates.refused("query", now, _told(reply, self.queries), sent_at=job.sent_at, job=job)
@@ -445,7 +442,7 @@ class Engine(Generic[_J]):
 
     def query_failed(self, job: _J, now: float, *, sent: bool) -> QueryStep:
         """Note that a query brought no answer; *sent* says whether any of it left."""
-        self._asked(job)
+        self.asking -= 1
         if sent:
             self.queries.lost(now)
         else:
@@ -454,9 +451,9 @@ class Engine(Generic[_J]):
             return QueryStep.AGAIN
         return self._failed(job, now, final=job.once)
 
-    def query_aborted(self, job: _J, now: float) -> None:
+    def query_aborted(self, job: _J, now: float) -> None:  # noqa: ARG002 - it is asked no more, whichever it was
         """Note that a query was cut off by us."""
-        self._asked(job)
+        self.asking -= 1
         self.queries.lost(now)
 
     def take_expired(self, now: float) -> _J | None:
@@ -533,10 +530,6 @@ class Engine(Generic[_J]):
         job.planned = False
         self._due.set(job, now + max(pause, self._polling.min_interval))
         return QueryStep.AGAIN
-
-    def _asked(self, job: _J) -> None:
-        job.asking = False
-        self.asking -= 1
 
     # ---- both
 

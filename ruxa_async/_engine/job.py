@@ -27,6 +27,8 @@ class CreateStep(enum.Enum):
     ACCEPTED = enum.auto()
     #: Write down that nothing was bought, then `Engine.requeue` it.
     REQUEUE = enum.auto()
+    #: Its outcome is unknown, and the user asked to send such a create again: write that down, then `Engine.requeue` it.
+    RESEND = enum.auto()
     #: It was told to wait too long: raise.
     GIVE_UP = enum.auto()
     REFUSED = enum.auto()
@@ -51,7 +53,7 @@ class Job:
     """One request on its way, as far as decisions need it. The driver adds what delivery needs."""
 
     phase: Phase = field(default=Phase.QUEUED, init=False)
-    #: Where it stands in the queue, then in the schedule; 0 while it is in neither.
+    #: Where it stands in the queue, then in the schedule; 0 while it is in neither, as when it is being asked.
     ticket: int = field(default=0, init=False)
     #: Its number in the order of submission; it keeps that place when it is queued again.
     place: int = field(default=0, init=False)
@@ -75,9 +77,6 @@ class Job:
     queries: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
     resends: int = field(default=0, init=False)
-    #: The last attempt was of unknown outcome, and it is sent again because the user asked for that.
-    resent: bool = field(default=False, init=False)
-    asking: bool = field(default=False, init=False)
     counted: bool = field(default=False, init=False)
     #: Ask once and take whatever comes, except a refusal for the rate.
     once: bool = False

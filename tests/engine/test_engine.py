@@ -298,7 +298,6 @@ def test_a_throttled_create_goes_back_to_the_head_and_spends_nothing() -> None:
     jobs = submitted(engine, "ab", now=1.0)
     taken_one(engine, 1.0)
     assert engine.create_answered(jobs["a"], throttled(7.0), 2.0) is CreateStep.REQUEUE
-    assert not jobs["a"].resent
     engine.requeue(jobs["a"])
     assert (jobs["a"].phase, jobs["a"].queued_at, engine.queued) == (Phase.QUEUED, 1.0, 2)
     assert engine.create_ready_at(2.0) == 9.0
@@ -426,17 +425,14 @@ def test_a_lost_create_is_unknown_and_never_sent_again_by_itself() -> None:
 def test_an_unknown_create_is_sent_again_three_times_where_the_user_said_so(answer: str) -> None:
     engine = make(retries=Retries(resend_unknown=True))
     job = submitted(engine, "a")["a"]
-    steps, marks = [], []
+    steps = []
     for now in (0.0, 1.0, 2.0, 3.0):
         assert engine.take_create(now) is job
-        assert not job.resent
         steps.append(
             engine.create_lost(job, now) if answer == "lost" else engine.create_answered(job, Reply(500), now)
         )
-        marks.append(job.resent)
         engine.requeue(job)
-    assert steps == [CreateStep.REQUEUE] * 3 + [CreateStep.UNKNOWN]
-    assert marks == [True, True, True, False]
+    assert steps == [CreateStep.RESEND] * 3 + [CreateStep.UNKNOWN]
     assert engine.counts.unknown == 1
 
 
@@ -484,7 +480,7 @@ def test_the_first_query_may_be_asked_for_at_once() -> None:
     job = followed(engine, 5.0, ask_at=5.0)
     assert engine.query_ready_at(5.0) == 5.0
     assert engine.take_query(5.0) is job
-    assert job.asking
+    assert (engine.asking, job.ticket) == (1, 0)
     assert engine.take_query(5.0) is None
 
 
@@ -494,7 +490,7 @@ def test_an_ended_task_is_asked_no_more(state: TaskState) -> None:
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, ended(state), 1.0) is QueryStep.ENDED
-    assert (job.phase, job.asking, engine.in_flight) == (Phase.OVER, False, 0)
+    assert (job.phase, engine.asking, engine.in_flight) == (Phase.OVER, 0, 0)
     assert engine.query_ready_at(1e9) == math.inf
 
 
@@ -991,7 +987,7 @@ def test_the_answer_for_a_job_released_meanwhile_plans_nothing(reply: Reply) -> 
     asked(engine, 0.0)
     engine.release(job)
     assert engine.query_answered(job, reply, 1.0) is QueryStep.AGAIN
-    assert (job.phase, job.asking, engine.asking) == (Phase.OVER, False, 0)
+    assert (job.phase, job.ticket, engine.asking) == (Phase.OVER, 0, 0)
     assert engine.query_ready_at(1.0) == (5.0 if reply.retry_after else 1.0)  # the limit is news all the same
     assert engine.take_query(5.0) is other
 
@@ -1010,7 +1006,7 @@ def test_a_query_that_we_cut_off_frees_its_slot_and_is_not_planned_again() -> No
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     engine.query_aborted(job, 1.0)
-    assert (job.phase, job.asking, engine.asking) == (Phase.FOLLOWED, False, 0)
+    assert (job.phase, job.ticket, engine.asking) == (Phase.FOLLOWED, 0, 0)
     assert engine.query_ready_at(1.0) == math.inf
 
 
@@ -1188,7 +1184,7 @@ class EngineMachine(RuleBasedStateMachine):
     def created(self, job: Named, step: CreateStep) -> None:
         if step is CreateStep.ACCEPTED:
             self.paid.append(job)
-        elif step is CreateStep.REQUEUE:
+        elif step in (CreateStep.REQUEUE, CreateStep.RESEND):
             self.put_off.append(job)
         else:
             self.engine.release(job)
@@ -1356,8 +1352,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_followed_job_is_planned_or_being_asked(self) -> None:
-        assert all(job.ticket and not job.asking for job in self.followed)
-        assert all(job.asking and not job.ticket for job in self.asking)
+        assert all(job.ticket for job in self.followed)
+        assert not any(job.ticket for job in self.asking)
         assert all(job.ticket for job in self.queue)
         assert not any(job.ticket for job in [*self.creating, *self.paid, *self.over])
 
