@@ -149,16 +149,16 @@ class DirectExchange(Exchange):
 
 def _head(origin: str, headers: Mapping[str, str]) -> _Head | None:
     """Return what a session would send before the body, None if that takes a session."""
-    if any(name.lower() in _SPECIAL for name in headers):
-        return None
     try:
+        if any(name.lower() in _SPECIAL for name in headers):
+            return None
         url = URL(origin, encoded=True)
         if not origin.isascii() or url.scheme not in ("http", "https") or str(url.origin()) != origin:
             return None
-    except ValueError:
+        whole = ClientRequest("GET", url, headers=headers, skip_auto_headers=("Accept", "User-Agent"))
+        fields = [f"{name}: {value}" for name, value in whole.headers.items()]
+        if not all(map(_FIELD.fullmatch, fields)):
+            return None
+        return _Head(ClientRequest("GET", url), "".join(f"{field}\r\n" for field in fields).encode())
+    except (AttributeError, TypeError, ValueError):  # the session says what is wrong with it
         return None
-    whole = ClientRequest("GET", url, headers=headers, skip_auto_headers=("Accept", "User-Agent"))
-    fields = [f"{name}: {value}" for name, value in whole.headers.items()]
-    if not all(map(_FIELD.fullmatch, fields)):
-        return None
-    return _Head(ClientRequest("GET", url), "".join(f"{field}\r\n" for field in fields).encode())

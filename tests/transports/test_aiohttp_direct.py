@@ -107,11 +107,18 @@ async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line)
     assert line.prepare(Request(method="GET", url="http://a.test/", body=b"{}")) is None
     for name in ("Connection", "content-length", "Transfer-Encoding", "Expect", "Cookie", "UPGRADE"):
         assert not goes("http://a.test/", headers={name: "1"}), name
-    for headers in ({"X": "1\r\nX-Evil: 1"}, {"X": "\0"}, {"X Y": "1"}, {"X\n": "1"}, {"": "1"}):
+    for headers in (
+        {"X": "1\r\nX-Evil: 1"},
+        {"X": "\0"},
+        {"X Y": "1"},
+        {"X\n": "1"},
+        {"": "1"},
+        {"X": "\ud800"},
+    ):
         assert not goes("http://a.test/", headers=headers), headers
 
 
-async def test_a_header_that_would_be_two_leaves_neither_way() -> None:
+async def test_headers_that_cannot_be_leave_neither_way() -> None:
     with serving(answering(reply())) as server:
         async with aclosing(AiohttpTransport()) as transport:
             for headers in ({"X": "1\r\nX-Evil: 1"}, {"X\r\nX-Evil": "1"}):
