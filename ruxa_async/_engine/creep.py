@@ -5,7 +5,8 @@ how fast it fills, and how much it holds. The next refusal is provoked by a cree
 one in n, the m-th request is paced at ``rate (1 + m / 4n^2)``. If the rate was one in n too low, the creep makes up
 for it within n; if it was right, the excess adds up to one request after about 3n. So each stretch is three times
 as exact as the one before, until it is as long as may be for one refusal. All the while the service is asked for a
-little more than it gives, so nothing that it would give is lost.
+little more than it gives, so nothing that it would give is lost. Nor is what the bucket keeps: so after a
+refusal it is left to fill a little, and the creep takes the longer to use that up.
 
 More let through than the bucket could have held means that the limit is higher: the pace becomes the rate, and an
 eighth of n is believed. After a wait that the service asked for, what has surely come in by then leaves at once.
@@ -43,6 +44,8 @@ _STRANGE = 3
 _PASSED_KEPT = 4096
 #: A remembered rate is believed within one request in so many: less wastes the memory, more is slow to see it raised.
 _REMEMBERED = 16
+#: After a no such a part of the bucket is left to fill, so many requests at most, for so many seconds at most.
+_RESTED, _MOST_RESTED, _LONGEST_REST = 0.25, 2.5, 0.25
 
 
 class Creep:
@@ -64,6 +67,8 @@ class Creep:
         #: Whether nothing was let through for so long that this can be no bucket.
         self.refuted = False
         self._bucket, self._agreed = fit(self._measures)
+        #: How many of the last stretches the bucket explains.
+        self.explained = self._agreed
         self._begin(now, refused_at, retry_after)
 
     @classmethod
@@ -166,6 +171,7 @@ class Creep:
         if self._strange > _STRANGE:
             self._bucket, used = fit(self._measures)
             self._strange = self._agreed = 0
+        self.explained = used
         self._agreed = max(self._agreed, used)
         while len(self._measures) > used:
             self._measures.popleft()
@@ -184,9 +190,10 @@ class Creep:
         self._mark, self._changed, self._known = refused_at, now, now
         self._passed.clear()
         self._crept = 0
+        rest = max(0.5, min(self._bucket.small * _RESTED, _MOST_RESTED, self.rate * _LONGEST_REST))
         self._level, self._at = 0.5, refused_at
         self._opens = now + (retry_after or 0.0)
-        self._next = self._opens if retry_after else now + 0.5 / self.rate
+        self._next = self._opens if retry_after else now + rest / self.rate
         self._flowed = low * (self._opens - refused_at)
         self._at_once = self._surely_there() if retry_after else 0
 

@@ -64,6 +64,20 @@ def test_the_first_leaves_half_a_gap_after_a_no_and_the_next_a_gap_later() -> No
     assert creep.ready_at(0.05) == pytest.approx(0.15, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("burst", "rate", "tokens"),
+    [(1, 10.0, 0.5), (8, 100.0, 2.0), (40, 100.0, 2.5), (40, 5.0, 1.25), (40, 1.0, 0.5)],
+)
+def test_a_quarter_of_the_bucket_fills_after_a_no_but_no_more_than_in_a_quarter_of_a_second(
+    burst: int, rate: float, tokens: float
+) -> None:
+    """What a bucket keeps is not lost, and the more there is the longer the creep goes without a no."""
+    creep = Creep.restored(rate, burst, now=0.0, since=0.0)
+    passes(creep, 1)
+    creep._begin(0.0, 0.0, None)
+    assert creep.ready_at(0.0) * creep.rate == pytest.approx(tokens, rel=0.05)
+
+
 def test_one_that_was_late_is_made_up_for_and_no_more() -> None:
     creep = after_refusal()
     creep.sent(0.10)
