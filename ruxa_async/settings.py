@@ -42,7 +42,8 @@ def _a_flag(_instance: object, attribute: Attribute[Any], value: object) -> None
 class RateLimit:
     """At most *count* requests in any *per* seconds, counted from when each answer came.
 
-    *burst* of them may go back to back; the default is all of them. A limit that is told is kept exactly, so that
+    *burst* of them may go back to back; the default is all of them, less if the service refuses that. With it the
+    limit is the service's bucket, and requests count from when they left, so that no time is lost to trips. A limit that is told is kept exactly, so that
     nothing is refused; leave a rate out to have it found.
     """
 

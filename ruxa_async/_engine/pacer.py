@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
 
 from ruxa_async.settings import RateLimit
@@ -10,7 +11,7 @@ from ruxa_async.settings import RateLimit
 __all__ = ("Pacer",)
 
 #: How much of the spread of trips is still believed after one more that took no longer than the shortest.
-_FADING = 0.98
+_FADING = 0.995
 
 
 class Pacer:
@@ -21,8 +22,8 @@ class Pacer:
     more than ``count`` in ``per``.
 
     A burst is a bucket of that size, filling with ``count / per``. Where one was told, the bucket is what the service
-    has, and long trips must not be paid for with the rate: all take at least as long as the shortest, so only what
-    one took beyond that is uncertain.
+    has, and trips must not be paid for with the rate: places are free ``per`` seconds after the request left, so that the
+    service may count what left evenly a little unevenly.
 
     A refusal says that the service's bucket is emptier than ours, for what was spread here may have bunched on the
     way: ours is emptied, and one request more, so that each leaves more room for the next. A bucket of one has no
@@ -61,6 +62,10 @@ class Pacer:
             ready = max(ready, self._arrived + self._per / self._count)
         return ready if over < 0 else max(ready, free[over])
 
+    def used_up(self, now: float) -> bool:
+        """Tell whether less than two requests may leave at once, though more might if none had lately."""
+        return self._bucket.level(now) < min(2, self._bucket.size)
+
     def sent(self, now: float) -> None:
         """Note that a request leaves."""
         self._on_wire += 1
@@ -72,7 +77,7 @@ class Pacer:
         """Note that a request that left at *sent_at* was let through."""
         self._run += 1
         self._timed(now, sent_at)
-        self.answered(now - self._shortest if self._told else now)
+        self.answered(sent_at if self._told else now)
 
     def refused(self, now: float, *, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was not, so that it took no place."""
@@ -89,6 +94,8 @@ class Pacer:
         """Note a request that the service counted at the time *at* at the latest."""
         self._on_wire -= 1
         self._free.append(at + self._per)
+        if len(self._free) > 1 and self._free[-2] > self._free[-1]:  # answers come in any order
+            insort(self._free, self._free.pop())
 
     def unsent(self) -> None:
         """Note that a request did not leave after all, so that its place and its token are free again."""
@@ -114,12 +121,12 @@ class _Bucket:
         self._at = -math.inf
 
     def ready_at(self, now: float) -> float:
-        missing = 1.0 - self._level(now)
+        missing = 1.0 - self.level(now)
         return now + missing / self._rate if missing > 1e-9 else now
 
     def take(self, now: float) -> bool:
         """Take a token, and tell whether the bucket was full."""
-        level = self._level(now)
+        level = self.level(now)
         self._tokens, self._at = level - 1.0, now
         return level > self.size - 1e-9
 
@@ -131,7 +138,8 @@ class _Bucket:
 
     def empty(self, now: float) -> None:
         """Leave nothing, and one token less than that where there is room for one."""
-        self._tokens, self._at = min(self._level(now), 0.0) - (self.size > 1), now
+        self._tokens, self._at = min(self.level(now), 0.0) - (self.size > 1), now
 
-    def _level(self, now: float) -> float:
+    def level(self, now: float) -> float:
+        """Return how many tokens there are."""
         return min(self.size, self._tokens + (now - self._at) * self._rate)

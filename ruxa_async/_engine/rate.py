@@ -23,6 +23,7 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 #: What another gate was told is only likely to be meant for this one, so after so many seconds it asks for itself.
 _LONGEST_BORROWED = 60.0
+_UNTRIED = 4
 
 
 class Gate:
@@ -41,10 +42,13 @@ class Gate:
         self._pause = _FIRST_PAUSE
         self._on_wire = 0
         # How many may be on the wire at once: any number until nothing gets through, then one, and one more for
-        # each that does, so that a gate that opens does not let a whole pool run into the next refusal.
-        self._window = math.inf
+        # each that does, so that a gate that opens does not let a whole pool run into the next refusal. Where a rate
+        # was told without its burst, a few at first, for what the service refuses of a burst is what is on the wire.
+        untried = limit is not None and limit.burst is None
+        self._window = _UNTRIED if untried else math.inf
         self._shut_since: float | None = None
         self.refusals = 0
+        self.ever_passed = False
 
     @property
     def rate(self) -> float | None:
@@ -87,6 +91,10 @@ class Gate:
     def is_told(self) -> bool:
         """Tell whether a limit that was told is kept."""
         return self._pacer is not None
+
+    def keeps_told_limit(self, now: float) -> bool:
+        """Tell whether a limit that was told is used up, so that requests leave as it lets them."""
+        return self._pacer is not None and self._pacer.used_up(now)
 
     def share(self, other: Gate) -> None:
         """Keep the limit that *other* was told from now on, together with it."""
@@ -156,6 +164,7 @@ class Gate:
         else:
             self._pacer.passed(now, sent_at=sent_at)
         self._window += 1
+        self.ever_passed = True
         self._shut_since = None
         if now >= self._until:
             self._pause = _FIRST_PAUSE

@@ -59,6 +59,30 @@ def test_a_place_on_the_wire_is_worth_as_much_as_an_answer() -> None:
     assert pacer.ready_at(12.0) == 22.0
 
 
+def test_answers_in_any_order_free_places_in_the_order_of_time() -> None:
+    pacer = Pacer(RateLimit(3, 10.0, burst=3))
+    for sent_at in (0.0, 1.0, 2.0):
+        pacer.sent(sent_at)
+    for sent_at in (2.0, 0.0, 1.0):
+        pacer.passed(3.0, sent_at=sent_at)
+    assert list(pacer._free) == [10.0, 11.0, 12.0]
+
+
+def test_the_limit_is_used_up_while_less_than_two_may_leave_and_the_bucket_is_not_full() -> None:
+    pacer = Pacer(RateLimit(10, 1.0, burst=3))
+    assert not pacer.used_up(0.0)
+    pacer.sent(0.0)
+    assert not pacer.used_up(0.0)
+    pacer.sent(0.0)
+    assert pacer.used_up(0.0)
+    assert not pacer.used_up(0.2)
+    single = Pacer(RateLimit(10, 1.0, burst=1))
+    assert not single.used_up(0.0)
+    single.sent(0.0)
+    assert single.used_up(0.05)
+    assert not single.used_up(0.11)
+
+
 def test_80_creates_at_20_in_10_seconds_leave_over_30_seconds() -> None:
     pacer, now, instants = Pacer(RateLimit(20, 10.0)), 0.0, list[float]()
     while len(instants) < 80:
@@ -94,6 +118,15 @@ def test_the_count_holds_where_the_burst_would_let_more_go() -> None:
         assert sent_at_once(pacer, now) == 1
         pacer.answered(now + 1.5)
     assert pacer.ready_at(4.0) == 5.5  # the bucket has one, the window not
+
+
+def test_with_a_burst_that_was_told_places_are_free_a_period_after_the_request_left() -> None:
+    """Trips are not paid for with the rate, however uneven they are."""
+    pacer = Pacer(RateLimit(2, 4.0, burst=1))
+    for now, trip in ((0.0, 0.1), (2.0, 1.5)):
+        pacer.sent(now)
+        pacer.passed(now + trip, sent_at=now)
+    assert list(pacer._free) == [4.0, 6.0]
 
 
 def test_a_request_that_did_not_leave_gives_its_place_back() -> None:

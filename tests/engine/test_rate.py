@@ -353,7 +353,7 @@ def test_the_governor_before_waits_for_no_answer_that_the_next_one_gets() -> Non
     creates.refused(1.0, None, sent_at=0.0)
     assert creates.ready_at(1.0) == math.inf
     queries.use(fresh)
-    assert creates.ready_at(1.0) == 1.0
+    assert creates.ready_at(1.0) == 1.05
     for _ in range(100):
         if queries.ready_at(1.0) == math.inf:
             break
@@ -475,3 +475,21 @@ class GateMachine(RuleBasedStateMachine):
 
 GateMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestGateUnderAnyTraffic: Any = GateMachine.TestCase
+
+
+def test_of_a_told_rate_whose_burst_was_not_few_are_unanswered_at_first() -> None:
+    """What the service refuses of a burst is what is on the wire, so that is tried with few, and more for each that passes."""
+    gate = Gate(RateLimit(20, 1.0))
+    for _ in range(4):
+        assert gate.ready_at(0.0) == 0.0
+        gate.sent(0.0)
+    assert gate.ready_at(0.0) == math.inf
+    gate.passed(0.1, sent_at=0.0)
+    for _ in range(2):
+        assert gate.ready_at(0.1) == 0.1
+        gate.sent(0.1)
+    assert gate.ready_at(0.1) == math.inf
+    told = Gate(RateLimit(20, 1.0, burst=20))
+    for _ in range(20):
+        assert told.ready_at(0.0) == 0.0
+        told.sent(0.0)
