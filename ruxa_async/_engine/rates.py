@@ -25,7 +25,10 @@ _ASKED_AGAIN_AFTER = 16  # refusals
 _AT_ONCE = 0.05  # seconds; later, something may have flowed in
 _PAIRED_WITHIN = 0.5  # seconds
 _PAIRS = 3
+#: What is refused though nothing of its scope was ever let through says as much as so many pairs.
+_USED_UP = 2
 _MOST_TESTS = 8
+_TRICKLE = 0.1  # requests
 
 
 class Rates:
@@ -185,9 +188,9 @@ class Rates:
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._testing, self._test_until = other, now + _AT_ONCE
             # What flows in on the way is let through even if there is one quota: only more than that is a proof.
-            self._tests_to_send = self._tests_to_pass = 1 + min(
-                int(self.create.governor.flow(now) + 0.9), _MOST_TESTS
-            )
+            flow = self.create.governor.flow(now)
+            more = min(max(round(flow), flow > _TRICKLE), _MOST_TESTS)
+            self._tests_to_send = self._tests_to_pass = 1 + more
             self._test_sent.clear()
 
     def _split(self, scope: Scope, now: float) -> None:
@@ -205,13 +208,21 @@ class Rates:
             return  # it left before the last no of its scope was known, so it is no news
         self._news_at[scope] = now
         paired = 0 <= sent_at - self._refused_at[other] < _PAIRED_WITHIN
-        self._pairs = self._pairs + 1 if paired else 0
+        evidence = _USED_UP if self._used_up(scope, other, now) else int(paired)
+        self._pairs = self._pairs + evidence if evidence else 0
         self._refused_at[scope] = sent_at
         if self._pairs >= _PAIRS:
             self._shared = True
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._saved = None
             self._merge()
+
+    def _used_up(self, scope: Scope, other: Scope, now: float) -> bool:
+        """Tell whether only *other*, held back by a limit that was told, can have used up what *scope* is refused.
+
+        Nothing of *scope* was ever let through, so it is not a limit of its own that it has met.
+        """
+        return not self.gate(scope).ever_passed and self.gate(other).keeps_told_limit(now)
 
     def _merge(self) -> None:
         """Go by one limit: by the one that was told, else by what creates have learned, which is the most that is known."""

@@ -346,3 +346,37 @@ def test_two_told_limits_are_never_one() -> None:
     refused_in_pairs(rates, 5)
     assert not rates.binding
     assert (rates.create.rate, rates.query.rate) == (10.0, 5.0)
+
+
+def refuse_queries_while_creates_run_at_their_limit(rates: Rates, times: int) -> None:
+    for at in range(times):
+        for _ in range(2):
+            let_through(rates, "create", float(at))
+        refuse(rates, "query", float(at) + 0.01)
+
+
+def creates_at(count: int, burst: int) -> Rates:
+    told = Limits(create_rate=RateLimit(count, 1.0, burst))
+    return Rates(told, longest_query_wait=600.0)
+
+
+def test_what_is_refused_though_nothing_of_it_was_let_through_is_used_up_by_what_was_told() -> None:
+    found = []
+    for times in (1, 2):
+        rates = creates_at(2, 2)
+        refuse_queries_while_creates_run_at_their_limit(rates, times)
+        found.append((rates.binding, rates.query.rate))
+    assert found == [(False, None), (True, 2.0)]
+
+
+def test_what_was_let_through_before_may_have_met_a_limit_of_its_own() -> None:
+    rates = creates_at(2, 2)
+    let_through(rates, "query", 0.0)
+    refuse_queries_while_creates_run_at_their_limit(rates, 9)
+    assert not rates.binding
+
+
+def test_a_limit_that_was_told_and_is_not_used_up_explains_no_refusal() -> None:
+    rates = creates_at(20, 20)
+    refuse_queries_while_creates_run_at_their_limit(rates, 9)
+    assert not rates.binding
