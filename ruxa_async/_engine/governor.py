@@ -1,8 +1,9 @@
 """Find a limit that nobody told, and run at it.
 
 A service says yes or no and nothing else. Until its first no, requests leave briskly, but with few unanswered at a
-time, for they are what that no costs. Then there are pauses that grow fourfold. What is let through after one,
-compared with what was let through at first, tells what shape the limit has:
+time, for they are what that no costs. Then there is a short pause, in which some flows into a bucket, and others that
+end when a window would of a time that people choose (where one alone was let through, pauses that grow fourfold).
+What is let through after one, compared with what was let through at first, tells what shape the limit has:
 
 - only one at first: a gap between requests (`Steps`);
 - fewer than at first: a bucket that was not full again, so there is a rate (`Creep`);
@@ -11,7 +12,8 @@ compared with what was let through at first, tells what shape the limit has:
 
 Each shape then learns by running. One that what happens refutes is dropped: nothing let through for longer than a
 bucket can be empty means a window after all. That is sounded: from the end of such a silence to the next no goes what
-it holds, and to the end of the next silence its time. Where the service says when to come back, that is kept by the
+it holds, and to the end of the next silence its time. Refusals that no bucket explains may be a window's of a second,
+whose silences are too short to be seen (`Boundaries`). Where the service says when to come back, that is kept by the
 gate in front of this; here it only tells how much there may be by then.
 """
 
@@ -23,11 +25,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from .boundaries import PER, Boundaries
 from .creep import Creep
 from .measures import Measure
 from .steps import Steps
 from .tellings import Reading, Tellings, first_window
-from .window import Opening, Window, likely_window, shortest_window
+from .window import Opening, Window, likely_window, next_window, shortest_window
 
 __all__ = ("Governor",)
 
@@ -35,6 +38,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 15.0
 _GROWTH = 4.0
 _SOUNDING_GROWTH = 2.0
+#: A window is surely over by so much of its time.
+_AFTER = 1.02
 #: A window of a time that people do not choose is believed after so many.
 _SOUNDINGS = 3
 #: Requests a second that are worth making before anything is known.
@@ -43,6 +48,8 @@ _UNANSWERED = 4
 #: What was let through in the last second is a burst, if there was no earlier second; else it is a rate.
 _SECOND = 1.0
 _BURST_KEPT = 4096
+#: A bucket that explains fewer of the last stretches may be a window.
+_EXPLAINED = 3
 #: What is remembered is a number between this and its inverse, or it is nonsense.
 _SENSIBLE = 1e-9
 
@@ -71,6 +78,8 @@ class Governor:
         self._left_at: deque[float] = deque(maxlen=_BURST_KEPT)  # those let through, since the last no
         self._measures: list[Measure] = []
         self._told = Tellings()
+        self._boundaries = Boundaries()
+        self._known = -math.inf
         self._forget()
 
     def _forget(self) -> None:
@@ -140,8 +149,8 @@ class Governor:
         """Return how many may be unanswered while no limit is known."""
         if self._trip is None:
             return _UNANSWERED
-        pace = max(_BRISK, 3 * self._in_last_second(now), 2 * self._peak)
-        return max(1, math.ceil(self._trip * pace))
+        pace = 2 * self._in_last_second(now) if self._quest is _Quest.FREE else self._peak
+        return max(1, math.ceil(self._trip * max(_BRISK, pace)))
 
     def _in_last_second(self, now: float) -> int:
         while self._recent and self._recent[0] <= now - _SECOND:
@@ -164,11 +173,12 @@ class Governor:
         """Note that a request that left at *sent_at* was let through."""
         self._answered(now, sent_at)
         self._told.passed(sent_at)
+        self._boundaries.passed(sent_at)
+        self._answers.append(now)
         self._passed += 1
         if self._shape is None:
             self._recent.append(now)
             self._left_at.append(sent_at)
-            self._answers.append(now)
         if self._shape is not None:
             self._shape.passed(now, sent_at)
         elif sent_at > self._mark_known:
@@ -179,6 +189,10 @@ class Governor:
     def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a refusal of a request that left at *sent_at*; *retry_after* is what it asked for in seconds."""
         self._answered(now, sent_at)
+        news = sent_at > self._known
+        if news:
+            self._known = now
+            self._boundaries.refused(sent_at)
         reading = self._told.refused(now, retry_after, sent_at)
         if reading is not None and self._is_told(reading):
             self._burst = reading.count
@@ -187,6 +201,8 @@ class Governor:
             self._shape.refused(now, retry_after, sent_at)
             if self._shape.refuted:
                 self._search_again(now, sent_at)
+            elif news and isinstance(self._shape, Creep) and self._shape.explained < _EXPLAINED:
+                self._look_for_window(now)
         elif sent_at > self._mark_known:
             self._refused_quest(now, retry_after, sent_at)
 
@@ -221,12 +237,9 @@ class Governor:
         if self._quest is _Quest.FREE:
             self._met(now, retry_after, sent_at)
         elif self._quest is _Quest.PAUSING:
-            self._too_short = self._pause
-            growth = _SOUNDING_GROWTH if self._sounding else _GROWTH
-            longer = min(self._pause * (growth - 1), _LONGEST_PAUSE)
+            self._too_short = sent_at - self._mark
             self._last_no = sent_at
-            self._pause += longer
-            self._next = sent_at + longer
+            self._next = max(now, self._tried_at(sent_at))
         elif self._quest is _Quest.SOUNDING:
             self._sound(now, sent_at, Opening(self._opened_at, self._passed))
         elif self._quest is _Quest.TESTING and self._burst > 1:
@@ -237,6 +250,16 @@ class Governor:
         else:
             self._measures.append(Measure.read(self._left_at, since=self._mark, until=sent_at))
             self._creep(now, retry_after, sent_at)
+
+    def _tried_at(self, refused_at: float) -> float:
+        """Return when to try again after a pause that was too short, as one that left at *refused_at* found."""
+        latest = refused_at + _LONGEST_PAUSE
+        if self._sounding or self._burst == 1:
+            longer = self._pause * ((_SOUNDING_GROWTH if self._sounding else _GROWTH) - 1)
+            self._pause += longer
+            return min(refused_at + longer, latest)
+        began = self._mark if self._straddled else self._burst_began
+        return min(began + _AFTER * next_window(refused_at - began), latest)
 
     def _met(self, now: float, retry_after: float | None, sent_at: float) -> None:
         """Learn that there is a limit."""
@@ -254,6 +277,13 @@ class Governor:
         self._pauses(now, sent_at)
         self._straddled = sent_at - began > _SECOND
         self._burst_began = began
+
+    def _look_for_window(self, now: float) -> None:
+        """Take what no bucket explains for a window, if it looks like one."""
+        count = self._boundaries.count()
+        if count is not None:
+            self._burst = count
+            self._window(PER, now)
 
     def _search_again(self, now: float, sent_at: float) -> None:
         """Drop a shape that what happened refutes."""
@@ -297,7 +327,7 @@ class Governor:
         self._burst_began = sent_at
         self._passed = 0
         self._pause, self._too_short = _FIRST_PAUSE, 0.0
-        self._next = sent_at + self._pause
+        self._next = now + self._pause
 
     def _let_through(self, now: float, sent_at: float) -> None:
         if self._quest is _Quest.PAUSING and self._sounding:

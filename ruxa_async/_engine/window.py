@@ -17,7 +17,7 @@ from ruxa_async.settings import RateLimit
 
 from .pacer import Pacer
 
-__all__ = ("Opening", "Window", "likely_window", "shortest_window")
+__all__ = ("Opening", "Window", "likely_window", "next_window", "shortest_window")
 
 #: One more, or a shorter time, is tried after so many: a third of the one refusal in a hundred that all may cost.
 _TRIED_AFTER = 300
@@ -34,6 +34,11 @@ _TIMES = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
 def likely_window(shortest: float, longest: float) -> float:
     """Return the longest time that people choose in (*shortest*, *longest*], *longest* if there is none."""
     return max((time for time in _TIMES if shortest < time <= longest * 1.02), default=longest)
+
+
+def next_window(too_short: float) -> float:
+    """Return the shortest time that people choose above *too_short*, infinity if there is none."""
+    return next((time for time in _TIMES if time > too_short), math.inf)
 
 
 def shortest_window(too_short: float, enough: float) -> float | None:

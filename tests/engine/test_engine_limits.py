@@ -176,8 +176,8 @@ def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_ar
         job = create(engine, now)
         engine.create_answered(job, Reply(429), now)
         engine.requeue(job)
-    late = followed(engine, now)
     now = max(engine.create_ready_at(now), now + 0.1)
+    late = followed(engine, now - 0.1)
     engine._due.set(late, 1e6)
     assert engine.queries_due(now) == 0
     engine.create_answered(create(engine, now), let_through(), now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import pytest
@@ -31,12 +32,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(20, 1),
         601,
         (
-            (97, 97, 15),
-            (96, 97, 15),
-            (92, 96, 23),
-            (92, 97, 14),
-            (91, 96, 14),
-            (89, 96, 13),
+            (98, 97, 14),
+            (97, 98, 14),
+            (94, 97, 22),
+            (93, 98, 13),
+            (92, 97, 13),
+            (90, 97, 12),
         ),
     ),
     (
@@ -44,12 +45,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(50, 1),
         1501,
         (
-            (96, 96, 19),
-            (95, 96, 29),
-            (91, 96, 29),
-            (91, 96, 19),
-            (90, 96, 16),
-            (88, 95, 15),
+            (97, 97, 17),
+            (96, 97, 28),
+            (93, 97, 28),
+            (92, 97, 17),
+            (91, 97, 15),
+            (89, 96, 14),
         ),
     ),
     (
@@ -57,12 +58,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(50, 10),
         1510,
         (
-            (98, 98, 18),
-            (98, 98, 21),
-            (95, 98, 41),
-            (96, 97, 14),
-            (96, 97, 21),
-            (95, 97, 28),
+            (98, 98, 9),
+            (98, 98, 7),
+            (96, 98, 20),
+            (97, 98, 8),
+            (98, 98, 13),
+            (94, 98, 22),
         ),
     ),
     (
@@ -70,12 +71,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(20, 10),
         610,
         (
-            (98, 98, 11),
-            (98, 98, 12),
-            (98, 98, 14),
-            (98, 98, 7),
-            (97, 98, 10),
-            (96, 98, 19),
+            (98, 98, 6),
+            (98, 98, 6),
+            (98, 98, 13),
+            (98, 98, 5),
+            (98, 98, 6),
+            (97, 98, 14),
         ),
     ),
     (
@@ -83,12 +84,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(120, 100),
         3700,
         (
+            (98, 98, 17),
             (98, 98, 33),
-            (97, 98, 66),
-            (96, 98, 90),
-            (98, 98, 21),
-            (96, 98, 34),
-            (94, 98, 90),
+            (97, 98, 75),
+            (98, 98, 14),
+            (97, 98, 18),
+            (96, 98, 98),
         ),
     ),
     (
@@ -96,12 +97,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(200, 40),
         6040,
         (
-            (98, 98, 49),
-            (97, 98, 73),
-            (93, 98, 104),
-            (97, 97, 58),
-            (94, 97, 64),
-            (91, 98, 76),
+            (98, 98, 25),
+            (97, 98, 40),
+            (92, 98, 48),
+            (98, 98, 28),
+            (96, 98, 43),
+            (91, 98, 46),
         ),
     ),
     (
@@ -109,12 +110,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(10, 10),
         310,
         (
+            (98, 98, 5),
+            (98, 98, 7),
             (98, 98, 10),
-            (98, 98, 11),
-            (98, 98, 11),
-            (97, 98, 5),
-            (98, 98, 6),
-            (97, 98, 8),
+            (98, 98, 4),
+            (98, 98, 5),
+            (98, 98, 7),
         ),
     ),
     (
@@ -122,12 +123,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Tokens(2, 20),
         80,
         (
-            (98, 98, 10),
-            (98, 98, 14),
-            (98, 98, 24),
-            (93, 88, 5),
-            (95, 90, 6),
-            (95, 94, 12),
+            (98, 96, 6),
+            (98, 98, 8),
+            (98, 98, 16),
+            (93, 89, 4),
+            (97, 96, 5),
+            (95, 96, 10),
         ),
     ),
     (
@@ -135,12 +136,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Sliding(20, 10),
         240,
         (
-            (98, 98, 10),
-            (98, 98, 11),
-            (98, 98, 12),
-            (98, 98, 4),
-            (98, 98, 4),
-            (98, 98, 5),
+            (98, 98, 7),
+            (98, 98, 7),
+            (98, 98, 8),
+            (98, 98, 2),
+            (98, 98, 2),
+            (98, 98, 3),
         ),
     ),
     (
@@ -148,10 +149,10 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Sliding(20, 2),
         320,
         (
-            (98, 98, 8),
-            (92, 98, 10),
-            (92, 94, 11),
-            (98, 90, 2),
+            (98, 98, 5),
+            (98, 98, 5),
+            (98, 98, 6),
+            (98, 89, 2),
             (98, 98, 2),
             (98, 90, 3),
         ),
@@ -161,12 +162,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Fixed(20, 10, ends=7.0),
         240,
         (
-            (98, 98, 10),
-            (98, 98, 11),
-            (98, 98, 12),
-            (98, 98, 5),
-            (98, 98, 5),
-            (98, 98, 6),
+            (98, 85, 7),
+            (98, 85, 7),
+            (98, 85, 8),
+            (98, 98, 3),
+            (98, 98, 3),
+            (98, 98, 4),
         ),
     ),
     (
@@ -174,12 +175,12 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
         lambda: Fixed(100, 1, ends=0.7),
         3100,
         (
-            (98, 98, 20),
-            (95, 94, 40),
-            (95, 95, 65),
-            (98, 98, 6),
-            (84, 80, 200),
-            (72, 72, 830),
+            (98, 98, 14),
+            (93, 98, 41),
+            (96, 94, 36),
+            (98, 98, 5),
+            (88, 97, 68),
+            (85, 84, 123),
         ),
     ),
 ]
@@ -202,10 +203,11 @@ def test_the_limit_is_used(
 
     The targets of issue 3 are 95 % whole and 99 % steady with at most 1 % refused (92, 95 and 2 % for a burst of 1). Missed:
 
-    - 1 % refused: at rates up to 20/s, where finding the limit alone costs 5 to 10 refusals of 80 to 610 requests, and
-      at round trips of 200 ms, where a pace that is three times the limit's has as many on the wire;
+    - 1 % refused: at rates up to 10/s, where finding the limit alone costs 4 to 9 refusals of 80 to 310 requests, and
+      at some round trips of 200 ms, where a pace that is twice the limit's has as many on the wire;
     - 100 in windows of 1 s at round trips of 50 and 200 ms, told in whole seconds when to come back: a wait of one second
-      says nothing of a window's end, so they are taken for a bucket for long. Told exactly, or not, it is found at once.
+      says nothing of a window's end, so four stretches are needed to see that it is no bucket. Of windows of 10 s there are
+      twelve in all, so that "steady" is six or seven of them as they happen to lie.
     """
     whole, steady, refusals = bounds
     run = simulate(fresh(), trip=trip, told=told, count=count, until=900)
@@ -216,9 +218,9 @@ def test_the_limit_is_used(
 
 
 @pytest.mark.parametrize("trip", TRIPS)
-@pytest.mark.parametrize(("told", "most"), [(False, (6, 7, 8)), (True, (1, 1, 2))])
+@pytest.mark.parametrize(("told", "most"), [(False, (6, 6, 7)), (True, (1, 1, 2))])
 def test_twelve_windows_of_twenty_in_ten_seconds(trip: float, told: bool, most: tuple[int, ...]) -> None:
-    """Issue 3 allows 6 refusals untold; round trips of 50 and 200 ms cost one and two more."""
+    """Issue 3 allows 6 refusals untold; a round trip of 200 ms, with two on the wire at the first no, costs one more."""
     run = simulate(Sliding(20, 10), trip=trip, told=told, count=240)
     assert len(run.refused) <= most[TRIPS.index(trip)]
     assert isinstance(run.governor._shape, Window)
@@ -340,7 +342,7 @@ def test_few_are_unanswered_before_anything_is_known() -> None:
 
 
 def test_few_are_unanswered_as_long_as_no_limit_is_met() -> None:
-    """40 a second at first, times the round trip; then three times what was let through in the last second."""
+    """40 a second at first, times the round trip; then twice what was let through in the last second."""
     governor = Governor()
     leave(governor, 0.0)
     for _ in range(4):
@@ -351,24 +353,46 @@ def test_few_are_unanswered_as_long_as_no_limit_is_met() -> None:
     for _ in range(39):
         governor.sent(0.25)
         governor.passed(0.375, sent_at=0.25)
-    assert leave(governor, 0.375) == 0.125 * 3 * 48
+    assert leave(governor, 0.375) == 0.125 * 2 * 48
 
 
 def test_without_a_limit_the_pace_grows_and_stays_free() -> None:
     run = simulate(Tokens(1e9, 10**9), trip=0.05, until=2)
-    assert len(run.passed) > 1000
+    assert len(run.passed) > 440
+    assert run.passed[-1] - run.passed[-100] < 0.3
     assert (run.governor.rate, run.refused) == (None, [])
 
 
-def test_the_pauses_after_the_first_no_grow_fourfold_but_by_no_more_than_15_s() -> None:
+def test_after_a_short_pause_times_are_tried_that_people_choose_but_15_s_apart_at_most() -> None:
     asking = Asking(5)
+    times = [asking.ask(passes=False) for _ in range(10)]
+    assert times[0] == asking.began + TICK + 0.05
+    assert times[1:7] == pytest.approx([1.02, 2.04, 5.1, 10.2, 15.3, 30.3])  # since the first left
+    assert times[7:] == pytest.approx([45.3, 60.3, 75.3])
+
+
+def test_after_one_alone_the_pauses_grow_fourfold_but_by_no_more_than_15_s() -> None:
+    asking = Asking(1)
     pauses = [asking.ask(passes=False) - asking.began for _ in range(8)]
-    assert pauses == pytest.approx([0.05, 0.2, 0.8, 3.2, 12.8, 27.8, 42.8, 57.8])
+    assert pauses[:5] == pytest.approx([TICK + 0.05 * 4**power for power in range(5)])
+    assert [after - before for before, after in pairwise(pauses[4:])] == pytest.approx([15.0] * 3)
+
+
+def test_where_the_first_burst_took_long_the_times_count_from_its_end() -> None:
+    """A window may have ended meanwhile, so that the one which refuses began later."""
+    governor = Governor()
+    for index in range(16):
+        governor.sent(index / 12)
+        governor.passed(index / 12 + TICK, sent_at=index / 12)
+    for sent_at in (1.4, 1.5):
+        governor.sent(sent_at)
+        governor.refused(sent_at + TICK, None, sent_at=sent_at)
+    assert governor.ready_at(1.6) == pytest.approx(1.4 + 1.02)
 
 
 def test_one_at_a_time_tries_after_a_pause() -> None:
     asking = Asking(5)
-    assert asking.governor.ready_at(asking.now) == asking.began + 0.05
+    assert asking.governor.ready_at(asking.now) == asking.began + TICK + 0.05
     assert leave(asking.governor, 1.0) == 1
     assert asking.governor.ready_at(10.0) == math.inf
 
@@ -389,7 +413,7 @@ def test_as_many_as_at_first_and_one_more_soon_is_a_bucket_that_was_full() -> No
     soon = asking.ask(passes=True)
     assert soon - first < 0.02  # a fifth of what the five took
     assert isinstance(asking.governor._shape, Creep)
-    assert asking.governor.rate == pytest.approx(5 / 0.055, rel=0.1)
+    assert asking.governor.rate == pytest.approx(5 / 0.056, rel=0.1)
 
 
 def test_as_many_as_at_first_and_not_one_more_is_a_window() -> None:
@@ -397,17 +421,17 @@ def test_as_many_as_at_first_and_not_one_more_is_a_window() -> None:
     for passes in (False, False, False, True, True, True, True, True, False):
         asking.ask(passes=passes)
     assert isinstance(asking.governor._shape, Window)
-    assert asking.governor.rate == 5 / 2  # of the times that people choose, the longest from 0.8 to 3.2 s
+    assert asking.governor.rate == 5 / 5  # of the times that people choose, the longest from 2 to 5 s
 
 
-@pytest.mark.parametrize(("no", "rate"), [(0, 1 / 0.05), (2, 1 / 0.8)])
-def test_one_at_first_and_one_after_a_pause_is_a_gap(no: int, rate: float) -> None:
+@pytest.mark.parametrize(("no", "pause"), [(0, 0.05), (2, 0.8)])
+def test_one_at_first_and_one_after_a_pause_is_a_gap(no: int, pause: float) -> None:
     asking = Asking(1)
     for _ in range(no):
         asking.ask(passes=False)
     asking.ask(passes=True)
     assert isinstance(asking.governor._shape, Steps)
-    assert asking.governor.rate == pytest.approx(rate)
+    assert asking.governor.rate == pytest.approx(1 / (TICK + pause))
 
 
 def test_a_long_wait_that_is_asked_for_at_first_is_a_window() -> None:
@@ -440,7 +464,7 @@ def test_those_on_the_wire_at_the_first_no_are_no_news_but_of_the_burst_if_they_
     governor.passed(0.13, sent_at=0.01)
     governor.refused(0.13, None, sent_at=0.03)
     assert (governor._burst, governor._on_wire, governor.rate) == (2, 0, None)
-    assert governor.ready_at(0.13) == pytest.approx(0.07)
+    assert governor.ready_at(0.13) == pytest.approx(0.17)
 
 
 def test_one_that_left_after_the_refused_one_and_got_through_says_nothing() -> None:
@@ -675,6 +699,6 @@ def test_fixed_windows_are_read_from_waits_that_are_told_exactly(count: int, per
         return Fixed(count, per, ends=0.7 * per)
 
     run = simulate(fresh(), trip=trip, told=True, exactly=True, count=31 * count, until=900)
-    assert run.share(fresh) >= (0.9 if (count, trip) == (100, 0.2) else 0.95)
+    assert run.share(fresh) >= (0.88 if (count, trip) == (100, 0.2) else 0.95)
     assert len(run.refused) <= 0.02 * 31 * count
     assert isinstance(run.governor._shape, Window)
