@@ -198,4 +198,8 @@ class Creep:
         self._at_once = self._surely_there() if retry_after else 0
 
     def _surely_there(self) -> int:
-        return max(0, int(min(self._bucket.small, self._flowed)))
+        # Where stretch after stretch says no more of the size, something in between does.
+        size = (
+            self._bucket.small if self.explained <= 2 else math.sqrt(self._bucket.small * self._bucket.large)
+        )
+        return max(0, int(min(size, self._flowed)))

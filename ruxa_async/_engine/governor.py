@@ -241,7 +241,7 @@ class Governor:
             self._last_no = sent_at
             self._next = max(now, self._tried_at(sent_at))
         elif self._quest is _Quest.SOUNDING:
-            self._sound(now, sent_at, Opening(self._opened_at, self._passed))
+            self._sounded_out(now, sent_at)
         elif self._quest is _Quest.TESTING and self._burst > 1:
             self._window(likely_window(self._too_short, self._per), now, too_short=self._too_short)
         elif self._straddled and self._quest is _Quest.REFILLING and 2 < self._passed < self._burst:
@@ -254,7 +254,7 @@ class Governor:
     def _tried_at(self, refused_at: float) -> float:
         """Return when to try again after a pause that was too short, as one that left at *refused_at* found."""
         latest = refused_at + _LONGEST_PAUSE
-        if self._sounding or self._burst == 1:
+        if self._sounding or self._burst <= 1:
             longer = self._pause * ((_SOUNDING_GROWTH if self._sounding else _GROWTH) - 1)
             self._pause += longer
             return min(refused_at + longer, latest)
@@ -264,7 +264,7 @@ class Governor:
     def _met(self, now: float, retry_after: float | None, sent_at: float) -> None:
         """Learn that there is a limit."""
         self._peak = self._in_last_second(now)
-        self._burst = max(1, self._passed)
+        self._burst = self._passed  # more of them may be answered yet
         if now - self._began > 2 * _SECOND:
             self._burst = max(1, self._in_last_second(now))
             self._measures = [Measure.read(self._left_at, since=None, until=sent_at)]
@@ -304,6 +304,14 @@ class Governor:
         self._opening = opening
         self._last_no = sent_at
 
+    def _sounded_out(self, now: float, sent_at: float) -> None:
+        """Learn what was let through since a silence: so few as a gap or a small bucket may let through are no window."""
+        if self._passed > 2:
+            self._sound(now, sent_at, Opening(self._opened_at, self._passed))
+        else:
+            self._burst = self._passed
+            self._pauses(now, sent_at)
+
     def _sounded(self, now: float, sent_at: float) -> None:
         """Learn when a silence ended."""
         if self._opening is not None and self._opening.count > 2:
@@ -334,7 +342,7 @@ class Governor:
             self._sounded(now, sent_at)
             return
         if self._quest is _Quest.PAUSING:
-            if self._burst == 1:
+            if self._burst <= 1:
                 self._shape = Steps(self._too_short, sent_at - self._mark, passed_at=sent_at)
                 return
             self._quest = _Quest.REFILLING

@@ -5,14 +5,12 @@ and each wait tells where that ends. So between two waits, what was let through 
 end of one to the end of the other goes its time.
 
 Waits are told exactly or in whole seconds, rounded up: then an end is known to a second only, and waits of one second
-say nothing. But a window lets as many through however fast they came, and a bucket does not.
+say nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
 
 from attrs import frozen
 
@@ -22,9 +20,6 @@ __all__ = ("Reading", "Tellings", "first_window")
 
 #: Told to wait while so many would have flowed into a bucket: it is none.
 _DRY = 5.0
-#: So many stretches in a row of less than so many seconds: no bucket is met so often by who learns of it. If as many
-#: were let through in some of them, and in the others at most twice as many, those began and ended in one window.
-_IN_A_ROW, _SHORT = 5, 3.0
 _FEWEST = 3
 #: By how much the time from one wait's end to another's may be wrong: by so many seconds, or such a part of it.
 _JITTER, _NEAR = 0.01, 0.005
@@ -52,16 +47,6 @@ class _End:
         return cls(sent_at + wait - rounded, sent_at + wait)
 
 
-@frozen
-class _Stretch:
-    """What was let through between two waits, and the bounds of the time from the end of one to that of the other."""
-
-    count: int
-    low: float
-    high: float
-    span: float  # from one refusal to the other
-
-
 def first_window(began: float, sent_at: float, wait: float) -> float:
     """Return the time of a window that began at *began*, if it is full at *sent_at* and told to *wait*."""
     end = _End.told(sent_at, wait)
@@ -72,11 +57,9 @@ class Tellings:
     """The waits that a service told. Times are in seconds."""
 
     def __init__(self) -> None:
-        self._known = self._refused_at = -math.inf
+        self._known = -math.inf
         self._end: _End | None = None
         self._count = 0
-        self._exact = False
-        self._stretches: deque[_Stretch] = deque(maxlen=_IN_A_ROW)
 
     def passed(self, sent_at: float) -> None:
         """Note that a request was let through."""
@@ -88,40 +71,14 @@ class Tellings:
         if sent_at <= self._known:
             return None  # it left before the last no was known, so it is no news
         before, count = self._end, self._count
-        span = sent_at - self._refused_at
-        self._known, self._refused_at, self._count = now, sent_at, 0
+        self._known, self._count = now, 0
         self._end = _End.told(sent_at, wait) if wait else None
-        self._exact = self._end is not None and self._end.low == self._end.high
-        if self._end is None or before is None:
-            self._stretches.clear()
-            return None
-        if count < _FEWEST:
+        if self._end is None or before is None or count < _FEWEST:
             return None
         low, high = max(self._end.low, sent_at) - before.high, self._end.high - before.low
-        self._stretches.append(_Stretch(count, low, high, span))
-        alike = self._alike()
-        if alike:
-            return _read(alike, sure=True)
-        return _read([self._stretches[-1]], sure=(self._end.low - sent_at) * count > _DRY * high)
-
-    def _alike(self) -> list[_Stretch]:
-        """Return stretches that can only have been of one window each, if there are."""
-        if (
-            len(self._stretches) < _IN_A_ROW
-            or self._exact
-            or max(one.span for one in self._stretches) > _SHORT
-        ):
-            return []
-        fewest = min(one.count for one in self._stretches)
-        within = [one for one in self._stretches if one.count == fewest]
-        most = max(one.count for one in self._stretches)
-        straddled = 1.2 * fewest < most <= 2 * fewest
-        return within if straddled and fewest < 150 and len(within) > _IN_A_ROW // 2 else []
-
-
-def _read(stretches: Sequence[_Stretch], *, sure: bool) -> Reading | None:
-    low, high = max(one.low for one in stretches), min(one.high for one in stretches)
-    return Reading(stretches[-1].count, _chosen(low, high), sure) if 0 < high >= low else None
+        if not 0 < high >= low:
+            return None
+        return Reading(count, _chosen(low, high), sure=(self._end.low - sent_at) * count > _DRY * high)
 
 
 def _chosen(low: float, high: float) -> float:

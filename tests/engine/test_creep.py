@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ruxa_async._engine.creep import LONGEST_MEASURE, Creep
-from ruxa_async._engine.measures import Measure
+from ruxa_async._engine.measures import Bucket, Measure
 
 from .limits_sim import Tokens
 
@@ -221,3 +221,13 @@ def test_nothing_after_each_wait_refutes_it_too(hint: float) -> None:
 
 def test_there_is_one_in_fifteen_seconds_at_least() -> None:
     assert after_refusal(1, 1000.0).rate == 1 / 15
+
+
+@pytest.mark.parametrize(("explained", "at_once"), [(2, 1), (3, 6)])
+def test_of_a_size_that_nothing_tells_the_middle_leaves_at_once_after_three_stretches(
+    explained: int, at_once: int
+) -> None:
+    creep = after_refusal()
+    creep._bucket = Bucket(1, 43, 90.0, 110.0)
+    creep.explained, creep._flowed = explained, 90.0
+    assert creep._surely_there() == at_once

@@ -101,7 +101,7 @@ LIMITS: list[tuple[str, Callable[[], Limit], int, tuple[Bounds, ...]]] = [
             (97, 98, 40),
             (92, 98, 48),
             (98, 98, 28),
-            (96, 98, 43),
+            (95, 98, 45),
             (91, 98, 46),
         ),
     ),
@@ -465,6 +465,34 @@ def test_those_on_the_wire_at_the_first_no_are_no_news_but_of_the_burst_if_they_
     governor.refused(0.13, None, sent_at=0.03)
     assert (governor._burst, governor._on_wire, governor.rate) == (2, 0, None)
     assert governor.ready_at(0.13) == pytest.approx(0.17)
+
+
+def test_one_that_is_let_through_is_one_though_its_answer_came_after_the_first_no() -> None:
+    governor = Governor()
+    assert leave(governor, 0.0) == 4
+    for now in (0.004, 0.005, 0.006):
+        governor.refused(now, None, sent_at=0.0)
+    governor.passed(0.007, sent_at=0.0)
+    now = governor.ready_at(0.007)
+    governor.sent(now)
+    governor.passed(now + 0.005, sent_at=now)
+    assert isinstance(governor._shape, Steps)
+
+
+def test_where_one_is_let_through_after_each_silence_it_is_a_gap() -> None:
+    """It was taken for a bucket, and that was refuted; no window holds one, and to sound for it would never end."""
+    governor, now = Governor(), 0.0
+    governor._search_again(now, now)
+    for passes in (True, False, True):
+        assert governor.rate is None
+        now = max(now, governor.ready_at(now))
+        governor.sent(now)
+        if passes:
+            governor.passed(now + TICK, sent_at=now)
+        else:
+            governor.refused(now + TICK, None, sent_at=now)
+        now += TICK
+    assert isinstance(governor._shape, Steps)
 
 
 def test_one_that_left_after_the_refused_one_and_got_through_says_nothing() -> None:

@@ -45,26 +45,15 @@ def test_waits_in_whole_seconds_tell_a_time_of_whole_seconds(per: float, wait: f
     assert stretch(told, 60, 0.3 + per, wait) == Reading(60, per, sure=True)
 
 
-def test_stretches_alike_but_for_those_that_straddle_two_windows_show_a_window_of_a_second() -> None:
-    told = Tellings()
-    readings = []
-    now = 0.0
-    for count in (54, 50, 82, 50, 81, 50):
-        now += 1.5
-        readings.append(stretch(told, count, now, 1.0))
-    assert [reading is not None and reading.sure for reading in readings] == [False] * 5 + [True]
-    assert readings[-1] == Reading(50, 1.0, sure=True)
-
-
 @pytest.mark.parametrize(
     "counts",
     [
         pytest.param((9, 10, 20, 40, 80, 160), id="a bucket that is learned"),
         pytest.param((61, 61, 61, 61, 61, 61), id="a bucket that is known"),
-        pytest.param((300, 200, 200, 200, 250, 250), id="more than is worth a proof"),
+        pytest.param((54, 50, 82, 50, 81, 50), id="windows of a second that waits of a second do not show"),
     ],
 )
-def test_a_bucket_is_none(counts: tuple[int, ...]) -> None:
+def test_waits_of_a_second_in_whole_seconds_show_no_window(counts: tuple[int, ...]) -> None:
     told = Tellings()
     for index, count in enumerate(counts):
         reading = stretch(told, count, 1.5 * index, 1.0)
@@ -77,6 +66,12 @@ def test_a_refusal_without_a_wait_ends_what_was_told() -> None:
     assert stretch(told, 10, 2.0, None) is None
     assert stretch(told, 10, 3.0, 0.7) is None
     assert stretch(told, 10, 4.0, 0.7) == Reading(10, 1.0, sure=True)
+
+
+def test_waits_that_contradict_each_other_tell_nothing() -> None:
+    told = Tellings()
+    stretch(told, 10, 1.0, 100.5)
+    assert stretch(told, 10, 2.0, 0.7) is None
 
 
 def test_what_left_before_the_last_no_was_known_is_no_news() -> None:
