@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import AsyncIterable, Iterable
@@ -304,7 +305,10 @@ class RuxaClient:
             queries_sent=engine.counts.queries_sent,
             throttled={"create": engine.creates.refusals, "query": engine.queries.refusals},
             rates={"create": engine.creates.rate, "query": engine.queries.rate},
-            durations={model: statistics.median(seen) for model, seen in told.durations.items()},
+            durations={
+                **{model: math.exp(law["mu"]) for model, law in engine.cadence.export().items()},
+                **{model: statistics.median(seen) for model, seen in told.durations.items()},
+            },
         )
 
     def _task(self, job: ClientJob) -> GenerationTask:

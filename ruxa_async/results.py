@@ -208,7 +208,7 @@ class Stats:
 
     *in_flight* is the tasks running at the service as far as is known, *queued* the requests waiting to be sent,
     *throttled* the answers of 429 by scope. *rates* are the limits in use and *durations* the seconds that tasks
-    of each model have taken (median of the recent ones).
+    of each model take: the median of the recent ones, else of what the journal knows of earlier runs.
     """
 
     in_flight: int

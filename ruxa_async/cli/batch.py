@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +24,8 @@ from ruxa_async.settings import Limits
 
 from .listening import CallbackOptions, listening, read_callbacks
 from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
-from .progress import Watch, displayed, spelled_seconds
+from .printing import Put, print_line, printing
+from .progress import Board, Watch, displayed, spelled_seconds
 from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, need_key, open_client, run, say
 
 if TYPE_CHECKING:
@@ -89,6 +90,15 @@ def batch(
     ] = None,
     max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
     name: Name = None,
+    quiet: Annotated[
+        bool, Parameter(help="Show no progress and no counts: say only what wants doing.")
+    ] = False,
+    json_lines: Annotated[
+        bool,
+        Parameter(
+            help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on standard output."
+        ),
+    ] = False,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
 ) -> int:
@@ -111,6 +121,8 @@ def batch(
         resend_unknown=resend_unknown,
         limit=limit,
         name=name,
+        quiet=quiet,
+        json_lines=json_lines,
     )
     service = _Service(
         emulator=emulator,
@@ -134,6 +146,8 @@ class _Job:
     resend_unknown: bool
     limit: int | None
     name: str | None
+    quiet: bool
+    json_lines: bool
 
     def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
         return open_rows(
@@ -144,12 +158,10 @@ class _Job:
             notice=notice,
         )
 
-
-@define
-class _Total:
-    """How many rows there are, once somebody has counted them."""
-
-    rows: int | None = None
+    @property
+    def shows_progress(self) -> bool:
+        """Whether there is a place for it: a terminal that shows the lines of results has none."""
+        return not self.quiet and not (self.json_lines and sys.stdout.isatty())
 
 
 @frozen(kw_only=True)
@@ -192,13 +204,14 @@ def _open_and_run(job: _Job, service: _Service) -> int:
         need_key()
     journal = service.journal(job.out)
     # Opened outside of the event loop, because a pipe may keep its first line back.
-    with job.opened(notice=say) as rows:
+    with job.opened(notice=_nothing if job.quiet else say) as rows:
         # Quiet: the result lines name every purchase whose end was not seen, and so would a warning each.
         return run(lambda: _run(job, rows, service, journal), quiet=True)
 
 
 async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal) -> int:
     summary, watch = Summary(folder=job.out), Watch()
+    board = Board(summary=summary, watch=watch, max_in_flight=service.limits.max_in_flight)
     async with journal:  # before the emulator, so that no two of them share a ledger
         began = anyio.current_time()
         record = RunRecord(source=job.source, began=began)
@@ -209,24 +222,26 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
 
         opened = whole = False
         try:
-            async with service.opened(job.out, journal, on_event) as client:
+            async with (
+                printing() if job.json_lines else nullcontext() as put,
+                service.opened(job.out, journal, on_event) as client,
+            ):
                 opened = True
-                await _run_with(client, job, rows, summary, watch)
+                await _run_with(client, job, rows, board, put)
                 whole = True
         finally:
             if opened:
-                _conclude(summary, anyio.current_time() - began)
-                _leave_report(summary, record, whole=whole)
+                _conclude(job, summary, anyio.current_time() - began)
+                _leave_report(job, summary, record, whole=whole)
     return _code(summary)
 
 
-async def _run_with(client: RuxaClient, job: _Job, rows: Rows, summary: Summary, watch: Watch) -> None:
-    total = _Total()
+async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put: Put | None) -> None:
     async with (
-        displayed(summary, watch, client.stats, lambda: total.rows),
+        displayed(board, client.stats) if job.shows_progress else nullcontext(),
         anyio.create_task_group() as tg,
     ):
-        tg.start_soon(_count, job, total)
+        tg.start_soon(_count, job, board)
         try:
             await run_batch(
                 client,
@@ -238,8 +253,8 @@ async def _run_with(client: RuxaClient, job: _Job, rows: Rows, summary: Summary,
                 resend_unknown=job.resend_unknown,
                 pulled=1 if rows.interactive else 64,
                 name=job.name,
-                summary=summary,
-                on_result=_BadRows(),
+                summary=board.summary,
+                on_result=_Told(put),
             )
         except (OSError, JournalError, ClientClosedError):  # here is what lines or journal may not hold
             for orphan in client.orphans:
@@ -248,7 +263,7 @@ async def _run_with(client: RuxaClient, job: _Job, rows: Rows, summary: Summary,
         tg.cancel_scope.cancel()
 
 
-async def _count(job: _Job, total: _Total) -> None:
+async def _count(job: _Job, board: Board) -> None:
     """Count the rows beside the run, so that it can say how long it will take."""
 
     def counted() -> int | None:
@@ -259,16 +274,19 @@ async def _count(job: _Job, total: _Total) -> None:
         ) as rows:
             return sum(1 for _ in islice(rows, job.limit))
 
-    total.rows = await to_thread.run_sync(counted, abandon_on_cancel=True)
+    board.total = await to_thread.run_sync(counted, abandon_on_cancel=True)
 
 
 @define
-class _BadRows:
-    """Report bad rows as they are met, the first twenty of them."""
+class _Told:
+    """Report bad rows as they are met, the first twenty of them, and *put* every row where it was asked for."""
 
+    _put: Put | None
     _said: int = 0
 
     def __call__(self, result: Result) -> None:
+        if self._put is not None:
+            self._put(result.encoded())
         if result.state == "invalid" and result.error is not None:
             self._said += 1
             if self._said <= _SHOWN_ROWS:
@@ -277,16 +295,25 @@ class _BadRows:
                 say(f"further bad rows are in {RESULTS} only")
 
 
-def _conclude(summary: Summary, seconds: float) -> None:
+def _nothing(_: str) -> None:
+    """Say nothing."""
+
+
+def _conclude(job: _Job, summary: Summary, seconds: float) -> None:
     if not (summary.folder / RESULTS).exists():
         return
-    for sentence in _sentences(summary, seconds):
+    if not job.quiet:
+        for sentence in _sentences(summary, seconds):
+            say(sentence)
+    elif summary.failed:
+        say(f"{summary.failed:,} of {summary.done:,} rows failed; {summary.folder / RESULTS} says why")
+    for sentence in _left_to_do(summary):
         say(sentence)
-    sys.stdout.write(f"{summary.folder / RESULTS}\n")
-    sys.stdout.flush()
+    if not job.json_lines:
+        print_line(summary.folder / RESULTS)
 
 
-def _leave_report(summary: Summary, record: RunRecord, *, whole: bool) -> None:
+def _leave_report(job: _Job, summary: Summary, record: RunRecord, *, whole: bool) -> None:
     """Write down what is true of the whole run, and the page to look at; no trouble with it fails the run."""
     if not (summary.folder / RESULTS).exists():
         return
@@ -294,7 +321,9 @@ def _leave_report(summary: Summary, record: RunRecord, *, whole: bool) -> None:
 
     try:
         record.write(summary.folder, summary, whole=whole)
-        say(f"look at them: {write_report(summary.folder)}")
+        page = write_report(summary.folder)
+        if not job.quiet:
+            say(f"look at them: {page}")
     except Exception as error:  # noqa: BLE001 - the results are on the disk, and that is what counts
         say(f"the report could not be made ({type(error).__name__}: {error}); try 'ruxa-async report'")
 
@@ -313,6 +342,10 @@ def _sentences(summary: Summary, seconds: float) -> Iterable[str]:
         charged = f", {summary.credits:,.10g} credits" if summary.credits else ""
         yield f"  {summary.queries / summary.asked:.1f} queries per task{charged}"
     yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {summary.folder}"
+
+
+def _left_to_do(summary: Summary) -> Iterable[str]:
+    states = summary.states
     if summary.refused is not None:
         yield f"stopped at line {summary.refused.line}: {summary.refused.error} (--strict)"
     if summary.halted is not None:
@@ -326,7 +359,8 @@ def _sentences(summary: Summary, seconds: float) -> Iterable[str]:
     if states["unknown"]:
         yield from _about_unknown(summary)
     if summary.unsubmitted:
-        yield f"{summary.unsubmitted:,} rows were read and not submitted, and not charged"
+        rows = "row was" if summary.unsubmitted == 1 else "rows were"
+        yield f"{summary.unsubmitted:,} {rows} read and not submitted, and not charged"
 
 
 def _of_earlier_runs(resumed: Resumed) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from ruxa_async.downloads import check_template
 from ruxa_async.requests import GenerationRequest
 
 from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Speed
+from .printing import print_line
 from .running import DONE, console, open_client, run, say
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def generate(
         request = from_json(fields, model)
         async with open_client(emulator=emulator, speed=speed) as client:
             for path in await _generated(client, request, out, name):
-                sys.stdout.write(f"{path}\n")
+                print_line(path)
         return DONE
 
     return run(command)

@@ -42,9 +42,13 @@ __all__ = (
     "console",
     "need_key",
     "open_client",
+    "printable",
     "run",
     "say",
 )
+
+#: Not printable, but no more than an end of line, and what joins the letters and pictures of some scripts.
+_HARMLESS = frozenset("\n\u200c\u200d")
 
 #: What a second interrupt leaves for writing down what is known.
 _LAST_SECONDS = 2.0
@@ -71,7 +75,12 @@ console = Console(stderr=True, highlight=False)
 
 def say(sentence: str) -> None:
     """Tell the person at the terminal, above any live display."""
-    console.print(f"ruxa-async: {sentence}", markup=False, emoji=False, soft_wrap=True)
+    console.print(f"ruxa-async: {printable(sentence)}", markup=False, emoji=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return *text* without what a terminal would obey: prompts and messages come from outside."""
+    return "".join(each if each.isprintable() or each in _HARMLESS else "\ufffd" for each in text)
 
 
 class _LogHandler(logging.Handler):
@@ -152,6 +161,9 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, _BAD_INPUT):
         say(str(error))
         return BAD_INPUT
+    if isinstance(error, BrokenPipeError):
+        say("nobody reads standard output any more, so this was stopped; run the same again to go on")
+        return INTERRUPTED
     if isinstance(error, (RuxaError, OSError)):
         say(str(error) or type(error).__name__)
         return HALTED if isinstance(error, _HALTED) else SOME_FAILED

@@ -197,6 +197,7 @@ async def test_durations_are_learned_for_the_next_client(path: Path) -> None:
         assert learned is not None
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         again = ruxa._driver.engine.cadence.median(CAT.model)
+        assert ruxa.stats().durations == {CAT.model: pytest.approx(again)}
         assert again == pytest.approx(learned, rel=0.5)
 
 
