@@ -352,15 +352,20 @@ def _left_to_do(summary: Summary) -> Iterable[str]:
         yield f"stopped by the account: {summary.halted.cause}"
     if states["unfinished"]:
         yield (
-            f"{states['unfinished']:,} tasks are paid for and their end was not seen: run the same again to pick them up"
+            f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: run the same again to pick them up"
         )
     if states["download_failed"]:
-        yield f"{states['download_failed']:,} are generated and not on disk: run the same again to fetch them"
+        are = "is" if states["download_failed"] == 1 else "are"
+        yield f"{states['download_failed']:,} {are} generated and not on disk: run the same again to fetch them"
     if states["unknown"]:
         yield from _about_unknown(summary)
     if summary.unsubmitted:
         rows = "row was" if summary.unsubmitted == 1 else "rows were"
         yield f"{summary.unsubmitted:,} {rows} read and not submitted, and not charged"
+
+
+def _tasks_are(count: int) -> str:
+    return "1 task is" if count == 1 else f"{count:,} tasks are"
 
 
 def _of_earlier_runs(resumed: Resumed) -> str:

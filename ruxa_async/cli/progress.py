@@ -103,7 +103,7 @@ class Board:
         parts = [] if done is None else [f"{_rate(done)} done"]
         limit = stats.rates["create"]
         allowed = "no limit met" if limit is None else f"limit {_rate(limit)}"
-        parts.append(f"{'none' if accepted is None else _rate(accepted)} sent ({allowed})")
+        parts.append(allowed if accepted is None else f"{_rate(accepted)} sent ({allowed})")
         if refused := sum(stats.throttled.values()):
             parts.append(f"{refused:,} told to wait")
         if self.watch.out_of_reach:

@@ -27,7 +27,7 @@ STATES: dict[str, State] = {
     "unfinished": State("Unfinished", "warn"),
     "download_failed": State("Not downloaded", "warn"),
     "failed": State("Failed", "bad"),
-    "invalid": State("Bad row", "bad"),
+    "invalid": State("Invalid", "bad"),
 }
 
 #: The states that want somebody's attention, those first in which money is at stake.

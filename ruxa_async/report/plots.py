@@ -16,26 +16,25 @@ _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "secon
 
 
 def plots(folder: Folder) -> str:
-    """Return the figures about *folder*, each with a sentence that says what it shows."""
-    return "\n".join(
-        (
-            _throughput(folder),
-            _throttled(folder),
-            _spread(
-                "How long it took",
-                [entry.seconds for entry in folder.entries],
-                "seconds from being accepted to the end",
-                "No task that ended has a known duration.",
-            ),
-            _spread(
-                "How late its end was seen",
-                [entry.lag for entry in folder.entries],
-                "seconds from the end to when it was seen",
-                "The service did not say when its tasks ended, so nobody can tell.",
-            ),
-            _queries(folder.entries),
-        )
+    """Return the figures about *folder*, each with a sentence that says what it shows; those with nothing to draw come last."""
+    figures = (
+        _throughput(folder),
+        _throttled(folder),
+        _spread(
+            "How long it took",
+            [entry.seconds for entry in folder.entries],
+            "seconds from being accepted to the end",
+            "No task that ended has a known duration.",
+        ),
+        _spread(
+            "How late its end was seen",
+            [entry.lag for entry in folder.entries],
+            "seconds from the end to when it was seen",
+            "The service did not say when its tasks ended, so nobody can tell.",
+        ),
+        _queries(folder.entries),
     )
+    return "\n".join(sorted(figures, key=lambda figure: "<svg" not in figure))
 
 
 def _figure(title: str, sentence: str, drawing: str = "") -> str:
@@ -151,11 +150,10 @@ def _seconds(value: float) -> str:
 
 
 def _histogram(label: str, x_label: str, bins: Bins, unit: str) -> str:
-    beyond = f" ({bins.beyond:,} lie beyond)" if bins.beyond else ""
     return bar_chart(
         Bars(
             label=label,
-            x_label=x_label + beyond,
+            x_label=x_label + _beyond(bins),
             y_label="tasks",
             start=bins.start,
             step=bins.step,
@@ -167,6 +165,10 @@ def _histogram(label: str, x_label: str, bins: Bins, unit: str) -> str:
             ),
         )
     )
+
+
+def _beyond(bins: Bins) -> str:
+    return f" ({bins.beyond:,} {'lies' if bins.beyond == 1 else 'lie'} beyond)" if bins.beyond else ""
 
 
 def _queries(entries: Sequence[Entry]) -> str:
@@ -183,7 +185,7 @@ def _queries(entries: Sequence[Entry]) -> str:
         bar_chart(
             Bars(
                 label=f"{title}. {sentence}",
-                x_label="queries a task" + (f" ({bins.beyond:,} lie beyond)" if bins.beyond else ""),
+                x_label="queries a task" + _beyond(bins),
                 y_label="tasks",
                 start=0.5,
                 step=step,

@@ -193,9 +193,12 @@ def _error(value: object) -> Error | None:
     code = next(
         (value[name] for name in ("fail_code", "code", "status") if value.get(name) not in (None, "")), ""
     )
+    message = _text(value.get("fail_message")) or _text(value.get("message")) or ""
+    url = _text(value.get("url"))
     return Error(
         type=_text(value.get("type")) or "",
-        message=_text(value.get("fail_message")) or _text(value.get("message")) or "",
+        # The address stands among the facts; without it equal reasons are equal.
+        message=message.removeprefix(f"{url}: ") if url else message,
         code=str(code) if isinstance(code, (str, int)) else "",
         cause=_text(value.get("cause")) or "",
     )

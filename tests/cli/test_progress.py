@@ -54,7 +54,7 @@ def result(state: Any = "succeeded", **values: Any) -> Result:
 def test_at_first_it_says_what_runs_and_promises_nothing(board: Board) -> None:
     assert board.lines(evolve(IDLE, in_flight=3), 0.0) == [
         "0 done, 3 running, 0 failed",
-        "none sent (no limit met)",
+        "no limit met",
     ]
     board.total = 2_000
     assert board.lines(IDLE, 0.1)[0] == "0 of 2,000 done, 0 running, 0 failed"
@@ -90,7 +90,7 @@ def test_failures_are_told_apart_and_the_most_frequent_come_first(board: Board) 
             board.summary.count(result(state, error=error))
     assert board.lines(IDLE, 0.0) == [
         "7 done, 0 running, 7 failed",
-        "none sent (no limit met)",
+        "no limit met",
         "3 x generation failed: no cats",
         "2 x not downloaded",
         "1 x bad row",

@@ -107,6 +107,28 @@ async def test_pictures_far_below_are_not_loaded_and_nothing_jumps(page: Page, p
     assert any(address.endswith(f"/p{MANY - 1}.png") for address in page.requests)
 
 
+async def test_five_thousand_lie_ready_and_only_those_in_view_are_loaded_and_drawn(
+    page: Page, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, (row(n, files=[f"p{n}.png"]) for n in range(5_000)))
+    write_report(folder)
+    await page.size(1280)
+    page.requests.clear()
+    await page.open(folder / "report.html")
+    assert await shown(page) == 5_000
+    assert sum(address.endswith(".png") for address in page.requests) < 100
+    # A tile far away is skipped: its inside has no layout until somebody scrolls there.
+    drawn = "[...document.querySelectorAll('.mat')].filter(e => e.checkVisibility({contentVisibilityAuto: true})).length"
+    assert 0 < await page.value(drawn) < 200
+    last = "document.querySelector('#sheet > :last-child img')"
+    await page.value(f"{last}.scrollIntoView()")
+    await page.until(f"{last}.naturalWidth === 8")
+    await page.press("/", text="/")
+    await page.type("prompt 4321")
+    assert await shown(page) == 1
+    quiet(page)
+
+
 async def test_searching_and_filtering_narrow_the_sheet(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)

@@ -72,7 +72,7 @@ def test_what_wants_attention_comes_before_the_pictures_and_money_first(tmp_path
     rows = [row(n, state) for n, state in enumerate(("failed", "unknown", "invalid", "succeeded", "newer"))]
     text = made(folder_of(tmp_path, rows))
     order = [
-        text.index(f'<b>1</b> <bdi dir="auto">{name}') for name in ("Unknown", "Failed", "Bad row", "newer")
+        text.index(f'<b>1</b> <bdi dir="auto">{name}') for name in ("Unknown", "Failed", "Invalid", "newer")
     ]
     assert order == sorted(order)
     assert order[-1] < text.index('id="sheet"')
@@ -86,6 +86,12 @@ def test_equal_reasons_are_said_once(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path, rows))
     assert text.count("9 &times;") == 1
     assert "and 5 more" in text
+    expired = [
+        {"type": "LinkExpiredError", "message": f"http://x/{n}: the link has expired", "url": f"http://x/{n}"}
+        for n in range(7)
+    ]
+    rows = [row(n, "download_failed", error=error) for n, error in enumerate(expired)]
+    assert '7 &times;</span> <bdi dir="auto">the link has expired<' in made(folder_of(tmp_path, rows))
 
 
 def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
@@ -176,6 +182,13 @@ def test_refusals_are_drawn_where_they_were(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path, [row(n) for n in range(31)], [RUN]))
     assert "4 creates and 5 queries were told to wait" in text
     assert "<title>0 seconds: 3 creates, 0 queries</title>" in text
+
+
+def test_what_is_drawn_comes_before_what_is_only_said(tmp_path: Path) -> None:
+    text = page(read_folder(folder_of(tmp_path, [row(n) for n in range(3)])))
+    places = [text.index(title) for title in ("How often each", "<h3>Refused for", "<h3>How late")]
+    assert text.count("<svg") == 3
+    assert places[0] < text.rindex("<svg") < min(places[1:])
 
 
 def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
