@@ -1,4 +1,4 @@
-"""How results look in a notebook: the picture and its facts, escaped; pictures over https alone."""
+"""How results look in a notebook: the picture and its facts, escaped; pictures over https alone, or from an emulator here."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LONGEST = 600
 
 def generation_html(generation: Generation) -> str:
     """Return what *generation* made, by its result addresses, which expire."""
-    return _card(_media(generation.urls), _prompt(generation.request), _generation_facts(generation))
+    return _card(_outputs(generation), _prompt(generation.request), _generation_facts(generation))
 
 
 def succeeded_html(outcome: Succeeded) -> str:
     """Return what the generation of *outcome* made, and how it came about."""
     facts = [*_generation_facts(outcome.generation), *_outcome_facts(outcome)]
-    return _card(_media(outcome.generation.urls), _prompt(outcome.request), facts)
+    return _card(_outputs(outcome.generation), _prompt(outcome.request), facts)
 
 
 def failed_html(outcome: Failed) -> str:
@@ -90,17 +90,23 @@ def _card(media: str, prompt: str, facts: Iterable[tuple[str, str | None]]) -> s
     return f'<div style="max-width:40em">{media}{prompt}<table>{rows}</table></div>'
 
 
-def _media(urls: Sequence[str]) -> str:
-    """Return the first outputs; an address that is not plainly https is only text."""
-    shown = "".join(_medium(url) for url in urls[:_SHOWN])
+def _outputs(generation: Generation) -> str:
+    here = "" if generation._media is None else generation._media.here  # noqa: SLF001 - only the client sets it
+    return _media(generation.urls, here)
+
+
+def _media(urls: Sequence[str], here: str = "") -> str:
+    """Return the first outputs; an address that is neither plainly https nor of the emulator *here* is only text."""
+    shown = "".join(_medium(url, here) for url in urls[:_SHOWN])
     more = f"<p>and {len(urls) - _SHOWN:,} more</p>" if len(urls) > _SHOWN else ""
     return shown + more
 
 
-def _medium(url: str) -> str:
+def _medium(url: str, here: str) -> str:
     try:
         parts = urlsplit(url)
-        safe = parts.scheme == "https" and bool(parts.hostname) and url.isprintable() and " " not in url
+        known = parts.scheme == "https" or _is_at(url, here)
+        safe = known and bool(parts.hostname) and url.isprintable() and " " not in url
     except ValueError:
         safe = False
     if not safe:
@@ -109,3 +115,8 @@ def _medium(url: str) -> str:
     if PurePosixPath(parts.path).suffix.lower() in _VIDEOS:
         return f'<video {source} controls preload="none"></video>'
     return f'<img {source} alt="" loading="lazy" referrerpolicy="no-referrer">'
+
+
+def _is_at(url: str, here: str) -> bool:
+    ours, theirs = urlsplit(here), urlsplit(url)
+    return bool(ours.netloc) and (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc)

@@ -7,10 +7,12 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from ._config import is_loopback
 from .downloads import Downloader
 from .downloads.downloader import all_of
 from .errors import DownloadError, LinkExpiredError, RuxaError
@@ -52,6 +54,12 @@ class Refetcher:
     downloader: Downloader
     files: tuple[SavedFile, ...] | None
     status: Callable[[str], Awaitable[TaskStatus]]
+
+    @property
+    def here(self) -> str:
+        """The address of the service if that is on this very machine, else "": an emulator's, which a browser may be led to."""
+        home = self.downloader.home
+        return home if is_loopback(urlsplit(home).hostname or "") else ""
 
     async def save(
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None

@@ -73,6 +73,11 @@ class TaskStatus:
 class MediaSource(Protocol):
     """Where the outputs of a generation can be had; the open client is one."""
 
+    @property
+    def here(self) -> str:
+        """The address of the service if that is on this very machine, else "": an emulator's, which a browser may be led to."""
+        ...
+
     async def save(
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
     ) -> list[Path]:

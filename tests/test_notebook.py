@@ -6,8 +6,12 @@ from html.parser import HTMLParser
 
 import attrs
 import pytest
+from harness import service_of
 
 from ruxa_async import Failed, Generation, NanoBanana, Succeeded, TaskFailedError, TaskState, TaskStatus
+from ruxa_async._refetching import Refetcher
+from ruxa_async.downloads import Downloader
+from ruxa_async.transports import MemoryTransport
 
 HOSTILE = "</bdi></td><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\" ' &lt;"
 REQUEST = NanoBanana(prompt="a cat", key="k")
@@ -109,6 +113,32 @@ def test_what_is_not_plainly_https_is_only_text(url: str) -> None:
     page = seen(attrs.evolve(MADE, urls=(url,)))
     assert page.sources() == []
     assert page.words[0] == url
+
+
+async def unasked(task_id: str) -> TaskStatus:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("home", "url", "shown"),
+    [
+        ("http://127.0.0.1:8787", "http://127.0.0.1:8787/files/a.png", True),
+        ("http://localhost:8787/", "http://localhost:8787/files/a.png", True),
+        ("http://127.0.0.1:8787", "http://127.0.0.1:631/printers", False),  # something else that listens here
+        ("http://127.0.0.1:8787", "http://user@127.0.0.1:8787/a.png", False),
+        ("http://127.0.0.1:8787", "http://[::1", False),
+        ("https://api.ruxa.ai", "http://127.0.0.1:8787/a.png", False),
+        ("http://api.example", "http://api.example/a.png", False),
+    ],
+)
+def test_an_emulator_s_own_pictures_are_shown_and_nothing_else_over_http(
+    home: str, url: str, shown: bool
+) -> None:
+    downloader = Downloader(transport=MemoryTransport(service_of()), home=home)
+    media = Refetcher(downloader, None, status=unasked)
+    made = attrs.evolve(MADE, urls=(url,), _media=media)
+    assert bool(seen(made).sources()) is shown
+    assert bool(seen(succeeded(made)).sources()) is shown
 
 
 def test_many_outputs_show_the_first_and_say_how_many_follow() -> None:

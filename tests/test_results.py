@@ -109,6 +109,8 @@ async def test_a_generation_of_no_client_cannot_download(tmp_path: Path) -> None
 class Shelf:
     """A media source that keeps what it was asked."""
 
+    here = ""
+
     def __init__(self) -> None:
         self.asked: list[tuple[Generation, object, object]] = []
 
