@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from benchmarks._figures import Sample
@@ -303,8 +304,49 @@ async def in_memory(job: Job) -> Sample:
     return {**sample, **(peak.told() if peak else {}), "requests": int(sent), "failures": failures}
 
 
+# ---- to disk
+
+
+async def batch(job: Job) -> Sample:
+    """Run a batch as the command line does, journal and results file and all; without *downloads*, no output is fetched."""
+    from attrs import evolve
+
+    from ruxa_async import Generation, Limits, NanoBanana, RuxaClient
+    from ruxa_async.batch import Row, folder_journal, run_batch
+    from ruxa_async.results import MediaSource
+
+    class NoMedia:
+        here = ""
+
+        async def save(self, *_: object, **__: object) -> list[Path]:
+            return []
+
+        async def read(self, *_: object) -> list[bytes]:
+            return []
+
+    class WithoutDownloads(RuxaClient):
+        def _generation(self, job: Any) -> Generation:
+            media: MediaSource = NoMedia()
+            return evolve(super()._generation(job), _media=media)
+
+    count: int = job["tasks"]
+    rows = [Row(place + 1, NanoBanana(prompt=prompt(place), key=f"k{place}")) for place in range(count)]
+    kind = RuxaClient if job["downloads"] else WithoutDownloads
+    sample: Sample = {}
+    # Beside this file, not in a temporary folder that may live in memory.
+    with TemporaryDirectory(dir=Path(__file__).parent, prefix=".batch-") as folder, metered(sample):
+        async with kind(
+            api_key=_KEY,
+            base_url=job["url"],
+            journal=folder_journal(folder),
+            limits=Limits(max_in_flight=job["at_once"]),
+        ) as ruxa:
+            summary = await run_batch(ruxa, rows, folder, resume=True)
+    return {**sample, "succeeded": summary.states["succeeded"], "files": summary.files}
+
+
 CLIENTS: dict[str, Callable[[Job], Awaitable[Sample]]] = {
-    each.__name__: each for each in (ours, plain, replay, ceiling, in_memory)
+    each.__name__: each for each in (ours, plain, replay, ceiling, in_memory, batch)
 }
 
 
