@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import anyio
 import attrs
 import pytest
 from harness import client_of, service_of
+from test_downloads_names import HOSTILE
 
 from ruxa_async import ConfigurationError, Downloads, LinkExpiredError, NanoBanana, NotFoundError, Succeeded
 from ruxa_async.batch import Row, Summary, run_batch
@@ -115,3 +118,46 @@ async def test_twenty_outputs_of_one_name_are_twenty_files(tmp_path: Path) -> No
     assert len(expected) == 20
     assert {path.read_bytes() for path in files} == expected
     assert len(files) == 20
+
+
+async def test_no_hostile_key_writes_elsewhere_or_over_another(tmp_path: Path) -> None:
+    """On a disk that ignores case as well: no two names differ in that alone."""
+    keys = [*HOSTILE, "cat", "a", "\N{LATIN SMALL LETTER E WITH ACUTE}", "output"]
+    home = tmp_path / "inner" / "home"
+    beside = tmp_path / "inner" / "a.png"
+    beside.parent.mkdir()
+    beside.write_bytes(b"mine")
+    requests = (NanoBanana(prompt=f"prompt {n}", key=key) for n, key in enumerate(keys))
+    async with client_of(service()) as ruxa:
+        async with ruxa.as_completed(requests) as outcomes:
+            all_made = [each.unwrap() async for each in outcomes]
+        assert len(all_made) == len(keys) >= 44
+        contents = [(await made.read())[0] for made in all_made]
+        paths = [path for made in all_made for path in await made.save(home)]
+    assert {path.parent for path in paths} == {home}
+    assert len({path.name.casefold() for path in paths}) == len(keys)
+    assert [path.read_bytes() for path in paths] == contents
+    assert sorted(home.iterdir()) == sorted(paths)
+    assert sorted(tmp_path.rglob("*.png")) == sorted([beside, *paths])
+    assert beside.read_bytes() == b"mine"
+
+
+class Place:
+    """A path of somebody else's."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, anyio.Path, Place])
+async def test_a_folder_may_be_anything_that_is_like_a_path(
+    kind: Callable[[Path], str | PathLike[str]], tmp_path: Path
+) -> None:
+    async with client_of(service()) as ruxa:
+        made = await ruxa.generate(request())
+        (path,) = await made.save(kind(tmp_path / "new"))
+        assert path == tmp_path / "new" / "cat.png"
+        assert path.read_bytes() == (await made.read())[0]
