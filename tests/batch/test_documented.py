@@ -42,14 +42,10 @@ def test_every_field_of_a_result_is_documented_and_has_its_type() -> None:
     told = table("results.jsonl")
     assert [*told] == [each.name for each in attrs.fields(Result)]
     empty = Result(index=0, line=1, state="succeeded")
-    full = Result(
-        **dict.fromkeys(("key", "id", "model", "prompt", "task_id"), "x"),
-        **dict.fromkeys(("credits", "duration", "submitted_at", "finished_at", "completed_at", "lag"), 1.5),
-        index=0,
-        line=1,
-        state="failed",
-        error={"type": "X"},
-    )
+    texts: dict[str, Any] = dict.fromkeys(("key", "id", "model", "prompt", "task_id"), "x")
+    instants = ("credits", "duration", "submitted_at", "finished_at", "completed_at", "lag")
+    numbers: dict[str, Any] = dict.fromkeys(instants, 1.5)
+    full = Result(index=0, line=1, state="failed", error={"type": "X"}, **texts, **numbers)
     for result in (empty, full):
         for name, value in attrs.asdict(result).items():
             allowed = tuple(kind for word in told[name].split(" or ") for kind in KINDS[word])
