@@ -1,7 +1,7 @@
 """One request over a connection of aiohttp's pool, without aiohttp's session in between.
 
 For each request a session makes a request and a response object, reads the URL, merges headers, and, for a body,
-starts a task: two thirds of what a request costs on loopback. The requests of the API need nothing of that, so their
+starts a task: more than a third of what a request costs on loopback. The requests of the API need nothing of that, so their
 bytes are put together here, once for all that differ only in path and body. The pool, connecting, TLS, reading the
 reply and decompression remain aiohttp's. And what was sent is known at first hand: nothing before `write`.
 
