@@ -6,7 +6,8 @@ a client wakes up to 0.4 ms late. "told" is a service that says in whole seconds
 
 `whole` is (N - burst) / rate over the time that it took, less the time that the service forbade; a burst that fills
 again while nobody may come can bring it above 100 %. `share` is what was let through over what a client gets that knows the limit and
-keeps out of the same forbidden times; `steady` is that from a fifth to four fifths of the run. `refused %` is of N.
+keeps out of the same forbidden times; `steady` is that from a fifth to four fifths of the run. Of windows of seconds too few
+lie there for that to say anything but where they happen to lie, so there it is `whole` without the first two. `refused %` is of N.
 Targets, of issue 3: steady >= 99 %, whole >= 95 %, refused <= 1 % (at a burst of 1: 95, 92 and 2 %); for 20 in 10 s
 refusals <= 6, and <= 2 when told. The last table: what is used from the tenth second after a limit of 50/s halves or doubles on,
 for which the target is 95 %.
@@ -50,6 +51,7 @@ class _Case:
     burst: int
     count: int
     most_refused: tuple[int, int] | None = None  # untold and told
+    in_windows: bool = False  # of seconds
 
 
 def _tokens(rate: float, burst: int) -> _Case:
@@ -67,9 +69,9 @@ _CASES = (
         _tokens(*each)
         for each in ((20, 1), (50, 1), (50, 10), (20, 10), (120, 100), (200, 40), (10, 10), (2, 20))
     ),
-    _Case("20 in any 10 s", lambda: Log(20, 10.0), 2, 20, 240, (6, 2)),
-    _Case("20 in any 2 s", lambda: Log(20, 2.0), 10, 20, 320),
-    _Case("20 in windows of 10 s", lambda: Window(20, 10.0, -3.0), 2, 20, 240),
+    _Case("20 in any 10 s", lambda: Log(20, 10.0), 2, 20, 240, (6, 2), in_windows=True),
+    _Case("20 in any 2 s", lambda: Log(20, 2.0), 10, 20, 320, in_windows=True),
+    _Case("20 in windows of 10 s", lambda: Window(20, 10.0, -3.0), 2, 20, 240, in_windows=True),
     _Case("100 in windows of 1 s", lambda: Window(100, 1.0, -0.3), 100, 100, 3100),
 )
 _CHANGES = tuple((after, burst) for after in (25, 100) for burst in (1, 10))
@@ -170,9 +172,16 @@ def _sample(case: _Case, trip: float, chance: random.Random, *, told: bool) -> S
     return {
         "whole": got.whole(case.rate, case.burst),
         "share": got.share(best, 0.0, end),
-        "steady": got.share(best, 0.2 * end, 0.8 * end),
+        "steady": _past_two(case, got) if case.in_windows else got.share(best, 0.2 * end, 0.8 * end),
         "refused": done.refused,
     }
+
+
+def _past_two(case: _Case, got: Yield) -> float:
+    """Return what was let through once the first two windows were, over what the limit lets through meanwhile."""
+    first = got.passed[2 * case.burst - 1]
+    forbidden = [(start - first, end - first) for start, end in got.forbidden]
+    return Yield([at - first for at in got.passed if at >= first], forbidden).whole(case.rate, 1)
 
 
 def _row(case: _Case, trip: float, samples: Sequence[Sample], *, told: bool) -> Row:
