@@ -121,9 +121,10 @@ class CallbackReceiver:
     def admit(self, method: str, path: str) -> Token | Answer:
         """Return what the token at the end of *path* says, or the answer to a request that needs no reading.
 
-        What stands before the token does not matter, since a proxy or a mount may add or take away a prefix.
+        What stands before the token does not matter, since a proxy or a mount may add or take away a prefix; nor does
+        one slash behind it, which Litestar adds.
         """
-        text = path.rpartition("/")[2]
+        text = path.removesuffix("/").rpartition("/")[2]
         if not looks_like_token(text):
             return NO_PATH
         if method != "POST":

@@ -71,7 +71,12 @@ async def emulate(
     fail_share: float = 0.0,
     callback_style: CallbackStyle = "query",
     callback_delay: float = 0.0,
+    callback_spread: float = 0.0,
     callback_loss: float = 0.0,
+    callback_duplicates: float = 0.0,
+    callback_forgeries: float = 0.0,
+    callback_garbage: float = 0.0,
+    callback_attempts: int = 1,
     fault: Annotated[list[str] | None, Parameter(negative=())] = None,
     credits: float = float("inf"),  # noqa: A002 - the option is named as the service names it
     key: str = "sk-emulated",
@@ -126,8 +131,18 @@ async def emulate(
         service writes it, flat fields with or without the id, an envelope without it, the id alone, nothing, or a mix.
     callback_delay
         Seconds from the end of a task to that post.
+    callback_spread
+        Up to so many seconds more, at random, so that posts overtake each other.
     callback_loss
         Part of these posts that are never made, from 0 to 1.
+    callback_duplicates
+        Part of them that are made twice.
+    callback_forgeries
+        Part of the tasks for which somebody else posts a success to an address with a wrong token.
+    callback_garbage
+        Part of the tasks to whose true address somebody posts what is no JSON.
+    callback_attempts
+        How often a post is made in all until it is answered by 2xx.
     fault
         Something that goes wrong, as kind:operation:when; give it again for more. Kinds that strike before anything
         is charged: refused, reset_before, stall_before, error, html, redirect, slow; after it: reset_after, stall,
@@ -158,7 +173,16 @@ async def emulate(
             limit_fields_lie=limit_fields_lie,
             dialect=dialect,
             fail_share=fail_share,
-            callbacks=Callbacks(style=callback_style, delay=callback_delay, lost=callback_loss),
+            callbacks=Callbacks(
+                style=callback_style,
+                delay=callback_delay,
+                spread=callback_spread,
+                lost=callback_loss,
+                duplicated=callback_duplicates,
+                forged=callback_forgeries,
+                malformed=callback_garbage,
+                attempts=callback_attempts,
+            ),
             faults=tuple(parse_fault(text) for text in fault or ()),
             credits=credits,
             key=key,
@@ -211,6 +235,10 @@ def _summary(service: Service) -> str:
         f"Saw {counts.queries} queries ({counts.queries_throttled} throttled) and {counts.files} downloads.",
         f"Faults struck {counts.faults} of them.",
     ]
+    if counts.callbacks:
+        lines.append(
+            f"Posted {counts.callbacks} callbacks, of which {counts.callbacks_refused} were not answered by 2xx."
+        )
     doubled = ledger.duplicates()
     if not doubled:
         return "\n".join([*lines, "Nothing was bought twice."])

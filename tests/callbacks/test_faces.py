@@ -9,16 +9,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import litestar
 import pytest
 import uvicorn
 from aiohttp import ClientSession, web
 from callbacks.test_receiver import DONE, JOB, Ear, job
 from callbacks.wired import receiver_of
 from fastapi import FastAPI
+from quart import Quart
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from ruxa_async import CallbackReceiver
 
-FACES = ("serve", "aiohttp", "aiohttp mounted", "asgi", "asgi mounted")
+FACES = ("serve", "aiohttp", "aiohttp mounted", "asgi", "asgi mounted", "starlette", "litestar", "quart")
 
 
 @pytest.fixture
@@ -56,6 +60,16 @@ async def on_uvicorn(app: Any) -> AsyncIterator[int]:
         await task
 
 
+def beside(prefix: str, callbacks: Any, rest: Any) -> Any:
+    """Mount *callbacks* as docs/callbacks.md says it for Quart, which has no mounts of its own."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        ours = scope["type"] == "http" and scope["path"].startswith(f"{prefix}/")
+        await (callbacks if ours else rest)(scope, receive, send)
+
+    return app
+
+
 @asynccontextmanager
 async def served(face: str, receiver: CallbackReceiver, **options: Any) -> AsyncIterator[tuple[int, str]]:
     """Serve *receiver*; give the port, and the prefix that stands before a token."""
@@ -73,6 +87,16 @@ async def served(face: str, receiver: CallbackReceiver, **options: Any) -> Async
     elif face == "asgi":
         async with on_uvicorn(receiver.asgi_app()) as port:
             yield port, ""
+    elif face == "starlette":
+        async with on_uvicorn(Starlette(routes=[Mount("/deep/hooks", receiver.asgi_app())])) as port:
+            yield port, "/deep/hooks"
+    elif face == "litestar":
+        mounted = litestar.asgi("/deep/hooks", is_mount=True, copy_scope=False)(receiver.asgi_app())
+        async with on_uvicorn(litestar.Litestar([mounted], logging_config=None)) as port:
+            yield port, "/deep/hooks"
+    elif face == "quart":
+        async with on_uvicorn(beside("/deep/hooks", receiver.asgi_app(), Quart(__name__))) as port:
+            yield port, "/deep/hooks"
     else:
         fast = FastAPI()
         fast.mount("/deep/hooks", receiver.asgi_app())

@@ -62,6 +62,7 @@ def test_what_stands_before_the_token_does_not_matter(prefix: str) -> None:
     receiver, ear = listened()
     token = receiver.url(JOB).rpartition("/")[2]
     assert post(receiver, f"http://host{prefix or '/'}{token}", DONE) == 200
+    assert post(receiver, f"http://host{prefix or '/'}{token}/", DONE) == 200
     assert len(ear.heard) == 1
 
 
