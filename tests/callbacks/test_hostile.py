@@ -107,9 +107,12 @@ class TestInRealTime:
     async def test_no_token_is_in_the_journal(self, tmp_path: Path) -> None:
         path = tmp_path / "journal.sqlite"
         client = {"journal": SqliteJournal(path)}
-        async with wired(how=Callbacks(style="mixed"), image=Durations(0.05), client=client) as w:
-            async with w.ruxa.as_completed(prompts(20), resume="run") as outcomes:
-                assert [outcome.ok async for outcome in outcomes] == [True] * 20
+        how = Callbacks(style="mixed")
+        async with (
+            wired(how=how, image=Durations(0.05), client=client) as w,
+            w.ruxa.as_completed(prompts(20), resume="run") as outcomes,
+        ):
+            assert [outcome.ok async for outcome in outcomes] == [True] * 20
         tokens = [(purchase.callback or "").rpartition("/")[2] for purchase in w.service.ledger.entries]
         kept = b"".join(each.read_bytes() for each in tmp_path.iterdir())
         assert len(tokens) == 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -101,3 +102,40 @@ def test_wrong_options_are_refused_with_what_may_stand_there(options: list[str],
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_callbacks_can_be_lost_doubled_and_forged() -> None:
+    shares = {"duplicates": 1, "forgeries": 1, "garbage": 1, "spread": 0, "attempts": 1}
+    options = [word for name, value in shares.items() for word in (f"--callback-{name}", str(value))]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as ear,
+        subprocess.Popen(
+            [*COMMAND, "--speed", "100", *options], stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        ear.settimeout(60)
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(3)]
+        address = f"http://127.0.0.1:{ear.getsockname()[1]}/a"
+        body = {
+            "model": "google/nano-banana",
+            "input": {"prompt": "a fox"},
+            "callback_url": f"{address}/{'ab' * 9}",
+        }
+        request = urllib.request.Request(
+            f"{lines[1].removeprefix('export RUXA_BASE_URL=')}/api/v1/tasks/create",
+            json.dumps(body).encode(),
+            {"Authorization": "Bearer sk-emulated"},
+        )
+        with urllib.request.urlopen(request) as reply:
+            assert reply.status == 200
+        asked = []
+        for _ in range(4):
+            connection, _ = ear.accept()
+            with connection:
+                asked.append(connection.recv(65_536).split(b" ")[1])
+                connection.sendall(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert sorted(asked) == [b"/a/" + b"ab" * 9] * 3 + [b"/a/" + b"ba" * 9]
+    assert "Posted 4 callbacks, of which " in rest
