@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .callbacks.receiver import CallbackReceiver as CallbackReceiver
     from .errors import APIError as APIError
     from .errors import AuthenticationError as AuthenticationError
+    from .errors import BudgetExceededError as BudgetExceededError
     from .errors import ClientClosedError as ClientClosedError
     from .errors import ConfigurationError as ConfigurationError
     from .errors import DownloadError as DownloadError
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from .results import Succeeded as Succeeded
     from .results import TaskState as TaskState
     from .results import TaskStatus as TaskStatus
+    from .settings import Budget as Budget
     from .settings import CallbackURL as CallbackURL
     from .settings import Downloads as Downloads
     from .settings import Limits as Limits
@@ -79,8 +81,8 @@ _HOMES = {
     "callbacks.bodies": "Callback",
     "callbacks.receiver": "CallbackReceiver",
     "errors": (
-        "APIError AuthenticationError ClientClosedError ConfigurationError DownloadError InsufficientCreditsError "
-        "InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "
+        "APIError AuthenticationError BudgetExceededError ClientClosedError ConfigurationError DownloadError "
+        "InsufficientCreditsError InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "
         "LinkExpiredError MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
         "PermissionDeniedError PollingStoppedError RateLimitedError RequestValidationError RuxaError ServerError "
         "SubmissionHalted SubmissionUnknownError TaskError TaskFailedError TaskTimeout TransportError"
@@ -88,7 +90,7 @@ _HOMES = {
     "journal.sqlite": "SqliteJournal",
     "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",
     "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
-    "settings": "CallbackURL Downloads Limits Polling RateLimit Resume Retries Timeouts",
+    "settings": "Budget CallbackURL Downloads Limits Polling RateLimit Resume Retries Timeouts",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

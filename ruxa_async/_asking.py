@@ -121,6 +121,8 @@ class Asker:
             )
         elif job.request is not None:  # of a task that was attached to, nobody here knows when it began
             self._engine.learn(job, self._delivery.now(), status.duration)
+        if (accounts := self._engine.accounts) is not None:
+            accounts.ended(job, job.model, status.credits)
         reached("end seen")
         await self._journal.finished(job.record(error), status)
         reached("outcome durable")

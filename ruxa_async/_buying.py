@@ -10,6 +10,7 @@ from __future__ import annotations
 import anyio
 
 from . import events
+from ._budgeting import budget_error
 from ._calling import Adoption, CallDesk
 from ._delivery import Delivery, logger
 from ._engine.engine import Engine
@@ -61,6 +62,8 @@ class Buyer:
                 self._delivery.unknown(job, exc)
             raise
         finally:
+            if (accounts := self._engine.accounts) is not None:
+                accounts.answered(job)
             self.busy.discard(job)
             self._done.set()
 
@@ -104,6 +107,8 @@ class Buyer:
         if status.state is TaskState.FAIL:
             error = TaskFailedError("", status.fail_code, status.fail_message)
         job.submitted_at = self._delivery.wall(job.accepted_at)
+        if (accounts := self._engine.accounts) is not None:
+            accounts.ended(job, job.model, status.credits)
         await self._journal.finished(job.record(error), status)
         self._engine.release(job)
         job.created = True
@@ -120,18 +125,22 @@ class Buyer:
         assert job.request is not None
         now = self._delivery.now
         reached("create taken")
+        if self._beyond_budget(job):
+            return
         try:
             callback = None if self._desk is None else self._desk.address(job)
             request = self._wire.create(job.request, callback)
             job.entry = await self._journal.intend(job.record())
         except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
             self._engine.create_aborted(job, now())
+            self._give_back(job)
             self._delivery.fail(job, exc)
             return
         reached("intent durable")
         if self._unwanted(job):
             self._engine.create_aborted(job, now())
             await self._journal.not_bought(job.record())
+            self._give_back(job)
             self.withdrawn(job)
             return
         self._delivery.tell(events.CreateSent, job)
@@ -151,6 +160,32 @@ class Buyer:
             reached("reply read")
             reply = self._wire.read_create(response, wall_now=self._delivery.wall(now()))
             await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
+
+    def _beyond_budget(self, job: ClientJob) -> bool:
+        """Hold the price of *job*, or see it out unsent if the budget has no room for it.
+
+        Nothing is awaited between the engine's word and this, so that no two share the same room.
+        """
+        if (accounts := self._engine.accounts) is None:
+            return False
+        assert job.model is not None
+        shortage = accounts.reserve(job, job.model)
+        if shortage is None:
+            return False
+        error = budget_error(shortage, accounts.budget)
+        self._engine.create_aborted(job, self._delivery.now())
+        if job.owner is None:
+            self._delivery.fail(job, error)
+        else:
+            self._delivery.tell(events.JobWithdrawn, job)
+            job.owner.halted(job, error)
+        return True
+
+    def _give_back(self, job: ClientJob) -> None:
+        """Note in the books that the attempt bought nothing."""
+        if (accounts := self._engine.accounts) is not None:
+            assert job.model is not None
+            accounts.give_back(job, job.model)
 
     async def _answered(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
         if step is CreateStep.ACCEPTED:
@@ -202,6 +237,7 @@ class Buyer:
         if self._desk is not None and self._desk.proven(job):  # it was bought after all
             await self._lost(job, CreateStep.UNKNOWN, error)
             return
+        self._give_back(job)
         if step is CreateStep.REFUSED:
             assert reply is not None
             job.refusal = refusal_of(reply)

@@ -144,14 +144,22 @@ class CallDesk:
             if known is None or not _settles(known) or callback.ended:
                 self._early[job] = callback
         elif step is CallStep.ADOPT:
+            self._proven(job)
             doubt = self._doubts.pop(job, None)
             self._adoptions.append(Adoption(job, callback, doubt is not None and doubt.counted))
             self.adopting(job)
             self._news.set()
         elif step is CallStep.HOLD:
+            self._proven(job)
             self.hold(job, _accepted_unnamed(), counted=False)
         self.changed()
         return step is not CallStep.HOLD  # that is for the journal as well, where it is known as not bought
+
+    def _proven(self, job: ClientJob) -> None:
+        """Count what was bought after all: its reply may have said that it was not."""
+        if (accounts := self._engine.accounts) is not None:
+            assert job.model is not None
+            accounts.proven(job, job.model)
 
     async def keep(self, callback: Callback) -> None:
         """Write down a *callback* that nobody claimed."""

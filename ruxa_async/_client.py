@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
+from ._budgeting import Ledger
 from ._calling import CallDesk
 from ._completions import Completions
 from ._config import resolve_base_url, resolve_key
@@ -30,12 +31,12 @@ from ._task import GenerationTask
 from ._wire import USER_AGENT, Wire
 from .callbacks.receiver import CallbackReceiver
 from .downloads import Downloader
-from .errors import ClientClosedError, TaskTimeout
+from .errors import ClientClosedError, ConfigurationError, TaskTimeout
 from .events import EventHook
 from .journal.base import Journal, NullJournal
 from .requests import GenerationRequest
 from .results import Generation, JobRecord, Stats, TaskStatus
-from .settings import CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
+from .settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from .transports.base import Transport
 
 __all__ = ("RuxaClient",)
@@ -50,7 +51,7 @@ class RuxaClient:
     *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the
     client. *journal* is told of every purchase, *on_event* of everything; *downloads* says how outputs are fetched. With
     a `CallbackReceiver` as *callbacks* every create carries a callback URL of its own and tasks wake when the service
-    posts there; a `CallbackURL` is merely sent along. A `SqliteJournal` that is not open is opened with the client and
+    posts there; a `CallbackURL` is merely sent along. *budget* stops buying before it would be exceeded. A `SqliteJournal` that is not open is opened with the client and
     closed with it; entering the client then raises `JournalError` and its kin. One client serves many callers at
     once; it belongs to one event loop and to the task that entered it. Raises `ConfigurationError` if key or
     address cannot be right.
@@ -69,6 +70,7 @@ class RuxaClient:
         journal: Journal | None = None,
         callbacks: CallbackReceiver | CallbackURL | None = None,
         downloads: Downloads = Downloads(),  # noqa: B008
+        budget: Budget | None = None,
         on_event: EventHook | None = None,
     ) -> None:
         self._base_url = resolve_base_url(base_url)
@@ -86,13 +88,14 @@ class RuxaClient:
             connect_timeout=timeouts.connect,
             callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
-        engine: Engine[ClientJob] = Engine(limits, polling, retries)
+        engine: Engine[ClientJob] = Engine(limits, polling, retries, _checked_budget(budget))
         self._delivery = Delivery(engine, on_event, time.time)
         desk = (
             CallDesk(callbacks, engine, journal, self._delivery, timeouts.settle_unknown)
             if isinstance(callbacks, CallbackReceiver)
             else None
         )
+        self._ledger = None if engine.accounts is None else Ledger(engine.accounts)
         self._driver = Driver(engine, wire, self._transport, journal, self._delivery, limits, desk)
         self._memory = Memory(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(
@@ -178,7 +181,7 @@ class RuxaClient:
         Cancelled before a byte of it left, it is never bought. Cancelled while it is on the wire, it goes on, and
         an accepted task is listed in `orphans`. Raises `APIError` and its kin when refused,
         `SubmissionUnknownError` when nobody can tell, `NotSentError` when the service could not be reached for
-        ``Retries.throttled_for``, `ClientClosedError`.
+        ``Retries.throttled_for``, `BudgetExceededError` when it would pass the client's budget, `ClientClosedError`.
         """
         self._check()
         if not isinstance(request, GenerationRequest):
@@ -247,7 +250,7 @@ class RuxaClient:
             window=window if window is not None else 2 * self._limits.max_in_flight,
             task_timeout=task_timeout if task_timeout is not None else self._timeouts.task,
             drain=self._timeouts.create_drain,
-            past=None if resume is None else Past(self._memory.lasting(), resume, self._driver.may_settle),
+            past=None if resume is None else self._past(resume),
         )
         return Completions(run, self._generation)
 
@@ -288,6 +291,7 @@ class RuxaClient:
     def stats(self) -> Stats:
         """Return a snapshot of the counts."""
         engine, told = self._driver.engine, self._delivery
+        accounts = engine.accounts
         return Stats(
             in_flight=engine.in_flight,
             queued=engine.queued,
@@ -309,7 +313,12 @@ class RuxaClient:
                 **{model: math.exp(law["mu"]) for model, law in engine.cadence.export().items()},
                 **{model: statistics.median(seen) for model, seen in told.durations.items()},
             },
+            spent_tasks=None if accounts is None else accounts.tasks,
+            spent_credits=None if accounts is None else accounts.known_credits,
         )
+
+    def _past(self, resume: Resume) -> Past:
+        return Past(self._memory.lasting(), resume, self._driver.may_settle, self._ledger)
 
     def _task(self, job: ClientJob) -> GenerationTask:
         return GenerationTask(job, self._driver, self._generation, self._timeouts.task)
@@ -347,6 +356,14 @@ def _default_transport(limits: Limits, downloads: Downloads) -> Transport:
 
     most = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
     return AiohttpTransport(pool_size=most + 8)
+
+
+def _checked_budget(budget: object) -> Budget | None:
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationError(
+            f"budget={budget!r} is not valid: a Budget(max_tasks=, max_credits=) is needed"
+        )
+    return budget
 
 
 def _checked_id(task_id: object) -> str:

@@ -28,6 +28,10 @@ class Owner(Protocol):
         """Learn that *job* was never bought and never will be."""
         ...
 
+    def halted(self, job: ClientJob, cause: Exception) -> None:
+        """Learn that *job* was not sent, and that nothing else may be because of *cause*."""
+        ...
+
     def ended(self, job: ClientJob) -> None:
         """Learn that *job* is over: ``status`` or ``error`` says how."""
         ...

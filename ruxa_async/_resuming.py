@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define
 
+from ._budgeting import Ledger
 from ._engine.job import Phase
 from ._jobs import ClientJob
 from .errors import SubmissionUnknownError
@@ -49,7 +50,9 @@ class Past:
         journal: LastingJournal,
         resume: Resume,
         may_settle: Callable[[JournalEntry], bool] = lambda _: False,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self._journal = journal
         self._resume = resume
         self._may_settle = may_settle
@@ -58,6 +61,8 @@ class Past:
     async def open(self) -> None:
         """Begin a pass through the run. Raises `JournalError`."""
         self._run = await self._journal.open_run(self._resume.name)
+        if self._ledger is not None:
+            await self._ledger.enter(self._journal, self._resume.name)
 
     def close(self) -> None:
         """End the pass, if one was begun: another may begin."""
@@ -85,6 +90,7 @@ class Past:
             case JobState.ACCEPTED | JobState.ADOPTED:
                 job.task_id = known.task_id
                 job.submitted_at = known.accepted_at
+                self._picked_up(job)
             case JobState.SUCCEEDED:
                 return _ended(job, known, None)
             case JobState.FAILED if not self._resume.retry_failed:
@@ -93,6 +99,7 @@ class Past:
                 job.call = known.call
                 job.submitted_at = known.intended_at
                 job.error = _unknown(known.error_message or "nobody knows why")
+                self._picked_up(job)
             case JobState.UNKNOWN if not self._resume.resend_unknown:
                 return _ended(job, known, _unknown(known.error_message or "nobody knows why"))
             case JobState.INTENDED:
@@ -100,6 +107,10 @@ class Past:
             case _:
                 pass
         return job
+
+    def _picked_up(self, job: ClientJob) -> None:
+        if self._ledger is not None:
+            self._ledger.accounts.picked_up(job)
 
 
 def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> RememberedJob:

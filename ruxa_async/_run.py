@@ -188,6 +188,12 @@ class Run:
         self.unsubmitted.append(job.record())
         self._news.set()
 
+    def halted(self, job: ClientJob, cause: Exception) -> None:
+        """Send nothing more: *job* was not sent because of *cause*, and the others would not be either."""
+        if self.cause is None:
+            self._stop(cause)
+        self.withdrawn(job)
+
     def closed(self) -> None:
         """Learn that nothing more will come."""
         self._news.set()

@@ -17,7 +17,8 @@
     │   ├── NotSentError                no byte of the request left: nothing can have been charged
     │   └── MaybeSentError              some of it left: the service may have acted on it
     ├── SubmissionUnknownError          a create that may have been charged
-    ├── SubmissionHalted                a batch stopped because the account cannot go on
+    ├── SubmissionHalted                a batch stopped because the account or the budget cannot go on
+    ├── BudgetExceededError             refused here: it would pass the client's budget
     ├── TaskError                       about one paid task; carries its task_id
     │   ├── TaskFailedError             the service says that the generation failed
     │   ├── TaskTimeout                 we stopped waiting, the task lives on (also TimeoutError)
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = (
     "APIError",
     "AuthenticationError",
+    "BudgetExceededError",
     "ClientClosedError",
     "ConfigurationError",
     "DownloadError",
@@ -204,10 +206,36 @@ class SubmissionUnknownError(RuxaError):
     """
 
 
-class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the agreed public name says so
-    """A batch stopped submitting because the account cannot go on; raised after everything known was delivered.
+class BudgetExceededError(RuxaError):
+    """A request would pass the client's `Budget`, or nobody knows what it costs: nothing was sent for it.
 
-    *cause* is the refusal; *unfinished* are tasks accepted whose end was not seen, *unknown* are creates that
+    *model* is what has no room, or no price; *price* what one task of it counts for, None if nobody knows. *tasks* and
+    *credits* are what is spent already, or may be.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        model: str,
+        price: float | None,
+        tasks: int,
+        credits: float,  # noqa: A002 - the service's word
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.model = model
+        self.price = price
+        self.tasks = tasks
+        self.credits = credits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.model, self.price, self.tasks, self.credits)
+
+
+class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the agreed public name says so
+    """A batch stopped submitting because the account or the budget cannot go on; raised after everything known was delivered.
+
+    *cause* is the refusal, the service's or a `BudgetExceededError`; *unfinished* are tasks accepted whose end was not seen, *unknown* are creates that
     may have been charged, *unsubmitted* are requests that were pulled and never sent. Each is a tuple of
     `JobRecord`.
     """

@@ -213,7 +213,9 @@ class Stats:
 
     *in_flight* is the tasks running at the service as far as is known, *queued* the requests waiting to be sent,
     *throttled* the answers of 429 by scope. *rates* are the limits in use and *durations* the seconds that tasks
-    of each model take: the median of the recent ones, else of what the journal knows of earlier runs.
+    of each model take: the median of the recent ones, else of what the journal knows of earlier runs. *spent_tasks* and
+    *spent_credits* are what counts towards the client's budget, with what is on the wire and what may have been charged;
+    None without a budget, the credits also where some task's price is not known.
     """
 
     in_flight: int
@@ -233,6 +235,8 @@ class Stats:
     throttled: Mapping[str, int]
     rates: Mapping[str, float | None]
     durations: Mapping[str, float]
+    spent_tasks: int | None = None
+    spent_credits: float | None = None
 
 
 def records_of(jobs: Sequence[JobRecord]) -> tuple[JobRecord, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, field, frozen, validators
 
 __all__ = (
+    "Budget",
     "CallbackURL",
     "Downloads",
     "Limits",
@@ -156,6 +157,65 @@ class Downloads:
     min_rate: float = field(default=1024.0, validator=_positive)
     timeout: float = field(default=1800.0, validator=_positive)
     allow_private: bool = field(default=False, validator=_a_flag)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _an_amount(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and not _is_amount(value):
+        raise ValueError(f"{attribute.name}={value!r} is not valid: a finite number of at least 0 is needed")
+
+
+def _a_number_of_tasks(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise ValueError(f"{attribute.name}={value!r} is not valid: a whole number of at least 0 is needed")
+
+
+def _copied(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _a_price_list(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004
+            f"{attribute.name}={value!r} is not valid: {{model: credits}} is needed"
+        )
+    for model, price in value.items():
+        if not isinstance(model, str) or not model.strip():
+            raise ValueError(f"{attribute.name}: {model!r} is not valid: the id of a model is needed")
+        if not _is_amount(price):
+            raise ValueError(
+                f"{attribute.name}: {price!r} for {model!r} is not valid: a finite number of at least 0 is needed"
+            )
+
+
+@frozen(kw_only=True)
+class Budget:
+    """What one client may spend: it stops buying before *max_tasks* or *max_credits* would be exceeded.
+
+    Everything counts that was bought or may have been: creates on the wire, running tasks, tasks that failed after they
+    were accepted, requests of unknown outcome. So does what the journal says that earlier runs bought, for each run that
+    is gone on with (``as_completed(resume=)``, ``ruxa-async batch``); other runs of the same journal do not.
+
+    *prices* says what a task of each model costs, in credits: give the dearest that you will ask for. It counts until the
+    service reports what was charged; that figure counts then instead. A report above the price also raises what every
+    other task of the model counts for, and one for a model without a price stands in for it: the service knows its
+    prices better than any table. Without either, *max_credits* cannot be kept, so nothing of that model is bought.
+
+    What does not fit is not sent: `submit` and `generate` raise `BudgetExceededError`, ``as_completed`` halts. 0 buys
+    nothing and still sees running tasks to their end. Credits that the service gives back for a failed task are free
+    again once it reports so. Raises ValueError for what is no limit or no price, and without any limit at all.
+    """
+
+    max_tasks: int | None = field(default=None, validator=_a_number_of_tasks)
+    max_credits: float | None = field(default=None, validator=_an_amount)
+    prices: Mapping[str, float] = field(factory=dict, converter=_copied, validator=_a_price_list, hash=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_tasks is None and self.max_credits is None:
+            raise ValueError("a budget needs max_tasks or max_credits: without either it limits nothing")
 
 
 def _a_name(_instance: object, attribute: Attribute[Any], value: object) -> None:

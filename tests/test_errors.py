@@ -11,6 +11,7 @@ from ruxa_async import NanoBanana, errors
 from ruxa_async.errors import (
     APIError,
     AuthenticationError,
+    BudgetExceededError,
     ClientClosedError,
     ConfigurationError,
     DownloadError,
@@ -56,6 +57,7 @@ RECORD = JobRecord(request=NanoBanana(prompt="a cat"), key="a", index=0, task_id
 EXAMPLES: list[RuxaError] = [
     RuxaError("something"),
     ConfigurationError("no API key"),
+    BudgetExceededError("it would pass the budget", "sora-2", 10.0, 3, 25.0),
     RequestValidationError("image_size", "7:1", "one of 1:1, auto is needed"),
     APIError(418, None, "a teapot", "body"),
     *(kind(200, 499, "refused", '{"code":499}') for kind in API),

@@ -90,6 +90,7 @@ ENGINE_MAY_IMPORT = {
     "copy",
     "bisect",
     "enum",
+    "fractions",
     "heapq",
     "math",
     "re",

@@ -43,6 +43,8 @@ def test_the_public_names() -> None:
     assert ruxa_async.__all__ == (
         "APIError",
         "AuthenticationError",
+        "Budget",
+        "BudgetExceededError",
         "Callback",
         "CallbackReceiver",
         "CallbackURL",

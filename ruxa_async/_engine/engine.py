@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 from typing import Generic, TypeVar
 
-from ruxa_async.settings import Limits, Polling, Retries
+from ruxa_async.settings import Budget, Limits, Polling, Retries
 
+from .budget import Accounts
 from .cadence import Cadence
 from .calls import Calls, CallStep
 from .job import Counts, CreateStep, Job, Phase, QueryStep
@@ -50,7 +51,9 @@ _J = TypeVar("_J", bound=Job)
 class Engine(Generic[_J]):
     """Decide creates and queries together."""
 
-    def __init__(self, limits: Limits, polling: Polling, retries: Retries) -> None:
+    def __init__(
+        self, limits: Limits, polling: Polling, retries: Retries, budget: Budget | None = None
+    ) -> None:
         self._limits = limits
         self._retries = retries
         self._polling = polling
@@ -62,6 +65,7 @@ class Engine(Generic[_J]):
         self.creates, self.queries = self.rates.create, self.rates.query
         self.running = RunningCap()
         self.calls: Calls[_J] = Calls(self._cadence)
+        self.accounts: Accounts[_J] | None = None if budget is None else Accounts(budget)
         self._creates_in_a_row = 0
         self._places = 0
         self._replans_left = 0
@@ -126,7 +130,7 @@ class Engine(Generic[_J]):
             and self.in_flight < self._limits.max_in_flight
             and self.creating < self._limits.max_concurrent_creates
         )
-        if not waits:
+        if not waits or (self.accounts is not None and self._money_is_tied_up(self.accounts)):
             return math.inf
         if self.running.active:
             opens = self.running.opens_at(self.in_flight, now)
@@ -135,6 +139,11 @@ class Engine(Generic[_J]):
             if self._create_tests_cap():
                 return self.creates.opens_at(now)
         return self.rates.ready_at("create", now)
+
+    def _money_is_tied_up(self, accounts: Accounts[_J]) -> bool:
+        """Tell whether the budget has room for the next create only if one that is on the wire turns out unbought."""
+        first = self._queue.first()
+        return first is not None and first.model is not None and accounts.must_wait(first.model)
 
     def _create_tests_cap(self) -> bool:
         return self.running.active and self.running.tests(self.in_flight, self.creating)

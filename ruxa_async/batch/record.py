@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from ruxa_async._version import __version__
-from ruxa_async.errors import RateLimitedError
+from ruxa_async.errors import BudgetExceededError, RateLimitedError
 from ruxa_async.events import CreateSent, CreateThrottled, Event, GateClosed, QueryFailed, QuerySent
+from ruxa_async.settings import Budget
 
 if TYPE_CHECKING:
     from .summary import Summary
@@ -48,12 +49,14 @@ class RunRecord:
     """Counts what no single row tells: pass `on_event` to the client, then `write` the line.
 
     *source* is what the input is called, *started_at* in seconds since the epoch, *began* the same instant on the
-    clock of the events.
+    clock of the events, *prices* and *budget* what the person said.
     """
 
     source: str
     began: float
     started_at: float = field(factory=time.time)
+    prices: dict[str, float] = field(factory=dict)
+    budget: Budget | None = None
     creates: int = 0
     queries: int = 0
     _throttled: _Series = field(factory=_Series)
@@ -74,7 +77,8 @@ class RunRecord:
         """Return the line's fields; *whole* tells that nothing interrupted the run, which ended at *now*."""
         ending = "finished" if whole else "interrupted"
         if summary.halted is not None:
-            ending = "halted by the account"
+            by_budget = isinstance(summary.halted.cause, BudgetExceededError)
+            ending = "halted by the budget" if by_budget else "halted by the account"
         elif summary.refused is not None:
             ending = "stopped at a bad row"
         counts = self._throttled.counts
@@ -87,6 +91,9 @@ class RunRecord:
             "ending": ending,
             "states": dict(summary.states),
             "unsubmitted": summary.unsubmitted,
+            "prices": self.prices,
+            "max_tasks": None if self.budget is None else self.budget.max_tasks,
+            "max_credits": None if self.budget is None else self.budget.max_credits,
             "creates_sent": self.creates,
             "queries_sent": self.queries,
             "throttled": {scope: sum(counts.get(scope, ())) for scope in ("create", "query")},

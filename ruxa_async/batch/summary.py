@@ -8,6 +8,8 @@ from pathlib import Path
 from attrs import define, field
 
 from ruxa_async.errors import SubmissionHalted
+from ruxa_async.journal.records import Bought
+from ruxa_async.results import Stats
 
 from .readers import Row
 from .results import Result, State, kind_of
@@ -36,6 +38,8 @@ class Summary:
     """What a run came to; it counts while the run goes on.
 
     *states* counts the rows by their state, *kinds* the failures in a few words. *queries* is over *asked* tasks.
+    *models* are the tasks by model that this run bought or picked up, or may have bought, *lost* those of them that failed
+    after they were accepted; *prices* are what the person says that they cost. *stats* is the client's last word.
     *unknown* are the first rows that may have been charged. *halted* says why nothing more was submitted, *refused* is
     the row that ended a strict run.
     """
@@ -49,6 +53,10 @@ class Summary:
     queries: int = 0
     asked: int = 0
     credits: float = 0.0
+    models: dict[str, Bought] = field(factory=dict)
+    lost: dict[str, Bought] = field(factory=dict)
+    prices: dict[str, float] = field(factory=dict)
+    stats: Stats | None = None
     unsubmitted: int = 0
     halted: SubmissionHalted | None = None
     refused: Row | None = None
@@ -57,6 +65,16 @@ class Summary:
     def done(self) -> int:
         """The rows whose fate is known."""
         return self.states.total()
+
+    @property
+    def bought(self) -> Bought:
+        """All that is in *models*."""
+        each = self.models.values()
+        return Bought(
+            tasks=sum(model.tasks for model in each),
+            untold=sum(model.untold for model in each),
+            credits=sum(model.credits for model in each),
+        )
 
     @property
     def downloaded(self) -> int:
@@ -76,8 +94,17 @@ class Summary:
         self.asked += result.queries > 0
         self.resumed.finished += before
         self.credits += 0.0 if before else result.credits or 0.0
+        if not before and (result.task_id is not None or result.state == "unknown"):
+            self._bill(result)
         if result.state == "unknown" and len(self.unknown) < _MAX_LISTED:
             self.unknown.append(result)
         if result.error is not None:
             kind = kind_of(result.error, result.state)
             self.kinds[kind if kind in self.kinds or len(self.kinds) < _MAX_KINDS else "other"] += 1
+
+    def _bill(self, result: Result) -> None:
+        """Count a task that was bought, or may have been."""
+        model = result.model or "not known"
+        self.models.setdefault(model, Bought()).add(result.credits)
+        if result.state == "failed":
+            self.lost.setdefault(model, Bought()).add(result.credits)

@@ -18,10 +18,12 @@ from ruxa_async.batch import Resumed, Rows, Summary, folder_journal, open_rows, 
 from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
+from ruxa_async.batch.rehearsal import rehearse
 from ruxa_async.downloads import check_template
-from ruxa_async.errors import ClientClosedError, JournalError
-from ruxa_async.settings import Limits
+from ruxa_async.errors import BudgetExceededError, ClientClosedError, JournalError
+from ruxa_async.settings import Budget, Limits
 
+from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, spent
 from .listening import CallbackOptions, listening, read_callbacks
 from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
 from .printing import Put, print_line, printing
@@ -88,6 +90,15 @@ def batch(
             help="Where to listen for these posts, as HOST:PORT; plain HTTP, for a proxy that speaks HTTPS."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            help="Check every row and say what would be bought: nothing is sent or written, and no key is needed."
+        ),
+    ] = False,
+    max_tasks: MaxTasks = None,
+    max_credits: MaxCredits = None,
+    price: Prices = (),
     max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
     name: Name = None,
     quiet: Annotated[
@@ -123,12 +134,17 @@ def batch(
         name=name,
         quiet=quiet,
         json_lines=json_lines,
+        prices=read_prices(price),
     )
+    budget = read_budget(max_tasks, max_credits, job.prices)
+    if dry_run:
+        return _rehearse(job, budget)
     service = _Service(
         emulator=emulator,
         speed=speed,
         new_key=new_key,
         limits=Limits(max_in_flight=max_in_flight),
+        budget=budget,
         callbacks=read_callbacks(callback_url, callback_listen),
     )
     return _open_and_run(job, service)
@@ -148,6 +164,7 @@ class _Job:
     name: str | None
     quiet: bool
     json_lines: bool
+    prices: dict[str, float]
 
     def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
         return open_rows(
@@ -170,6 +187,7 @@ class _Service:
     speed: float
     new_key: bool
     limits: Limits
+    budget: Budget | None
     callbacks: CallbackOptions | None
 
     def journal(self, folder: Path) -> SqliteJournal:
@@ -190,11 +208,31 @@ class _Service:
                 speed=self.speed,
                 ledger=folder / EMULATOR,
                 limits=self.limits,
+                budget=self.budget,
                 journal=journal,
                 callbacks=receiver,
                 on_event=on_event,
             )
             yield await stack.enter_async_context(client)
+
+
+def _rehearse(job: _Job, budget: Budget | None) -> int:
+    """Say what a run would buy, and buy nothing."""
+    folder_journal(job.out)  # says whether a run could go on there, and makes nothing
+    bad = _BadRows(where="are not shown")
+    with job.opened(notice=say) as rows:
+        told = rehearse(
+            islice(rows, job.limit),
+            job.out,
+            budget=budget,
+            prices=job.prices,
+            retry_failed=job.retry_failed,
+            resend_unknown=job.resend_unknown,
+            on_bad=bad.say,
+        )
+    for sentence in rehearsed(told, job.out, job.prices):
+        say(sentence)
+    return BAD_INPUT if told.bad else DONE
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:
@@ -210,11 +248,11 @@ def _open_and_run(job: _Job, service: _Service) -> int:
 
 
 async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal) -> int:
-    summary, watch = Summary(folder=job.out), Watch()
+    summary, watch = Summary(folder=job.out, prices=job.prices), Watch()
     board = Board(summary=summary, watch=watch, max_in_flight=service.limits.max_in_flight)
     async with journal:  # before the emulator, so that no two of them share a ledger
         began = anyio.current_time()
-        record = RunRecord(source=job.source, began=began)
+        record = RunRecord(source=job.source, began=began, prices=job.prices, budget=service.budget)
 
         def on_event(event: Event | GateClosed) -> None:
             watch.on_event(event)
@@ -227,11 +265,14 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
                 service.opened(job.out, journal, on_event) as client,
             ):
                 opened = True
-                await _run_with(client, job, rows, board, put)
-                whole = True
+                try:
+                    await _run_with(client, job, rows, board, put)
+                    whole = True
+                finally:
+                    summary.stats = client.stats()
         finally:
             if opened:
-                _conclude(job, summary, anyio.current_time() - began)
+                _conclude(job, summary, service.budget, anyio.current_time() - began)
                 _leave_report(job, summary, record, whole=whole)
     return _code(summary)
 
@@ -281,29 +322,34 @@ async def _count(job: _Job, board: Board) -> None:
 class _Told:
     """Report bad rows as they are met, the first twenty of them, and *put* every row where it was asked for."""
 
-    _put: Put | None
+    _put: Put | None = None
+    where: str = f"are in {RESULTS} only"
     _said: int = 0
 
     def __call__(self, result: Result) -> None:
         if self._put is not None:
             self._put(result.encoded())
         if result.state == "invalid" and result.error is not None:
-            self._said += 1
-            if self._said <= _SHOWN_ROWS:
-                say(f"line {result.line}: {result.error['message']}")
-            elif self._said == _SHOWN_ROWS + 1:
-                say(f"further bad rows are in {RESULTS} only")
+            self.say(result.line, result.error["message"])
+
+    def say(self, line: int, error: object) -> None:
+        """Report that the row on this *line* is wrong."""
+        self._said += 1
+        if self._said <= _SHOWN_ROWS:
+            say(f"line {line}: {error}")
+        elif self._said == _SHOWN_ROWS + 1:
+            say(f"further bad rows {self.where}")
 
 
 def _nothing(_: str) -> None:
     """Say nothing."""
 
 
-def _conclude(job: _Job, summary: Summary, seconds: float) -> None:
+def _conclude(job: _Job, summary: Summary, budget: Budget | None, seconds: float) -> None:
     if not (summary.folder / RESULTS).exists():
         return
     if not job.quiet:
-        for sentence in _sentences(summary, seconds):
+        for sentence in _sentences(summary, budget, seconds):
             say(sentence)
     elif summary.failed:
         say(f"{summary.failed:,} of {summary.done:,} rows failed; {summary.folder / RESULTS} says why")
@@ -328,7 +374,7 @@ def _leave_report(job: _Job, summary: Summary, record: RunRecord, *, whole: bool
         say(f"the report could not be made ({type(error).__name__}: {error}); try 'ruxa-async report'")
 
 
-def _sentences(summary: Summary, seconds: float) -> Iterable[str]:
+def _sentences(summary: Summary, budget: Budget | None, seconds: float) -> Iterable[str]:
     states = summary.states
     rows = f"{summary.done:,} row{'s' * (summary.done != 1)}"
     counted = [f"{states['succeeded']:,} succeeded", f"{summary.failed:,} failed"]
@@ -339,8 +385,8 @@ def _sentences(summary: Summary, seconds: float) -> Iterable[str]:
     for kind, count in summary.kinds.most_common():
         yield f"  {count:,} x {kind}"
     if summary.asked:
-        charged = f", {summary.credits:,.10g} credits" if summary.credits else ""
-        yield f"  {summary.queries / summary.asked:.1f} queries per task{charged}"
+        yield f"  {summary.queries / summary.asked:.1f} queries per task"
+    yield from spent(summary, budget)
     yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {summary.folder}"
 
 
@@ -349,7 +395,8 @@ def _left_to_do(summary: Summary) -> Iterable[str]:
     if summary.refused is not None:
         yield f"stopped at line {summary.refused.line}: {summary.refused.error} (--strict)"
     if summary.halted is not None:
-        yield f"stopped by the account: {summary.halted.cause}"
+        by = "budget" if isinstance(summary.halted.cause, BudgetExceededError) else "account"
+        yield f"stopped by the {by}: {summary.halted.cause}"
     if states["unfinished"]:
         yield (
             f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: run the same again to pick them up"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from ruxa_async.errors import MalformedResponseError, TaskError, TaskFailedError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import TaskState, TaskStatus
 
-__all__ = ("JobState", "JournalCounts", "JournalEntry", "KeptCallback", "Match", "SavedFile")
+__all__ = ("Bought", "JobState", "JournalCounts", "JournalEntry", "KeptCallback", "Match", "SavedFile")
 
 
 class JobState(enum.Enum):
@@ -84,7 +84,8 @@ class JournalEntry:
         if self.state is not JobState.FAILED:
             return None
         if self.status is not None and self.status.state is TaskState.FAIL:
-            return TaskFailedError(self.task_id or "", self.status.fail_code, self.status.fail_message)
+            status = self.status
+            return TaskFailedError(self.task_id or "", status.fail_code, status.fail_message, status.credits)
         if self.task_id is None:
             return None
         message = self.error_message or "it ended without a usable answer"
@@ -116,13 +117,40 @@ class Match:
     known: JournalEntry | None = None
 
 
+@define(kw_only=True)
+class Bought:
+    """What was bought of one model, or may have been: running and unknown ones count, and so do earlier attempts.
+
+    For *untold* of the *tasks* the service reported no price; the others came to *credits*, the *dearest* of them to
+    so many, None if there is none.
+    """
+
+    tasks: int = 0
+    untold: int = 0
+    credits: float = 0.0
+    dearest: float | None = None
+
+    def add(self, credits: float | None) -> None:  # noqa: A002 - the service's word
+        """Count one more, for which so many credits were reported."""
+        self.tasks += 1
+        if credits is None:
+            self.untold += 1
+        else:
+            self.credits += credits
+            self.dearest = credits if self.dearest is None else max(self.dearest, credits)
+
+
 @frozen(kw_only=True)
 class JournalCounts:
-    """How many jobs are in each state, how many files were saved, and what the ended tasks cost as far as was said."""
+    """How many jobs are in each state, how many files were saved, and what the ended tasks cost as far as was said.
+
+    *models* says what was *bought* of each model, earlier attempts of the same jobs included.
+    """
 
     jobs: Mapping[JobState, int]
     files: int = 0
     credits: float = 0.0
+    models: Mapping[str, Bought] = field(factory=dict)
 
     @property
     def total(self) -> int:

@@ -10,16 +10,28 @@ from attrs import asdict
 from ruxa_async.results import TaskState, TaskStatus
 
 from .identity import key_of, name_of, rebuild
-from .records import JobState, JournalCounts, JournalEntry, KeptCallback, SavedFile
+from .records import Bought, JobState, JournalCounts, JournalEntry, KeptCallback, SavedFile
 from .schema import Connection, SchemaError
 
-__all__ = ("SELECT_JOB", "clean", "count", "dump_status", "entry_of", "list_callbacks", "list_unknown")
+__all__ = (
+    "SELECT_JOB",
+    "SPENT",
+    "clean",
+    "count",
+    "dump_status",
+    "entry_of",
+    "list_callbacks",
+    "list_unknown",
+)
 
 SELECT_JOB = (
     "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state, jobs.attempts,"
     " jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at, jobs.error_kind,"
     " jobs.error_message, jobs.past_tasks, jobs.call FROM jobs JOIN runs ON runs.id = jobs.run"
 )
+
+#: The states of what was bought or may have been, as SQL has it.
+SPENT = "('intended', 'accepted', 'adopted', 'unknown', 'succeeded', 'failed')"
 
 
 def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
@@ -110,4 +122,29 @@ def count(connection: Connection, run: str | None) -> JournalCounts:
         (run, run),
     ).fetchone()
     counted = dict.fromkeys(JobState, 0) | {JobState(state): number for state, number, _ in states}
-    return JournalCounts(jobs=counted, files=files[0], credits=sum(credit or 0.0 for _, _, credit in states))
+    total = sum(credit or 0.0 for _, _, credit in states)
+    return JournalCounts(jobs=counted, files=files[0], credits=total, models=_bought(connection, run))
+
+
+def _bought(connection: Connection, run: str | None) -> dict[str, Bought]:
+    """Add up what was bought, or may have been, by model. Raises `SchemaError`."""
+    rows = connection.execute(
+        "SELECT jobs.request, jobs.state, jobs.credits, jobs.past_bought, jobs.past_untold, jobs.past_credits"  # noqa: S608
+        " FROM jobs JOIN runs ON runs.id = jobs.run WHERE (? IS NULL OR runs.name = ?)"
+        f" AND (jobs.past_bought > 0 OR jobs.state IN {SPENT})",
+        (run, run),
+    ).fetchall()
+    models: dict[str, Bought] = {}
+    for text, state, credit, past, past_untold, past_credits in rows:
+        try:
+            bought = models.setdefault(str(json.loads(text)["model"]), Bought())
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise SchemaError(
+                f"a job cannot be read ({exc}): the file is damaged; keep it, and start another"
+            ) from exc
+        bought.tasks += past
+        bought.untold += past_untold
+        bought.credits += past_credits
+        if JobState(state) not in (JobState.NOT_BOUGHT, JobState.FORGOTTEN):
+            bought.add(credit)
+    return models

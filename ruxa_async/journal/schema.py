@@ -68,8 +68,18 @@ _CALLBACKS = (
     "CREATE INDEX callbacks_by_time ON callbacks (received_at)",
 )
 
+#: What earlier attempts of a job bought or may have: how many, for how many of them no price was told, and what the
+#: others cost. A new attempt takes the place of the last one in its row, but not in the bill.
+_BILL = (
+    "ALTER TABLE jobs ADD COLUMN past_bought INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN past_untold INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN past_credits REAL NOT NULL DEFAULT 0",
+    "UPDATE jobs SET past_bought = length(past_tasks) - length(replace(past_tasks, char(10), ''))",
+    "UPDATE jobs SET past_untold = past_bought",
+)
+
 #: Every migration there has been, the first one makes the tables.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _CALLBACKS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _CALLBACKS, _BILL)
 
 
 class Cursor(Protocol):

@@ -18,12 +18,18 @@ from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
 from .identity import Identity, identify, name_of
 from .records import JobState, Match, SavedFile
-from .rows import SELECT_JOB, clean, dump_status, entry_of
+from .rows import SELECT_JOB, SPENT, clean, dump_status, entry_of
 from .schema import Connection
 
 __all__ = ("Place", "Store")
 
 _LOOSE = 0
+#: An attempt that was bought, or may have been, stays on the bill when the next one takes its place in the row.
+_INTO_PAST = (
+    f"past_bought = past_bought + (state IN {SPENT}),"
+    f" past_untold = past_untold + (state IN {SPENT} AND credits IS NULL),"
+    f" past_credits = past_credits + CASE WHEN state IN {SPENT} THEN coalesce(credits, 0) ELSE 0 END,"
+)
 
 
 @frozen
@@ -114,7 +120,7 @@ class Store:
 
     def _intend_again(self, number: int, call: bytes | None, at: float) -> int:
         self.connection.execute(
-            "UPDATE jobs SET state = 'intended', attempts = attempts + 1, intended_at = ?,"
+            f"UPDATE jobs SET state = 'intended', attempts = attempts + 1, intended_at = ?, {_INTO_PAST}"  # noqa: S608
             " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks ELSE past_tasks || task_id || char(10) END,"
             " task_id = NULL, accepted_at = NULL, status = NULL, credits = NULL, finished_at = NULL,"
             " error_kind = NULL, error_message = NULL, call = ? WHERE id = ?",

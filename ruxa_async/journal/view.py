@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .rows import count, list_unknown
 from .schema import SchemaError, migrate
 from .store import Store
 
-__all__ = ("JournalView", "view_journal")
+__all__ = ("JournalView", "looked_into", "view_journal")
 
 
 @frozen(kw_only=True)
@@ -63,25 +64,34 @@ def _look(
     if not Path(path).is_file():
         raise JournalError(path, "there is no journal here")
     try:
-        connection = lock(path, connect)
+        with looked_into(path, connect) as store:
+            return JournalView(
+                path=path,
+                counts=count(store.connection, run),
+                unknowns=tuple(list_unknown(store.connection, run)),
+                results=counted,
+            )
     except JournalInUseError as exc:
         return JournalView(path=path, in_use=exc, results=counted)
+
+
+@contextmanager
+def looked_into(path: str | PathLike[str], connect: Connect = connect) -> Iterator[Store]:
+    """Give the store of the journal at *path* for a look: nothing that is done to it lasts. Blocking.
+
+    Raises `JournalInUseError`, or `JournalError` if it cannot be read.
+    """
+    path = str(Path(path).absolute())
+    connection = lock(path, connect)
     try:
         # An older file is brought up to date, and what was cut off called unknown, but only for this look.
         migrate(connection)
-        Store.over(connection)
-        view = JournalView(
-            path=path,
-            counts=count(connection, run),
-            unknowns=tuple(list_unknown(connection, run)),
-            results=counted,
-        )
+        yield Store.over(connection)
         connection.execute("ROLLBACK")
     except (sqlite3.Error, SchemaError) as exc:
         raise explain(path, exc) from exc
     finally:
         connection.close()
-    return view
 
 
 def _count_results(path: Path) -> Mapping[str, int]:

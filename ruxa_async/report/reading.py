@@ -90,7 +90,7 @@ class Entry:
 
 @frozen(kw_only=True)
 class Run:
-    """What is known of a run as a whole; *throttled* are the 429s by scope, in steps of *step* seconds from its start."""
+    """What is known of a run as a whole; *prices* are what the person said that tasks cost, *throttled* are the 429s by scope, in steps of *step* seconds from its start."""
 
     started_at: float
     ended_at: float | None = None
@@ -100,6 +100,7 @@ class Run:
     unsubmitted: int = 0
     step: float = 1.0
     throttled: Mapping[str, tuple[int, ...]] = field(factory=dict)
+    prices: Mapping[str, float] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -218,6 +219,7 @@ def _run(values: Mapping[str, Any]) -> Run | None:
         version=_text(values.get("version")) or "",
         ending=_text(values.get("ending")) or "",
         unsubmitted=_whole(values.get("unsubmitted")) or 0,
+        prices=_prices(values.get("prices")),
         step=step if step and step > 0 else 1.0,
         throttled={
             scope: tuple(_whole(count) or 0 for count in counts)
@@ -225,6 +227,11 @@ def _run(values: Mapping[str, Any]) -> Run | None:
             if isinstance(counts, list)
         },
     )
+
+
+def _prices(value: object) -> dict[str, float]:
+    listed = value.items() if isinstance(value, dict) else ()
+    return {model: price for model, given in listed if (price := _number(given)) is not None}
 
 
 def _text(value: object) -> str | None:

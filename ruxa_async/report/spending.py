@@ -31,12 +31,16 @@ class Spending:
     """Credits that the service reported, and purchases for which it reported none.
 
     *failed* are tasks that failed after they were accepted, *unseen* those paid for whose output is not here,
-    *unknown* requests that may have been charged.
+    *unknown* requests that may have been charged. *listed* are purchases without a report whose model has a listed price:
+    *listed_credits* come to so much, *failed_listed* is the part of it for tasks that failed.
     """
 
     models: dict[str, _Line] = field(factory=dict)
     failed: int = 0
     failed_credits: float = 0.0
+    listed: int = 0
+    listed_credits: float = 0.0
+    failed_listed: float = 0.0
     unseen: int = 0
     unknown: int = 0
 
@@ -54,6 +58,9 @@ class Spending:
 def spending_of(folder: Folder) -> Spending:
     """Add up what the lines in *folder* cost, each task once however many lines name it."""
     spending = Spending()
+    prices = {
+        model: price for run in folder.runs for model, price in run.prices.items()
+    }  # the last word counts
     for entry in _purchases(folder.lines):
         line = spending.models.setdefault(entry.model or "", _Line())
         line.rows += 1
@@ -66,6 +73,10 @@ def spending_of(folder: Folder) -> Spending:
         if entry.state == "failed":
             spending.failed += 1
             spending.failed_credits += entry.credits or 0.0
+        if entry.credits is None and (price := prices.get(entry.model or "")) is not None:
+            spending.listed += 1
+            spending.listed_credits += price
+            spending.failed_listed += price if entry.state == "failed" else 0.0
         spending.unseen += entry.state in ("unfinished", "download_failed")
         spending.unknown += entry.state == "unknown"
     return spending
@@ -110,7 +121,10 @@ def _row(model: str, line: _Line) -> str:
 
 def _notes(spending: Spending) -> Iterable[str]:
     if spending.failed:
-        price = f" ({plain_number(spending.failed_credits)} credits)" if spending.failed_credits else ""
+        told, listed = spending.failed_credits, spending.failed_listed
+        parts = [f"{plain_number(told)} credits"] if told else []
+        parts += [f"{plain_number(listed)} credits at the listed price"] if listed else []
+        price = f" ({', '.join(parts)})" if parts else ""
         yield f"{_tasks(spending.failed)} failed after the service had accepted them{price}; whether it gives credits back is in the account."
     if spending.unseen:
         yield f"Paid for, and not on this disk yet: {_tasks(spending.unseen)}."
@@ -119,6 +133,12 @@ def _notes(spending: Spending) -> Iterable[str]:
         yield f"{spending.unknown:,} {requests} may have been charged as well; nobody can tell from here."
     if spending.untold:
         yield f"For {_tasks(spending.untold)} the service did not say what was charged."
+    if spending.listed:
+        what = f"{spending.listed:,} {'purchase' if spending.listed == 1 else 'purchases'}"
+        yield (
+            f"{what} for which it did not say so, those that may have been charged among them: "
+            f"{plain_number(spending.listed_credits)} credits at the listed price."
+        )
 
 
 def _tasks(number: int) -> str:

@@ -1,0 +1,161 @@
+"""The bill over the command line: what would be bought, where buying stops, and what was spent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ruxa_async.__main__ import main
+from ruxa_async.emulator.keeping import LedgerFile
+
+MODEL = "google/nano-banana"
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RUXA_API_KEY", "RUXA_BASE_URL", "RUXA_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def prompts(folder: Path, count: int) -> str:
+    path = folder / "in.jsonl"
+    path.write_text("".join(f'{{"prompt": "prompt {n}", "key": "k{n}"}}\n' for n in range(count)))
+    return str(path)
+
+
+def charged(out: Path) -> int:
+    file = LedgerFile(out / "emulator.jsonl")
+    file.close()
+    return len(file.tasks)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["batch", prompts(tmp_path, 5), "--out", str(out), "--dry-run"]
+    assert main([*arguments, "--price", f"{MODEL}=3", "--max-credits", "10"]) == 0
+    said = capsys.readouterr().err
+    assert "5 rows read, 0 bad; nothing was sent or written" in said
+    assert f"{MODEL}: 5, 15 credits at 3 each" in said
+    assert "the budget would stop this after 3 of 5 tasks" in said
+    assert main([*arguments, "--price", "sora-3=1"]) == 0
+    said = capsys.readouterr().err
+    assert f"no price known (--price {MODEL}=CREDITS)" in said
+    assert "no row to be bought asks for sora-3" in said
+    assert not out.exists()
+
+
+def test_dry_run_reports_bad_rows(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("prompt,key\na cat,one\n,two\na dog,one\n" + ",x\n" * 25)
+    assert main(["batch", str(source), "--out", str(out), "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "line 3: prompt=''" in said
+    assert "line 4: key 'one' in run 'batch': it came before" in said
+    assert "further bad rows are not shown" in said
+    assert "28 rows read, 27 bad" in said
+
+
+def test_dry_run_knows_what_was_bought_and_changes_nothing(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = prompts(tmp_path, 6)
+    assert main(["batch", source, "--out", str(out), "--emulator", "--speed", "300", "--limit", "4"]) == 0
+    before = contents(out)
+    capsys.readouterr()
+    assert main(["batch", source, "--out", str(out), "--dry-run", "--max-tasks", "5"]) == 0
+    said = capsys.readouterr().err
+    assert f"bought in {out} before: 4 tasks" in said
+    assert "of these rows: 4 finished" in said
+    assert "would buy 2 tasks" in said
+    assert "stop this after 1 of 2 tasks" in said
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-credits", "-1"], "max_credits=-1"),
+        (["--max-credits", "nan"], "max_credits=nan"),
+        (["--max-tasks", "-3"], "max_tasks=-3"),
+        (["--price", "sora-2"], "--price 'sora-2' is not valid: it is MODEL=CREDITS"),
+        (["--price", "=3"], "--price '=3' is not valid"),
+        (["--price", "sora-2=inf"], "prices: inf for 'sora-2' is not valid"),
+    ],
+)
+def test_budget_that_is_none_is_refused_before_anything(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["batch", prompts(tmp_path, 1), "--out", str(out), "--emulator", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_batch_stops_at_its_budget_and_goes_on_with_a_larger_one(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["batch", prompts(tmp_path, 8), "--out", str(out), "--emulator", "--speed", "300"]
+    arguments += ["--price", f"{MODEL}=3"]
+    assert main([*arguments, "--max-credits", "10"]) == 3
+    said = capsys.readouterr().err
+    assert "3 succeeded, 0 failed" in said
+    assert "spent: 3 tasks, 9 credits at the listed price" in said
+    assert "budget of this folder: 9 of 10 credits" in said
+    assert (
+        "stopped by the budget: google/nano-banana for 3 credits would pass the budget of max_credits=10"
+        in said
+    )
+    assert main([*arguments, "--max-credits", "10"]) == 3
+    assert charged(out) == 3
+    assert main([*arguments, "--max-tasks", "5"]) == 3
+    assert "budget of this folder: 5 of 5 tasks" in capsys.readouterr().err
+    assert main([*arguments, "--max-tasks", "8", "--max-credits", "24"]) == 0
+    assert charged(out) == 8
+    runs = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+    assert [run["ending"] for run in runs] == ["halted by the budget"] * 3 + ["finished"]
+    assert (runs[0]["prices"], runs[0]["max_credits"], runs[2]["max_tasks"]) == ({MODEL: 3.0}, 10.0, 5)
+    assert "24 credits at the listed price" in (out / "report.html").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals) -> None:
+    arguments = ["batch", prompts(tmp_path, 30), "--out", str(out), "--emulator", "--max-credits", "36"]
+    arguments += ["--price", f"{MODEL}=3"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ruxa_async", *arguments, "--speed", "4", "--max-in-flight", "4"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        lines = out / "results.jsonl"
+        while not lines.exists() or lines.read_bytes().count(b"\n") < 2:
+            time.sleep(0.02)
+        os.kill(process.pid, how)
+    finally:
+        process.wait(timeout=60)
+    before = charged(out)
+    assert 2 <= before < 12
+    assert main([*arguments, "--speed", "200"]) == 3
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    unknown = sum(line["state"] == "unknown" for line in told)
+    # A create that was on the wire at the kill counts whether it was charged or not.
+    assert 12 - unknown <= charged(out) <= 12
+    assert main([*arguments, "--speed", "200"]) == 3
+    assert charged(out) <= 12

@@ -1,0 +1,181 @@
+"""A client with a budget: nothing is bought beyond it, what runs is delivered, and resuming counts what was bought."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from harness import client_of, prompts, service_of
+
+from ruxa_async import (
+    Budget,
+    BudgetExceededError,
+    CustomRequest,
+    Limits,
+    NanoBanana,
+    Resume,
+    Retries,
+    RuxaClient,
+    SqliteJournal,
+    SubmissionHalted,
+    SubmissionUnknownError,
+)
+from ruxa_async.emulator.faults import parse_fault
+from ruxa_async.emulator.settings import Durations
+
+MODEL = "google/nano-banana"
+PRICES = {MODEL: 3}
+
+
+async def halted(ruxa: RuxaClient, count: int, **options: Any) -> tuple[int, SubmissionHalted]:
+    """Return how many of *count* requests succeeded before the batch halted, and how it said so."""
+    good = 0
+    async with ruxa.as_completed(prompts(count), **options) as outcomes:
+        with pytest.raises(SubmissionHalted) as caught:
+            async for outcome in outcomes:
+                good += outcome.ok
+    return good, caught.value
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget(max_tasks=3), Budget(max_credits=10, prices=PRICES)], ids=["tasks", "credits"]
+)
+async def test_batch_halts_before_the_budget_is_exceeded_and_delivers_what_runs(budget: Budget) -> None:
+    service = service_of()
+    pulled: list[NanoBanana] = []
+
+    def source() -> Any:
+        for request in prompts(1000):
+            pulled.append(request)
+            yield request
+
+    async with client_of(service, budget=budget, limits=Limits(max_in_flight=5)) as ruxa:
+        good = 0
+        async with ruxa.as_completed(source()) as outcomes:
+            with pytest.raises(SubmissionHalted) as caught:
+                async for outcome in outcomes:
+                    good += outcome.ok
+        assert ruxa.stats().spent_tasks == 3
+    assert (good, service.ledger.charged) == (3, 3)
+    cause = caught.value.cause
+    assert isinstance(cause, BudgetExceededError)
+    assert (cause.model, cause.tasks) == (MODEL, 3)
+    assert [job.index for job in outcomes.unsubmitted] == [*range(3, len(pulled))]
+    assert len(pulled) <= 10
+    assert (outcomes.unfinished, outcomes.unknown) == ((), ())
+
+
+async def test_budget_that_is_just_enough_halts_nothing() -> None:
+    service = service_of()
+    async with client_of(service, budget=Budget(max_tasks=8, max_credits=24, prices=PRICES)) as ruxa:
+        outcomes = [outcome async for outcome in ruxa.as_completed(prompts(8))]
+        assert all(outcome.ok for outcome in outcomes)
+        assert (ruxa.stats().spent_tasks, ruxa.stats().spent_credits) == (8, 24.0)
+
+
+async def test_creates_refused_for_their_rate_cost_the_budget_nothing_and_leave_none_of_it_unused() -> None:
+    service = service_of(faults=[parse_fault("error:create:nth=1,2,3,4,5:status=429")], latency=0.5)
+    async with client_of(service, budget=Budget(max_tasks=6)) as ruxa:
+        good, _ = await halted(ruxa, 20)
+        assert ruxa.stats().throttled["create"] >= 5
+    assert (good, service.ledger.charged) == (6, 6)
+
+
+async def test_submit_and_generate_raise_and_say_what_to_do() -> None:
+    service = service_of()
+    async with client_of(service, budget=Budget(max_credits=4, prices=PRICES)) as ruxa:
+        await ruxa.generate(NanoBanana(prompt="a cat"))
+        for buying in (ruxa.submit, ruxa.generate):
+            with pytest.raises(
+                BudgetExceededError,
+                match="for 3 credits would pass .*max_credits=4: 3 are spent.*--max-credits",
+            ):
+                await buying(NanoBanana(prompt="another"))
+        with pytest.raises(
+            BudgetExceededError, match="nobody knows what sora-9 costs.*--price sora-9=CREDITS"
+        ):
+            await ruxa.submit(CustomRequest(model="sora-9", input={"prompt": "x"}))
+    assert service.ledger.charged == 1
+
+
+async def test_unknown_outcome_counts_as_spent() -> None:
+    service = service_of(faults=[parse_fault("reset_before:create:nth=1")])
+    async with client_of(service, budget=Budget(max_tasks=1)) as ruxa:
+        with pytest.raises(SubmissionUnknownError):
+            await ruxa.submit(NanoBanana(prompt="a cat"))
+        with pytest.raises(BudgetExceededError, match="1 are bought or may be"):
+            await ruxa.submit(NanoBanana(prompt="a cat"))
+        assert ruxa.stats().spent_credits is None
+    assert service.ledger.charged == 0
+
+
+async def test_each_attempt_that_is_sent_again_unknown_counts() -> None:
+    service = service_of(faults=[parse_fault("reset_after:create:nth=1")])
+    budget = Budget(max_tasks=2)
+    async with client_of(service, budget=budget, retries=Retries(resend_unknown=True)) as ruxa:
+        await ruxa.generate(NanoBanana(prompt="a cat"))
+        assert ruxa.stats().spent_tasks == service.ledger.charged == 2
+
+
+async def test_what_the_service_reports_counts_instead_of_the_table() -> None:
+    service = service_of(dialect="sibling")
+    async with client_of(service, budget=Budget(max_credits=20, prices={MODEL: 10})) as ruxa:
+        for _ in range(4):  # 3 each, so that there is room for the fourth at 10
+            await ruxa.generate(NanoBanana(prompt="a cat"))
+        assert ruxa.stats().spent_credits == 12.0
+        with pytest.raises(BudgetExceededError, match="12 are spent"):
+            await ruxa.generate(NanoBanana(prompt="a cat"))
+
+
+async def test_budget_is_checked_when_the_client_is_made() -> None:
+    with pytest.raises(ValueError, match="budget=100 is not valid"):
+        client_of(service_of(), budget=100)
+
+
+# ---- over a journal, in real time
+
+
+def test_resumed_run_counts_what_earlier_ones_bought_and_goes_on_with_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        service = service_of(image=Durations(0.02, 0.0))
+
+        async def run(budget: Budget) -> tuple[int, SubmissionHalted]:
+            journal = SqliteJournal(tmp_path / "journal.db")
+            async with client_of(service, budget=budget, journal=journal) as ruxa:
+                first = await halted(ruxa, 12, resume="run")
+                again = await halted(ruxa, 12, resume="run")  # entered once, however often it is gone through
+                assert first[0] == again[0]
+                return first
+
+        assert (await run(Budget(max_tasks=4)))[0] == 4
+        assert (await run(Budget(max_tasks=4)))[0] == 4
+        assert service.ledger.charged == 4
+        assert (await run(Budget(max_credits=21, prices=PRICES)))[0] == 7
+        journal = SqliteJournal(tmp_path / "journal.db")
+        async with client_of(
+            service, budget=Budget(max_credits=99, prices={"x": 1}), journal=journal
+        ) as ruxa:
+            _, halt = await halted(ruxa, 12, resume="run")
+            assert "nobody knows what google/nano-banana costs" in str(halt)
+        assert service.ledger.charged == 7
+
+    anyio.run(work)
+
+
+def test_unknown_and_failed_attempts_of_earlier_runs_stay_on_the_bill(tmp_path: Path) -> None:
+    async def work() -> None:
+        faults = [parse_fault("reset_before:create:nth=1")]
+        service = service_of(image=Durations(0.02, 0.0), faults=faults)
+        spent = []
+        for resume in (Resume("run"), Resume("run", resend_unknown=True), Resume("run")):
+            journal = SqliteJournal(tmp_path / "journal.db")
+            async with client_of(service, budget=Budget(max_tasks=9), journal=journal) as ruxa:
+                async for _ in ruxa.as_completed(prompts(2), resume=resume):
+                    pass
+                spent.append(ruxa.stats().spent_tasks)
+        assert spent == [2, 3, 3]
+        assert service.ledger.charged == 2
+
+    anyio.run(work)
