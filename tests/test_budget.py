@@ -12,9 +12,11 @@ from harness import client_of, prompts, service_of
 from ruxa_async import (
     Budget,
     BudgetExceededError,
+    Completions,
     CustomRequest,
     Limits,
     NanoBanana,
+    Outcome,
     Resume,
     Retries,
     RuxaClient,
@@ -31,12 +33,16 @@ PRICES = {MODEL: 3}
 
 async def halted(ruxa: RuxaClient, count: int, **options: Any) -> tuple[int, SubmissionHalted]:
     """Return how many of *count* requests succeeded before the batch halted, and how it said so."""
-    good = 0
+    seen: list[Outcome] = []
     async with ruxa.as_completed(prompts(count), **options) as outcomes:
         with pytest.raises(SubmissionHalted) as caught:
-            async for outcome in outcomes:
-                good += outcome.ok
-    return good, caught.value
+            await take_all(outcomes, seen)
+    return sum(outcome.ok for outcome in seen), caught.value
+
+
+async def take_all(outcomes: Completions, seen: list[Outcome]) -> None:
+    async for outcome in outcomes:
+        seen.append(outcome)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +58,13 @@ async def test_batch_halts_before_the_budget_is_exceeded_and_delivers_what_runs(
             yield request
 
     async with client_of(service, budget=budget, limits=Limits(max_in_flight=5)) as ruxa:
-        good = 0
+        seen: list[Outcome] = []
         async with ruxa.as_completed(source()) as outcomes:
             with pytest.raises(SubmissionHalted) as caught:
-                async for outcome in outcomes:
-                    good += outcome.ok
+                await take_all(outcomes, seen)
         assert ruxa.stats().spent_tasks == 3
-    assert (good, service.ledger.charged) == (3, 3)
+    assert [outcome.ok for outcome in seen] == [True] * 3
+    assert service.ledger.charged == 3
     cause = caught.value.cause
     assert isinstance(cause, BudgetExceededError)
     assert (cause.model, cause.tasks) == (MODEL, 3)
@@ -90,11 +96,11 @@ async def test_submit_and_generate_raise_and_say_what_to_do() -> None:
         for buying in (ruxa.submit, ruxa.generate):
             with pytest.raises(
                 BudgetExceededError,
-                match="for 3 credits would pass .*max_credits=4: 3 are spent.*--max-credits",
+                match=r"for 3 credits would pass .*max_credits=4: 3 are spent.*--max-credits",
             ):
                 await buying(NanoBanana(prompt="another"))
         with pytest.raises(
-            BudgetExceededError, match="nobody knows what sora-9 costs.*--price sora-9=CREDITS"
+            BudgetExceededError, match=r"nobody knows what sora-9 costs.*--price sora-9=CREDITS"
         ):
             await ruxa.submit(CustomRequest(model="sora-9", input={"prompt": "x"}))
     assert service.ledger.charged == 1

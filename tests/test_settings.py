@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import attrs
 import pytest
 
-from ruxa_async import CallbackURL, Downloads, Limits, Polling, RateLimit, Retries, Timeouts
+from ruxa_async import Budget, CallbackURL, Downloads, Limits, Polling, RateLimit, Retries, Timeouts
 
 FINITE = "a finite number above 0 is needed"
 WHOLE = "a whole number of at least 1 is needed"
@@ -186,3 +187,34 @@ def test_settings_are_values(made: Any) -> None:
     assert hash(attrs.evolve(made)) == hash(made)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(made, attrs.fields(type(made))[0].name, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, "needs max_tasks or max_credits"),
+        ({"prices": {"a": 1}}, "needs max_tasks or max_credits"),
+        ({"max_tasks": -1}, "max_tasks=-1 is not valid: a whole number of at least 0"),
+        ({"max_tasks": 2.0}, "max_tasks=2.0"),
+        ({"max_tasks": True}, "max_tasks=True"),
+        ({"max_credits": -0.5}, "max_credits=-0.5"),
+        ({"max_credits": float("nan")}, "max_credits=nan"),
+        ({"max_credits": float("inf")}, "max_credits=inf"),
+        ({"max_credits": "10"}, "max_credits='10'"),
+        ({"max_tasks": 1, "prices": [("a", 1)]}, "{model: credits} is needed"),
+        ({"max_tasks": 1, "prices": {"": 1}}, "the id of a model is needed"),
+        ({"max_tasks": 1, "prices": {"a": -1}}, "-1 for 'a' is not valid"),
+        ({"max_tasks": 1, "prices": {"a": float("nan")}}, "nan for 'a' is not valid"),
+    ],
+)
+def test_a_budget_that_limits_nothing_or_cannot_be_kept_is_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Budget(**wrong)
+
+
+def test_a_budget_keeps_its_own_prices_and_may_be_of_nothing() -> None:
+    prices = {"a": 1}
+    budget = Budget(max_tasks=0, prices=prices)
+    prices["a"] = 2
+    assert budget.prices == {"a": 1}
+    assert len({budget, Budget(max_tasks=0, prices={"a": 1})}) == 1

@@ -22,8 +22,8 @@ app = App(
     name="ruxa-async",
     help="Generate pictures and videos with Ruxa. The key comes from RUXA_API_KEY, another address from "
     "RUXA_BASE_URL; with --emulator nothing is bought and no key is needed.",
-    help_epilogue="Exit codes: 0 all done, 1 some failed, 2 bad usage or input, 3 halted by the account, "
-    "130 interrupted. RUXA_DEBUG=1 shows tracebacks.",
+    help_epilogue="Exit codes: 0 all done, 1 some failed, 2 bad usage or input, 3 halted by the account or "
+    "the budget, 130 interrupted. RUXA_DEBUG=1 shows tracebacks.",
     version=_version,
     default_parameter=cyclopts.Parameter(negative=()),
     result_action="return_value",

@@ -219,7 +219,7 @@ class _Service:
 def _rehearse(job: _Job, budget: Budget | None) -> int:
     """Say what a run would buy, and buy nothing."""
     folder_journal(job.out)  # says whether a run could go on there, and makes nothing
-    bad = _BadRows(where="are not shown")
+    bad = _Told(where="are not shown")
     with job.opened(notice=say) as rows:
         told = rehearse(
             islice(rows, job.limit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from report.rows import folder_of, row
@@ -53,3 +54,29 @@ def test_nothing_bought_is_said(tmp_path: Path) -> None:
 def test_prices_that_nobody_told_are_not_called_nothing(tmp_path: Path) -> None:
     section = spending_section(spending_of(read_folder(folder_of(tmp_path, [row(0)]))))
     assert section.count("not told") == 2
+
+
+def test_what_was_not_told_counts_at_the_last_listed_price(tmp_path: Path) -> None:
+    rows = [
+        row(0),
+        row(1, "failed", error={"message": "no"}),
+        row(2, "unknown", task_id=None),
+        row(3, credits=4),
+    ]
+    folder = folder_of(tmp_path, rows)
+    runs = [
+        {"started_at": 1.0, "prices": prices}
+        for prices in ({"google/nano-banana": 9}, {"google/nano-banana": 3, "x": "?"}, ["no"])
+    ]
+    (folder / "runs.jsonl").write_text("".join(f"{json.dumps(run)}\n" for run in runs))
+    spending = spending_of(read_folder(folder))
+    assert (spending.credits, spending.listed, spending.listed_credits, spending.failed_listed) == (
+        4,
+        3,
+        9,
+        3,
+    )
+    section = spending_section(spending)
+    assert "1 task failed after the service had accepted them (3 credits at the listed price)" in section
+    assert "3 purchases for which it did not say so" in section
+    assert "9 credits at the listed price." in section

@@ -8,6 +8,8 @@ from typing import Any, Literal, assert_never, assert_type
 
 from ruxa_async import (
     APIError,
+    Budget,
+    BudgetExceededError,
     CallbackURL,
     Completions,
     CustomRequest,
@@ -197,8 +199,11 @@ def constructing() -> None:
         limits=Limits(max_in_flight=10, create_rate=RateLimit(20, per=10)),
         timeouts=Timeouts(task=600),
         callbacks=CallbackURL("https://me.example/hook", field="callBackUrl"),
+        budget=Budget(max_tasks=10, max_credits=30.5, prices={"sora-2": 10}),
         on_event=hook,
     )
+    Budget(10)  # type: ignore[call-arg]
+    Budget(prices={"sora-2": "10"})  # type: ignore[dict-item]
     RuxaClient(on_event=events.append)
     RuxaClient(on_event=lambda event: (event.at, scope))
 
@@ -227,6 +232,9 @@ def handling(error: Exception) -> str:
         case APIError(status=status, code=code):
             assert_type(status, int)
             assert_type(code, int | None)
+        case BudgetExceededError(price=price, tasks=tasks):
+            assert_type(price, float | None)
+            assert_type(tasks, int)
         case TaskError(task_id=task_id):
             assert_type(task_id, str)
         case SubmissionHalted(unfinished=left):
