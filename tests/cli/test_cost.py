@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from ruxa_async.__main__ import main
+from ruxa_async.batch import Summary
+from ruxa_async.cli.costing import spent
 from ruxa_async.emulator.keeping import LedgerFile
+from ruxa_async.journal.records import Bought
 
 MODEL = "google/nano-banana"
 
@@ -159,3 +162,22 @@ def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals
     assert 12 - unknown <= charged(out) <= 12
     assert main([*arguments, "--speed", "200"]) == 3
     assert charged(out) <= 12
+
+
+def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
+    sora = Bought(tasks=3, untold=2, credits=10.0)
+    summary = Summary(
+        folder=Path(),
+        models={MODEL: Bought(tasks=4, untold=4), "sora-2": sora},
+        lost={"sora-2": Bought(tasks=1, credits=10.0)},
+        prices={MODEL: 3.0},
+    )
+    assert [*spent(summary, None)] == [
+        (
+            "  spent: 7 tasks, 10 credits as the service reported, 12 credits at the listed price for 4 of them, "
+            "price not told for 2 of them"
+        ),
+        "    sora-2: 3 tasks, 10 credits as the service reported, price not told for 2 of them",
+        f"    {MODEL}: 4 tasks, 12 credits at the listed price",
+        "  failed after being paid for: 1 task, 10 credits as the service reported",
+    ]
