@@ -47,6 +47,23 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Buy 5,000 tasks of a service that is killed every few seconds, and show what that came to."""
+    session.install("-e", EXTRAS, *groups("tests"))
+    session.env["RUXA_LONG"] = "1"
+    session.run("pytest", "tests/crash/test_chaos.py", "--log-cli-level=INFO", *session.posargs)
+
+
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what reads replies, waits and journals, a minute each: `nox -s fuzz -- SECONDS` for another time."""
+    session.install("-e", EXTRAS, *groups("fuzz"))
+    seconds = session.posargs[0] if session.posargs else "60"
+    for target in ("replies", "waits", "rows"):
+        session.run("python", "tests/fuzz/fuzz.py", target, seconds)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests under coverage: all of the engine, and 95 % of everything."""
     session.install("-e", EXTRAS, *groups("tests"))
