@@ -6,14 +6,12 @@ A real process is killed, a real journal is kept. RUXA_LONG=1 makes it 5,000 tas
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
