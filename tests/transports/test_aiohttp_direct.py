@@ -124,6 +124,7 @@ async def test_headers_that_cannot_be_leave_neither_way() -> None:
             for headers in ({"X": "1\r\nX-Evil: 1"}, {"X\r\nX-Evil": "1"}):
                 with pytest.raises(NotSentError):
                     await transport.send(request(server.url, headers=headers))
+        await server.left(2)  # the session notices when it has connected
     assert server.requests == []
 
 
