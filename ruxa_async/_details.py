@@ -146,7 +146,7 @@ def instants(data: Mapping[str, Any]) -> tuple[float, float] | None:
         value = next((data[alias] for alias in _ALIASES[name] if data.get(alias) not in (None, "")), None)
         try:
             named[name] = _float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
     scale = 1000 if named["create_time"] > 1e11 else 1
     created, ended = named["create_time"] / scale, named["complete_time"] / scale

@@ -6,6 +6,7 @@ They take the decoded JSON and never raise, whatever is in it: replies come from
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -66,11 +67,24 @@ _PHRASES = {
 }
 
 
+def _integer(digits: str) -> int | float:
+    """Return the number in *digits*, of which Python refuses to read more than a few thousand as a whole one."""
+    try:
+        return int(digits)
+    except ValueError:
+        return math.inf
+
+
+#: Nothing that stands beside a task id may hide it: no endless number, no bare control character, no text behind.
+_DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
+
+
 def decode(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in *body*, None if it holds none."""
     try:
         # One text in a wrong encoding must not hide the task id beside it.
-        value = json.loads(body.decode(errors="replace").removeprefix("\ufeff"))
+        text = body.decode(errors="replace").removeprefix("\ufeff")
+        value, _ = _DECODER.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

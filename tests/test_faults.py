@@ -37,7 +37,7 @@ CREATES: dict[str, tuple[int, bool]] = {
     "cut": (1, False),
     "drip": (1, True),  # slow, but within the deadline
     "truncated": (1, False),
-    "duplicate": (1, False),
+    "duplicate": (1, True),
     "duplicate_keys": (1, True),
     "error_after": (1, False),
     "garbage": (1, False),

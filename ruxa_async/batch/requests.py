@@ -19,6 +19,7 @@ _MODELS = ("google/nano-banana", "google/nano-banana-edit", "google/nano-banana-
 _COMMON = ("prompt", "model", "key", "extra")
 _LISTS = ("image_input", "image_urls")
 _FLAGS = ("watermark", "private", "character_create")
+_ENDLESS = "a number has thousands of digits"
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -34,6 +35,8 @@ def json_row(text: str) -> dict[str, Any]:
         raise RowError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise RowError("not JSON that can be read: nested too deeply") from None
+    except ValueError:
+        raise RowError(f"not JSON that can be read: {_ENDLESS}") from None
     if not isinstance(row, dict):
         hint = "; write one object a line, not one array" if isinstance(row, list) else ""
         raise RowError(f"a JSON object is needed, not {_kind(row)}{hint}")
@@ -190,5 +193,9 @@ def _listed(name: str, text: str) -> list[Any]:
         listed = json.loads(text)
     except json.JSONDecodeError as error:
         raise RowError(f"{name}: not a JSON list: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise RowError(f"{name}: not a list that can be read: nested too deeply") from None
+    except ValueError:
+        raise RowError(f"{name}: not a list that can be read: {_ENDLESS}") from None
     assert isinstance(listed, list)
     return listed

@@ -87,6 +87,7 @@ def _on_the_wire(url: str, address: str) -> tuple[str, str]:
     try:
         parts = urlsplit(address.strip())
         if parts.scheme.lower() in ("http", "https"):
+            parts.port  # noqa: B018 - reading it checks it
             host = parts.hostname
     except ValueError:
         pass

@@ -38,7 +38,7 @@ def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
     """Return the job in *row*, which `SELECT_JOB` returned, and the digest of its request. Raises `SchemaError`."""
     try:
         return _entry(connection, row), bytes(row[4])
-    except (ValueError, TypeError, KeyError, RecursionError) as exc:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as exc:
         raise SchemaError(
             f"job {row[0]} cannot be read ({exc}): the file is damaged; keep it, and start another"
         ) from exc

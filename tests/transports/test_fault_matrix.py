@@ -100,7 +100,7 @@ drip:seconds=0.3           bought           answered  file
 drip:seconds=60            unknown+charged  answered  file
 cut                        unknown+charged  answered  file
 truncated                  unknown+charged  answered  as_sent
-duplicate                  unknown+charged  answered  file
+duplicate                  bought           answered  file
 duplicate_keys             bought           answered  file
 oversized:size=9000000     unknown+charged  answered  as_sent
 garbage                    unknown+charged  answered  file
