@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ with atheris.instrument_imports(include=["ruxa_async"]):
     from ruxa_async.journal.schema import SchemaError
     from ruxa_async.transports.base import Response
 
-from corpus.loading import body_of, cases
+from corpus.loading import body_of, cases  # noqa: E402 - the path first
 
 WIRE = Wire("https://h", "sk-canary-0123456789", create_timeout=1, query_timeout=1, connect_timeout=1)
 WAITS = (
@@ -82,10 +83,8 @@ def rows(data: bytes) -> None:
     row = (1, value("batch"), value(b"\x01k"), value(1), value(b"d"), value('{"model":"m","input":{"prompt":"x"}}'),
            value("accepted"), value(1), value(1.0), value("t"), value(1.0), value(None), value(None), value(None),
            value(None), value(""), value(b"c"))  # fmt: skip
-    try:
+    with suppress(SchemaError):
         entry_of(EMPTY, row)
-    except SchemaError:
-        pass
 
 
 def seeds(target: str) -> Iterable[bytes]:
@@ -107,10 +106,8 @@ def main() -> None:
     targets: dict[str, Callable[[bytes], None]] = {"replies": replies, "waits": waits, "rows": rows}
 
     def one(data: bytes) -> None:
-        try:
+        with suppress(RuxaError):
             targets[target](data)
-        except RuxaError:
-            pass
 
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(seeds(target)):
