@@ -24,6 +24,11 @@ KINDS: dict[str, tuple[type[Any], ...]] = {
 }
 
 
+def kinds(spelled: str) -> tuple[type[Any], ...]:
+    """Return the types that *spelled* stands for, as in "number or null"."""
+    return tuple(kind for word in spelled.split(" or ") for kind in KINDS[word])
+
+
 def section(title: str) -> str:
     """Return what stands under *title*, up to the next one."""
     found = re.search(rf"^#+ {re.escape(title)}$(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL)
@@ -48,8 +53,7 @@ def test_every_field_of_a_result_is_documented_and_has_its_type() -> None:
     full = Result(index=0, line=1, state="failed", error={"type": "X"}, **texts, **numbers)
     for result in (empty, full):
         for name, value in attrs.asdict(result).items():
-            allowed = tuple(kind for word in told[name].split(" or ") for kind in KINDS[word])
-            assert isinstance(value, allowed), name
+            assert isinstance(value, kinds(told[name])), name
 
 
 def test_every_state_is_documented() -> None:
@@ -66,7 +70,7 @@ def test_every_field_of_a_run_is_documented_and_has_its_type() -> None:
     values = RunRecord(source="in.txt", began=0.0).values(Summary(folder=Path()), now=1.0, whole=True)
     assert [*told] == [*values]
     for name, value in values.items():
-        assert isinstance(value, KINDS[told[name]]), name
+        assert isinstance(value, kinds(told[name])), name
 
 
 def test_the_version_is_one_until_a_field_changes_its_meaning() -> None:

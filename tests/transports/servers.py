@@ -112,11 +112,13 @@ class Server:
 
     async def _run(self, sock: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
         peers: set[asyncio.Task[None]] = set()
+        transports: list[asyncio.WriteTransport] = []
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
             peers.add(task)
+            transports.append(writer.transport)
             try:
                 await self._serve(reader, writer)
             finally:
@@ -130,6 +132,8 @@ class Server:
         for task in tuple(peers):
             task.cancel()
         await asyncio.gather(*peers, return_exceptions=True)
+        for transport in transports:
+            transport.abort()  # closing waits for what the client has not read, and the loop does not
 
 
 @contextlib.contextmanager
