@@ -176,3 +176,20 @@ async def test_ten_thousand_tasks_in_flight_fail_nothing() -> None:
             peak = max(peak, ruxa.stats().in_flight)
     assert peak >= 9_990
     assert service.ledger.charged == 10_000
+
+
+@pytest.mark.parametrize("nth", [1, 5, 20])
+async def test_a_create_that_is_never_answered_does_not_hold_back_the_others(nth: int) -> None:
+    """Whatever is known of the limit by then: all others are done in a tenth of the time that it takes to give up."""
+    service = service_of(
+        image=Durations(2.0, 0.0), creates=TokenBucket(20, 10), faults=(Fault("stall", "create", nth=(nth,)),)
+    )
+    ended: list[float] = []
+    async with client_of(service) as ruxa, ruxa.as_completed(prompts(160)) as outcomes:
+        began = anyio.current_time()
+        async for outcome in outcomes:
+            ended.append(anyio.current_time() - began)
+            assert outcome.ok or isinstance(outcome.error, SubmissionUnknownError)
+    assert len(ended) == 160
+    assert ended[-2] < 16
+    assert 120 <= ended[-1] < 121  # `Timeouts.create`, from when it left

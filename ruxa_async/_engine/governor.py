@@ -45,6 +45,9 @@ _SOUNDINGS = 3
 #: Requests a second that are worth making before anything is known.
 _BRISK = 40.0
 _UNANSWERED = 4
+#: An answer that takes so many times as long as others, and so many seconds at least, is not waited for any more;
+#: nor is one that takes so many seconds where there were no others.
+_OVERDUE, _LEAST_OVERDUE, _FIRST_OVERDUE = 4.0, 2.0, 10.0
 #: What was let through in the last second is a burst, if there was no earlier second; else it is a rate.
 _SECOND = 1.0
 _BURST_KEPT = 4096
@@ -71,6 +74,8 @@ class Governor:
         self._quest = _Quest.FREE
         self._shape: Shape | None = None
         self._on_wire = 0
+        #: How many of those are not waited for, and when the last of them left; and when the last of all did.
+        self._overdue, self._overdue_left, self._left_last = 0, -math.inf, math.inf
         self._trip: float | None = None
         self._recent: deque[float] = deque()  # of the last second
         self._answers: deque[float] = deque(maxlen=_BURST_KEPT)
@@ -102,6 +107,7 @@ class Governor:
     def take_over(self, on_wire: int) -> None:
         """Answer for *on_wire* requests that left before, or no more for so many if it is negative."""
         self._on_wire += on_wire
+        self._overdue = max(0, min(self._overdue, self._on_wire))
         if isinstance(self._shape, Window):
             self._shape.take_over(on_wire)
 
@@ -136,14 +142,19 @@ class Governor:
     # ---- when
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may leave, infinity if only an answer can tell."""
+        """Return when the next request may leave; where that depends on an answer, when it is waited for no more."""
         if self._shape is not None:
             return self._shape.ready_at(now)
+        ready, unanswered = self._next, 1
         if self._quest in (_Quest.FREE, _Quest.SOUNDING) or (
             self._quest is _Quest.REFILLING and self._left > 0
         ):
-            return now if self._on_wire < self._allowance(now) else math.inf
-        return math.inf if self._on_wire else self._next
+            ready, unanswered = now, self._allowance(now)
+        waited_for = self._on_wire - self._overdue
+        return ready if waited_for < unanswered else max(ready, self._left_last + self._patience())
+
+    def _patience(self) -> float:
+        return _FIRST_OVERDUE if self._trip is None else max(_LEAST_OVERDUE, _OVERDUE * self._trip)
 
     def _allowance(self, now: float) -> int:
         """Return how many may be unanswered while no limit is known."""
@@ -161,7 +172,10 @@ class Governor:
 
     def sent(self, now: float) -> None:
         """Note that a request leaves."""
+        if self._on_wire and now >= self._left_last + self._patience():
+            self._overdue, self._overdue_left = self._on_wire, self._left_last
         self._on_wire += 1
+        self._left_last = now
         self._began = min(self._began, now)
         self._burst_began = min(self._burst_began, now)
         if self._shape is not None:
@@ -215,12 +229,14 @@ class Governor:
     def lost(self, now: float) -> None:
         """Note that a request left and no answer came."""
         self._on_wire -= 1
+        self._overdue = max(0, self._overdue - 1)  # it will have been one of these
         if isinstance(self._shape, Window):
             self._shape.lost(now)
 
     def unsent(self) -> None:
         """Note that a request did not leave after all."""
         self._on_wire -= 1
+        self._overdue = min(self._overdue, self._on_wire)
         if isinstance(self._shape, Window):
             self._shape.unsent()
         elif self._shape is None and self._quest is _Quest.REFILLING:
@@ -228,6 +244,9 @@ class Governor:
 
     def _answered(self, now: float, sent_at: float) -> None:
         self._on_wire -= 1
+        if self._overdue and sent_at <= self._overdue_left:
+            self._overdue -= 1
+            return  # how long it took says nothing of the others
         trip = now - sent_at
         self._trip = trip if self._trip is None else 0.8 * self._trip + 0.2 * trip
 
@@ -353,7 +372,7 @@ class Governor:
             creep.go_on(self._left_at, self._burst / self._per, now=now)
             self._shape = creep
             return
-        if self._quest is _Quest.REFILLING and self._left <= 0 and not self._on_wire:
+        if self._quest is _Quest.REFILLING and self._left <= 0 and self._on_wire <= self._overdue:
             self._quest = _Quest.TESTING
             self._next = max(now, sent_at + self._per / self._burst)
 

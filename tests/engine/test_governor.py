@@ -337,8 +337,48 @@ class Asking:
 def test_few_are_unanswered_before_anything_is_known() -> None:
     governor = Governor()
     assert leave(governor, 0.0) == 4
-    assert governor.ready_at(0.1) == math.inf
+    assert governor.ready_at(0.1) == 10.0
     assert governor.rate is None
+
+
+def test_an_answer_that_does_not_come_is_waited_for_no_more() -> None:
+    """Ten seconds, or four trips and two seconds at least; and when it comes after all, it says nothing of trips."""
+    governor = Governor()
+    leave(governor, 0.0)
+    for _ in range(3):
+        governor.passed(1.0, sent_at=0.0)
+    assert leave(governor, 1.0) == 40 - 1
+    assert governor.ready_at(4.5) == 5.0
+    assert leave(governor, 5.0) == 40
+    governor.passed(6.0, sent_at=0.0)  # an hour later would do as well
+    assert leave(governor, 6.0) == 0
+    for _ in range(40):
+        governor.passed(6.0, sent_at=5.0)
+    assert leave(governor, 6.0) == 2 * 41
+
+
+def test_what_did_not_leave_after_all_is_not_overdue() -> None:
+    governor = Governor()
+    leave(governor, 0.0)
+    assert leave(governor, 10.0) == 4
+    for _ in range(8):
+        governor.unsent()
+    assert leave(governor, 10.0) == 4
+
+
+def test_an_answer_that_does_not_come_does_not_hold_back_what_tries_the_limit() -> None:
+    """One of five is never answered, the fifth is refused; the next leaves two seconds after the last."""
+    governor = Governor()
+    governor.sent(0.0)
+    for n in range(1, 5):
+        governor.sent(n / 10)
+        governor.passed(n / 10 + TICK, sent_at=n / 10)
+    governor.sent(0.5)
+    governor.refused(0.5 + TICK, None, sent_at=0.5)
+    assert governor.ready_at(1.0) == 2.5
+    governor.sent(2.5)
+    governor.refused(2.5 + TICK, None, sent_at=2.5)
+    assert 2.5 < governor.ready_at(2.5 + TICK) < 60  # no sooner for its answer, and no later
 
 
 def test_few_are_unanswered_as_long_as_no_limit_is_met() -> None:
@@ -394,7 +434,7 @@ def test_one_at_a_time_tries_after_a_pause() -> None:
     asking = Asking(5)
     assert asking.governor.ready_at(asking.now) == asking.began + TICK + 0.05
     assert leave(asking.governor, 1.0) == 1
-    assert asking.governor.ready_at(10.0) == math.inf
+    assert asking.governor.ready_at(1.5) == 3.0
 
 
 def test_fewer_than_at_first_after_a_pause_is_a_bucket() -> None:
