@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -14,21 +14,22 @@ from anyio import to_thread
 from attrs import define, frozen
 from cyclopts import Parameter
 
-from ruxa_async.batch import Resumed, Rows, Summary, folder_journal, open_rows, run_batch
+from ruxa_async.batch import Rows, Summary, folder_journal, open_rows, run_batch
 from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
 from ruxa_async.batch.rehearsal import rehearse
 from ruxa_async.downloads import check_template
-from ruxa_async.errors import BudgetExceededError, ClientClosedError, JournalError
+from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
 
-from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, spent
+from .conclusion import conclude, exit_code, leave_report
+from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed
 from .listening import CallbackOptions, listening, read_callbacks
-from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
-from .printing import Put, print_line, printing
-from .progress import Board, Watch, displayed, spelled_seconds
-from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, need_key, open_client, run, say
+from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed
+from .printing import Put, printing
+from .progress import Board, Watch, displayed
+from .running import BAD_INPUT, DONE, need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -272,9 +273,15 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
                     summary.stats = client.stats()
         finally:
             if opened:
-                _conclude(job, summary, service.budget, anyio.current_time() - began)
-                _leave_report(job, summary, record, whole=whole)
-    return _code(summary)
+                conclude(
+                    summary,
+                    service.budget,
+                    anyio.current_time() - began,
+                    quiet=job.quiet,
+                    json_lines=job.json_lines,
+                )
+                leave_report(summary, record, whole=whole, quiet=job.quiet)
+    return exit_code(summary)
 
 
 async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put: Put | None) -> None:
@@ -343,108 +350,3 @@ class _Told:
 
 def _nothing(_: str) -> None:
     """Say nothing."""
-
-
-def _conclude(job: _Job, summary: Summary, budget: Budget | None, seconds: float) -> None:
-    if not (summary.folder / RESULTS).exists():
-        return
-    if not job.quiet:
-        for sentence in _sentences(summary, budget, seconds):
-            say(sentence)
-    elif summary.failed:
-        say(f"{summary.failed:,} of {summary.done:,} rows failed; {summary.folder / RESULTS} says why")
-    for sentence in _left_to_do(summary):
-        say(sentence)
-    if not job.json_lines:
-        print_line(summary.folder / RESULTS)
-
-
-def _leave_report(job: _Job, summary: Summary, record: RunRecord, *, whole: bool) -> None:
-    """Write down what is true of the whole run, and the page to look at; no trouble with it fails the run."""
-    if not (summary.folder / RESULTS).exists():
-        return
-    from ruxa_async.report import write_report  # noqa: PLC0415 - only a run that ended needs it
-
-    try:
-        record.write(summary.folder, summary, whole=whole)
-        page = write_report(summary.folder)
-        if not job.quiet:
-            say(f"look at them: {page}")
-    except Exception as error:  # noqa: BLE001 - the results are on the disk, and that is what counts
-        say(f"the report could not be made ({type(error).__name__}: {error}); try 'ruxa-async report'")
-
-
-def _sentences(summary: Summary, budget: Budget | None, seconds: float) -> Iterable[str]:
-    states = summary.states
-    rows = f"{summary.done:,} row{'s' * (summary.done != 1)}"
-    counted = [f"{states['succeeded']:,} succeeded", f"{summary.failed:,} failed"]
-    counted += [f"{states[state]:,} {state}" for state in ("unfinished", "unknown") if states[state]]
-    yield f"{rows} in {spelled_seconds(seconds)}: {', '.join(counted)}"
-    if summary.resumed:
-        yield f"  resumed: {_of_earlier_runs(summary.resumed)}"
-    for kind, count in summary.kinds.most_common():
-        yield f"  {count:,} x {kind}"
-    if summary.asked:
-        yield f"  {summary.queries / summary.asked:.1f} queries per task"
-    yield from spent(summary, budget)
-    yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {summary.folder}"
-
-
-def _left_to_do(summary: Summary) -> Iterable[str]:
-    states = summary.states
-    if summary.refused is not None:
-        yield f"stopped at line {summary.refused.line}: {summary.refused.error} (--strict)"
-    if summary.halted is not None:
-        by = "budget" if isinstance(summary.halted.cause, BudgetExceededError) else "account"
-        yield f"stopped by the {by}: {summary.halted.cause}"
-    if states["unfinished"]:
-        yield (
-            f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: run the same again to pick them up"
-        )
-    if states["download_failed"]:
-        are = "is" if states["download_failed"] == 1 else "are"
-        yield f"{states['download_failed']:,} {are} generated and not on disk: run the same again to fetch them"
-    if states["unknown"]:
-        yield from _about_unknown(summary)
-    if summary.unsubmitted:
-        rows = "row was" if summary.unsubmitted == 1 else "rows were"
-        yield f"{summary.unsubmitted:,} {rows} read and not submitted, and not charged"
-
-
-def _tasks_are(count: int) -> str:
-    return "1 task is" if count == 1 else f"{count:,} tasks are"
-
-
-def _of_earlier_runs(resumed: Resumed) -> str:
-    files = f"{resumed.fetched:,} file{'s' * (resumed.fetched != 1)} fetched again"
-    parts = (
-        (
-            resumed.finished,
-            f"{resumed.finished:,} {'was' if resumed.finished == 1 else 'were'} finished before",
-        ),
-        (resumed.picked_up, f"{resumed.picked_up:,} picked up"),
-        (resumed.fetched, files),
-        (resumed.unknown, f"{resumed.unknown:,} unknown left"),
-    )
-    return ", ".join(text for count, text in parts if count)
-
-
-def _about_unknown(summary: Summary) -> Iterable[str]:
-    count = summary.states["unknown"]
-    yield f"{count:,} request{'s' * (count != 1)} may have been charged and will not be sent again by itself:"
-    for result in summary.unknown:
-        yield f"  {result.id}: {shortened(result.prompt or result.model or '')}"
-    if count > len(summary.unknown):
-        yield f"  ... and {count - len(summary.unknown):,} more"
-    yield (
-        f"look at the account, then say which were bought: 'ruxa-async journal {summary.folder} --adopt KEY TASK_ID', "
-        "and which were not: '--forget KEY'"
-    )
-
-
-def _code(summary: Summary) -> int:
-    if summary.halted is not None:
-        return HALTED
-    if summary.refused is not None:
-        return BAD_INPUT
-    return SOME_FAILED if summary.done > summary.states["succeeded"] else DONE
