@@ -30,6 +30,7 @@ from .creep import Creep
 from .measures import Measure
 from .steps import Steps
 from .tellings import Reading, Tellings, first_window
+from .unanswered import Unanswered
 from .window import Opening, Window, likely_window, next_window, shortest_window
 
 __all__ = ("Governor",)
@@ -45,9 +46,6 @@ _SOUNDINGS = 3
 #: Requests a second that are worth making before anything is known.
 _BRISK = 40.0
 _UNANSWERED = 4
-#: An answer that takes so many times as long as others, and so many seconds at least, is not waited for any more;
-#: nor is one that takes so many seconds where there were no others.
-_OVERDUE, _LEAST_OVERDUE, _FIRST_OVERDUE = 4.0, 2.0, 10.0
 #: What was let through in the last second is a burst, if there was no earlier second; else it is a rate.
 _SECOND = 1.0
 _BURST_KEPT = 4096
@@ -73,10 +71,7 @@ class Governor:
     def __init__(self) -> None:
         self._quest = _Quest.FREE
         self._shape: Shape | None = None
-        self._on_wire = 0
-        #: How many of those are not waited for, and when the last of them left; and when the last of all did.
-        self._overdue, self._overdue_left, self._left_last = 0, -math.inf, math.inf
-        self._trip: float | None = None
+        self._wire = Unanswered()
         self._recent: deque[float] = deque()  # of the last second
         self._answers: deque[float] = deque(maxlen=_BURST_KEPT)
         self._began = math.inf
@@ -106,8 +101,7 @@ class Governor:
 
     def take_over(self, on_wire: int) -> None:
         """Answer for *on_wire* requests that left before, or no more for so many if it is negative."""
-        self._on_wire += on_wire
-        self._overdue = max(0, min(self._overdue, self._on_wire))
+        self._wire.take_over(on_wire)
         if isinstance(self._shape, Window):
             self._shape.take_over(on_wire)
 
@@ -137,7 +131,7 @@ class Governor:
     def flow(self, now: float) -> float:
         """Return about how many more requests may be let through while one is on its way and back."""
         rate = self.rate
-        return (self._trip or 0.0) * (self._in_last_second(now) if rate is None else rate)
+        return (self._wire.trip or 0.0) * (self._in_last_second(now) if rate is None else rate)
 
     # ---- when
 
@@ -150,18 +144,14 @@ class Governor:
             self._quest is _Quest.REFILLING and self._left > 0
         ):
             ready, unanswered = now, self._allowance(now)
-        waited_for = self._on_wire - self._overdue
-        return ready if waited_for < unanswered else max(ready, self._left_last + self._patience())
-
-    def _patience(self) -> float:
-        return _FIRST_OVERDUE if self._trip is None else max(_LEAST_OVERDUE, _OVERDUE * self._trip)
+        return ready if self._wire.waited_for < unanswered else max(ready, self._wire.overdue_at)
 
     def _allowance(self, now: float) -> int:
         """Return how many may be unanswered while no limit is known."""
-        if self._trip is None:
+        if self._wire.trip is None:
             return _UNANSWERED
         pace = 2 * self._in_last_second(now) if self._quest is _Quest.FREE else self._peak
-        return max(1, math.ceil(self._trip * max(_BRISK, pace)))
+        return max(1, math.ceil(self._wire.trip * max(_BRISK, pace)))
 
     def _in_last_second(self, now: float) -> int:
         while self._recent and self._recent[0] <= now - _SECOND:
@@ -172,10 +162,7 @@ class Governor:
 
     def sent(self, now: float) -> None:
         """Note that a request leaves."""
-        if self._on_wire and now >= self._left_last + self._patience():
-            self._overdue, self._overdue_left = self._on_wire, self._left_last
-        self._on_wire += 1
-        self._left_last = now
+        self._wire.sent(now)
         self._began = min(self._began, now)
         self._burst_began = min(self._burst_began, now)
         if self._shape is not None:
@@ -185,7 +172,7 @@ class Governor:
 
     def passed(self, now: float, *, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was let through."""
-        self._answered(now, sent_at)
+        self._wire.answered(now, sent_at)
         self._told.passed(sent_at)
         self._boundaries.passed(sent_at)
         self._answers.append(now)
@@ -202,7 +189,7 @@ class Governor:
 
     def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a refusal of a request that left at *sent_at*; *retry_after* is what it asked for in seconds."""
-        self._answered(now, sent_at)
+        self._wire.answered(now, sent_at)
         news = sent_at > self._known
         if news:
             self._known = now
@@ -228,27 +215,17 @@ class Governor:
 
     def lost(self, now: float) -> None:
         """Note that a request left and no answer came."""
-        self._on_wire -= 1
-        self._overdue = max(0, self._overdue - 1)  # it will have been one of these
+        self._wire.lost()
         if isinstance(self._shape, Window):
             self._shape.lost(now)
 
     def unsent(self) -> None:
         """Note that a request did not leave after all."""
-        self._on_wire -= 1
-        self._overdue = min(self._overdue, self._on_wire)
+        self._wire.unsent()
         if isinstance(self._shape, Window):
             self._shape.unsent()
         elif self._shape is None and self._quest is _Quest.REFILLING:
             self._left += 1
-
-    def _answered(self, now: float, sent_at: float) -> None:
-        self._on_wire -= 1
-        if self._overdue and sent_at <= self._overdue_left:
-            self._overdue -= 1
-            return  # how long it took says nothing of the others
-        trip = now - sent_at
-        self._trip = trip if self._trip is None else 0.8 * self._trip + 0.2 * trip
 
     # ---- what it means
 
@@ -372,7 +349,7 @@ class Governor:
             creep.go_on(self._left_at, self._burst / self._per, now=now)
             self._shape = creep
             return
-        if self._quest is _Quest.REFILLING and self._left <= 0 and self._on_wire <= self._overdue:
+        if self._quest is _Quest.REFILLING and self._left <= 0 and self._wire.waited_for <= 0:
             self._quest = _Quest.TESTING
             self._next = max(now, sent_at + self._per / self._burst)
 
@@ -381,7 +358,7 @@ class Governor:
 
     def _window(self, per: float, now: float, *, too_short: float = 0.0) -> Window:
         self._shape = window = Window(
-            self._burst, per, self._answers, now=now, on_wire=self._on_wire, too_short=too_short
+            self._burst, per, self._answers, now=now, on_wire=self._wire.count, too_short=too_short
         )
         return window
 

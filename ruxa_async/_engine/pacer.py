@@ -12,6 +12,8 @@ __all__ = ("Pacer",)
 
 #: How much of the spread of trips is still believed after one more that took no longer than the shortest.
 _FADING = 0.995
+#: Seconds. What took so much longer was stuck, which says nothing of other trips.
+_MOST_SPREAD = 10.0
 
 
 class Pacer:
@@ -106,7 +108,7 @@ class Pacer:
     def _timed(self, now: float, sent_at: float) -> None:
         trip = now - sent_at
         self._shortest = min(self._shortest, trip)
-        self._spread = max(trip - self._shortest, self._spread * _FADING)
+        self._spread = max(min(trip - self._shortest, _MOST_SPREAD), self._spread * _FADING)
         if sent_at == self._last:
             self._arrived = now - self._shortest
 

@@ -503,7 +503,7 @@ def test_those_on_the_wire_at_the_first_no_are_no_news_but_of_the_burst_if_they_
     governor.refused(0.12, None, sent_at=0.02)
     governor.passed(0.13, sent_at=0.01)
     governor.refused(0.13, None, sent_at=0.03)
-    assert (governor._burst, governor._on_wire, governor.rate) == (2, 0, None)
+    assert (governor._burst, governor._wire.count, governor.rate) == (2, 0, None)
     assert governor.ready_at(0.13) == pytest.approx(0.17)
 
 
@@ -655,7 +655,7 @@ def test_those_that_left_before_are_answered_for_whatever_the_shape() -> None:
     governor.lost(100.1)
     assert leave(governor, 200.0) == 1
     governor.unsent()
-    assert governor._on_wire == 0
+    assert governor._wire.count == 0
 
 
 # ---- whatever comes
@@ -702,7 +702,7 @@ class Machine:
         assert not math.isnan(ready)
         assert ready < math.inf or self.wire
         assert rate is None or 0 < rate < math.inf
-        assert self.governor._on_wire == len(self.wire)
+        assert self.governor._wire.count == len(self.wire)
         shape = self.governor._shape
         if isinstance(shape, Window):
             assert shape._on_wire == shape._pacer._on_wire == len(self.wire)

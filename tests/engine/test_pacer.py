@@ -223,6 +223,16 @@ def test_where_only_one_may_come_at_a_time_the_next_waits_until_the_last_has_sur
     assert pacer.ready_at(2.0) == pytest.approx(2.13)  # its answer is not in, but trips are uneven here
 
 
+def test_a_request_that_was_stuck_says_nothing_of_how_long_others_take() -> None:
+    pacer = Pacer(RateLimit(10, 1.0, burst=1))
+    pacer.sent(0.0)
+    pacer.passed(0.01, sent_at=0.0)
+    pacer.sent(1.0)
+    pacer.passed(91.0, sent_at=1.0)
+    pacer.sent(100.0)
+    assert pacer.ready_at(100.0) == pytest.approx(100 + 10 + 0.1)
+
+
 def test_no_time_before_the_first_request_counts() -> None:
     pacer = Pacer(RateLimit(4, 4.0, burst=2))
     assert pacer.ready_at(-1e9) == -1e9

@@ -469,7 +469,7 @@ class GateMachine(RuleBasedStateMachine):
             self.gate.passed(self.now, sent_at=self.now)
 
     def longest_pause(self) -> float:
-        """A told limit pauses for 30 s at most, or for two tokens of 10 s; one that is looked for may be as slow as one request in an hour."""
+        """A told limit pauses for 30 s at most, or for a trip and a token, of 10 s each; one that is looked for may be as slow as one request in an hour."""
         return (30.0 if self.known else 4000.0) + TICK
 
 
