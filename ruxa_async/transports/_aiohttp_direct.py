@@ -11,9 +11,13 @@ any other, and for whatever is out of the ordinary, requests go through the sess
 
 from __future__ import annotations
 
+import asyncio
 import re
+import select
+import sys
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import BaseConnector, ClientRequest, ClientTimeout
@@ -57,6 +61,8 @@ class Line:
 
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
+        #: The ends of connections that a create has been sent over.
+        self.used: WeakSet[asyncio.BaseProtocol] = WeakSet()
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], _Head | None] = {}
 
     def prepare(self, request: Request) -> _Ready | None:
@@ -96,13 +102,18 @@ class DirectExchange(Exchange):
         self._connection: Connection | None = None
         self._sent = False
 
-    async def run(self, connector: BaseConnector, timeout: ClientTimeout, max_body: int) -> Response:
+    async def run(self, line: Line, timeout: ClientTimeout, max_body: int) -> Response:
         """Send the request and read the whole reply."""
-        connection = self._connection = await connector.connect(self._ready.head.opener, [], timeout)
+        connection = self._connection = await line.connector.connect(self._ready.head.opener, [], timeout)
         protocol = connection.protocol
         assert protocol is not None
         if protocol.should_close:  # somebody spoke out of turn, and that would be taken for the reply
             raise ConnectionError("the server spoke before it was asked")
+        if self.asked.body is not None:
+            # Whoever has gone may still be taken to be there, until the event loop looks at the socket the next time.
+            if protocol in line.used and _can_be_read(connection.transport):
+                raise ConnectionError("the server closed the connection, or spoke before it was asked")
+            line.used.add(protocol)
         protocol.set_response_params(read_until_eof=True)
         self._write(connection)
         message, payload = await protocol.read()
@@ -145,6 +156,18 @@ class DirectExchange(Exchange):
             if transport is not None and transport.get_write_buffer_size():
                 transport.abort()  # what is not out yet shall not leave any more
             connection.close()
+
+
+def _can_be_read(transport: asyncio.BaseTransport | None) -> bool:
+    """Tell whether there is something to read at the socket, be it only that the connection has ended."""
+    sock = None if transport is None else transport.get_extra_info("socket")
+    if sock is None:
+        return False
+    if sys.platform == "win32":
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()  # `select` takes no socket of a number above 1023 here
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _head(origin: str, headers: Mapping[str, str]) -> _Head | None:

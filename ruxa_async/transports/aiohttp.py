@@ -99,7 +99,7 @@ class AiohttpTransport:
         try:
             with exchange:
                 timeout = _timeout(min(request.timeout, request.connect_timeout))
-                return await exchange.run(line.connector, timeout, self._max_body)
+                return await exchange.run(line, timeout, self._max_body)
         except BaseException:
             exchange.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import aclosing
 from typing import Any
@@ -190,6 +191,38 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones() -> No
             assert isinstance(error, NotSentError)
             assert (await transport.send(request(server.url))).body == b"asked for"
     assert len(server.requests) == server.connections == 2
+
+
+async def test_a_create_does_not_leave_over_a_connection_that_has_just_ended() -> None:
+    """The event loop has not looked at the socket since: it would be written to nobody, and be of unknown outcome."""
+    answered, gone = threading.Event(), threading.Event()
+
+    async def leaving(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(reply(b"{}"))
+        if peer.server.connections == 1:
+            while not answered.is_set():
+                await anyio.sleep(0.002)
+            peer.writer.transport.abort()
+            await anyio.sleep(0)
+            await anyio.sleep(0)  # it is closed in the next turn
+            gone.set()
+        await peer.reader.read()
+
+    with serving(leaving) as server:
+        async with aclosing(AiohttpTransport()) as transport:
+            create = request(server.url, "POST", body=b"{}")
+            await transport.send(create)
+            answered.set()
+            assert gone.wait(10)  # and so does this event loop
+            assert isinstance(await failure(send_whole, transport, create), NotSentError)
+            assert (await transport.send(create)).body == b"{}"
+    assert len(server.requests) == server.connections == 2
+
+
+def test_what_has_no_socket_has_nothing_to_read() -> None:
+    assert not _aiohttp_direct._can_be_read(None)
+    assert not _aiohttp_direct._can_be_read(asyncio.Transport())
 
 
 async def test_a_connection_is_not_used_again_before_the_last_request_is_out() -> None:
