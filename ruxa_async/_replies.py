@@ -77,17 +77,35 @@ def _integer(digits: str) -> int | float:
 
 #: Nothing that stands beside a task id may hide it: no endless number, no bare control character, no text behind.
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
+_BLANKS = " \t\r\n"
+#: As many replies in one body are looked at, and as many blanks between two.
+_MOST_OBJECTS, _MOST_BLANKS = 8, 4096
 
 
 def decode(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in *body*, None if it holds none."""
     try:
         # One text in a wrong encoding must not hide the task id beside it.
-        text = body.decode(errors="replace").removeprefix("\ufeff")
-        value, _ = _DECODER.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))
+        return _object_in(body.decode(errors="replace").removeprefix("\ufeff").lstrip(_BLANKS))
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    """Return the object that *text* is, or the first that names a task if more than one thing stands there.
+
+    An error with something behind it is no answer to trust: a relay that tried twice may have been refused once.
+    """
+    at, alone = 0, True
+    for _ in range(_MOST_OBJECTS):
+        value, at = _DECODER.raw_decode(text, at)
+        at += len(text[at : at + _MOST_BLANKS]) - len(text[at : at + _MOST_BLANKS].lstrip(_BLANKS))
+        if not isinstance(value, dict):
+            return None
+        if (alone and at == len(text)) or task_id_of(value, fine=False) is not None:
+            return value
+        alone = False
+    return None
 
 
 def peek(root: dict[str, Any], reply: Reply) -> bool:

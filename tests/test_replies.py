@@ -45,7 +45,8 @@ WORDS = [(word, state) for state, words in STATES.items() for word in words.spli
         (b'{"code":200}', {"code": 200}),
         (b' \n{"code":200}\n', {"code": 200}),
         (b'\xef\xbb\xbf{"code":200}', {"code": 200}),
-        (b'{"code":200}}', {"code": 200}),
+        (b'{"code":200,"data":{"taskId":"a"}}}', {"code": 200, "data": {"taskId": "a"}}),
+        (b'{"code":429}\n{"taskId":"a"} x', {"taskId": "a"}),
         (b'{"code":200,"x":' + b"1" * 5_000 + b"}", {"code": 200, "x": float("inf")}),
         ('{"message":"积分不足"}'.encode(), {"message": "积分不足"}),
         (b'{"a":1,"a":2}', {"a": 2}),
@@ -67,6 +68,8 @@ def test_a_text_in_a_wrong_encoding_does_not_hide_what_is_beside_it() -> None:
     [
         b"",
         b" ",
+        b'{"code":200}}',
+        b'{"code":429}{"code":429}',
         b"null",
         b"true",
         b"17",
