@@ -26,14 +26,23 @@ def folder_journal(
 ) -> SqliteJournal:
     """Return the journal of *folder*, which may be new. *service* and *new_key* are as for `SqliteJournal`.
 
-    Nothing is opened or made yet. Raises `InputError` if there are results of a run that kept no journal.
+    Nothing is opened or made yet. Raises `InputError` if there are results of a run that kept no journal,
+    or whose journal is lost.
     """
     home = Path(folder)
     if home.exists() and not home.is_dir():
         raise InputError(f"{home} is not a folder: give another --out")
-    if (home / RESULTS).exists() and not (home / JOURNAL).exists():
+    if (home / RESULTS).exists() and _is_lost(home / JOURNAL):
         raise InputError(
             f"{home / RESULTS} is there already, but not the journal ({JOURNAL}) of the run that wrote it, so what was "
             "bought for it is not known: give another --out, or move that folder away"
         )
     return SqliteJournal(home / JOURNAL, service=service, new_key=new_key)
+
+
+def _is_lost(journal: Path) -> bool:
+    """Tell whether *journal* is gone, or emptied: it holds its tables before the first result is written."""
+    try:
+        return journal.stat().st_size == 0
+    except FileNotFoundError:
+        return True

@@ -255,6 +255,17 @@ async def test_results_without_a_journal_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
 
 
+async def test_results_beside_an_emptied_journal_are_refused_and_nothing_is_bought_again(
+    tmp_path: Path,
+) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(3)))
+    (tmp_path / "journal.sqlite").write_bytes(b"")
+    with pytest.raises(InputError, match="is there already, but not the journal"):
+        await run(tmp_path, service, rows(range(3)))
+    assert service.ledger.charged == 3
+
+
 async def test_folder_of_another_account_or_in_use_is_refused(tmp_path: Path) -> None:
     service = service_of()
     async with opened(tmp_path, service):
