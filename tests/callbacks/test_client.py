@@ -15,6 +15,8 @@ from callbacks.wired import PUBLIC, SECRET, post, receiver_of, wired
 from harness import KEY, client_of, prompts, service_of
 
 from ruxa_async import (
+    Budget,
+    BudgetExceededError,
     Callback,
     CallbackURL,
     ClientClosedError,
@@ -207,6 +209,63 @@ async def test_one_called_back_after_its_time_is_handed_over() -> None:
             await w.ruxa.submit(NanoBanana(prompt="a fox"))
         await anyio.sleep(10)
         assert [callback.task_id for callback in got] == [w.service.ledger.entries[0].task_id]
+
+
+async def test_a_lost_create_that_its_callback_proves_costs_the_budget_one_task() -> None:
+    faults = (Fault("reset_after", "create", nth=(1,)),)
+    async with wired(faults=faults, client={"budget": Budget(max_tasks=2)}) as w:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(w.ruxa.generate, NanoBanana(prompt="a fox"))
+            await anyio.sleep(5)  # its reply is lost, and it is held
+            assert w.ruxa.stats().spent_tasks == 1
+        assert w.ruxa.stats().spent_tasks == 1  # proven, and counted once
+        await w.ruxa.generate(NanoBanana(prompt="another"))
+        for buying in (w.ruxa.submit, w.ruxa.generate):
+            with pytest.raises(BudgetExceededError, match="2 are bought or may be"):
+                await buying(NanoBanana(prompt="a third"))
+        assert w.ruxa.stats().spent_tasks == w.service.counts.creates == w.service.ledger.charged == 2
+
+
+async def test_what_is_held_for_its_callback_leaves_no_room_in_the_budget() -> None:
+    async with wired(faults=(LOST,), client={"budget": Budget(max_tasks=1)}) as w:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(w.ruxa.generate, NanoBanana(prompt="a fox"))
+            await anyio.sleep(5)
+            with pytest.raises(BudgetExceededError):
+                await w.ruxa.submit(NanoBanana(prompt="another"))
+            assert anyio.current_time() == pytest.approx(5.0, abs=0.05)
+        assert w.service.counts.creates == 1
+
+
+async def test_a_create_that_no_callback_proves_stays_on_the_bill() -> None:
+    client = {"budget": Budget(max_tasks=1), "timeouts": Timeouts(settle_unknown=7.0)}
+    async with wired(how=Callbacks(lost=1.0), faults=(LOST,), client=client) as w:
+        with pytest.raises(SubmissionUnknownError):
+            await w.ruxa.submit(NanoBanana(prompt="a fox"))
+        with pytest.raises(BudgetExceededError):
+            await w.ruxa.submit(NanoBanana(prompt="another"))
+        assert w.ruxa.stats().spent_tasks == w.service.counts.creates == 1
+
+
+async def test_a_callback_that_comes_after_its_time_is_not_counted_again() -> None:
+    client = {"budget": Budget(max_tasks=2), "timeouts": Timeouts(settle_unknown=7.0)}
+    async with wired(faults=(LOST,), client=client) as w:
+        with pytest.raises(SubmissionUnknownError):
+            await w.ruxa.submit(NanoBanana(prompt="a fox"))
+        await anyio.sleep(10)
+        assert w.ruxa.stats().spent_tasks == w.service.ledger.charged == 1
+
+
+async def test_each_sending_that_no_callback_proved_counts() -> None:
+    client = {
+        "budget": Budget(max_tasks=3),
+        "timeouts": Timeouts(settle_unknown=7.0),
+        "retries": Retries(resend_unknown=True),
+    }
+    faults = (Fault("reset_after", "create", nth=(1,)),)
+    async with wired(how=Callbacks(lost=1.0), faults=faults, client=client) as w:
+        await w.ruxa.submit(NanoBanana(prompt="a fox"))
+        assert w.ruxa.stats().spent_tasks == w.service.ledger.charged == 2
 
 
 async def test_resending_waits_for_the_callback_first() -> None:
