@@ -112,10 +112,13 @@ class ResultsFile:
     def _append(self, lines: bytes) -> None:
         assert self._file is not None
         view = memoryview(lines)
-        while view:
-            view = view[self._file.write(view) or 0 :]
-        reached("line written")
-        os.fsync(self._file.fileno())
+        try:
+            while view:
+                view = view[self._file.write(view) or 0 :]
+            reached("line written")
+            os.fsync(self._file.fileno())
+        except OSError as error:  # which does not say what was written to
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         reached("line durable")
 
     def _close(self) -> None:

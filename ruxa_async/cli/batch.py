@@ -306,7 +306,9 @@ async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put
             )
         except (OSError, JournalError, ClientClosedError):  # here is what lines or journal may not hold
             for orphan in client.orphans:
-                say(f"task {orphan.task_id or '(unknown)'} is paid for, or may be: {orphan.key or ''}")
+                asked = None if orphan.request is None else orphan.request.input().get("prompt")
+                named = orphan.key or shortened(str(asked or orphan.model))
+                say(f"task {orphan.task_id or '(unknown)'} is paid for, or may be: {named}")
             raise
         tg.cancel_scope.cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -164,6 +165,11 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         say("nobody reads standard output any more, so this was stopped; run the same again to go on")
         return INTERRUPTED
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        say(
+            f"{error.filename or 'a file'}: the disk is full: free some space and run the same again to go on"
+        )
+        return SOME_FAILED
     if isinstance(error, (RuxaError, OSError)):
         say(str(error) or type(error).__name__)
         return HALTED if isinstance(error, _HALTED) else SOME_FAILED

@@ -238,9 +238,18 @@ def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool)
     if service == known and ours != print_ and new_key:
         store.connection.execute("UPDATE account SET fingerprint = ?", (ours,))
     elif service != known or ours != print_:
-        raise JournalMismatchError(
-            path,
-            f"it belongs to {known} with the key of fingerprint {print_}, and this client is one of {service} with "
-            f"the key of fingerprint {ours}: use another journal (another output folder), or what belongs to this "
-            "one. For a renewed key of the same account, open it with new_key=True",
+        raise JournalMismatchError(path, _mismatch((known, print_), (service, ours)))
+
+
+def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:
+    """Say what keeps us from a journal: each of the two is a service and the fingerprint of a key."""
+    if theirs[0] != ours[0]:  # then the keys tell nothing
+        return (
+            f"it belongs to {theirs[0]}, and this client is one of {ours[0]}: what was bought there is not known here. "
+            "Use another journal (another output folder), or the service of this one"
         )
+    return (
+        f"it belongs to {theirs[0]} with the key of fingerprint {theirs[1]}, and the key of this client has the "
+        f"fingerprint {ours[1]}: use another journal (another output folder), or the key of this one. If the key of the "
+        "same account was renewed, say so with --new-key, or SqliteJournal(new_key=True)"
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import anyio
@@ -93,3 +95,15 @@ async def test_file_in_the_way_of_the_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out"):
         async with ResultsFile(tmp_path / "out"):
             pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+async def test_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path) -> None:
+    async with ResultsFile(tmp_path) as results:
+        assert results._file is not None
+        with Path("/dev/full").open("wb") as full:
+            os.dup2(full.fileno(), results._file.fileno())
+        results.add(Result(index=0, line=1, state="failed"))
+        with pytest.raises(OSError, match=r"No space left.*results\.jsonl") as caught:
+            await results.flush()
+    assert caught.value.errno == errno.ENOSPC

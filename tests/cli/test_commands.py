@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ruxa_async.__main__ import main
+from ruxa_async.cli.running import explained
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -255,3 +257,14 @@ def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: sig
     unfinished = [line for line in result_lines(out) if line["state"] == "unfinished"]
     assert len(unfinished) == 9
     assert all(line["task_id"] for line in unfinished)
+
+
+def test_a_full_disk_is_said_with_the_file_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/results.jsonl")
+
+    assert explained(work) == 1
+    assert (
+        "out/results.jsonl: the disk is full: free some space and run the same again"
+        in capsys.readouterr().err
+    )

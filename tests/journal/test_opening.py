@@ -20,6 +20,7 @@ from journal.tools import Watched, damage, job, journal_threads, of, rows
 
 from ruxa_async import JournalError, JournalInUseError, SqliteJournal
 from ruxa_async.journal import opening
+from ruxa_async.journal.failures import explain, may_pass
 from ruxa_async.journal.opening import open_store, who_holds
 
 #: Opens a journal, writes what it is told to, says so, and waits to be killed.
@@ -255,3 +256,15 @@ async def test_an_empty_file_is_a_new_journal(path: Path) -> None:
     path.touch()
     async with SqliteJournal(path) as journal:
         await journal.intend(job("k"))
+
+
+def test_a_disk_without_locks_is_told_from_one_that_failed() -> None:
+    """A file system that is mounted for reading answers so."""
+    for code, said in (
+        (sqlite3.SQLITE_IOERR_LOCK, "mounted for writing"),
+        (sqlite3.SQLITE_IOERR_FSYNC, "disk failed"),
+    ):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        assert said in str(explain("/out/journal.sqlite", error))
+        assert not may_pass(error)
