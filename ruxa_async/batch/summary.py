@@ -39,7 +39,8 @@ class Summary:
 
     *states* counts the rows by their state, *kinds* the failures in a few words. *queries* is over *asked* tasks.
     *models* are the tasks by model that this run bought or picked up, or may have bought, *lost* those of them that failed
-    after they were accepted; *prices* are what the person says that they cost. *stats* is the client's last word.
+    after they were accepted; *prices* are what the person says that they cost. *stats* is the client's last word,
+    *callbacks* how many posts came; None if none were asked for.
     *unknown* are the first rows that may have been charged. *halted* says why nothing more was submitted, *refused* is
     the row that ended a strict run.
     """
@@ -57,6 +58,7 @@ class Summary:
     lost: dict[str, Bought] = field(factory=dict)
     prices: dict[str, float] = field(factory=dict)
     stats: Stats | None = None
+    callbacks: int | None = None
     unsubmitted: int = 0
     halted: SubmissionHalted | None = None
     refused: Row | None = None

@@ -99,6 +99,8 @@ class CallbackReceiver:
         self.body_timeout = body_timeout
         self.wall = wall
         self._tokens = Tokens(_all_secrets(secret), max_age)
+        #: How many posts were believed so far, those about other processes' jobs and repeated ones too.
+        self.taken = 0
         self._signing_key = None if signing_key is None else _as_bytes(signing_key)
         self._on_unclaimed = on_unclaimed
         self._listeners: list[Listener] = []
@@ -137,6 +139,7 @@ class CallbackReceiver:
             return TOO_LARGE
         if self._signing_key is not None and not verify(self._signing_key, headers, body, self.wall()):
             return NO_TOKEN
+        self.taken += 1
         task_id, status = read_body(body)
         callback = Callback(
             job=token.job, issued_at=token.issued_at, task_id=task_id, status=status, size=len(body)

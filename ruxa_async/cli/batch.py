@@ -26,7 +26,7 @@ from ruxa_async.settings import Budget, Limits
 from .conclusion import conclude, exit_code, leave_report
 from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed
 from .listening import CallbackOptions, listening, read_callbacks
-from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed
+from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
 from .printing import Put, printing
 from .progress import Board, Watch, displayed
 from .running import BAD_INPUT, DONE, need_key, open_client, run, say
@@ -34,6 +34,7 @@ from .running import BAD_INPUT, DONE, need_key, open_client, run, say
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
     from ruxa_async.batch.results import Result
+    from ruxa_async.callbacks.receiver import CallbackReceiver
     from ruxa_async.events import Event, EventHook, GateClosed
     from ruxa_async.journal.sqlite import SqliteJournal
 
@@ -199,7 +200,7 @@ class _Service:
     @asynccontextmanager
     async def opened(
         self, folder: Path, journal: SqliteJournal, on_event: EventHook
-    ) -> AsyncIterator[RuxaClient]:
+    ) -> AsyncIterator[tuple[RuxaClient, CallbackReceiver | None]]:
         async with AsyncExitStack() as stack:
             receiver = None
             if self.callbacks is not None:
@@ -214,7 +215,7 @@ class _Service:
                 callbacks=receiver,
                 on_event=on_event,
             )
-            yield await stack.enter_async_context(client)
+            yield await stack.enter_async_context(client), receiver
 
 
 def _rehearse(job: _Job, budget: Budget | None) -> int:
@@ -263,7 +264,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
         try:
             async with (
                 printing() if job.json_lines else nullcontext() as put,
-                service.opened(job.out, journal, on_event) as client,
+                service.opened(job.out, journal, on_event) as (client, receiver),
             ):
                 opened = True
                 try:
@@ -271,6 +272,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
                     whole = True
                 finally:
                     summary.stats = client.stats()
+                    summary.callbacks = None if receiver is None else receiver.taken
         finally:
             if opened:
                 conclude(

@@ -83,6 +83,8 @@ def _left_to_do(summary: Summary) -> Iterable[str]:
         yield f"{states['download_failed']:,} {are} generated and not on disk: run the same again to fetch them"
     if states["unknown"]:
         yield from _about_unknown(summary)
+    if summary.callbacks == 0 and summary.stats is not None:
+        yield from _uncalled(summary.stats.succeeded + summary.stats.failed)
     if summary.unsubmitted:
         rows = "row was" if summary.unsubmitted == 1 else "rows were"
         yield f"{summary.unsubmitted:,} {rows} read and not submitted, and not charged"
@@ -104,6 +106,14 @@ def _of_earlier_runs(resumed: Resumed) -> str:
         (resumed.unknown, f"{resumed.unknown:,} unknown left"),
     )
     return ", ".join(text for count, text in parts if count)
+
+
+def _uncalled(ended: int) -> Iterable[str]:
+    if ended:
+        yield (
+            f"{ended:,} task{'s' * (ended != 1)} ended and not one callback came, so they were asked for: check that "
+            "--callback-url is reached from outside and leads to --callback-listen"
+        )
 
 
 def _about_unknown(summary: Summary) -> Iterable[str]:

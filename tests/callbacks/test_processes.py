@@ -112,12 +112,28 @@ def test_the_command_is_called_back(tmp_path: Path) -> None:
         out = batch.communicate(timeout=PATIENCE)[0]
     assert batch.returncode == 0, out
     assert "20 succeeded" in " ".join(out.split())
+    assert "not one callback" not in out
     ledger = LedgerFile(tmp_path / "out" / "emulator.jsonl")
     ledger.close()
     addresses = {kept.callback or "" for kept in ledger.tasks}
     assert len(addresses) == 20
     assert all(address.startswith(f"{url}/") for address in addresses)
     assert not any(address.rpartition("/")[2] in out for address in addresses)
+
+
+def test_the_command_says_that_nobody_called_back(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(3)))
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    command = ["-m", "ruxa_async", "batch", "prompts.txt", "--out", "out", "--emulator", "--speed", "50"]
+    options = ["--quiet", "--callback-url", nowhere, "--callback-listen", "127.0.0.1:0"]
+    said = []
+    for _ in range(2):
+        with started(*command, *options, cwd=tmp_path) as batch:
+            said.append(" ".join(batch.communicate(timeout=PATIENCE)[0].split()))
+        assert batch.returncode == 0, said
+    assert "3 tasks ended and not one callback came" in said[0]
+    assert "--callback-url" in said[0]
+    assert "callback" not in said[1]  # nothing ended in this run
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,15 @@ def listened(ear: Ear | None = None, **options: Any) -> tuple[CallbackReceiver, 
     return receiver, ear
 
 
+def test_only_posts_that_are_believed_are_counted() -> None:
+    receiver = receiver_of()
+    assert post(receiver, receiver.url(job(1)), DONE) == 200
+    assert post(receiver, receiver.url(job(1)), DONE) == 200
+    assert receiver.taken == 2  # one more time the same is a post as well
+    assert post(receiver, f"{PUBLIC}/{'ab' * 40}", DONE) == 404
+    assert receiver.taken == 2
+
+
 def test_a_post_reaches_whoever_claims_it() -> None:
     receiver, ear = listened()
     url = receiver.url(JOB)

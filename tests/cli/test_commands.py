@@ -268,3 +268,41 @@ def test_a_full_disk_is_said_with_the_file_and_what_to_do(capsys: pytest.Capture
         "out/results.jsonl: the disk is full: free some space and run the same again"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
+def test_results_that_find_no_room_end_the_run_and_every_paid_task_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def full(file: int) -> None:
+        if Path(f"/proc/self/fd/{file}").readlink().name == "results.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    out = tmp_path / "out"
+    command = [
+        "batch",
+        str(EXAMPLES / "prompts.txt"),
+        "--emulator",
+        "--speed",
+        "20",
+        "--limit",
+        "3",
+        "--out",
+        str(out),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert main(command) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{out / 'results.jsonl'}: the disk is full" in said
+    assert main(command) == 0
+    assert len(list(out.glob("*.png"))) == 3
+    kept = [json.loads(line) for line in (out / "emulator.jsonl").read_text().splitlines()]
+    charged = {line["task_id"]: line["input"]["prompt"] for line in kept if "task_id" in line}
+    assert len(charged) == 3
+    named = re.findall(r"task (\S+) is paid for, or may be: (.{20})", said)
+    assert named
+    assert all(charged[task_id].startswith(prompt) for task_id, prompt in named)
