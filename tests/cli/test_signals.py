@@ -21,23 +21,25 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ 
 
 CREATES = 40
 CHILD = f"""
-import sys
+import sys, anyio
 from ruxa_async import Limits, NanoBanana, RateLimit, SqliteJournal, Timeouts
-from ruxa_async.cli.running import open_client, run
+from ruxa_async.cli.running import _interruptible, open_client
+from ruxa_async.transports import AiohttpTransport, Httpx2Transport
 
 async def command():
     limits = Limits(max_concurrent_creates={CREATES}, create_rate=RateLimit(1000))
     journal, timeouts = SqliteJournal(sys.argv[1]), Timeouts(create=900, create_drain=float(sys.argv[2]))
+    transport = (AiohttpTransport if sys.argv[3] == "aiohttp" else Httpx2Transport)(pool_size={CREATES})
     requests = [NanoBanana(prompt=f"p{{n}}", key=f"k{{n}}") for n in range({CREATES})]
     async with open_client(
-        emulator=False, speed=1, limits=limits, timeouts=timeouts, journal=journal
+        emulator=False, speed=1, limits=limits, timeouts=timeouts, journal=journal, transport=transport
     ) as client:
         async with client.as_completed(requests, resume="run") as outcomes:
             async for _ in outcomes:
                 pass
     return 0
 
-sys.exit(run(command, quiet=True))
+sys.exit(anyio.run(_interruptible, command, backend=sys.argv[4]))
 """
 
 
@@ -57,9 +59,11 @@ def served(**settings: Any) -> Iterator[Emulator]:
 
 
 @contextmanager
-def child(emulator: Emulator, journal: Path, drain: float) -> Iterator[subprocess.Popen[str]]:
+def child(
+    emulator: Emulator, journal: Path, drain: float, stack: str = "aiohttp-asyncio"
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(journal), str(drain)],
+        [sys.executable, "-c", CHILD, str(journal), str(drain), *stack.split("-")],
         env={"RUXA_API_KEY": emulator.key, "RUXA_BASE_URL": emulator.url, "PYTHONPATH": ":".join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,
@@ -85,10 +89,11 @@ async def entries(path: Path) -> list[JournalEntry]:
     return [match.known for match in matches if match.known is not None]
 
 
+@pytest.mark.parametrize("stack", ["aiohttp-asyncio", "httpx2-asyncio", "httpx2-trio"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_every_create_on_the_wire_is_kept(tmp_path: Path, number: signal.Signals) -> None:
+async def test_every_create_on_the_wire_is_kept(tmp_path: Path, number: signal.Signals, stack: str) -> None:
     with served(latency=0.4) as emulator:
-        with child(emulator, tmp_path / "journal", drain=60) as process:
+        with child(emulator, tmp_path / "journal", 60, stack) as process:
             wait_for_creates(emulator)
             process.send_signal(number)
             _, said = process.communicate(timeout=100)
