@@ -45,6 +45,7 @@ class ResultsFile:
         self._lock = anyio.Lock()
         self._file: IO[bytes] | None = None
         self._told: dict[str, bytes] = {}  # by id, a hash of what the last line says
+        self._bought: set[str] = set()  # those that name a task
         self._began = 0
         self._overridden = False
 
@@ -68,6 +69,10 @@ class ResultsFile:
             self._overridden = self._overridden or result.id in self._told
             self._told[result.id] = said
         self._pending.append(result.encoded())
+
+    def names_task(self, name: str) -> bool:
+        """Tell whether an earlier run wrote that the row called *name* became a task."""
+        return name in self._bought
 
     async def flush(self) -> None:
         """Return when everything added so far is on the disk."""
@@ -107,6 +112,7 @@ class ResultsFile:
             self._overridden = self._overridden or name is None or name in self._told
             if name is not None:
                 self._told[name] = _essence(told.get(part) for part in _ESSENTIAL)
+                (self._bought.add if told.get("task_id") else self._bought.discard)(name)
         file.truncate(self._began)
 
     def _append(self, lines: bytes) -> None:

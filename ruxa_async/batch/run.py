@@ -22,7 +22,7 @@ from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
 from ruxa_async.settings import Downloads, Resume
 
 from .feed import Feed
-from .folder import RUN
+from .folder import JOURNAL, RESULTS, RUN
 from .lines import ResultsFile
 from .readers import Row
 from .results import Result, State, describe_error
@@ -139,6 +139,13 @@ class _Run:
         self._on_result(result)
 
     def _matched(self, index: int, match: Match) -> None:
+        if match.known is None and self._results.names_task(match.name):
+            raise JournalError(
+                str(self._results.path.with_name(JOURNAL)),
+                f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is missing, such as "
+                f"{JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that this row was not bought, take "
+                f"its line out of {RESULTS}",
+            )
         self._places[index].match = match
 
     @property

@@ -266,6 +266,24 @@ async def test_results_beside_an_emptied_journal_are_refused_and_nothing_is_boug
     assert service.ledger.charged == 3
 
 
+async def test_results_that_name_a_task_which_the_journal_does_not_know_end_the_run(tmp_path: Path) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(2)))
+    old = (tmp_path / "journal.sqlite").read_bytes()
+    await run(tmp_path, service, rows(range(4)))
+    assert service.ledger.charged == 4
+    (tmp_path / "journal.sqlite").write_bytes(old)
+    with pytest.raises(
+        JournalError, match=r"knows nothing of k[23], which results\.jsonl says was bought.*-wal"
+    ):
+        await run(tmp_path, service, rows(range(4)))
+    assert service.ledger.charged == 4
+    told = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_text("".join(line for line in told if '"id": "k3"' not in line))
+    await run(tmp_path, service, rows([0, 1, 3]))  # a person's word for buying it again
+    assert service.ledger.charged == 5
+
+
 async def test_folder_of_another_account_or_in_use_is_refused(tmp_path: Path) -> None:
     service = service_of()
     async with opened(tmp_path, service):
