@@ -13,19 +13,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio import to_thread
 
 from ruxa_async._files import sync_folder
 from ruxa_async._points import reached
+from ruxa_async.errors import JournalError
 
-from .folder import RESULTS
+from .folder import JOURNAL, RESULTS, RUN
 from .records import InputError
 from .results import Result
 
-__all__ = ("ResultsFile",)
+if TYPE_CHECKING:
+    from ruxa_async.journal.sqlite import SqliteJournal
+
+__all__ = ("ResultsFile", "check_journal")
 
 #: A line that differs in none of these tells nothing new: the rest says when and how it was learned.
 _ESSENTIAL = ("index", "line", "task_id", "state", "files", "error")
@@ -148,6 +152,27 @@ class ResultsFile:
         reached("lines tidied")
         part.replace(self.path)
         sync_folder(self.path.parent)
+
+
+async def check_journal(journal: SqliteJournal, folder: Path) -> None:
+    """Raise `JournalError` if the results in *folder* name more tasks than its *journal* has jobs: a part is missing.
+
+    A run would notice at the first such row, but may have bought others by then.
+    """
+    named = await to_thread.run_sync(_count_bought, folder / RESULTS)
+    known = (await journal.counts(RUN)).total if named else 0
+    if named > known:
+        raise JournalError(
+            journal.path,
+            f"it knows {known:,} rows, and {RESULTS} says that {named:,} were bought: a part of it is missing, such as "
+            f"{JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
+        )
+
+
+def _count_bought(path: Path) -> int:
+    if not path.exists():
+        return 0
+    return len({told["id"] for _, _, told in _lines(path) if told.get("task_id") and told.get("id")})
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from ruxa_async.batch import Rows, Summary, folder_journal, open_rows, run_batch
 from ruxa_async.batch.folder import EMULATOR, RESULTS
+from ruxa_async.batch.lines import check_journal
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
 from ruxa_async.batch.rehearsal import rehearse
@@ -253,6 +254,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
     summary, watch = Summary(folder=job.out, prices=job.prices), Watch()
     board = Board(summary=summary, watch=watch, max_in_flight=service.limits.max_in_flight)
     async with journal:  # before the emulator, so that no two of them share a ledger
+        await check_journal(journal, job.out)
         began = anyio.current_time()
         record = RunRecord(source=job.source, began=began, prices=job.prices, budget=service.budget)
 

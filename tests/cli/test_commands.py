@@ -270,6 +270,32 @@ def test_a_full_disk_is_said_with_the_file_and_what_to_do(capsys: pytest.Capture
     )
 
 
+def test_old_journal_beside_newer_results_is_refused_before_anything_is_bought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        "batch",
+        str(EXAMPLES / "prompts.txt"),
+        "--emulator",
+        "--speed",
+        "100",
+        "--out",
+        str(out),
+        "--limit",
+    ]
+    assert main([*command, "2"]) == 0
+    old = (out / "journal.sqlite").read_bytes()
+    assert main([*command, "4"]) == 0
+    (out / "journal.sqlite").write_bytes(old)
+    ledger = (out / "emulator.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "6"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "it knows 2 rows, and results.jsonl says that 4 were bought" in said
+    assert (out / "emulator.jsonl").read_bytes() == ledger
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
 def test_results_that_find_no_room_end_the_run_and_every_paid_task_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
