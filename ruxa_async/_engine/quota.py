@@ -82,7 +82,7 @@ def _structured(field: str, policies: str) -> Quota | None:
     policy = min(counted, key=lambda each: each.per or 0.0, default=Quota())
     if not left:
         return policy if policy.limit is not None else None
-    remaining, _, name, reset = min(left)
+    remaining, _, name, reset = min(left, key=lambda each: each[:3])  # a reset may be none
     if policy.limit is None:
         return Quota(name=name, remaining=remaining, reset=reset)
     return Quota(policy.name, policy.limit, policy.per, policy.burst, remaining, reset)
