@@ -164,6 +164,12 @@ def _callback_targets(row: Row) -> Mapping[str, float]:
     return {"finished": 1_000, **most}
 
 
+def _overhead_targets(row: Row) -> Mapping[str, float]:
+    if row.get("variant") != "ours":
+        return {}
+    return {"x plain": 1.1 if str(row["case"]).startswith("same times") else 1.4}
+
+
 _SHOWN: Mapping[str, _Shown] = {
     "bulk_quota": _Shown(targets=_bulk_targets),
     "cadence": _Shown(
@@ -173,6 +179,7 @@ _SHOWN: Mapping[str, _Shown] = {
     ),
     "callbacks": _Shown(targets=_callback_targets),
     "goodput": _Shown(only=lambda row: row["trip, ms"] == 50, without=("trip, ms", "refused %")),
+    "overhead": _Shown(targets=_overhead_targets),
     "known_rates": _Shown(only=lambda row: row["trip, ms"] != 200, targets=_known_targets),
 }
 
