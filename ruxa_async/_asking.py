@@ -119,8 +119,9 @@ class Asker:
             error = MalformedResponseError(
                 job.task_id, "it succeeded, but its answer names no output", shown(reply)
             )
-        elif job.request is not None:  # of a task that was attached to, nobody here knows when it began
-            self._engine.learn(job, self._delivery.now(), status.duration)
+        if job.request is not None and (error is None or status.state is TaskState.FAIL):
+            # Of a task that was attached to, nobody here knows when it began.
+            self._engine.learn(job, self._delivery.now(), status.duration, succeeded=error is None)
         if (accounts := self._engine.accounts) is not None:
             accounts.ended(job, job.model, status.credits)
         reached("end seen")

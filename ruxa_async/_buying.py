@@ -12,10 +12,11 @@ import anyio
 from . import events
 from ._budgeting import budget_error
 from ._calling import Adoption, CallDesk
+from ._config import never_reached
 from ._delivery import Delivery, logger
 from ._engine.engine import Engine
 from ._engine.job import CreateStep
-from ._engine.retry import Reply, refusal_of
+from ._engine.retry import Refusal, Reply, refusal_of
 from ._jobs import ClientJob
 from ._points import reached
 from ._wire import Wire, api_error
@@ -47,6 +48,7 @@ class Buyer:
         self._delivery = delivery
         self._done = anyio.Event()
         self.closing = False
+        self._circuit_was_open = False
         #: Jobs whose create is being written down, on the wire, or being written down again.
         self.busy: set[ClientJob] = set()
         #: Why the last create was put off; what those behind it are told if nobody waits any more.
@@ -151,7 +153,9 @@ class Buyer:
                 logger.warning("%s; it is tried again, nothing was charged", exc)
             await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
         except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
-            await self._lost(job, self._engine.create_lost(job, now()), exc)
+            step = self._engine.create_lost(job, now())
+            self._check_circuit(exc)
+            await self._lost(job, step, exc)
         except BaseException as exc:
             self._engine.create_lost(job, now())
             self._delivery.unknown(job, exc)
@@ -189,11 +193,30 @@ class Buyer:
 
     async def _answered(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
         if step is CreateStep.ACCEPTED:
+            self._check_circuit(None)
             await self._accepted(job)
-        elif step in (CreateStep.UNKNOWN, CreateStep.RESEND):
-            await self._lost(job, step, api_error(reply))
+            return
+        error = api_error(reply)
+        self._check_circuit(error)
+        if step in (CreateStep.UNKNOWN, CreateStep.RESEND):
+            await self._lost(job, step, error)
         else:
-            await self._not_bought(job, step, api_error(reply), reply)
+            await self._not_bought(job, step, error, reply)
+
+    def _check_circuit(self, error: Exception | None) -> None:
+        """Say so if the last answer, or its *error*, opened or closed the circuit; give up what waited too long for it."""
+        breaker = self._engine.breaker
+        if breaker.is_open and error is not None:
+            if not self._circuit_was_open:
+                self._delivery.circuit_opened(error)
+            self.last_delay = NotSentError(
+                f"the service is failing ({error}), so this request was not sent and nothing was charged for it"
+            )
+            self.last_delay.__cause__ = error
+            self.give_up_waiting()
+        if self._circuit_was_open and not breaker.is_open:
+            self._delivery.circuit_closed(breaker.last_outage)
+        self._circuit_was_open = breaker.is_open
 
     async def _accepted(self, job: ClientJob) -> None:
         if self._desk is not None:
@@ -253,6 +276,9 @@ class Buyer:
         if self._unwanted(job):
             self.withdrawn(job)
         elif step is CreateStep.GIVE_UP:
+            if not self._engine.reached:
+                job.refusal = Refusal.UNREACHABLE
+                self.last_delay = error = never_reached(error)
             self._delivery.fail(job, error)
             self.give_up_waiting()
         else:

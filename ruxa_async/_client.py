@@ -291,7 +291,7 @@ class RuxaClient:
     def stats(self) -> Stats:
         """Return a snapshot of the counts."""
         engine, told = self._driver.engine, self._delivery
-        accounts = engine.accounts
+        accounts, breaker = engine.accounts, engine.breaker
         return Stats(
             in_flight=engine.in_flight,
             queued=engine.queued,
@@ -315,6 +315,9 @@ class RuxaClient:
             },
             spent_tasks=None if accounts is None else accounts.tasks,
             spent_credits=None if accounts is None else accounts.known_credits,
+            is_circuit_open=breaker.is_open,
+            outages=breaker.openings,
+            outage_seconds=breaker.seconds_open + (breaker.open_for(told.now()) if breaker.is_open else 0.0),
         )
 
     def _past(self, resume: Resume) -> Past:

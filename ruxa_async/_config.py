@@ -7,11 +7,12 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, NotSentError
 
-__all__ = ("DEFAULT_BASE_URL", "is_loopback", "resolve_base_url", "resolve_key")
+__all__ = ("DEFAULT_BASE_URL", "is_loopback", "never_reached", "resolve_base_url", "resolve_key")
 
 DEFAULT_BASE_URL = "https://api.ruxa.ai"
+_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def resolve_key(given: str | None) -> str:
@@ -53,6 +54,18 @@ def resolve_base_url(given: str | None) -> str:
             f"base_url={url!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
         )
     return url
+
+
+def never_reached(last: Exception) -> NotSentError:
+    """Return the error for a service that never answered: the *last* failure, which names it, and what to check."""
+    proxies = [name for name in _PROXY_VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
+    proxy = f"the proxy ({' and '.join(proxies)} set)" if proxies else "the proxy (no proxy variable is set)"
+    error = NotSentError(
+        f"the service was never reached, and nothing was charged. Last failure: {last}. Check the address "
+        f"(RUXA_BASE_URL), the name in DNS, the network, and {proxy}"
+    )
+    error.__cause__ = last
+    return error
 
 
 def is_loopback(host: str) -> bool:

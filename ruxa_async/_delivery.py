@@ -144,7 +144,19 @@ class Delivery:
         if self.on_event is not None:
             self._send(events.GateClosed(self.now(), scope, seconds))
 
-    def _send(self, event: events.Event | events.GateClosed) -> None:
+    def circuit_opened(self, error: Exception) -> None:
+        """Log and tell the hook that creates wait because the service is failing."""
+        logger.warning("the service is failing (%s): creates wait, nothing is being bought", error)
+        if self.on_event is not None:
+            self._send(events.CircuitOpened(self.now(), error))
+
+    def circuit_closed(self, seconds: float) -> None:
+        """Log and tell the hook that creates leave again."""
+        logger.warning("the service answers again after %.0f s: creates go on", seconds)
+        if self.on_event is not None:
+            self._send(events.CircuitClosed(self.now(), seconds))
+
+    def _send(self, event: events.Event | events.ClientEvent) -> None:
         assert self.on_event is not None
         try:
             self.on_event(event)

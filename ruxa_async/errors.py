@@ -233,9 +233,10 @@ class BudgetExceededError(RuxaError):
 
 
 class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the agreed public name says so
-    """A batch stopped submitting because the account or the budget cannot go on; raised after everything known was delivered.
+    """A batch stopped submitting; raised after everything known was delivered.
 
-    *cause* is the refusal, the service's or a `BudgetExceededError`; *unfinished* are tasks accepted whose end was not seen, *unknown* are creates that
+    *cause* says why: the service's refusal of the account, a `BudgetExceededError`, or `NotSentError` where the service
+    was never reached; *unfinished* are tasks accepted whose end was not seen, *unknown* are creates that
     may have been charged, *unsubmitted* are requests that were pulled and never sent. Each is a tuple of
     `JobRecord`.
     """

@@ -16,6 +16,9 @@ from .results import JobRecord, TaskStatus
 from .settings import Scope
 
 __all__ = (
+    "CircuitClosed",
+    "CircuitOpened",
+    "ClientEvent",
     "CreateRefused",
     "CreateSent",
     "CreateThrottled",
@@ -130,12 +133,35 @@ class TaskOrphaned(Event):
 
 
 @frozen
-class GateClosed:
-    """The service refused for the rate: nothing of *scope* is sent for so many *seconds*."""
+class ClientEvent:
+    """Something happened to the client as a whole."""
 
     at: float
+
+
+@frozen
+class GateClosed(ClientEvent):
+    """The service refused for the rate: nothing of *scope* is sent for *seconds*."""
+
     scope: Scope
     seconds: float
 
 
-EventHook: TypeAlias = Callable[[Event | GateClosed], object]
+@frozen
+class CircuitOpened(ClientEvent):
+    """The service is failing: several creates in a row are of unknown outcome, the last one because of *error*.
+
+    Nothing is bought until a single create that probes gets an answer. Queries go on.
+    """
+
+    error: BaseException
+
+
+@frozen
+class CircuitClosed(ClientEvent):
+    """The service answers again after *seconds*; the requests that waited are sent."""
+
+    seconds: float
+
+
+EventHook: TypeAlias = Callable[[Event | ClientEvent], object]

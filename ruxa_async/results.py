@@ -215,7 +215,8 @@ class Stats:
     *throttled* the answers of 429 by scope. *rates* are the limits in use and *durations* the seconds that tasks
     of each model take: the median of the recent ones, else of what the journal knows of earlier runs. *spent_tasks* and
     *spent_credits* are what counts towards the client's budget, with what is on the wire and what may have been charged;
-    None without a budget, the credits also where some task's price is not known.
+    None without a budget, the credits also where some task's price is not known. *is_circuit_open* says that the service
+    is failing, so that creates wait; that happened *outages* times, for *outage_seconds* in all, the present one included.
     """
 
     in_flight: int
@@ -237,6 +238,9 @@ class Stats:
     durations: Mapping[str, float]
     spent_tasks: int | None = None
     spent_credits: float | None = None
+    is_circuit_open: bool = False
+    outages: int = 0
+    outage_seconds: float = 0.0
 
 
 def records_of(jobs: Sequence[JobRecord]) -> tuple[JobRecord, ...]:

@@ -110,13 +110,15 @@ class Retries:
 
     *max_retry_after*: a create told to wait longer than this many seconds raises `RateLimitedError`; 120, two of
     the longest windows seen. *throttled_for*: so does one that was only ever refused for its rate for so many
-    seconds; 600. *query_patience*: polling of a task stops after so many seconds without one good answer; 600,
+    seconds, or that found the service failing for so long; 600. *unreachable_timeout*: a create raises `NotSentError` when
+    the service has never answered for this many seconds; None, the default, means *throttled_for*. *query_patience*: polling of a task stops after so many seconds without one good answer; 600,
     longer than an ordinary outage. (A refusal for the rate is waited out and costs no patience.) *resend_unknown*: send a create of unknown outcome again, up to three times.
     It may buy twice, so it is off, and nobody but the person who pays should turn it on.
     """
 
     max_retry_after: float = field(default=120.0, validator=_positive)
     throttled_for: float = field(default=600.0, validator=_positive)
+    unreachable_timeout: float | None = field(default=None, validator=validators.optional(_positive))
     query_patience: float = field(default=600.0, validator=_positive)
     resend_unknown: bool = field(default=False, validator=_a_flag)
 

@@ -291,13 +291,36 @@ async def test_one_good_answer_restores_patience() -> None:
         assert (await ruxa.generate(CAT)).task_id == "task_1"
 
 
-@pytest.mark.parametrize("code", [401, 403])
-async def test_a_query_that_is_denied_stops_polling_at_once(code: int) -> None:
-    script = Script(creates=[accepted()], queries=[reply({"code": code, "message": "no"})])
+DENIED = [reply({"code": 401, "message": "no"}), Response(403, {}, b"<html>Access denied</html>")]
+
+
+@pytest.mark.parametrize("denied", DENIED)
+async def test_a_denied_query_is_asked_again(denied: Response) -> None:
+    script = Script(creates=[accepted()], queries=[denied, DONE])
     async with client_of(script) as ruxa:
+        assert (await ruxa.generate(CAT)).task_id == "task_1"
+    assert len(script.asked["GET"]) == 2
+
+
+@pytest.mark.parametrize("denied", DENIED)
+async def test_polling_stops_when_all_tasks_are_denied_for_a_minute(denied: Response) -> None:
+    script = Script(creates=[accepted("task_1"), accepted("task_2")], queries=[denied])
+    async with client_of(script) as ruxa, ruxa.as_completed([CAT, CAT]) as outcomes:
+        start = anyio.current_time()
+        errors = [outcome.error async for outcome in outcomes if not outcome.ok]
+        assert 60 <= anyio.current_time() - start <= 95
+    assert [type(error) for error in errors] == [PollingStoppedError] * 2
+    assert {record.task_id for record in outcomes.unfinished} == {"task_1", "task_2"}
+
+
+@pytest.mark.parametrize("denied", DENIED)
+async def test_a_task_that_is_denied_alone_is_asked_until_patience_ends(denied: Response) -> None:
+    script = Script(creates=[accepted()], queries=[denied])
+    async with client_of(script, retries=Retries(query_patience=300)) as ruxa:
+        start = anyio.current_time()
         with pytest.raises(PollingStoppedError):
             await ruxa.generate(CAT)
-    assert len(script.asked["GET"]) == 1
+        assert 300 <= anyio.current_time() - start <= 340
 
 
 async def test_a_task_that_stays_missing_is_given_up_after_its_grace() -> None:

@@ -24,9 +24,9 @@ from ruxa_async import (
     events,
 )
 from ruxa_async.emulator import Fault, TokenBucket
-from ruxa_async.events import Event, GateClosed
+from ruxa_async.events import ClientEvent, Event, GateClosed
 
-Told = Event | GateClosed
+Told = Event | ClientEvent
 
 
 def names(told: list[Told]) -> list[str]:

@@ -16,6 +16,7 @@ from ruxa_async import (
     TaskTimeout,
 )
 from ruxa_async.events import (
+    ClientEvent,
     CreateRefused,
     CreateThrottled,
     CreateUnknown,
@@ -30,12 +31,12 @@ from ruxa_async.events import (
 )
 
 
-def names(events: list[Event | GateClosed]) -> list[str]:
+def names(events: list[Event | ClientEvent]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
 async def test_a_job_tells_its_life_in_order() -> None:
-    events: list[Event | GateClosed] = []
+    events: list[Event | ClientEvent] = []
     script = Script(creates=[accepted()], queries=[in_state("generating"), in_state("generating"), DONE])
     async with client_of(script, on_event=events.append) as ruxa:
         await ruxa.generate(CAT)
@@ -61,7 +62,7 @@ async def test_a_job_tells_its_life_in_order() -> None:
 
 
 async def test_trouble_with_creates_is_told() -> None:
-    events: list[Event | GateClosed] = []
+    events: list[Event | ClientEvent] = []
     throttled = reply({}, 429, **{"retry-after": "4"})
     script = Script(
         creates=[
@@ -90,7 +91,7 @@ async def test_trouble_with_creates_is_told() -> None:
 
 
 async def test_trouble_with_queries_is_told() -> None:
-    events: list[Event | GateClosed] = []
+    events: list[Event | ClientEvent] = []
     throttled = reply({}, 429, **{"retry-after": "4"})
     async with client_of(
         Script(creates=[accepted()], queries=[MaybeSentError("cut"), throttled, DONE]), on_event=events.append
@@ -104,7 +105,7 @@ async def test_trouble_with_queries_is_told() -> None:
 
 
 async def test_orphans_and_withdrawals_are_told() -> None:
-    events: list[Event | GateClosed] = []
+    events: list[Event | ClientEvent] = []
     async with client_of(service_of(latency=1.0), on_event=events.append) as ruxa:
         with anyio.move_on_after(0.5):
             await ruxa.submit(CAT)
@@ -119,7 +120,7 @@ async def test_orphans_and_withdrawals_are_told() -> None:
 
 
 async def test_a_task_that_is_given_up_is_told_with_its_error() -> None:
-    events: list[Event | GateClosed] = []
+    events: list[Event | ClientEvent] = []
     async with client_of(service_of(), on_event=events.append) as ruxa:
         async for _ in ruxa.as_completed(prompts(1), task_timeout=3):
             pass

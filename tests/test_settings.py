@@ -35,6 +35,7 @@ INF, NAN = float("inf"), float("nan")
             {
                 "max_retry_after": 120.0,
                 "throttled_for": 600.0,
+                "unreachable_timeout": None,
                 "query_patience": 600.0,
                 "resend_unknown": False,
             },

@@ -92,6 +92,8 @@ class _Model:
     odd: int = 0
     #: How many tasks were sent to be asked at each step of age, while there is no law.
     scouts: dict[int, int] = field(factory=dict)
+    #: A task of it has succeeded; until then the law rests on the tasks that failed.
+    has_succeeded: bool = False
     #: Plans for that law, by the rounded price and whether they are hurried.
     plans: dict[tuple[int, bool], Plan] = field(factory=dict)
 
@@ -130,17 +132,23 @@ class Cadence:
         high: float,
         exact: float | None = None,
         running: Callable[[], Iterable[float]] | None = None,
+        *,
+        succeeded: bool = True,
     ) -> bool:
         """Learn from a task that was last pending at age *low* and first seen ended at *high*.
 
         *exact* is its duration by the service's own times. *running* is called when it matters: it returns the
         ages at which tasks of *model* that still run were last seen pending. The answer says whether what is known
-        changed so much that waiting queries should be planned anew.
+        changed so much that waiting queries should be planned anew. Tasks that failed count until one *succeeded*.
         """
         learned = span(max(low, 0.0), high, exact)
-        if learned is None:
-            return False
         known = self._known(model)
+        if learned is None or (known.has_succeeded and not succeeded):
+            return False
+        if succeeded and not known.has_succeeded:
+            known.has_succeeded = True
+            known.seen.clear()
+            known.law = None
         known.seen.append(learned)
         known.fresh += 1
         if known.law is not None:
@@ -193,6 +201,7 @@ class Cadence:
             known, mu, sigma = self._known(name), law["mu"], law["sigma"]
             sides = [Span(at, at) for at in (mu - sigma, mu + sigma) if abs(at) <= _SENSIBLE]
             if len(sides) == 2:
+                known.has_succeeded = True
                 known.seen.extendleft(sides * (_REMEMBERED // 2))
                 self._refit(known, ())
 

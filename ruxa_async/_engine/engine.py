@@ -20,10 +20,12 @@ from ruxa_async.settings import Budget, Limits, Polling, Retries
 from .budget import Accounts
 from .cadence import Cadence
 from .calls import Calls, CallStep
+from .circuit_breaker import CircuitBreaker
+from .denial import Denial
 from .job import Counts, CreateStep, Job, Phase, QueryStep
 from .rate import Gate
 from .rates import Rates
-from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query
+from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query, is_denied
 from .running import RunningCap
 from .schedule import Deadlines, Schedule
 
@@ -64,6 +66,10 @@ class Engine(Generic[_J]):
         self.rates = Rates(limits, longest_query_wait=LONGEST_QUERY_WAIT)
         self.creates, self.queries = self.rates.create, self.rates.query
         self.running = RunningCap()
+        self.breaker = CircuitBreaker()
+        self._denial = Denial()
+        #: Whether a request ever left, so that something is there.
+        self.reached = False
         self.calls: Calls[_J] = Calls(self._cadence)
         self.accounts: Accounts[_J] | None = None if budget is None else Accounts(budget)
         self._creates_in_a_row = 0
@@ -132,6 +138,9 @@ class Engine(Generic[_J]):
         )
         if not waits or (self.accounts is not None and self._money_is_tied_up(self.accounts)):
             return math.inf
+        healthy_at = self.breaker.ready_at()
+        if healthy_at > now:
+            return healthy_at
         if self.running.active:
             opens = self.running.opens_at(self.in_flight, now)
             if opens > now:
@@ -166,12 +175,18 @@ class Engine(Generic[_J]):
         self.counts.creates_sent += 1
         self._creates_in_a_row += 1
         self.rates.sent("create", now, job)
+        self.breaker.on_send(job, now)
         return job
 
     def create_answered(self, job: _J, reply: Reply, now: float) -> CreateStep:
         """Read the *reply* to a create."""
         self.creating -= 1
+        self.reached = True
         verdict = classify_create(reply)
+        if verdict is CreateVerdict.UNKNOWN:
+            self.breaker.on_unknown(job, now, sent_at=job.sent_at)
+        else:
+            self._create_got_through(job, now)
         if verdict is CreateVerdict.THROTTLED:
             self._create_throttled(job, reply, now)
             self._count_out(job)
@@ -183,15 +198,25 @@ class Engine(Generic[_J]):
             job.task_id = reply.task_id
             job.accepted_at = now
             self.counts.accepted += 1
+            self._denial.on_good()
             if self.running.watching:
                 self._create_let_through(job, now)
             return CreateStep.ACCEPTED
         self.running.gone(job)
         if verdict is CreateVerdict.REFUSED:
+            if is_denied(reply):
+                self._denial.on_denied(job, now)
             self._count_out(job)
             self.counts.refused += 1
             return CreateStep.REFUSED
         return self._unknown(job)
+
+    def _create_got_through(self, job: _J, now: float) -> None:
+        """Note that the service says what became of a create; where it was failing, ask for tasks again soon."""
+        was_open = self.breaker.is_open
+        self.breaker.on_good(job, now, sent_at=job.sent_at)
+        if was_open and not self.breaker.is_open:
+            self._due.set_all(lambda other, at: min(at, now) if other.failures else at)
 
     def _create_throttled(self, job: _J, reply: Reply, now: float) -> None:
         """Find whether it was too many running tasks or the rate, and tell that."""
@@ -226,14 +251,17 @@ class Engine(Generic[_J]):
         self.creating -= 1
         self.running.gone(job)
         self.creates.unsent(now)
+        self.breaker.on_not_sent(job, now)
         self._count_out(job)
         return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
 
     def create_lost(self, job: _J, now: float) -> CreateStep:
         """Note that a create left, at least in part, and no whole answer will come."""
         self.creating -= 1
+        self.reached = True
         self.running.gone(job)
         self.creates.lost(now)
+        self.breaker.on_unknown(job, now, sent_at=job.sent_at)
         return self._unknown(job)
 
     def create_aborted(self, job: _J, now: float) -> None:
@@ -242,6 +270,7 @@ class Engine(Generic[_J]):
         self.running.gone(job)
         self.counts.creates_sent -= 1
         self.creates.lost(now)
+        self.breaker.on_not_sent(job, now)
         self._count_out(job)
         self.calls.forget(job)
         job.phase = Phase.OVER
@@ -262,8 +291,12 @@ class Engine(Generic[_J]):
         """Tell whether *job* would have to wait longer for its create than is worth it."""
         if self.creates.closed_for(now) > self._retries.max_retry_after:
             return True
-        shut_for = self.creates.shut_for(now)
-        return min(shut_for, now - job.queued_at) >= self._retries.throttled_for
+        shut_for = max(self.creates.shut_for(now), self.breaker.open_for(now))
+        retries = self._retries
+        patience = retries.throttled_for
+        if not self.reached and retries.unreachable_timeout is not None:
+            patience = retries.unreachable_timeout
+        return min(shut_for, now - job.queued_at) >= patience
 
     def _unknown(self, job: _J) -> CreateStep:
         self._count_out(job)
@@ -359,7 +392,7 @@ class Engine(Generic[_J]):
         """Return when the next query may leave, infinity if that depends on something else happening first."""
         if self.asking >= self._limits.max_concurrent_queries:
             return math.inf
-        due = self._due.next_time()
+        due = self._next_query_at()
         if due == math.inf:
             return due
         if self._query_tests(now):
@@ -369,6 +402,11 @@ class Engine(Generic[_J]):
         if creates_turn and self._create_at(now) <= ready:
             return math.inf  # a create goes first: the sooner it runs, the sooner it ends
         return ready
+
+    def _next_query_at(self) -> float:
+        """Return when the next query is due: by its task, or to see whether the service is back."""
+        due = self._due.next_time()
+        return min(due, self.breaker.check_at) if due < math.inf else due
 
     def _query_tests(self, now: float) -> bool:
         """Tell whether the first query leaves at once to test the limit; no task is asked *again* too soon for that."""
@@ -390,17 +428,16 @@ class Engine(Generic[_J]):
 
         The limit is not asked then, for it may say something else by that time, and most queries find it open.
         """
-        due = self._due.next_time()
+        due = self._next_query_at()
         if due <= now or self._query_tests(now):
             return self.query_ready_at(now), False
         return (due, True) if self.asking < self._limits.max_concurrent_queries else (math.inf, False)
 
     def take_query(self, now: float) -> _J | None:
         """Return the job to ask for now, None if none may be asked yet."""
-        due = self._due.next_time()
-        if (due > now and not self._query_tests(now)) or self.query_ready_at(now) > now:
+        if (self._next_query_at() > now and not self._query_tests(now)) or self.query_ready_at(now) > now:
             return None
-        self._cadence.went_out(late=now - due > LATE)
+        self._cadence.went_out(late=now - self._due.next_time() > LATE)
         job = self._due.pop_due(math.inf)
         assert job is not None  # query_ready_at said so
         job.queries += 1
@@ -409,12 +446,15 @@ class Engine(Generic[_J]):
         self.counts.queries_sent += 1
         self._creates_in_a_row = 0
         self.rates.sent("query", now, job)
+        self.breaker.on_query_send(now)
         return job
 
     def query_answered(self, job: _J, reply: Reply, now: float) -> QueryStep:
         """Read the *reply* to a query."""
         self.asking -= 1
+        self.reached = True
         verdict = classify_query(reply)
+        self._note_health(job, verdict, now)
         if verdict is QueryVerdict.THROTTLED:
             self.rates.refused("query", now, _told(reply, self.queries), sent_at=job.sent_at, job=job)
         else:
@@ -447,12 +487,26 @@ class Engine(Generic[_J]):
             self._due.set(job, now if called_meanwhile else self._next_look(job, now))
             return QueryStep.PENDING
         missing_for_good = verdict is QueryVerdict.MISSING and now - job.accepted_at >= MISSING_GRACE
-        return self._failed(job, now, final=missing_for_good or verdict is QueryVerdict.DENIED)
+        denied_for_good = verdict is QueryVerdict.DENIED and self._denial.is_final(now)
+        return self._failed(job, now, final=missing_for_good or denied_for_good)
+
+    def _note_health(self, job: _J, verdict: QueryVerdict, now: float) -> None:
+        """Note what the answer to a query says of the service as a whole, and of the account."""
+        if verdict is QueryVerdict.DENIED:
+            self._denial.on_denied(job, now)
+        elif verdict in (QueryVerdict.ENDED, QueryVerdict.PENDING):
+            self._denial.on_good()
+        if verdict in (QueryVerdict.DENIED, QueryVerdict.UNCLEAR):
+            self.breaker.on_query_failed(now)
+        else:
+            self.breaker.on_query_good(now, sent_at=job.sent_at)
 
     def query_failed(self, job: _J, now: float, *, sent: bool) -> QueryStep:
         """Note that a query brought no answer; *sent* says whether any of it left."""
         self.asking -= 1
+        self.breaker.on_query_failed(now)
         if sent:
+            self.reached = True
             self.queries.lost(now)
         else:
             self.queries.unsent(now)
@@ -486,8 +540,8 @@ class Engine(Generic[_J]):
             return max(job.accepted_at + self._cadence.replanned(job.model, job.pending_at), now)
         return job.accepted_at + self._cadence.next(job.model, age)
 
-    def learn(self, job: _J, now: float, exact: float | None) -> None:
-        """Learn from a task that was seen to have succeeded; *exact* is its duration by the service's own times."""
+    def learn(self, job: _J, now: float, exact: float | None, *, succeeded: bool = True) -> None:
+        """Learn from a task that ended; *exact* is its duration by the service's own times."""
 
         def running() -> list[float]:
             return [other.pending_at for other in self._due.items() if other.model == job.model]
@@ -495,7 +549,7 @@ class Engine(Generic[_J]):
         age = now - job.accepted_at
         if exact is None and job.called_at is not None and job.called_at < math.inf:
             exact = job.called_at - job.accepted_at
-        if self._cadence.ended(job.model, job.pending_at, age, exact, running):
+        if self._cadence.ended(job.model, job.pending_at, age, exact, running, succeeded=succeeded):
             self._replan(job.model, now)
 
     def _replan(self, model: str | None, now: float) -> None:

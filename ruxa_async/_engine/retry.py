@@ -33,6 +33,7 @@ __all__ = (
     "Reply",
     "classify_create",
     "classify_query",
+    "is_denied",
     "refusal_of",
 )
 
@@ -92,7 +93,7 @@ class QueryVerdict(enum.Enum):
     THROTTLED = enum.auto()
     #: The service does not know the task, or not yet.
     MISSING = enum.auto()
-    #: The key may not ask (401, 403): asking again would not help.
+    #: 401 or 403: the key may not ask, or a firewall stands between. `Denial` decides which.
     DENIED = enum.auto()
     #: Lost, unreadable, or a state that this version does not know: asked again.
     UNCLEAR = enum.auto()
@@ -107,6 +108,8 @@ class Refusal(enum.Enum):
     CREDITS = enum.auto()
     #: 403, 404 or a model phrase: a sign of the same only if nothing else is accepted.
     ACCESS = enum.auto()
+    #: The service was never reached, so no create will be.
+    UNREACHABLE = enum.auto()
     #: Everything else is about this one request.
     REQUEST = enum.auto()
 
@@ -142,6 +145,11 @@ def classify_create(reply: Reply) -> CreateVerdict:
     return CreateVerdict.UNKNOWN
 
 
+def is_denied(reply: Reply) -> bool:
+    """Tell whether *reply* is a 401 or 403, by status or envelope."""
+    return reply.says(_DENIED)
+
+
 def refusal_of(reply: Reply) -> Refusal:
     """Return what a refused create says about the next one."""
     if reply.phrase is Phrase.CREDITS or reply.says(_CREDITS):
@@ -159,7 +167,7 @@ def classify_query(reply: Reply) -> QueryVerdict:
         return QueryVerdict.ENDED if reply.state.terminal else QueryVerdict.PENDING
     if _throttled(reply):
         return QueryVerdict.THROTTLED
-    if reply.says(_DENIED):
+    if is_denied(reply):
         return QueryVerdict.DENIED
     if reply.says(_MISSING):
         return QueryVerdict.MISSING

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from ruxa_async._version import __version__
 from ruxa_async.errors import BudgetExceededError, RateLimitedError
-from ruxa_async.events import CreateSent, CreateThrottled, Event, GateClosed, QueryFailed, QuerySent
+from ruxa_async.events import ClientEvent, CreateSent, CreateThrottled, Event, QueryFailed, QuerySent
 from ruxa_async.settings import Budget
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RunRecord:
     queries: int = 0
     _throttled: _Series = field(factory=_Series)
 
-    def on_event(self, event: Event | GateClosed) -> None:
+    def on_event(self, event: Event | ClientEvent) -> None:
         """Take *event* into account."""
         match event:
             case CreateSent():

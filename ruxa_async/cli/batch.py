@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
     from ruxa_async.batch.results import Result
     from ruxa_async.callbacks.receiver import CallbackReceiver
-    from ruxa_async.events import Event, EventHook, GateClosed
+    from ruxa_async.events import ClientEvent, Event, EventHook
     from ruxa_async.journal.sqlite import SqliteJournal
 
 __all__ = ("batch",)
@@ -258,7 +258,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
         began = anyio.current_time()
         record = RunRecord(source=job.source, began=began, prices=job.prices, budget=service.budget)
 
-        def on_event(event: Event | GateClosed) -> None:
+        def on_event(event: Event | ClientEvent) -> None:
             watch.on_event(event)
             record.on_event(event)
 

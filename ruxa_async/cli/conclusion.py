@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ruxa_async.batch import Resumed, Summary
 from ruxa_async.batch.folder import RESULTS
 from ruxa_async.batch.record import RunRecord
-from ruxa_async.errors import BudgetExceededError
+from ruxa_async.errors import BudgetExceededError, NotSentError
 from ruxa_async.settings import Budget
 
 from .costing import spent
@@ -63,6 +63,10 @@ def _sentences(summary: Summary, budget: Budget | None, seconds: float) -> Itera
         yield f"  {count:,} x {kind}"
     if summary.asked:
         yield f"  {summary.queries / summary.asked:.1f} queries per task"
+    if (stats := summary.stats) is not None and stats.outages:
+        times = "once" if stats.outages == 1 else f"{stats.outages:,} times"
+        lasted = spelled_seconds(stats.outage_seconds)
+        yield f"  the service was failing {times}, {lasted} in all; nothing was bought meanwhile"
     yield from spent(summary, budget)
     yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {summary.folder}"
 
@@ -72,8 +76,7 @@ def _left_to_do(summary: Summary) -> Iterable[str]:
     if summary.refused is not None:
         yield f"stopped at line {summary.refused.line}: {summary.refused.error} (--strict)"
     if summary.halted is not None:
-        by = "budget" if isinstance(summary.halted.cause, BudgetExceededError) else "account"
-        yield f"stopped by the {by}: {summary.halted.cause}"
+        yield f"stopped {_halted_by(summary.halted.cause)}: {summary.halted.cause}"
     if states["unfinished"]:
         yield (
             f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: run the same again to pick them up"
@@ -88,6 +91,12 @@ def _left_to_do(summary: Summary) -> Iterable[str]:
     if summary.unsubmitted:
         rows = "row was" if summary.unsubmitted == 1 else "rows were"
         yield f"{summary.unsubmitted:,} {rows} read and not submitted, and not charged"
+
+
+def _halted_by(cause: BaseException) -> str:
+    if isinstance(cause, NotSentError):
+        return "before anything was sent"
+    return "by the budget" if isinstance(cause, BudgetExceededError) else "by the account"
 
 
 def _tasks_are(count: int) -> str:

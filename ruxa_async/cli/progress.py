@@ -14,7 +14,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ruxa_async.events import CreateSent, CreateUnsent, Event, GateClosed, JobQueued, TaskAccepted, TaskEnded
+from ruxa_async.events import (
+    CircuitClosed,
+    CircuitOpened,
+    ClientEvent,
+    CreateSent,
+    CreateUnsent,
+    Event,
+    GateClosed,
+    JobQueued,
+    TaskAccepted,
+    TaskEnded,
+)
 from ruxa_async.results import TaskState
 
 from .outlook import Durations, Left, Pace
@@ -46,7 +57,7 @@ class Watch:
     out_of_reach: bool = False
     durations: Durations = field(factory=Durations)
 
-    def on_event(self, event: Event | GateClosed) -> None:
+    def on_event(self, event: Event | ClientEvent) -> None:
         """Take *event* into account."""
         match event:
             case TaskEnded(status=status, seconds=seconds) if status is not None:
@@ -60,7 +71,7 @@ class Watch:
         match event:
             case CreateUnsent():
                 self.out_of_reach = True
-            case CreateSent() | JobQueued() | GateClosed():
+            case CreateSent() | JobQueued() | GateClosed() | CircuitOpened() | CircuitClosed():
                 pass
             case _:
                 self.out_of_reach = False
@@ -106,6 +117,8 @@ class Board:
         parts.append(allowed if accepted is None else f"{_rate(accepted)} sent ({allowed})")
         if refused := sum(stats.throttled.values()):
             parts.append(f"{refused:,} told to wait")
+        if stats.is_circuit_open:
+            parts.append("the service is failing; waiting, nothing is being bought")
         if self.watch.out_of_reach:
             parts.append("the service cannot be reached, trying again")
         if self.watch.paused_until - now >= 1:

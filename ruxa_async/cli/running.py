@@ -30,6 +30,7 @@ from ruxa_async.errors import (
     RuxaError,
     SubmissionHalted,
 )
+from ruxa_async.settings import Retries
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -53,6 +54,9 @@ _HARMLESS = frozenset("\n\u200c\u200d")
 
 #: What a second interrupt leaves for writing down what is known.
 _LAST_SECONDS = 2.0
+
+#: Seconds in which the service must be reached for the first time: whoever sits before the screen wants to know.
+_REACHED_WITHIN = 30.0
 
 #: The clients at work, which a second interrupt hurries.
 _clients: set[RuxaClient] = set()
@@ -201,6 +205,7 @@ async def open_client(
         need_key()
     from ruxa_async import RuxaClient  # noqa: PLC0415 - wrong usage should not wait for aiohttp
 
+    settings.setdefault("retries", Retries(unreachable_timeout=_REACHED_WITHIN))
     async with AsyncExitStack() as stack:
         if emulator:
             from ruxa_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - Pillow is an extra

@@ -71,7 +71,8 @@ class Fault:
     """One thing that goes wrong with an *operation*: create, query or file.
 
     *nth* names the requests it strikes, counted from 1; *every* strikes each n-th; *share* strikes that part of them
-    at random. Give one of the three; none means every request. *status* is for the kinds that answer with one,
+    at random. Give one of the three; none means every request. *during* is an outage: only requests that arrive between
+    these seconds after the service's first request are struck, or counted. *status* is for the kinds that answer with one,
     *hint* in seconds for errors that say when to come back, *seconds* for slow and drip (default 5), *size* in bytes for
     oversized (default 32 MiB).
     """
@@ -81,6 +82,7 @@ class Fault:
     nth: tuple[int, ...] = field(default=(), kw_only=True)
     every: int = field(default=0, kw_only=True, validator=validators.ge(0))
     share: float = field(default=0.0, kw_only=True, validator=[validators.ge(0.0), validators.le(1.0)])
+    during: tuple[float, float] | None = field(default=None, kw_only=True)
     status: int | None = field(default=None, kw_only=True)
     hint: float | None = field(default=None, kw_only=True, validator=validators.optional(validators.ge(0.0)))
     seconds: float = field(default=5.0, kw_only=True, validator=validators.ge(0.0))
@@ -111,7 +113,10 @@ class _Armed:
     random: random.Random
     seen: int = 0
 
-    def look(self) -> bool:
+    def look(self, age: float) -> bool:
+        during = self.fault.during
+        if during is not None and not during[0] <= age < during[1]:
+            return False
         self.seen += 1
         return self.fault.strikes(self.seen, self.random.random())
 
@@ -121,16 +126,20 @@ class FaultPlan:
 
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         armed = [_Armed(fault, random.Random(f"{seed}/{place}")) for place, fault in enumerate(faults)]  # noqa: S311
+        self._began: float | None = None
         self._before = _by_operation([each for each in armed if each.fault.kind in BEFORE])
         self._after = _by_operation([each for each in armed if each.fault.kind in AFTER])
 
-    def before(self, operation: str) -> list[Fault]:
-        """Return the faults that strike the next request of *operation* on its arrival."""
-        return [each.fault for each in self._before.get(operation, ()) if each.look()]
+    def before(self, operation: str, now: float) -> list[Fault]:
+        """Return the faults that strike the next request of *operation* on its arrival at *now*, in seconds."""
+        if self._began is None:
+            self._began = now
+        return [each.fault for each in self._before.get(operation, ()) if each.look(now - self._began)]
 
-    def after(self, operation: str) -> Fault | None:
-        """Return the fault that strikes the next good reply of *operation*: the first of several."""
-        struck = [each.fault for each in self._after.get(operation, ()) if each.look()]
+    def after(self, operation: str, now: float) -> Fault | None:
+        """Return the fault that strikes the next good reply of *operation*, made at *now*: the first of several."""
+        age = 0.0 if self._began is None else now - self._began
+        struck = [each.fault for each in self._after.get(operation, ()) if each.look(age)]
         return struck[0] if struck else None
 
 
@@ -163,6 +172,7 @@ _READERS: dict[str, Any] = {
     "nth": lambda text: tuple(int(part) for part in text.split(",")),
     "every": int,
     "share": float,
+    "during": lambda text: tuple(float(part) for part in text.split("-")),
     "status": int,
     "hint": float,
     "seconds": float,

@@ -107,7 +107,7 @@ class Service:
         operation, rest = _route(request.path.partition("?")[0])
         if operation != "none":
             self._count(operation)
-        struck = self._plan.before(operation)
+        struck = self._plan.before(operation, now)
         latency = self.settings.latency + sum(fault.seconds for fault in struck if fault.kind == "slow")
         fault = next((fault for fault in struck if fault.kind != "slow"), None)
         if struck:
@@ -129,7 +129,7 @@ class Service:
         except _Refused as refused:
             return self._with_fields(operation, spelling.refused(self.settings.dialect, refused.refusal), now)
         reply = self._with_fields(operation, reply, now)
-        fault = self._plan.after(operation)
+        fault = self._plan.after(operation, now)
         if fault is None:
             return reply
         self.counts.faults += 1

@@ -216,6 +216,28 @@ def test_a_task_far_older_than_any_is_asked_less_and_less_often() -> None:
     assert taught().next("m", 1e5) == 1e5 + 30.0
 
 
+def test_failures_teach_until_a_task_succeeds() -> None:
+    cadence = Cadence(Polling())
+    for _ in range(8):
+        cadence.ended("m", 1.9, 2.1, succeeded=False)
+    assert cadence.median("m") == pytest.approx(2.0, rel=0.1)
+    assert cadence.first("m", 0.0) < 3.0
+    cadence.ended("m", 59.0, 61.0)
+    assert cadence.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the one that succeeded
+    before = cadence.median("m")
+    assert not cadence.ended("m", 1.9, 2.1, succeeded=False)
+    assert cadence.median("m") == before
+
+
+def test_failures_change_nothing_that_is_remembered_of_successes() -> None:
+    cadence = Cadence(Polling())
+    cadence.load({"m": {"mu": math.log(60.0), "sigma": 0.3}})
+    before = cadence.median("m")
+    for _ in range(8):
+        assert not cadence.ended("m", 1.9, 2.1, succeeded=False)
+    assert cadence.median("m") == before
+
+
 def test_what_is_no_duration_teaches_nothing() -> None:
     cadence = Cadence(Polling())
     assert not cadence.ended("m", 0.0, math.inf)

@@ -944,12 +944,144 @@ def test_a_task_may_be_unknown_for_thirty_seconds(status: int, age: float, step:
 
 
 @pytest.mark.parametrize("reply", [Reply(401), Reply(200, 403)])
-def test_a_key_that_may_not_ask_stops_the_asking(reply: Reply) -> None:
+def test_denied_tasks_are_asked_again_until_the_grace_is_over(reply: Reply) -> None:
     engine = make()
-    job = followed(engine, ask_at=0.0)
-    asked(engine, 0.0)
-    assert engine.query_answered(job, reply, 0.0) is QueryStep.STOP
-    assert job.phase is Phase.OVER
+    jobs = [followed(engine, ask_at=0.0, name=name) for name in "ab"]
+    for at in (0.0, 40.0):
+        for _ in jobs:
+            assert engine.query_answered(asked(engine, at), reply, at) is QueryStep.AGAIN
+    assert engine.query_answered(asked(engine, 80.0), reply, 80.0) is QueryStep.STOP
+    assert {job.phase for job in jobs} == {Phase.FOLLOWED, Phase.OVER}
+
+
+@pytest.mark.parametrize("reply", [Reply(401), Reply(200, 403)])
+def test_a_denied_create_and_a_denied_task_say_together_that_the_account_is_denied(reply: Reply) -> None:
+    engine = make()
+    task = followed(engine, ask_at=0.0)
+    create = submitted(engine, "b")["b"]
+    taken_one(engine, 0.0)
+    assert engine.create_answered(create, reply, 0.0) is CreateStep.REFUSED
+    for at in (0.0, 40.0):
+        assert engine.query_answered(asked(engine, at), reply, at) is QueryStep.AGAIN
+    assert engine.query_answered(asked(engine, 80.0), reply, 80.0) is QueryStep.STOP
+    assert task.phase is Phase.OVER
+
+
+@pytest.mark.parametrize("good", ["query", "create"])
+def test_a_good_answer_begins_the_grace_of_denied_tasks_again(good: str) -> None:
+    engine = make()
+    first, second = (followed(engine, ask_at=0.0, name=name) for name in "ab")
+    for at in (0.0, 40.0):
+        for _ in range(2):
+            engine.query_answered(asked(engine, at), Reply(403), at)
+    if good == "query":
+        assert engine.query_answered(asked(engine, 70.0), pending(), 70.0) is QueryStep.PENDING
+    else:
+        create = submitted(engine, "c")["c"]
+        taken_one(engine, 70.0)
+        engine.create_answered(create, accepted(), 70.0)
+    assert engine.query_answered(asked(engine, 100.0), Reply(403), 100.0) is QueryStep.AGAIN
+    assert {first.phase, second.phase} == {Phase.FOLLOWED}
+
+
+# ---- a service that fails
+
+
+def failing(engine: Engine[Named], now: float = 0.0) -> list[Named]:
+    """Send three creates, each after the last one's 502, so that the circuit opens at *now*."""
+    jobs = list(submitted(engine, "xyz", now).values())
+    for _ in range(3):
+        assert engine.create_answered(taken_one(engine, now), Reply(502), now) is CreateStep.UNKNOWN
+    assert engine.breaker.is_open
+    return jobs
+
+
+def test_creates_wait_while_the_circuit_is_open() -> None:
+    engine = make()
+    failing(engine, 10.0)
+    submitted(engine, "ab", 10.0)
+    assert engine.create_ready_at(10.0) == 11.0
+    assert taken(engine, 10.9) == ""
+    assert taken(engine, 11.0) == "a"
+
+
+def test_a_task_is_asked_each_second_while_the_service_fails() -> None:
+    engine = make()
+    failing(engine, 10.0)
+    job = followed(engine, 10.0, ask_at=500.0)
+    assert engine.query_ready_at(10.0) == 10.0
+    assert engine.look_for_query_at(10.0) == (10.0, False)
+    assert asked(engine, 10.0) is job
+    job.failures = 8  # so that its own pause is long
+    assert engine.query_failed(job, 10.0, sent=True) is QueryStep.AGAIN
+    for at in (11.0, 12.0, 13.0):
+        assert engine.look_for_query_at(at - 0.5) == (at, True)
+        assert asked(engine, at) is job
+        engine.query_answered(job, Reply(502), at)
+
+
+def test_no_query_is_wanted_for_the_circuit_where_no_task_is_followed() -> None:
+    engine = make()
+    failing(engine)
+    assert engine.query_ready_at(0.0) == math.inf
+
+
+def test_tasks_whose_queries_failed_are_asked_at_once_when_the_circuit_closes() -> None:
+    engine = make()
+    failed, waiting = followed(engine, ask_at=0.0, name="f"), followed(engine, ask_at=400.0, name="w")
+    for at in (0.0, 50.0, 100.0, 150.0):
+        assert asked(engine, at) is failed
+        engine.query_failed(failed, at, sent=True)
+    failing(engine, 150.0)
+    probe = submitted(engine, "p", 150.0)["p"]
+    taken_one(engine, 151.0)
+    assert engine.create_answered(probe, accepted(), 151.0) is CreateStep.ACCEPTED
+    assert engine.query_ready_at(151.0) == 151.0
+    assert asked(engine, 151.0) is failed
+    assert engine.query_ready_at(151.0) == 400.0
+    assert waiting.queries == 0
+
+
+def test_a_query_that_is_answered_again_frees_the_next_create() -> None:
+    engine = make()
+    failing(engine, 10.0)
+    submitted(engine, "abc", 10.0)
+    for at in (11.0, 13.0, 17.0):
+        engine.create_lost(taken_one(engine, at), at)
+    followed(engine, 17.0, ask_at=17.0)
+    engine.query_answered(asked(engine, 17.0), Reply(502), 17.0)
+    submitted(engine, "d", 17.0)
+    assert engine.create_ready_at(18.0) == 25.0
+    engine.query_answered(asked(engine, 18.0), pending(), 18.1)
+    assert engine.create_ready_at(18.1) == 18.1
+
+
+def test_a_service_that_fails_is_given_up_after_throttled_for_seconds() -> None:
+    engine = make(retries=Retries(throttled_for=60.0))
+    failing(engine, 0.0)
+    early, late = submitted(engine, "a", 0.0)["a"], submitted(engine, "b", 30.0)["b"]
+    assert engine.give_up_waiting(59.9) == []
+    assert engine.give_up_waiting(60.0) == [early]
+    assert engine.give_up_waiting(90.0) == [late]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_service_that_was_never_reached_is_given_up_earlier(answered: bool) -> None:
+    engine = make(retries=Retries(throttled_for=60.0, unreachable_timeout=5.0))
+    if answered:
+        engine.query_answered(followed_and_asked(engine), pending(), 0.0)
+    assert engine.reached is answered
+    job = submitted(engine, "a")["a"]
+    taken_one(engine, 0.0)
+    engine.create_unsent(job, 0.0)
+    engine.requeue(job)
+    assert engine.hopeless(job, 5.0) is not answered
+    assert engine.hopeless(job, 60.0)
+
+
+def followed_and_asked(engine: Engine[Named]) -> Named:
+    followed(engine, ask_at=0.0)
+    return asked(engine, 0.0)
 
 
 @pytest.mark.parametrize("reply", [pending(), ended(), Reply(404), Reply(401), Reply(500), Reply(200)])

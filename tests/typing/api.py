@@ -37,7 +37,15 @@ from ruxa_async import (
     TaskStatus,
     Timeouts,
 )
-from ruxa_async.events import CreateThrottled, Event, EventHook, GateClosed, Scope, TaskEnded
+from ruxa_async.events import (
+    ClientEvent,
+    CreateThrottled,
+    Event,
+    EventHook,
+    GateClosed,
+    Scope,
+    TaskEnded,
+)
 from ruxa_async.transports.base import Request, Response, Transport
 from ruxa_async.transports.memory import MemoryTransport
 
@@ -166,10 +174,13 @@ async def entering() -> None:
 # ---- setting up
 
 
-def watch(event: Event | GateClosed) -> None:
+def watch(event: Event | ClientEvent) -> None:
     if isinstance(event, GateClosed):
         assert_type(event.scope, Literal["create", "query"])
         assert_type(event.seconds, float)
+        return
+    if isinstance(event, ClientEvent):
+        assert_type(event.at, float)
         return
     assert_type(event, Event)
     assert_type(event.job, JobRecord)
@@ -189,7 +200,7 @@ async def answer(request: Request) -> Response:
 
 def constructing() -> None:
     hook: EventHook = watch
-    events: list[Event | GateClosed] = []
+    events: list[Event | ClientEvent] = []
     scope: Scope = "create"
     transport: Transport = MemoryTransport(answer)
     RuxaClient(
