@@ -26,9 +26,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types, the public API's among them."""
+    """Check types with mypy, and what users see of them with three more type checkers."""
     session.install("-e", EXTRAS, *groups("typing"))
     session.run("mypy")
+    session.run("pyright")
+    session.run("ty", "check")
+    session.run("pyrefly", "check")
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

@@ -8,7 +8,7 @@ seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from attrs import frozen
 
@@ -129,6 +129,7 @@ class TaskOrphaned(Event):
     """A create was accepted, or may have been, whose caller is gone."""
 
 
+@final
 @frozen
 class GateClosed:
     """The service refused for the rate: nothing of *scope* is sent for so many *seconds*."""
