@@ -6,6 +6,7 @@ import nox
 
 nox.options.sessions = ["lint", "types", "tests", "coverage"]
 nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[asgi,cli,emulator]"
@@ -34,9 +35,9 @@ def types(session: nox.Session) -> None:
     session.run("pyrefly", "check")
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13", "3.14", "3.14t"])
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests on each version of Python that is installed."""
     session.install("-e", EXTRAS, *groups("tests"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
