@@ -6,6 +6,7 @@ import nox
 
 nox.options.sessions = ["lint", "types", "tests", "coverage"]
 nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[asgi,cli,emulator]"
@@ -26,14 +27,17 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types, the public API's among them."""
+    """Check types with mypy, and what users see of them with three more type checkers."""
     session.install("-e", EXTRAS, *groups("typing"))
     session.run("mypy")
+    session.run("pyright")
+    session.run("ty", "check")
+    session.run("pyrefly", "check")
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13", "3.14", "3.14t"])
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests on each version of Python that is installed."""
     session.install("-e", EXTRAS, *groups("tests"))
     session.run("pytest", "-n", "auto", *session.posargs)
 

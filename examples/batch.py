@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PROMPTS = Path(__file__).with_name("prompts.txt")
 
 
 @asynccontextmanager
-async def open_client() -> AsyncIterator[RuxaClient]:
+async def open_client() -> AsyncGenerator[RuxaClient]:
     """Give a client of your service if RUXA_BASE_URL is set, else of an emulator, which costs nothing."""
     if os.environ.get("RUXA_BASE_URL"):
         async with RuxaClient() as ruxa:  # RUXA_API_KEY, RUXA_BASE_URL

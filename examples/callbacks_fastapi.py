@@ -10,7 +10,7 @@ tried as it is. Run one worker: a callback must reach the process that waits for
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -31,8 +31,9 @@ class Wish(BaseModel):
 
 
 @asynccontextmanager
-async def opened(app: FastAPI) -> AsyncIterator[None]:
+async def opened(app: FastAPI) -> AsyncGenerator[None]:
     async with AsyncExitStack() as stack:
+        key = url = None
         if not os.environ.get("RUXA_API_KEY"):
             emulator = await stack.enter_async_context(Emulator(EmulatorSettings(speed=10)))
             key, url = emulator.key, emulator.url

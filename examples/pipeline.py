@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
-from ruxa_async import Completions, NanoBanana, NanoBananaPro, RuxaClient
+from ruxa_async import Completions, Failed, NanoBanana, NanoBananaPro, RuxaClient, Succeeded
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 SUBJECTS = (
@@ -24,7 +24,7 @@ SUBJECTS = (
 
 
 @asynccontextmanager
-async def open_client() -> AsyncIterator[RuxaClient]:
+async def open_client() -> AsyncGenerator[RuxaClient]:
     """Give a client of your service if RUXA_BASE_URL is set, else of an emulator, which costs nothing."""
     if os.environ.get("RUXA_BASE_URL"):
         async with RuxaClient() as ruxa:  # RUXA_API_KEY, RUXA_BASE_URL
@@ -40,16 +40,16 @@ async def open_client() -> AsyncIterator[RuxaClient]:
 async def enlarged(sketches: Completions) -> AsyncGenerator[NanoBananaPro]:
     """Turn each finished sketch into a request of the next stage."""
     async for outcome in sketches:
-        if outcome.ok:
-            sketch = outcome.generation
-            yield NanoBananaPro(
-                prompt="the same picture, finished in oils",
-                image_input=sketch.urls,
-                resolution="2k",
-                key=outcome.key,
-            )
-        else:
-            print(f"{outcome.key}: {outcome.error}")
+        match outcome:
+            case Succeeded(key=key, generation=sketch):
+                yield NanoBananaPro(
+                    prompt="the same picture, finished in oils",
+                    image_input=sketch.urls,
+                    resolution="2k",
+                    key=key,
+                )
+            case Failed(key=key, error=error):
+                print(f"{key}: {error}")
 
 
 async def main() -> None:
@@ -61,11 +61,12 @@ async def main() -> None:
         ruxa.as_completed(wanted) as pictures,
     ):
         async for outcome in pictures:
-            if outcome.ok:
-                (path,) = await outcome.generation.save("out")
-                print(f"{outcome.key}: {path}")
-            else:
-                print(f"{outcome.key}: {outcome.error}")
+            match outcome:
+                case Succeeded(key=key, generation=picture):
+                    (path,) = await picture.save("out")
+                    print(f"{key}: {path}")
+                case Failed(key=key, error=error):
+                    print(f"{key}: {error}")
 
 
 asyncio.run(main())

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ruxa_async import NanoBanana, RuxaClient, SqliteJournal
+from ruxa_async import Failed, NanoBanana, RuxaClient, SqliteJournal, Succeeded
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 PROMPTS = Path(__file__).with_name("prompts.txt")
@@ -24,15 +24,16 @@ async def main() -> None:
     requests = (NanoBanana(prompt=prompt, key=f"picture-{n:02}") for n, prompt in enumerate(prompts, 1))
     async with open_client() as ruxa, ruxa.as_completed(requests, resume="pictures") as outcomes:
         async for outcome in outcomes:
-            if outcome.ok:
-                (path,) = await outcome.generation.save(OUT)  # what is there already is not fetched again
-                print(f"{outcome.key}: {path}", flush=True)
-            else:
-                print(f"{outcome.key}: {outcome.error}", flush=True)
+            match outcome:
+                case Succeeded(key=key, generation=picture):
+                    (path,) = await picture.save(OUT)  # what is there already is not fetched again
+                    print(f"{key}: {path}", flush=True)
+                case Failed(key=key, error=error):
+                    print(f"{key}: {error}", flush=True)
 
 
 @asynccontextmanager
-async def open_client() -> AsyncIterator[RuxaClient]:
+async def open_client() -> AsyncGenerator[RuxaClient]:
     """Give a client of your service if RUXA_BASE_URL is set, else of an emulator, which costs nothing."""
     if os.environ.get("RUXA_BASE_URL"):
         async with RuxaClient(journal=SqliteJournal(OUT / "journal.sqlite")) as ruxa:

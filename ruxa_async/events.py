@@ -8,7 +8,7 @@ seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from attrs import frozen
 
@@ -132,6 +132,7 @@ class TaskOrphaned(Event):
     """A create was accepted, or may have been, whose caller is gone."""
 
 
+@final
 @frozen
 class ClientEvent:
     """Something happened to the client as a whole."""

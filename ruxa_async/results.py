@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, final
 
 from attrs import field, frozen
 
@@ -152,6 +152,7 @@ class JobRecord:
     call: bytes | None = field(default=None, repr=False)
 
 
+@final
 @frozen(kw_only=True)
 class Succeeded:
     """A request of a batch that ended well.
@@ -180,6 +181,7 @@ class Succeeded:
         return succeeded_html(self)
 
 
+@final
 @frozen(kw_only=True)
 class Failed:
     """A request of a batch that did not. *task_id* and *submitted_at* are None if it was never accepted."""

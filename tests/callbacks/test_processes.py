@@ -102,6 +102,30 @@ def test_an_example_answers_when_it_is_called_back(
     assert "Traceback" not in out
 
 
+@pytest.mark.parametrize(
+    ("example", "kind", "bad"),
+    [
+        ("callbacks_aiohttp.py", "text/plain", b" "),
+        ("callbacks_fastapi.py", "application/json", b'{"prompt": ""}'),
+    ],
+)
+def test_an_example_starts_with_a_key_of_the_users_own(
+    example: str, kind: str, bad: bytes, tmp_path: Path
+) -> None:
+    port = free_port()
+    own = {"RUXA_API_KEY": "sk-mine", "RUXA_BASE_URL": "http://127.0.0.1:1"}
+    with started(str(ROOT / "examples" / example), cwd=tmp_path, PORT=str(port), **own) as app:
+
+        def is_up() -> bool:
+            assert app.poll() is None, app.communicate()[0]
+            try:
+                return ask(f"http://127.0.0.1:{port}/pictures", bad, kind)[0] in (400, 422)
+            except URLError:
+                return False
+
+        until(is_up)
+
+
 def test_the_command_is_called_back(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(20)))

@@ -98,7 +98,7 @@ def test_second_batch_on_a_folder_is_refused_and_the_journal_says_who_has_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, source = tmp_path / "out", prompts(tmp_path / "in.jsonl", 50)
-    arguments = ["batch", source, "--emulator", "--speed", "2", "--out", str(out)]
+    arguments = ["batch", source, "--emulator", "--speed", "20", "--max-in-flight", "1", "--out", str(out)]
     with started(*arguments) as process:
         while not (out / "results.jsonl").exists() or not result_lines(out):
             time.sleep(0.02)

@@ -47,12 +47,12 @@ def test_the_service_writes_down_what_was_bought_when_and_for_how_much() -> None
     assert repr(service) == "<Service: 1 tasks charged, 8 credits spent>"
 
 
-def test_a_hundred_thousand_tasks_are_counted_as_they_end() -> None:
+def test_thirty_thousand_tasks_are_counted_as_they_end() -> None:
     service = service_of()
-    for place in range(100_000):
+    for place in range(30_000):
         create(service, place * 0.001, f"prompt {place}")
     # Tasks take 10 s, so those of the last 10 s run, 1,000 a second; the one that ends now does not.
-    assert service.running(99.999) in (9_999, 10_000)
-    assert service.running(109.9995) == 0
-    assert service.ledger.charged == 100_000
+    assert service.running(29.999) in (9_999, 10_000)
+    assert service.running(39.9995) == 0
+    assert service.ledger.charged == 30_000
     assert service.ledger.duplicates() == []

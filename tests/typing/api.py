@@ -1,4 +1,7 @@
-"""What type checkers see of the public API: checked by mypy, never run."""
+"""What type checkers see of the public API: checked by mypy, pyright, ty and pyrefly, never run.
+
+``type: ignore`` is what mypy, pyright and pyrefly read, ``ty: ignore`` what ty reads; one that is not needed is an error.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def narrowed_by_match(outcome: Outcome) -> Generation | None:
 
 def narrowed_by_ok(outcome: Outcome) -> Exception | None:
     assert_type(outcome.ok, bool)
-    if outcome.ok:
+    if outcome.ok is True:
         assert_type(outcome, Succeeded)
         assert_type(outcome.ok, Literal[True])
         assert_type(outcome.generation, Generation)
@@ -79,6 +82,14 @@ def narrowed_by_ok(outcome: Outcome) -> Exception | None:
     assert_type(outcome, Failed)
     assert_type(outcome.ok, Literal[False])
     return outcome.error
+
+
+def narrowed_by_ok_alone(outcome: Outcome) -> None:
+    # pyright and pyrefly narrow by a comparison of a member, not by its truth.
+    if outcome.ok:
+        assert_type(outcome, Succeeded)  # pyright: ignore[reportAssertTypeFailure]  # pyrefly: ignore[assert-type]
+    else:
+        assert_type(outcome, Failed)  # pyright: ignore[reportAssertTypeFailure]  # pyrefly: ignore[assert-type]
 
 
 def narrowed_by_class(outcome: Outcome) -> None:
@@ -213,24 +224,24 @@ def constructing() -> None:
         budget=Budget(max_tasks=10, max_credits=30.5, prices={"sora-2": 10}),
         on_event=hook,
     )
-    Budget(10)  # type: ignore[call-arg]
-    Budget(prices={"sora-2": "10"})  # type: ignore[dict-item]
+    Budget(10)  # type: ignore[call-arg]  # ty: ignore[too-many-positional-arguments]
+    Budget(prices={"sora-2": "10"})  # type: ignore[dict-item]  # ty: ignore[invalid-argument-type]
     RuxaClient(on_event=events.append)
     RuxaClient(on_event=lambda event: (event.at, scope))
 
 
 def refused_by_the_checker() -> None:
-    NanoBanana()  # type: ignore[call-arg]
-    NanoBanana("a cat")  # type: ignore[call-arg]
-    NanoBanana(prompt="a cat", resolution="4k")  # type: ignore[call-arg]
-    NanoBananaEdit(prompt="a hat")  # type: ignore[call-arg]
-    NanoBanana(prompt=7)  # type: ignore[arg-type]
-    NanoBanana(prompt="a cat", extra=["seed"])  # type: ignore[arg-type]
-    NanoBananaPro(prompt="a cat", image_input=[7])  # type: ignore[list-item]
-    Sora2(prompt="a cat", seconds=10.5)  # type: ignore[arg-type]
-    CallbackURL("https://me.example", field="callbackUrl")  # type: ignore[arg-type]
-    RuxaClient("sk-x")  # type: ignore[call-arg]
-    NanoBanana(prompt="a cat").prompt = "a dog"  # type: ignore[misc]
+    NanoBanana()  # type: ignore[call-arg]  # ty: ignore[missing-argument]
+    NanoBanana("a cat")  # type: ignore[call-arg]  # ty: ignore[missing-argument, too-many-positional-arguments]
+    NanoBanana(prompt="a cat", resolution="4k")  # type: ignore[call-arg]  # ty: ignore[unknown-argument]
+    NanoBananaEdit(prompt="a hat")  # type: ignore[call-arg]  # ty: ignore[missing-argument]
+    NanoBanana(prompt=7)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+    NanoBanana(prompt="a cat", extra=["seed"])  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+    NanoBananaPro(prompt="a cat", image_input=[7])  # type: ignore[list-item]  # ty: ignore[invalid-argument-type]
+    Sora2(prompt="a cat", seconds=10.5)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+    CallbackURL("https://me.example", field="callbackUrl")  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+    RuxaClient("sk-x")  # type: ignore[call-arg]  # ty: ignore[too-many-positional-arguments]
+    NanoBanana(prompt="a cat").prompt = "a dog"  # type: ignore[misc]  # ty: ignore[invalid-assignment]
 
 
 # ---- errors
@@ -250,4 +261,6 @@ def handling(error: Exception) -> str:
             assert_type(task_id, str)
         case SubmissionHalted(unfinished=left):
             assert_type(left, tuple[JobRecord, ...])
+        case _:
+            pass
     return str(error)
