@@ -132,7 +132,6 @@ class TaskOrphaned(Event):
     """A create was accepted, or may have been, whose caller is gone."""
 
 
-@final
 @frozen
 class ClientEvent:
     """Something happened to the client as a whole."""
@@ -140,6 +139,7 @@ class ClientEvent:
     at: float
 
 
+@final
 @frozen
 class GateClosed(ClientEvent):
     """The service refused for the rate: nothing of *scope* is sent for *seconds*."""
@@ -148,6 +148,7 @@ class GateClosed(ClientEvent):
     seconds: float
 
 
+@final
 @frozen
 class CircuitOpened(ClientEvent):
     """The service is failing: several creates in a row are of unknown outcome, the last one because of *error*.
@@ -158,6 +159,7 @@ class CircuitOpened(ClientEvent):
     error: BaseException
 
 
+@final
 @frozen
 class CircuitClosed(ClientEvent):
     """The service answers again after *seconds*; the requests that waited are sent."""

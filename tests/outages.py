@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ruxa_async import JobRecord
+from ruxa_async.emulator.faults import Fault
 from ruxa_async.events import (
     ClientEvent,
     CreateRefused,
@@ -18,6 +19,13 @@ from ruxa_async.events import (
     TaskAccepted,
 )
 
+#: What an outage of the whole service looks like from outside.
+KINDS = {
+    "bad_gateway": Fault("html"),
+    "unavailable": Fault("error", status=503),
+    "reply_lost": Fault("reset_after"),
+    "request_lost": Fault("reset_before"),
+}
 ANSWERED = (CreateRefused, CreateThrottled, CreateUnknown, CreateUnsent, TaskAccepted)
 
 
@@ -80,6 +88,12 @@ class Observer:
             assert outage.on_wire <= concurrent_creates
             assert outage.probes <= outage.most_probes
         assert self.unknown <= sum(outage.on_wire + outage.probes for outage in self.outages)
+
+
+def lasting(fault: Fault, begin: float, seconds: float) -> tuple[Fault, ...]:
+    """Return *fault* for every create and query from *begin* on, for *seconds*."""
+    during = begin, begin + seconds
+    return evolve(fault, operation="create", during=during), evolve(fault, operation="query", during=during)
 
 
 def _key(job: JobRecord) -> str | None:

@@ -6,36 +6,25 @@ import math
 
 import anyio
 import pytest
-from attrs import evolve
 from harness import client_of, prompts, service_of
-from outages import Observer
+from outages import KINDS, Observer, lasting
 
 from ruxa_async import Limits, NanoBanana, NotSentError, Outcome, RateLimit, Retries, SubmissionUnknownError
 from ruxa_async.emulator import Service
-from ruxa_async.emulator.faults import Fault, Operation
+from ruxa_async.emulator.faults import Fault
 from ruxa_async.emulator.limits import TokenBucket
 from ruxa_async.emulator.settings import Durations
 from ruxa_async.events import CircuitClosed, CircuitOpened
 
 TASKS, RATE = 300, 50
 LIMITS = Limits(max_in_flight=TASKS, create_rate=RateLimit(RATE, burst=20))
-KINDS = {
-    "bad_gateway": Fault("html"),
-    "unavailable": Fault("error", status=503),
-    "reply_lost": Fault("reset_after"),
-    "request_lost": Fault("reset_before"),
-}
 #: Beginnings, in seconds: without an outage the creates take about 6 s.
 BEGINNINGS = {"start": 0.0, "middle": 2.0, "end": 5.0}
 
 
-def failing(fault: Fault, begin: float, seconds: float, *operations: Operation) -> Service:
+def failing(kind: str, begin: float, seconds: float, *, only_creates: bool = False) -> Service:
     """Return a service of 50 creates a second that fails for *seconds* from *begin* on."""
-    both: tuple[Operation, ...] = ("create", "query")
-    faults = tuple(
-        evolve(fault, operation=operation, during=(begin, begin + seconds))
-        for operation in operations or both
-    )
+    faults = lasting(KINDS[kind], begin, seconds)[: 1 if only_creates else 2]
     return service_of(image=Durations(1.0, 0.2), creates=TokenBucket(RATE, 20), latency=0.05, faults=faults)
 
 
@@ -54,7 +43,7 @@ async def test_an_outage_leaves_few_creates_of_unknown_outcome(
     kind: str, beginning: str, seconds: float
 ) -> None:
     begin, observer = BEGINNINGS[beginning], Observer()
-    service = failing(KINDS[kind], begin, seconds)
+    service = failing(kind, begin, seconds)
     outcomes = await bought(service, observer)
     unknown = [each for each in outcomes if not each.ok]
     observer.check()
@@ -74,7 +63,7 @@ async def test_full_speed_is_back_two_seconds_after_the_outage_where_tasks_run(
 ) -> None:
     observer = Observer()
     began = anyio.current_time()
-    await bought(failing(KINDS[kind], 2.0, seconds), observer)
+    await bought(failing(kind, 2.0, seconds), observer)
     back = began + 2.0 + seconds + 2.0
     assert sum(back <= at < back + 1.0 for at in observer.accepted_at) >= 0.9 * RATE
 
@@ -85,7 +74,7 @@ async def test_full_speed_is_back_two_seconds_after_the_first_answer_where_no_ta
 ) -> None:
     """Nothing can be asked for then, so it is a probe that finds the service back."""
     observer = Observer()
-    await bought(failing(KINDS["bad_gateway"], 0.0, seconds), observer)
+    await bought(failing("bad_gateway", 0.0, seconds), observer)
     back = observer.outages[0].ended + 2.0
     assert sum(back <= at < back + 1.0 for at in observer.accepted_at) >= 0.9 * RATE
 
@@ -93,7 +82,7 @@ async def test_full_speed_is_back_two_seconds_after_the_first_answer_where_no_ta
 async def test_probes_become_rare_while_only_creates_fail() -> None:
     """Queries are answered all the while, so they do not say whether creates are."""
     observer = Observer()
-    service = failing(KINDS["bad_gateway"], 2.0, 600.0, "create")
+    service = failing("bad_gateway", 2.0, 600.0, only_creates=True)
     async with (
         client_of(
             service, limits=LIMITS, on_event=observer.on_event, retries=Retries(throttled_for=1e6)
@@ -120,7 +109,7 @@ async def test_a_single_unknown_outcome_holds_nobody_back() -> None:
 
 
 async def test_what_waited_for_throttled_for_is_given_up_unsent() -> None:
-    service = failing(KINDS["bad_gateway"], 0.0, math.inf)
+    service = failing("bad_gateway", 0.0, math.inf)
     async with client_of(service, retries=Retries(throttled_for=60)) as ruxa:
         async with anyio.create_task_group() as tg:
             errors: list[Exception] = []
@@ -144,7 +133,7 @@ async def test_what_waited_for_throttled_for_is_given_up_unsent() -> None:
 
 async def test_events_and_stats_say_that_the_service_is_failing() -> None:
     events: list[object] = []
-    service = failing(KINDS["bad_gateway"], 2.0, 6.0)
+    service = failing("bad_gateway", 2.0, 6.0)
     async with client_of(service, limits=LIMITS, on_event=events.append) as ruxa:
         seen = []
         async with ruxa.as_completed(prompts(TASKS)) as outcomes:

@@ -1,5 +1,6 @@
-"""The service is killed every moment and comes back with its ledger: every task is delivered or listed, none bought twice.
+"""The service fails every moment in every way: every task is delivered or listed, none bought twice.
 
+It is killed and comes back with its ledger, or it answers as a service does that is out of order, for up to a minute at a time.
 A real process is killed, a real journal is kept. RUXA_LONG=1 makes it 5,000 tasks; `nox -s chaos` shows the figures.
 """
 
@@ -20,6 +21,7 @@ from typing import Self
 import pytest
 from attrs import define
 from harness import prompts
+from outages import KINDS, Observer, lasting
 
 from ruxa_async import (
     Limits,
@@ -31,6 +33,7 @@ from ruxa_async import (
     SubmissionUnknownError,
     Succeeded,
 )
+from ruxa_async.emulator import Emulator, EmulatorSettings, Fault
 from ruxa_async.emulator.keeping import LedgerFile
 from ruxa_async.journal.view import view_journal
 from ruxa_async.transports.aiohttp import AiohttpTransport
@@ -45,6 +48,9 @@ LONG = bool(os.environ.get("RUXA_LONG"))
 TASKS, RATE, RESTARTS = (5000, 40.0, 25) if LONG else (300, 80.0, 2)
 #: Seconds between a start of the service and its end, and for which it is down.
 UP, DOWN = ((2.0, 6.0), (0.0, 1.0)) if LONG else ((0.5, 1.0), (0.0, 0.2))
+#: Outages, and the seconds between two and of each.
+OUTAGES = 12 if LONG else 2
+GOOD, BAD = ((2.0, 15.0), (1.0, 60.0)) if LONG else ((0.5, 1.0), (1.0, 2.0))
 _logger = logging.getLogger("crash")
 
 
@@ -183,3 +189,44 @@ async def test_every_task_is_delivered_or_listed_and_none_is_bought_twice(tmp_pa
         assert len(bought) == len(ledger.tasks)  # none of them twice
     assert delivered.items() <= bought.items()
     assert bought.keys() <= delivered.keys() | unknown  # none of them lost
+
+
+def random_outages(chance: random.Random) -> tuple[Fault, ...]:
+    """Return outages of random kinds and lengths, each after a few good seconds."""
+    faults: list[Fault] = []
+    now = 0.0
+    for _ in range(OUTAGES):
+        begin = now + chance.uniform(*GOOD)
+        seconds = chance.uniform(*BAD)
+        faults += lasting(KINDS[chance.choice([*KINDS])], begin, seconds)
+        now = begin + seconds
+    return tuple(faults)
+
+
+async def test_outages_leave_few_creates_of_unknown_outcome(tmp_path: Path) -> None:
+    observer = Observer()
+    settings = EmulatorSettings(speed=10, latency=0.1, faults=random_outages(random.Random(5)))
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    async with Emulator(settings) as emulator, journal:
+        client = RuxaClient(
+            api_key=emulator.key,
+            base_url=emulator.url,
+            limits=Limits(max_in_flight=200, create_rate=RateLimit(int(RATE))),
+            journal=journal,
+            on_event=observer.on_event,
+        )
+        async with client:
+            outcomes = await all_outcomes(client)
+    delivered = {outcome.task_id or "" for outcome in outcomes if isinstance(outcome, Succeeded)}
+    unknown = [o for o in outcomes if isinstance(getattr(o, "error", None), SubmissionUnknownError)]
+    _logger.info(
+        "%d tasks, %d outages: %d delivered, %d unknown with %d creates on the wire and %d probes",
+        *(TASKS, len(observer.outages), len(delivered), len(unknown)),
+        *(sum(outage.on_wire for outage in observer.outages), sum(o.probes for o in observer.outages)),
+    )
+    observer.check()
+    assert observer.outages
+    assert len(outcomes) == TASKS == len(delivered) + len(unknown)
+    assert len(unknown) == observer.unknown
+    assert len(emulator.service.ledger.missing(delivered)) <= len(unknown)
+    assert emulator.service.ledger.duplicates() == []

@@ -22,6 +22,8 @@ from typing import Any, cast
 import anyio
 import pytest
 from attrs import evolve, frozen
+from harness import prompts
+from outages import KINDS, Observer, lasting
 from transports import servers
 from transports.toxic import FAULTS, Direction, Proxies
 
@@ -30,10 +32,13 @@ from ruxa_async import (
     DownloadError,
     Downloads,
     Generation,
+    Limits,
     NanoBanana,
     NotSentError,
+    Outcome,
     Polling,
     PollingStoppedError,
+    RateLimit,
     Retries,
     RuxaClient,
     SubmissionUnknownError,
@@ -329,6 +334,38 @@ async def test_faults_of_the_service_in_memory(tmp_path: Path) -> None:
         cells.append(Cell(text, there.url, there.url, there, make, tmp_path / str(number)))
     assert await fill(cells) == table
     assert not any(cell.emulator.service.ledger.duplicates() for cell in cells)
+
+
+async def test_outages_of_the_service(make: Make) -> None:
+    """Each kind of outage for two seconds in the middle of a batch: few creates are unknown, nothing else is lost."""
+    ends: dict[str, list[Outcome]] = {}
+
+    async def buy(kind: str) -> None:
+        served = EmulatorSettings(speed=10, latency=0.02, faults=lasting(KINDS[kind], 1.0, 2.0))
+        observer = Observer()
+        async with (
+            Emulator(served) as emulator,
+            RuxaClient(
+                api_key=emulator.key,
+                base_url=emulator.url,
+                transport=make(),
+                limits=Limits(create_rate=RateLimit(40)),
+                on_event=observer.on_event,
+            ) as ruxa,
+            ruxa.as_completed(prompts(100)) as outcomes,
+        ):
+            ends[kind] = [outcome async for outcome in outcomes]
+        observer.check()
+        assert observer.outages
+        delivered = {each.task_id or "" for each in ends[kind] if each.ok}
+        assert len(delivered) + observer.unknown == 100
+        assert len(emulator.service.ledger.missing(delivered)) <= observer.unknown
+        assert emulator.service.ledger.duplicates() == []
+
+    async with anyio.create_task_group() as tg:
+        for kind in KINDS:
+            tg.start_soon(buy, kind)
+    assert ends.keys() == KINDS.keys()
 
 
 async def test_services_that_cannot_be_reached(make: Make, tmp_path: Path) -> None:
