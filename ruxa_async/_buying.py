@@ -224,10 +224,12 @@ class Buyer:
         await self._journal.unknown(job.record(cause))
         again = step is CreateStep.RESEND and not self._unwanted(job)
         if self._desk is not None and (self._desk.proven(job) or not (job.gone or self.closing)):
-            self._desk.hold(job, cause, again=again)
+            self._desk.hold(job, cause, again=again, counted=step is CreateStep.UNKNOWN)
         elif again:
             self._engine.requeue(job)
         else:
+            if step is CreateStep.RESEND:
+                self._engine.doubt(step)
             self._delivery.unknown(job, cause)
 
     async def _not_bought(
@@ -235,6 +237,7 @@ class Buyer:
     ) -> None:
         await self._journal.not_bought(job.record(error))
         if self._desk is not None and self._desk.proven(job):  # it was bought after all
+            self._engine.doubt(step)
             await self._lost(job, CreateStep.UNKNOWN, error)
             return
         self._give_back(job)
