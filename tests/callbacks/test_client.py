@@ -353,6 +353,7 @@ async def test_a_create_that_its_callback_proves_is_counted_once_whatever_its_re
         assert post(receiver, purchase.callback or "", body) == 200
         return Response(status, {}, b"{}")
 
+    ruxa: RuxaClient
     options: dict[str, Any] = {
         "retries": Retries(resend_unknown=resend and status == 503),
         "timeouts": Timeouts(settle_unknown=7.0),
