@@ -18,7 +18,7 @@ from ._engine.job import CreateStep
 from ._engine.retry import Reply, refusal_of
 from ._jobs import ClientJob
 from ._points import reached
-from ._wire import Wire, api_error
+from ._wire import Wire
 from .errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
 from .journal.base import Journal
 from .results import TaskState, TaskStatus
@@ -191,9 +191,9 @@ class Buyer:
         if step is CreateStep.ACCEPTED:
             await self._accepted(job)
         elif step in (CreateStep.UNKNOWN, CreateStep.RESEND):
-            await self._lost(job, step, api_error(reply))
+            await self._lost(job, step, self._wire.refusal(reply))
         else:
-            await self._not_bought(job, step, api_error(reply), reply)
+            await self._not_bought(job, step, self._wire.refusal(reply), reply)
 
     async def _accepted(self, job: ClientJob) -> None:
         if self._desk is not None:

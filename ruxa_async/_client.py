@@ -35,7 +35,7 @@ from .errors import ClientClosedError, ConfigurationError, TaskTimeout
 from .events import EventHook
 from .journal.base import Journal, NullJournal
 from .requests import GenerationRequest
-from .results import Generation, JobRecord, Stats, TaskStatus
+from .results import Generation, JobRecord, Stats, TaskStatus, how_to_save
 from .settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from .transports.base import Transport
 
@@ -337,9 +337,19 @@ class RuxaClient:
             duration=status.duration,
             raw=status.raw,
             _media=Refetcher(
-                self._downloader, job.files if isinstance(job, RememberedJob) else None, self.status
+                self._downloader,
+                job.files if isinstance(job, RememberedJob) else None,
+                self.status,
+                self._ensure_downloads,
             ),
         )
+
+    def _ensure_downloads(self, generation: Generation) -> None:
+        if self._closed:
+            raise ClientClosedError(
+                "the client that this Generation came from was closed: save inside its `async with` block. "
+                + how_to_save(generation.task_id, generation.model)
+            )
 
     def _check(self) -> None:
         if self._tg is None:
