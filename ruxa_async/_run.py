@@ -238,7 +238,9 @@ class Run:
     def _stop_pulling(self) -> None:
         self.pulling = False
         self._room.set()
-        if self._puller is not None:
+        if (
+            self._puller is not None and not self._pulled_all.is_set()
+        ):  # else it may be over, and its loop too
             self._puller.cancel()
 
     def _withdraw_unsent(self) -> None:
