@@ -12,7 +12,7 @@ from ._engine.job import QueryStep
 from ._engine.retry import Reply
 from ._jobs import ClientJob
 from ._points import reached
-from ._wire import Wire, api_error, shown
+from ._wire import Wire, shown
 from .errors import (
     MalformedResponseError,
     NotSentError,
@@ -150,7 +150,7 @@ class Asker:
         if reply is None:
             assert cause is not None
             return cause
-        error = api_error(reply)
+        error = self._wire.refusal(reply, job.task_id)
         if reply.status != 200 or error.code not in (None, 200):
             return error
         what = f"the state {reply.raw_state!r} is not known" if reply.raw_state else error.message

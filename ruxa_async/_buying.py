@@ -19,7 +19,7 @@ from ._engine.job import CreateStep
 from ._engine.retry import Refusal, Reply, refusal_of
 from ._jobs import ClientJob
 from ._points import reached
-from ._wire import Wire, api_error
+from ._wire import Wire
 from .errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
 from .journal.base import Journal
 from .results import TaskState, TaskStatus
@@ -195,6 +195,7 @@ class Buyer:
         if step is CreateStep.ACCEPTED:
             self._check_circuit(None)
             await self._accepted(job)
+<<<<<<< HEAD
             return
         error = api_error(reply)
         self._check_circuit(error)
@@ -217,6 +218,12 @@ class Buyer:
         if self._circuit_was_open and not breaker.is_open:
             self._delivery.circuit_closed(breaker.last_outage)
         self._circuit_was_open = breaker.is_open
+=======
+        elif step in (CreateStep.UNKNOWN, CreateStep.RESEND):
+            await self._lost(job, step, self._wire.refusal(reply))
+        else:
+            await self._not_bought(job, step, self._wire.refusal(reply), reply)
+>>>>>>> values
 
     async def _accepted(self, job: ClientJob) -> None:
         if self._desk is not None:
@@ -247,10 +254,12 @@ class Buyer:
         await self._journal.unknown(job.record(cause))
         again = step is CreateStep.RESEND and not self._unwanted(job)
         if self._desk is not None and (self._desk.proven(job) or not (job.gone or self.closing)):
-            self._desk.hold(job, cause, again=again)
+            self._desk.hold(job, cause, again=again, counted=step is CreateStep.UNKNOWN)
         elif again:
             self._engine.requeue(job)
         else:
+            if step is CreateStep.RESEND:
+                self._engine.doubt(step)
             self._delivery.unknown(job, cause)
 
     async def _not_bought(
@@ -258,6 +267,7 @@ class Buyer:
     ) -> None:
         await self._journal.not_bought(job.record(error))
         if self._desk is not None and self._desk.proven(job):  # it was bought after all
+            self._engine.doubt(step)
             await self._lost(job, CreateStep.UNKNOWN, error)
             return
         self._give_back(job)

@@ -18,6 +18,7 @@ from ._delivery import Delivery
 from ._details import has_result
 from ._engine.calls import CallStep
 from ._engine.engine import Engine
+from ._engine.job import CreateStep
 from ._jobs import ClientJob
 from .callbacks.bodies import Callback
 from .callbacks.receiver import CallbackReceiver
@@ -42,7 +43,10 @@ class Adoption:
 
 @frozen
 class _Doubt:
-    """Why nobody knows what became of a create, and whether it is sent *again* when no callback tells."""
+    """Why nobody knows what became of a create, and whether it is sent *again* when no callback tells.
+
+    *counted* is whether the engine counts it as unknown already.
+    """
 
     cause: Exception
     again: bool
@@ -117,13 +121,15 @@ class CallDesk:
         if doubt.again and not (closing or job.gone or job.last_attempt):
             self._engine.requeue(job)
         else:
-            self._surface(job, doubt.cause)
+            self._surface(job, doubt)
 
-    def _surface(self, job: ClientJob, cause: Exception) -> None:
-        if isinstance(cause, SubmissionUnknownError):  # an earlier process said so
-            self._delivery.fail(job, cause)
-        else:
-            self._delivery.unknown(job, cause)
+    def _surface(self, job: ClientJob, doubt: _Doubt) -> None:
+        if isinstance(doubt.cause, SubmissionUnknownError):  # an earlier process said so
+            self._delivery.fail(job, doubt.cause)
+            return
+        if not doubt.counted:
+            self._engine.doubt(CreateStep.UNKNOWN)
+        self._delivery.unknown(job, doubt.cause)
 
     # ---- what the receiver asks
 

@@ -17,7 +17,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from ._budgeting import Ledger
 from ._calling import CallDesk
 from ._completions import Completions
-from ._config import resolve_base_url, resolve_key
+from ._config import check_hook, checked_timeout, resolve_base_url, resolve_key
 from ._delivery import Delivery
 from ._driver import Driver
 from ._engine.engine import Engine
@@ -35,7 +35,7 @@ from .errors import ClientClosedError, ConfigurationError, TaskTimeout
 from .events import EventHook
 from .journal.base import Journal, NullJournal
 from .requests import GenerationRequest
-from .results import Generation, JobRecord, Stats, TaskStatus
+from .results import Generation, JobRecord, Stats, TaskStatus, how_to_save
 from .settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from .transports.base import Transport
 
@@ -73,6 +73,7 @@ class RuxaClient:
         budget: Budget | None = None,
         on_event: EventHook | None = None,
     ) -> None:
+        check_hook(on_event)
         self._base_url = resolve_base_url(base_url)
         self._limits = limits
         self._timeouts = timeouts
@@ -242,13 +243,14 @@ class RuxaClient:
             raise TypeError(f"as_completed takes an iterable or async iterable of requests, not {requests!r}")
         if window is not None and window < 1:
             raise ValueError(f"window={window!r} is not valid: at least 1 is needed")
+        limit = checked_timeout("task_timeout", task_timeout)
         if isinstance(resume, str):
             resume = Resume(resume)
         run = Run(
             requests,
             self._driver,
             window=window if window is not None else 2 * self._limits.max_in_flight,
-            task_timeout=task_timeout if task_timeout is not None else self._timeouts.task,
+            task_timeout=self._timeouts.task if task_timeout is None else limit,
             drain=self._timeouts.create_drain,
             past=None if resume is None else self._past(resume),
         )
@@ -338,9 +340,19 @@ class RuxaClient:
             duration=status.duration,
             raw=status.raw,
             _media=Refetcher(
-                self._downloader, job.files if isinstance(job, RememberedJob) else None, self.status
+                self._downloader,
+                job.files if isinstance(job, RememberedJob) else None,
+                self.status,
+                self._ensure_downloads,
             ),
         )
+
+    def _ensure_downloads(self, generation: Generation) -> None:
+        if self._closed:
+            raise ClientClosedError(
+                "the client that this Generation came from was closed: save inside its `async with` block. "
+                + how_to_save(generation.task_id, generation.model)
+            )
 
     def _check(self) -> None:
         if self._tg is None:

@@ -27,6 +27,9 @@ class Completions:
     ``Timeouts.create_drain``), and fills *unfinished*, *unknown* and *unsubmitted*. A bare ``async for`` works
     too; left early, it stops when the iterator is dropped.
 
+    Several tasks may take from one `Completions`: each outcome goes to one of them, and all of them end, with the same
+    error if it ends with one. Leaving the block ends those that still wait.
+
     The source is iterated in a task that the client owns. Left early, an async generator is closed; anything else
     is only let go, so that what was not pulled still can be.
     """
@@ -65,8 +68,9 @@ class Completions:
     async def __anext__(self) -> Outcome:
         """Return the next outcome.
 
-        Raises `SubmissionHalted` after the last one if the account could not go on, and what the source of the
-        requests raised after the last one if it did.
+        Raises `SubmissionHalted` after the last one if the account could not go on, and whatever the source of the
+        requests raised after the last one if it did; a KeyboardInterrupt or SystemExit of the source comes out at
+        once. After that, and in every other task that takes from this, the same is raised again.
         """
         run = self._run
         run.start()
@@ -75,9 +79,8 @@ class Completions:
             reached("outcome yielded")
             return make_outcome(job, self._generation)
         run.finish()
-        if (error := run.source_error) is not None:
-            run.source_error = None
-            raise error
+        if run.source_error is not None:
+            raise run.source_error
         if run.cause is not None:
             raise SubmissionHalted(run.cause, self.unfinished, self.unknown, self.unsubmitted) from run.cause
         raise StopAsyncIteration

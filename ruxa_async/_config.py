@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import ipaddress
 import os
 import re
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
 
 from .errors import ConfigurationError, NotSentError
 
+<<<<<<< HEAD
 __all__ = ("DEFAULT_BASE_URL", "is_loopback", "never_reached", "resolve_base_url", "resolve_key")
+=======
+__all__ = (
+    "DEFAULT_BASE_URL",
+    "check_hook",
+    "checked_timeout",
+    "is_loopback",
+    "resolve_base_url",
+    "resolve_key",
+)
+>>>>>>> values
 
 DEFAULT_BASE_URL = "https://api.ruxa.ai"
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+
+#: What a path may hold as it is (RFC 3986, 3.3), and the percent sign of what is encoded already.
+_PATH = "/%:@!$&'()*+,;="
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NO_HOST_HOLDS = re.compile(r"[^A-Za-z0-9._:%-]")
 
 
 def resolve_key(given: str | None) -> str:
@@ -29,7 +48,7 @@ def resolve_key(given: str | None) -> str:
 def resolve_base_url(given: str | None) -> str:
     """Return the service's address without a slash at its end: *given*, else RUXA_BASE_URL, else the public one.
 
-    Raises `ConfigurationError` for what is not an address, and for plain http to any host but this machine: the
+    Its path comes back percent-encoded. Raises `ConfigurationError` for what is not an address, and for plain http to any host but this machine: the
     key would travel in the open.
     """
     url = (
@@ -53,7 +72,43 @@ def resolve_base_url(given: str | None) -> str:
         raise ConfigurationError(
             f"base_url={url!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
         )
-    return url
+    if _NO_HOST_HOLDS.search(host):  # which spelling of a name is meant is not guessed: the key goes there
+        raise ConfigurationError(
+            f"base_url={url!r} is not an address: its host holds characters that no host has. "
+            "Write an international name in its ASCII form (xn--...)"
+        )
+    path = quote(_LONE_PERCENT.sub("%25", parts.path), safe=_PATH)
+    return url.removesuffix(parts.path) + path
+
+
+def checked_timeout(name: str, seconds: object) -> float | None:
+    """Return *seconds*, None for no limit. Raises ValueError for what is no duration."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds >= 0:
+        return seconds
+    raise ValueError(
+        f"{name}={seconds!r} is not valid: give seconds, at least 0, or None to wait without limit"
+    )
+
+
+def check_hook(on_event: Callable[..., object] | None) -> None:
+    """Raise `ConfigurationError` unless *on_event* is None or a plain function."""
+    if on_event is None:
+        return
+    if not callable(on_event):
+        raise ConfigurationError(
+            f"on_event={on_event!r} is not valid: a function that takes one event is needed"
+        )
+    function = on_event
+    while isinstance(function, functools.partial):
+        function = function.func
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004 - an instance may have an async one
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise ConfigurationError(
+                f"on_event={on_event!r} is an async function, and nobody would await it: pass a plain function that "
+                "returns at once, such as the send_nowait of a memory object stream"
+            )
 
 
 def never_reached(last: Exception) -> NotSentError:

@@ -200,7 +200,8 @@ class Driver:
 
     def _settle(self) -> None:
         """Wake workers for what is ready, and have the timer wake them for what is not."""
-        self._settle_at(self.delivery.now())
+        if not self._closed:  # a batch may be dropped later, when no event loop runs any more
+            self._settle_at(self.delivery.now())
 
     def _settle_at(self, now: float) -> None:
         due = self.engine.next_deadline()

@@ -45,7 +45,7 @@ def _free_names(files: Iterable[SavedFile], folder: str | PathLike[str]) -> None
 
 @frozen
 class Refetcher:
-    """The outputs of one generation; *status* asks the service for a task.
+    """The outputs of one generation; *status* asks the service for a task, *ensure_open* raises once the client is closed.
 
     *files* were saved by an earlier run, None if no earlier run saw the generation. A link from then is taken for
     expired whatever is wrong with it; one that came just now only if its server says so.
@@ -54,6 +54,7 @@ class Refetcher:
     downloader: Downloader
     files: tuple[SavedFile, ...] | None
     status: Callable[[str], Awaitable[TaskStatus]]
+    ensure_open: Callable[[Generation], None]
 
     @property
     def here(self) -> str:
@@ -65,6 +66,7 @@ class Refetcher:
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
     ) -> list[Path]:
         """Bring every output to *folder* that is not there yet."""
+        self.ensure_open(generation)
         kept: Mapping[int, Path] = {}
         if self.files:
             await to_thread.run_sync(_free_names, self.files, folder)
@@ -77,6 +79,7 @@ class Refetcher:
 
     async def read(self, generation: Generation) -> list[bytes]:
         """Bring every output to memory."""
+        self.ensure_open(generation)
         results = await self.downloader.read_each(generation)
         fresh = await self._renewed(generation, results)
         if fresh is not None:

@@ -26,6 +26,7 @@ __all__ = (
     "peek",
     "phrase_of",
     "read_callback",
+    "request_id_of",
     "state_of",
     "task_id_of",
 )
@@ -42,6 +43,9 @@ _STATES = {
 _STATE_OF = {word: state for state, words in _STATES.items() for word in words.split()}
 _ID_NAMES = ("taskId", "task_id", "taskID", "taskid")
 _MERE_IDS = ("id", "uuid")
+#: What names the exchange itself, for the service's support to find: in headers, and in the envelope.
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "cf-ray", "x-trace-id")
+_REQUEST_ID_NAMES = ("requestId", "request_id", "traceId", "trace_id")
 #: What the sibling of the service puts into the envelope of a callback about a task that failed.
 _TASK_FAILED = 501
 #: What a text in the place of ``data`` must look like to be an id: one word of some length, with a digit in it.
@@ -276,6 +280,17 @@ def task_id_of(root: Mapping[str, Any], *, fine: bool) -> str | None:
             if (found := _identifier(place.get(name))) is not None:
                 return found
     return data if fine and isinstance(data, str) and _BARE_ID.fullmatch(data) else None
+
+
+def request_id_of(headers: Mapping[str, str], root: Mapping[str, Any]) -> str | None:
+    """Return what names this exchange at the service or before it, None if nothing does."""
+    error = root.get("error")
+    places = (root, error) if isinstance(error, dict) else (root,)
+    found = (
+        *(headers.get(name) for name in _REQUEST_ID_HEADERS),
+        *(_identifier(place.get(name)) for place in places for name in _REQUEST_ID_NAMES),
+    )
+    return next((name for name in found if name and name.strip()), None)
 
 
 def _objects(value: object, depth: int) -> Iterator[Mapping[str, Any]]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import enum
 import inspect
+import math
 from collections import deque
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import lowlevel
 
+from ._delivery import logger
 from ._engine.halt import HaltPolicy
 from ._engine.job import Phase
 from ._jobs import ClientJob
@@ -67,7 +70,10 @@ class Run:
         self.open: set[ClientJob] = set()
         self.ready: deque[ClientJob] = deque()
         self.pulling = True
-        self.source_error: Exception | None = None
+        #: What the source raised; it comes out of the iteration after the last outcome.
+        self.source_error: BaseException | None = None
+        #: A KeyboardInterrupt or SystemExit out of the source; it comes out of the iteration at once.
+        self._interrupt: BaseException | None = None
         self.cause: Exception | None = None
         self.unfinished: list[JobRecord] = []
         self.unknown: list[JobRecord] = []
@@ -85,29 +91,53 @@ class Run:
 
     async def _pull(self) -> None:
         try:
-            if self._past is not None:
-                await self._past.open()
-            if isinstance(self._requests, AsyncIterable):
-                async for request in self._requests:
-                    if not await self._take(request):
-                        return
-            else:
-                for request in self._requests:
-                    if not await self._take(request):
-                        return
-        except Exception as exc:  # noqa: BLE001 - the caller's own: it comes back out of the iteration as itself
-            self.source_error = exc
+            with self._source_errors():
+                await self._pull_all()
         finally:
             self.pulling = False
-            await self._close_source()
+            # An async generator that was left early is closed: dropped, it would be finalized at some odd time.
+            if inspect.isasyncgen(self._requests):
+                with anyio.move_on_after(self._drain, shield=True), self._source_errors():
+                    await self._requests.aclose()
             self._news.set()
             self._pulled_all.set()
 
-    async def _close_source(self) -> None:
-        """Close an async generator that was left early: dropped, it would be finalized at some odd time."""
-        if inspect.isasyncgen(self._requests):
-            with anyio.move_on_after(self._drain, shield=True):
-                await self._requests.aclose()
+    async def _pull_all(self) -> None:
+        if self._past is not None:
+            await self._past.open()
+        if isinstance(self._requests, AsyncIterable):
+            async for request in self._requests:
+                if not await self._take(request):
+                    return
+        else:
+            for request in self._requests:
+                if not await self._take(request):
+                    return
+
+    @contextmanager
+    def _source_errors(self) -> Iterator[None]:
+        """Keep whatever the source raises for the iteration; only a cancellation by us passes.
+
+        The task that runs the source is the client's. A CancelledError or GeneratorExit of the source's own would
+        end that task, and with it the client.
+        """
+        try:
+            yield
+        except BaseException as exc:
+            cancelled = anyio.current_effective_deadline() == -math.inf
+            if cancelled and isinstance(exc, anyio.get_cancelled_exc_class()):
+                raise
+            self._source_failed(exc)
+
+    def _source_failed(self, error: BaseException) -> None:
+        if self.state is RunState.LEFT:
+            logger.warning("the source of a batch raised %r after the batch was left", error)
+        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._interrupt = error
+            self._stop_pulling()
+            self._withdraw_unsent()
+        else:
+            self.source_error = error
 
     async def _take(self, request: GenerationRequest) -> bool:
         """Queue *request*, and wait until there is room for the next; tell whether to go on."""
@@ -208,7 +238,9 @@ class Run:
     def _stop_pulling(self) -> None:
         self.pulling = False
         self._room.set()
-        if self._puller is not None:
+        if (
+            self._puller is not None and not self._pulled_all.is_set()
+        ):  # else it may be over, and its loop too
             self._puller.cancel()
 
     def _withdraw_unsent(self) -> None:
@@ -220,16 +252,22 @@ class Run:
     # ---- what the caller takes
 
     async def next_job(self) -> ClientJob | None:
-        """Return the next job that is over, None after the last."""
+        """Return the next job that is over, None after the last. Several tasks may wait at once.
+
+        Raises the KeyboardInterrupt or SystemExit of the source, in every task.
+        """
         if (
             self._consumed % _YIELD_EVERY == 0
         ):  # each time would cost as much as all else that is done for an outcome
             await lowlevel.checkpoint()
-        while not self.ready:
+        while not self.ready or self._interrupt is not None:
+            if self._interrupt is not None:
+                raise self._interrupt
             if self.state is RunState.LEFT or (not self.pulling and not self.open):
                 return None
             self._driver.ensure_running()
-            self._news = anyio.Event()
+            if self._news.is_set():  # else another task waits for this very event
+                self._news = anyio.Event()
             await self._news.wait()
         job = self.ready.popleft()
         self._consumed += 1
@@ -241,6 +279,7 @@ class Run:
     def finish(self) -> None:
         """Note that everything was taken."""
         self.state = RunState.LEFT
+        self._news.set()
         self._driver.runs.discard(self)
         if self._past is not None:
             self._past.close()
@@ -267,6 +306,8 @@ class Run:
         finally:
             self._list_left(orphaned=orphaned)
             self.finish()
+        if self._interrupt is not None:
+            raise self._interrupt
 
     def _list_left(self, *, orphaned: bool) -> None:
         for job in (*self.ready, *self.open):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import anyio
 
+from ._config import checked_timeout
 from ._jobs import ClientJob
 from .errors import PollingStoppedError, TaskTimeout
 from .requests import GenerationRequest
@@ -18,7 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ("GenerationTask",)
 
-_DEFAULT: float = -1.0
+
+class _Timeout(enum.Enum):
+    """What stands for a timeout that is not given."""
+
+    OF_CLIENT = "Timeouts.task"
+
+    def __repr__(self) -> str:
+        return self.value
 
 
 class GenerationTask:
@@ -76,14 +85,16 @@ class GenerationTask:
         """Tell whether the end is known, so that `result` returns or raises at once."""
         return self._job.ended
 
-    async def result(self, timeout: float | None = _DEFAULT) -> Generation:
+    async def result(self, timeout: float | _Timeout | None = _Timeout.OF_CLIENT) -> Generation:
         """Wait for the end and return what was made.
 
         *timeout* is in seconds from now, None for no limit; the default is ``Timeouts.task``. Raises
         `TaskFailedError`, `TaskTimeout` (the task lives on, wait again or attach later), `PollingStoppedError`,
-        `MalformedResponseError`, `ClientClosedError`.
+        `MalformedResponseError`, `ClientClosedError`, and ValueError for a timeout below 0 or NaN.
         """
-        limit = self._default_timeout if timeout == _DEFAULT else timeout
+        limit = (
+            self._default_timeout if isinstance(timeout, _Timeout) else checked_timeout("timeout", timeout)
+        )
         with anyio.move_on_after(limit):
             await self._ended()
         if not self._job.ended:

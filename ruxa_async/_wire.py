@@ -27,6 +27,7 @@ from ._replies import (
     message_of,
     peek,
     phrase_of,
+    request_id_of,
     state_of,
     task_id_of,
 )
@@ -39,6 +40,19 @@ __all__ = ("USER_AGENT", "Wire", "api_error", "encode", "shown")
 
 USER_AGENT = f"ruxa-async/{__version__} (Python {platform.python_version()})"
 
+#: Their values are credentials, whoever they are of.
+_SECRET_HEADERS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "api-key",
+        "x-auth-token",
+        "x-csrf-token",
+    }
+)
 _BODY_SHOWN = 64 * 1024
 _RATE = frozenset({429})
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -61,8 +75,8 @@ class Wire:
     ) -> None:
         self._create_url = f"{base_url}/api/v1/tasks/create"
         self._query_url = f"{base_url}/api/v1/tasks/query/"
-        # JSON may write the key in more ways than one.
-        spelt = {api_key, api_key.replace("/", "\\/"), json.dumps(api_key)[1:-1]}
+        # JSON and URLs may write the key in more ways than one.
+        spelt = {api_key, api_key.replace("/", "\\/"), json.dumps(api_key)[1:-1], quote(api_key, safe="")}
         self._secrets = [secret.encode() for secret in spelt if len(api_key) >= _SHORTEST_SECRET]
         self._headers = {
             "Authorization": f"Bearer {api_key}",
@@ -129,7 +143,29 @@ class Wire:
         for secret in self._secrets:
             if secret in body:  # a service that repeats the key must not get it into an error or a file
                 body = body.replace(secret, b"***")
-        return Reply(status=response.status, body=body, quota=read_quota(response.headers, wall_now=wall_now))
+        return Reply(
+            status=response.status,
+            body=body,
+            quota=read_quota(response.headers, wall_now=wall_now),
+            headers=response.headers,
+        )
+
+    def refusal(self, reply: Reply, task_id: str | None = None) -> errors.APIError:
+        """Return what *reply* refused as the exception that users catch: a query for *task_id*, or a create."""
+        url = self._create_url if task_id is None else self._query_url + _path_segment(task_id)
+        error = api_error(reply)
+        error.url = self._redacted(url)
+        error.headers = {
+            name: "***" if name in _SECRET_HEADERS else self._redacted(value)
+            for name, value in reply.headers.items()
+        }
+        error.request_id = request_id_of(error.headers, decode(reply.body) or {})
+        return error
+
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret.decode(), "***")
+        return text
 
 
 def _fine(reply: Reply) -> bool:

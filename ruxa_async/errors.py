@@ -36,10 +36,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._portable import jsonable, portable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .results import JobRecord
 
@@ -77,8 +79,48 @@ __all__ = (
 )
 
 
+_E = TypeVar("_E", bound=BaseException)
+
+#: Causes of causes that are described.
+_CAUSES = 8
+
+
 class RuxaError(Exception):
-    """The root of every error that this library raises."""
+    """The root of every error that this library raises.
+
+    Every one can be pickled and copied, with its cause. What a pickle cannot carry, such as a connection that a
+    foreign exception holds, is replaced by its words.
+    """
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return its *type*, its whole *message*, its fields and its *cause*, as JSON holds them."""
+        return describe_error(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: portable(value) for name, value in vars(self).items()}
+        if self.__cause__ is not None:
+            state["__cause__"] = portable(self.__cause__)
+        return _rebuilt, (type(self), tuple(map(portable, self.args))), state
+
+
+def _rebuilt(cls: type[_E], args: tuple[Any, ...]) -> _E:
+    """Return an error without the steps of its ``__init__``, whose arguments are not kept."""
+    error = cls.__new__(cls)
+    error.args = args
+    return error
+
+
+def describe_error(error: BaseException, causes: int = _CAUSES) -> dict[str, Any]:
+    """Return what `RuxaError.as_dict` returns, for any exception."""
+    described: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    fields = vars(error) if isinstance(error, RuxaError) else {}
+    for name, value in fields.items():
+        if name not in described and not name.startswith("_"):
+            is_error = isinstance(value, BaseException)
+            described[name] = describe_error(value, causes - 1) if is_error else jsonable(value)
+    if error.__cause__ is not None and causes:
+        described["cause"] = describe_error(error.__cause__, causes - 1)
+    return described
 
 
 class ConfigurationError(RuxaError, ValueError):
@@ -92,33 +134,34 @@ class RequestValidationError(RuxaError, ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}={_shortened(value)} is not valid: {allowed}")
+        super().__init__(f"{field}={shortened(value)} is not valid: {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.field, self.value, self.allowed)
-
-
-def _shortened(value: object) -> str:
-    try:
-        shown = repr(value)
-    except Exception:  # noqa: BLE001 - a number of 5,000 digits, a nesting too deep: the message matters more
-        return f"<{type(value).__name__}>"
-    return shown if len(shown) <= 120 else f"{shown[:100]}… ({len(shown)} characters)"
 
 
 class APIError(RuxaError):
     """The service refused. *status* is HTTP's, *code* the envelope's (None where there is none).
 
-    *message* is the service's own text, *body* the reply as it came (at most its first 64 KiB, decoded).
+    *message* is the service's own text, *body* the reply as it came (at most its first 64 KiB, decoded), *headers* its
+    headers by lower-case names. *request_id* is what the service or what stands before it calls the exchange, None if it
+    has no name; *url* is the address that was asked. The key, cookies and credentials are replaced by ``***``.
     """
 
     #: What a person can do about it; appended to the message.
     advice = ""
 
-    def __init__(self, status: int, code: int | None, message: str, body: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        code: int | None,
+        message: str,
+        body: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        url: str = "",
+    ) -> None:
         codes = f"HTTP {status}" if code in (None, status) else f"HTTP {status}, code {code}"
         text = f"{message or 'no message'} ({codes})"
         super().__init__(f"{text}. {self.advice}" if self.advice else text)
@@ -126,9 +169,9 @@ class APIError(RuxaError):
         self.code = code
         self.message = message
         self.body = body
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.status, self.code, self.message, self.body)
+        self.headers = dict(headers or {})
+        self.request_id = request_id
+        self.url = url
 
 
 class AuthenticationError(APIError):
@@ -170,17 +213,17 @@ class RateLimitedError(APIError):
     advice = "Nothing was charged; try again later"
 
     def __init__(
-        self, status: int, code: int | None, message: str, body: str = "", *, retry_after: float | None = None
+        self,
+        status: int,
+        code: int | None,
+        message: str,
+        body: str = "",
+        *,
+        retry_after: float | None = None,
+        **details: Any,
     ) -> None:
-        super().__init__(status, code, message, body)
+        super().__init__(status, code, message, body, **details)
         self.retry_after = retry_after
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (
-            type(self),
-            (self.status, self.code, self.message, self.body),
-            {"retry_after": self.retry_after},
-        )
 
 
 class ServerError(APIError):
@@ -228,9 +271,6 @@ class BudgetExceededError(RuxaError):
         self.tasks = tasks
         self.credits = credits
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.model, self.price, self.tasks, self.credits)
-
 
 class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the agreed public name says so
     """A batch stopped submitting; raised after everything known was delivered.
@@ -257,9 +297,6 @@ class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the ag
         self.unknown = tuple(unknown)
         self.unsubmitted = tuple(unsubmitted)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.cause, self.unfinished, self.unknown, self.unsubmitted)
-
 
 class TaskError(RuxaError):
     """About one task that was paid for; *task_id* says which."""
@@ -268,9 +305,6 @@ class TaskError(RuxaError):
         super().__init__(f"task {task_id or '(its id was never told)'}: {message}")
         self.task_id = task_id
         self.message = message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.task_id, self.message)
 
 
 class TaskFailedError(TaskError):
@@ -292,9 +326,6 @@ class TaskFailedError(TaskError):
         self.fail_message = fail_message
         self.credits = credits
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.task_id, self.fail_code, self.fail_message, self.credits)
-
 
 class TaskTimeout(TaskError, TimeoutError):  # noqa: N818 - the agreed public name
     """We stopped waiting. The task lives on and stays paid: pick it up with ``ruxa.attach(error.task_id)``."""
@@ -302,9 +333,6 @@ class TaskTimeout(TaskError, TimeoutError):  # noqa: N818 - the agreed public na
     def __init__(self, task_id: str, timeout: float) -> None:
         super().__init__(task_id, f"not finished within {timeout:g} s; it lives on, attach to it by its id")
         self.timeout = timeout
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.task_id, self.timeout)
 
 
 class PollingStoppedError(TaskError):
@@ -318,9 +346,6 @@ class MalformedResponseError(TaskError):
         super().__init__(task_id, message)
         self.body = body
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.task_id, self.message, self.body)
-
 
 class DownloadError(RuxaError):
     """An output could not be brought to disk. *url* is its address; the task stays paid and its link may still work."""
@@ -329,9 +354,6 @@ class DownloadError(RuxaError):
         super().__init__(f"{url}: {message}")
         self.url = url
         self.message = message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url, self.message)
 
 
 class LinkExpiredError(DownloadError):
@@ -349,9 +371,6 @@ class JournalError(RuxaError):
         self.path = path
         self.message = message
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.message)
-
 
 class JournalInUseError(JournalError):
     """Somebody else has the journal open; only one process at a time may.
@@ -364,9 +383,6 @@ class JournalInUseError(JournalError):
         super().__init__(path, f"{who}: wait until it ends, stop it, or use another journal")
         self.holder = holder
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.holder)
-
 
 class JournalMismatchError(JournalError):
     """The journal belongs to another service or account; its task ids mean nothing here. The message names both."""
@@ -376,13 +392,10 @@ class KeyConflictError(RuxaError, ValueError):
     """A *key* stands for two jobs of the same *run*: nothing was sent for the second one."""
 
     def __init__(self, key: str, run: str, message: str) -> None:
-        super().__init__(f"key {_shortened(key)} in run {_shortened(run)}: {message}")
+        super().__init__(f"key {shortened(key)} in run {shortened(run)}: {message}")
         self.key = key
         self.run = run
         self.message = message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.key, self.run, self.message)
 
 
 class MissingExtraError(RuxaError, ImportError):
@@ -392,9 +405,6 @@ class MissingExtraError(RuxaError, ImportError):
         super().__init__(f"{feature} needs the extra {extra!r}: pip install 'ruxa-async[{extra}]'")
         self.feature = feature
         self.extra = extra
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.feature, self.extra)
 
 
 class ClientClosedError(RuxaError):

@@ -8,6 +8,7 @@ are not sent, so the service's own default applies.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -35,6 +36,14 @@ _NOT_UPLOADED = (
     "the service takes http(s) URLs only and uploads nothing: put the file where it can be fetched"
 )
 
+#: Unicode's categories of what shows nothing: controls, format characters (zero-width ones are among them), separators.
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+#: Fillers, joiners and variation selectors, which show nothing either, whatever their category.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | {
+    *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xE0100, 0xE01F0)),
+}
+
 _T = TypeVar("_T")
 _Validator = Callable[[object, "Attribute[_T]", _T], None]
 
@@ -50,10 +59,17 @@ def _prompt(limit: int | None = None) -> _Validator[str]:
     def check(_instance: object, attribute: Attribute[str], value: object) -> None:
         if not isinstance(value, str) or not value.strip():
             raise RequestValidationError(attribute.name, value, "a text that is not empty is needed")
+        if all(map(_is_invisible, value)):
+            message = "it holds invisible characters only, and a text that can be read is needed"
+            raise RequestValidationError(attribute.name, value, message)
         if limit is not None and len(value) > limit:
             raise RequestValidationError(attribute.name, value, f"at most {limit:,} characters are allowed")
 
     return check
+
+
+def _is_invisible(character: str) -> bool:
+    return character in _FILLERS or unicodedata.category(character) in _INVISIBLE
 
 
 def _choice(allowed: tuple[str, ...], default: str | None = None, **spelled: str) -> Any:

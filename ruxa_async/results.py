@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, final
 
-from attrs import field, frozen
+from attrs import evolve, field, fields, frozen
+
+from ._portable import jsonable, portable
+from .errors import (
+    ClientClosedError,
+    KeyConflictError,
+    PollingStoppedError,
+    RequestValidationError,
+    SubmissionUnknownError,
+    TaskFailedError,
+    TaskTimeout,
+    describe_error,
+)
 
 if TYPE_CHECKING:
     from .requests import GenerationRequest
@@ -64,6 +77,10 @@ class TaskStatus:
     duration: float | None = None
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return every field as JSON holds it."""
+        return _described(self)
+
     def _repr_html_(self) -> str:
         from ._notebook import status_html  # noqa: PLC0415 - only notebooks ask
 
@@ -95,6 +112,8 @@ class Generation:
 
     *urls* are the outputs, one at least except for tasks whose result is no file (see *raw*). They expire: fetch
     them soon. *credits* is what was charged and *duration* the seconds it took, where the service says so.
+
+    A copy downloads as this one does. One that comes out of a pickle has no client to download with.
     """
 
     task_id: str | None
@@ -122,6 +141,10 @@ class Generation:
         """Download every output into memory, in the order of *urls*. Raises `DownloadError`."""
         return await self._source().read(self)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was asked for and what came of it, as JSON holds it."""
+        return {**_asked(self.request, model=self.model), **_described(self, "model", "request")}
+
     def _repr_html_(self) -> str:
         from ._notebook import generation_html  # noqa: PLC0415 - only notebooks ask
 
@@ -129,8 +152,31 @@ class Generation:
 
     def _source(self) -> MediaSource:
         if self._media is None:
-            raise RuntimeError("this Generation was not made by a client, so it has nothing to download with")
+            raise ClientClosedError(
+                "this Generation came out of a pickle or was made by hand, so no client stands behind it. "
+                + how_to_save(self.task_id, self.model)
+            )
         return self._media
+
+    def __copy__(self) -> Generation:
+        return evolve(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Generation:
+        return evolve(self, request=deepcopy(self.request, memo), raw=deepcopy(self.raw, memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), _values(self, "_media"))
+
+
+def how_to_save(task_id: str | None, model: str | None) -> str:
+    """Return the sentence that says how to save the outputs of a task without the client that made it."""
+    if not task_id:
+        return "Download its urls yourself: the id of its task is not known"
+    named = f"{task_id!r}" if model is None else f"{task_id!r}, model={model!r}"
+    return (
+        "Inside `async with RuxaClient() as ruxa:` call `ruxa.attach("
+        f"{named})`, await its `result()` and save that: asking for a finished task costs nothing"
+    )
 
 
 @frozen(kw_only=True)
@@ -150,6 +196,19 @@ class JobRecord:
     error: BaseException | None = None
     entry: object = field(default=None, repr=False)
     call: bytes | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known of the purchase, as JSON holds it; *entry* and *call* mean something to a journal only."""
+        return {
+            "index": self.index,
+            **_asked(self.request, self.key, self.model),
+            "task_id": self.task_id,
+            "error": None if self.error is None else describe_error(self.error),
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = _values(self, "error", "entry")
+        return _remade, (type(self), {**values, "error": portable(self.error), "entry": portable(self.entry)})
 
 
 @final
@@ -174,6 +233,13 @@ class Succeeded:
     def unwrap(self) -> Generation:
         """Return the generation."""
         return self.generation
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``results.jsonl`` holds of it, and its *input*; a success has no files yet."""
+        made = self.generation
+        return _outcome_dict(
+            self, state="succeeded", urls=list(made.urls), credits=made.credits, duration=made.duration
+        )
 
     def _repr_html_(self) -> str:
         from ._notebook import succeeded_html  # noqa: PLC0415 - only notebooks ask
@@ -200,6 +266,17 @@ class Failed:
         """Raise the error."""
         raise self.error
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``results.jsonl`` holds of it, its *input*, and all that the error says."""
+        charged = self.error.credits if isinstance(self.error, TaskFailedError) else None
+        return _outcome_dict(
+            self, state=_state_of(self.error), error=describe_error(self.error), credits=charged
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = _values(self, "error", "ok")
+        return _remade, (type(self), {**values, "error": portable(self.error)})
+
     def _repr_html_(self) -> str:
         from ._notebook import failed_html  # noqa: PLC0415 - only notebooks ask
 
@@ -207,6 +284,77 @@ class Failed:
 
 
 Outcome: TypeAlias = Succeeded | Failed
+
+
+def _outcome_dict(
+    outcome: Outcome,
+    *,
+    state: str,
+    urls: Sequence[str] = (),
+    error: dict[str, Any] | None = None,
+    credits: float | None = None,  # noqa: A002 - the service's word
+    duration: float | None = None,
+) -> dict[str, Any]:
+    return {
+        "index": outcome.index,
+        **_asked(outcome.request, outcome.key),
+        "task_id": outcome.task_id,
+        "state": state,
+        "urls": [*urls],
+        "error": error,
+        "credits": credits,
+        "duration": duration,
+        "queries": outcome.queries,
+        "submitted_at": _rounded(outcome.submitted_at),
+        "finished_at": _rounded(outcome.finished_at),
+    }
+
+
+def _state_of(error: Exception) -> str:
+    if isinstance(error, SubmissionUnknownError):
+        return "unknown"
+    if isinstance(error, (PollingStoppedError, TaskTimeout)):
+        return "unfinished"
+    if isinstance(error, (KeyConflictError, RequestValidationError)):
+        return "invalid"
+    return "failed"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _asked(
+    request: GenerationRequest | None, key: str | None = None, model: str | None = None
+) -> dict[str, Any]:
+    """Return what was asked for; *prompt* is its text where there is one."""
+    if request is None:
+        return {"key": key, "model": model, "prompt": None, "input": None}
+    sent = request.input()
+    prompt = sent.get("prompt")
+    return {
+        "key": key or request.key,
+        "model": request.model,
+        "prompt": prompt if isinstance(prompt, str) else None,
+        "input": jsonable(sent),
+    }
+
+
+def _values(value: Any, *left_out: str) -> dict[str, Any]:
+    """Return the attributes of *value* by the names that its class takes."""
+    names = (each.name for each in fields(type(value)))
+    return {name: getattr(value, name) for name in names if name not in left_out}
+
+
+def _described(value: Any, *left_out: str) -> dict[str, Any]:
+    named = _values(value, "_media", *left_out)
+    return {
+        name: part.value if isinstance(part, enum.Enum) else jsonable(part) for name, part in named.items()
+    }
+
+
+def _remade(cls: type[Any], values: dict[str, Any]) -> Any:
+    return cls(**values)
 
 
 @frozen(kw_only=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
 
-from ruxa_async import ConfigurationError, RuxaClient
+from ruxa_async import ConfigurationError, NotFoundError, RuxaClient
 from ruxa_async._config import DEFAULT_BASE_URL, resolve_base_url, resolve_key
 from ruxa_async.transports.base import Request, Response
 from ruxa_async.transports.memory import MemoryTransport
@@ -83,6 +87,11 @@ def test_the_address_is_given_or_from_the_environment_or_the_public_one(
         ("http://127.1.2.3", "http://127.1.2.3"),
         ("http://[::1]:8000", "http://[::1]:8000"),
         ("http://[0:0:0:0:0:0:0:1]", "http://[0:0:0:0:0:0:0:1]"),
+        ("https://relay.example/größe/猫/", "https://relay.example/gr%C3%B6%C3%9Fe/%E7%8C%AB"),
+        ("https://relay.example/a%20b/%c3%A4", "https://relay.example/a%20b/%c3%A4"),
+        ("https://relay.example/100%/%zz", "https://relay.example/100%25/%25zz"),
+        ('https://relay.example/"<{|}>^`\\', "https://relay.example/%22%3C%7B%7C%7D%3E%5E%60%5C"),
+        ("https://relay.example/a:b;c", "https://relay.example/a:b;c"),
     ],
 )
 def test_an_address_ends_without_a_slash(given: str, resolved: str) -> None:
@@ -152,6 +161,10 @@ def test_credentials_in_an_address_are_refused_unseen(given: str) -> None:
         "https://api.ruxa.ai:99999",
         "https://[::1",
         "javascript:alert(1)",
+        "https://größe.example",
+        "https://relay.example\\.evil.example",
+        "https://api.ruxa.ai\u3002evil.example",
+        "https://api,ruxa.ai",
     ],
 )
 def test_junk_is_not_an_address(given: str) -> None:
@@ -185,3 +198,36 @@ def test_a_client_that_cannot_work_is_never_made() -> None:
         RuxaClient(base_url="http://localhost", transport=MemoryTransport(lambda _: Response(200)))
     with pytest.raises(ConfigurationError, match="plain http"):
         RuxaClient(api_key=KEY, base_url="http://api.ruxa.ai")
+
+
+async def test_a_path_that_is_not_ascii_is_asked_percent_encoded() -> None:
+    transport = MemoryTransport(lambda _: Response(404, {}, b"{}"), record=True)
+    async with RuxaClient(api_key=KEY, base_url="http://localhost/größe", transport=transport) as ruxa:
+        with pytest.raises(NotFoundError):
+            await ruxa.status("task_1")
+    assert transport.requests[0].url == "http://localhost/gr%C3%B6%C3%9Fe/api/v1/tasks/query/task_1"
+
+
+class _AsyncHook:
+    async def __call__(self, event: object) -> None: ...
+
+
+async def _hook(event: object) -> None: ...
+
+
+async def _generator(event: object) -> AsyncIterator[object]:
+    yield event
+
+
+@pytest.mark.parametrize("hook", [_hook, _generator, _AsyncHook(), functools.partial(_hook, 1)])
+def test_an_async_hook_is_refused_with_a_sentence(hook: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"on_event=.* is an async function, and nobody would await it"
+    ):
+        RuxaClient(api_key=KEY, on_event=hook, transport=MemoryTransport(lambda _: Response(200)))
+
+
+def test_a_hook_that_is_no_function_is_refused() -> None:
+    hook: Any = "print"
+    with pytest.raises(ConfigurationError, match="on_event='print' is not valid"):
+        RuxaClient(api_key=KEY, on_event=hook, transport=MemoryTransport(lambda _: Response(200)))

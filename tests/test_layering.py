@@ -81,7 +81,7 @@ def modules(*tops: str) -> list[str]:
 
 # ---- the engine is pure
 
-VALUES = ("_notebook", "errors", "events", "requests", "results", "settings")
+VALUES = ("_notebook", "_portable", "errors", "events", "requests", "results", "settings")
 ENGINE_MAY_IMPORT = {
     "__future__",
     "attrs",

@@ -232,6 +232,28 @@ def test_a_span_of_seconds_is_sent_as_it_is(span: str) -> None:
     assert make(Sora2, character_timestamps=span).input()["character_timestamps"] == span
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "\u200b",
+        " \u200b\u200c\u200d ",
+        "\ufeff",
+        "\u2060\n",
+        "\u00ad",
+        "\u3164",
+        "\u2800\ufe0f",
+        "\x00",
+        "\U000e0061",
+    ],
+)
+@pytest.mark.parametrize("cls", TYPED)
+def test_a_prompt_of_invisible_characters_only_is_refused(cls: type[Any], prompt: str) -> None:
+    with pytest.raises(RequestValidationError, match="invisible characters only") as caught:
+        make(cls, prompt=prompt)
+    assert caught.value.field == "prompt"
+    assert make(cls, prompt=f"{prompt}x").input()["prompt"] == f"{prompt}x"
+
+
 def test_a_prompt_is_sent_to_the_letter() -> None:
     prompt = "  Ein Kätzchen 🐈\n\t“…” 猫  "
     assert all(make(cls, prompt=prompt).input()["prompt"] == prompt for cls in TYPED)

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from ruxa_async import (
+    ClientClosedError,
     Failed,
     Generation,
     JobRecord,
@@ -100,7 +101,7 @@ def test_whether_it_is_good_cannot_be_given() -> None:
 async def test_a_generation_of_no_client_cannot_download(tmp_path: Path) -> None:
     for call in (GENERATION.read, lambda: GENERATION.save(tmp_path)):
         with pytest.raises(
-            RuntimeError, match="was not made by a client, so it has nothing to download with"
+            ClientClosedError, match="came out of a pickle or was made by hand, so no client stands behind it"
         ):
             await call()
     assert not list(tmp_path.iterdir())

@@ -24,8 +24,11 @@ from ruxa_async import (
     ConfigurationError,
     CustomRequest,
     DownloadError,
+    Failed,
+    Generation,
     InsufficientCreditsError,
     InvalidRequestError,
+    JobRecord,
     Limits,
     MalformedResponseError,
     NanoBanana,
@@ -42,7 +45,9 @@ from ruxa_async import (
     ServerError,
     SubmissionHalted,
     SubmissionUnknownError,
+    Succeeded,
     TaskFailedError,
+    TaskStatus,
     TaskTimeout,
     Timeouts,
 )
@@ -100,6 +105,8 @@ class Watch:
             self.pickled(each)
 
     def pickled(self, value: object) -> None:
+        if isinstance(value, (RuxaError, Generation, Succeeded, Failed, JobRecord, TaskStatus)):
+            self.texts.append(json.dumps(value.as_dict(), allow_nan=False))
         # whatever hides from repr, such as the raw reply, is in here
         self.texts.append(pickle.dumps(value, protocol=0).decode("latin-1"))
 
@@ -240,6 +247,8 @@ async def test_no_outcome_or_status_shows_the_key(watch: Watch) -> None:
             watch.texts.append(repr(value))
         for status in seen:
             watch.pickled(status)
+        for result in (made, *outcomes, JobRecord(request=REQUEST, task_id=made.task_id)):
+            watch.pickled(result)
         watch.texts += [repr(made), repr(made.raw), repr(made.urls), repr(handle)]
     assert made.urls == ("https://files.example/***/a.png",)
     assert watch.leaks() == []

@@ -44,6 +44,19 @@ async def test_the_default_time_limit_is_the_settings_and_none_lifts_it() -> Non
         assert (await task.result(timeout=None)).urls
 
 
+@pytest.mark.parametrize("timeout", [-1, -1.0, -0.001, float("nan"), float("-inf"), True, "60"])
+async def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
+    async with client_of(service_of()) as ruxa:
+        task = await ruxa.submit(CAT)
+        with pytest.raises(ValueError, match=r"timeout=.* is not valid: give seconds, at least 0, or None"):
+            await task.result(timeout=timeout)
+        with pytest.raises(ValueError, match=r"task_timeout=.* is not valid: give seconds"):
+            ruxa.as_completed([], task_timeout=timeout)
+        with pytest.raises(TaskTimeout):
+            await task.result(timeout=0)
+        assert (await task.result(timeout=float("inf"))).urls
+
+
 async def test_a_task_is_followed_though_nobody_waits() -> None:
     async with client_of(service_of()) as ruxa:
         task = await ruxa.submit(CAT)

@@ -379,6 +379,11 @@ class Engine(Generic[_J]):
         self._count_in(job)
         self._deadlines.set(job, now + seconds)
 
+    def doubt(self, step: CreateStep) -> None:
+        """Count a create as unknown whose reply led to *step*, but which is not bought for certain after all."""
+        self.counts.refused -= step is CreateStep.REFUSED
+        self.counts.unknown += 1
+
     def adopt(self, job: _J, task_id: str | None, *, was_unknown: bool) -> None:
         """Note that the create of *job* is known to have been accepted, as *task_id* if that was told."""
         job.task_id = task_id

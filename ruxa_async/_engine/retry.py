@@ -17,6 +17,7 @@ reads, so all of it but a clear answer is asked again.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
@@ -36,6 +37,9 @@ __all__ = (
     "is_denied",
     "refusal_of",
 )
+
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Phrase(enum.Enum):
@@ -67,6 +71,7 @@ class Reply:
     quota: Quota | None = None
     data: dict[str, Any] = field(factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default=_NO_HEADERS, repr=False)
 
     def says(self, codes: frozenset[int]) -> bool:
         """Tell whether the status or the envelope's code is one of *codes*."""

@@ -84,12 +84,12 @@ async def _pull(rows: Iterator[Row], count: int) -> list[Row]:
     token = lowlevel.current_token()
     done = anyio.Event()
     taken: list[Row] = []
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
             taken.extend(islice(rows, count))
-        except Exception as error:  # noqa: BLE001 - it is raised where it was waited for
+        except BaseException as error:  # noqa: BLE001 - it is raised where it was waited for
             errors.append(error)
         with suppress(anyio.RunFinishedError):
             from_thread.run_sync(done.set, token=token)

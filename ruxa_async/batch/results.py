@@ -11,17 +11,20 @@ from attrs import asdict, define, field
 from ruxa_async.errors import (
     APIError,
     DownloadError,
-    KeyConflictError,
-    PollingStoppedError,
     RequestValidationError,
-    SubmissionUnknownError,
     TaskFailedError,
-    TaskTimeout,
 )
+from ruxa_async.errors import describe_error as describe_whole
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Failed, JobRecord, Outcome, Succeeded
 
 __all__ = ("Result", "State", "describe_error", "kind_of")
+
+#: What a line takes from `Succeeded.as_dict` and `Failed.as_dict` as it is.
+_OF_OUTCOME = (
+    *("key", "model", "prompt", "task_id", "state", "urls", "credits", "duration"),
+    *("queries", "submitted_at", "finished_at"),
+)
 
 State: TypeAlias = Literal["succeeded", "failed", "download_failed", "unfinished", "unknown", "invalid"]
 
@@ -53,25 +56,11 @@ class Result:
     @classmethod
     def of_outcome(cls, outcome: Outcome, *, index: int, line: int) -> Result:
         """Describe what became of a request; a success has no files yet."""
-        result = cls(
-            index=index,
-            line=line,
-            state="succeeded",
-            task_id=outcome.task_id,
-            queries=outcome.queries,
-            submitted_at=_rounded(outcome.submitted_at),
-            finished_at=_rounded(outcome.finished_at),
-        )
-        result.describe(outcome.request, outcome.key)
+        known = outcome.as_dict()
+        result = cls(index=index, line=line, **{name: known[name] for name in _OF_OUTCOME})
         if isinstance(outcome, Failed):
-            result.state = _state_of(outcome.error)
             result.error = describe_error(outcome.error)
-            if isinstance(outcome.error, TaskFailedError):
-                result.credits = outcome.error.credits
         else:
-            result.urls = list(outcome.generation.urls)
-            result.credits = outcome.generation.credits
-            result.duration = outcome.generation.duration
             result.time(outcome)
         return result
 
@@ -114,16 +103,6 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _state_of(error: Exception) -> State:
-    if isinstance(error, SubmissionUnknownError):
-        return "unknown"
-    if isinstance(error, (PollingStoppedError, TaskTimeout)):
-        return "unfinished"
-    if isinstance(error, (KeyConflictError, RequestValidationError)):
-        return "invalid"
-    return "failed"
-
-
 _DETAILS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
     (APIError, ("status", "code")),
     (TaskFailedError, ("fail_code", "fail_message")),
@@ -134,10 +113,13 @@ _DETAILS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
 
 def describe_error(error: BaseException) -> dict[str, Any]:
     """Return what a program may want to know of *error*."""
-    described: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    for kind, names in _DETAILS:
-        if isinstance(error, kind):
-            described |= {name: getattr(error, name) for name in names}
+    known = describe_whole(error)
+    names = [
+        "type",
+        "message",
+        *(name for kind, names in _DETAILS if isinstance(error, kind) for name in names),
+    ]
+    described = {name: known[name] for name in names}
     if error.__cause__ is not None and str(error.__cause__) not in described["message"]:
         described["cause"] = f"{type(error.__cause__).__name__}: {error.__cause__}"
     return described

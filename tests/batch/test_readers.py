@@ -357,7 +357,7 @@ def test_no_bytes_crash_a_reader(lines: list[bytes], delimiter: str) -> None:
     assert all(record.error or record.content for record in delimited(Lines(io.BytesIO(data)), delimiter))
 
 
-@given(st.lists(st.text(max_size=20).filter(lambda t: bool(t.strip())), max_size=6))
+@given(st.lists(st.text(max_size=20).map(lambda text: f"a{text}"), max_size=6))
 def test_json_lines_round_trip(texts: list[str]) -> None:
     data = "".join(json.dumps({"prompt": text}) + "\n" for text in texts)
     from ruxa_async.batch.requests import from_json, json_row

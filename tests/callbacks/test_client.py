@@ -333,6 +333,45 @@ async def test_a_callback_while_a_refusal_is_on_its_way_proves_more_than_it(said
     assert service.ledger.charged == 1
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("status", [422, 429, 503])
+@pytest.mark.parametrize("resend", [False, True])
+async def test_a_create_that_its_callback_proves_is_counted_once_whatever_its_reply_said(
+    status: int, named: bool, resend: bool
+) -> None:
+    service = service_of(callbacks=Callbacks(lost=1.0))
+    inner = MemoryTransport(service)
+    receiver = receiver_of()
+    counts: list[Any] = []
+
+    async def lying(request: Request) -> Response:
+        reply = await inner.send(request)
+        if request.method == "GET":
+            return reply
+        purchase = service.ledger.entries[-1]
+        body = b'{"taskId": "%s", "state": "success"}' % purchase.task_id.encode() if named else b"{}"
+        assert post(receiver, purchase.callback or "", body) == 200
+        return Response(status, {}, b"{}")
+
+    ruxa: RuxaClient
+    options: dict[str, Any] = {
+        "retries": Retries(resend_unknown=resend and status == 503),
+        "timeouts": Timeouts(settle_unknown=7.0),
+        "on_event": lambda _: counts.append(ruxa.stats()),
+    }
+    async with client_of(lying, callbacks=receiver, **options) as ruxa:
+        if named:
+            await ruxa.generate(NanoBanana(prompt="a fox"))
+        else:
+            with pytest.raises(SubmissionUnknownError):
+                await ruxa.generate(NanoBanana(prompt="a fox"))
+        last = ruxa.stats()
+    for stats in (*counts, last):
+        assert min(stats.accepted, stats.refused, stats.unknown, stats.creates_sent) >= 0
+    assert (last.accepted, last.refused, last.unknown) == ((1, 0, 0) if named else (0, 0, 1))
+    assert last.in_flight == 0
+
+
 # ---- leaving
 
 
