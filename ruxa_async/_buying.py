@@ -195,9 +195,8 @@ class Buyer:
         if step is CreateStep.ACCEPTED:
             self._check_circuit(None)
             await self._accepted(job)
-<<<<<<< HEAD
             return
-        error = api_error(reply)
+        error = self._wire.refusal(reply)
         self._check_circuit(error)
         if step in (CreateStep.UNKNOWN, CreateStep.RESEND):
             await self._lost(job, step, error)
@@ -218,12 +217,6 @@ class Buyer:
         if self._circuit_was_open and not breaker.is_open:
             self._delivery.circuit_closed(breaker.last_outage)
         self._circuit_was_open = breaker.is_open
-=======
-        elif step in (CreateStep.UNKNOWN, CreateStep.RESEND):
-            await self._lost(job, step, self._wire.refusal(reply))
-        else:
-            await self._not_bought(job, step, self._wire.refusal(reply), reply)
->>>>>>> values
 
     async def _accepted(self, job: ClientJob) -> None:
         if self._desk is not None:

@@ -12,18 +12,15 @@ from urllib.parse import quote, urlsplit
 
 from .errors import ConfigurationError, NotSentError
 
-<<<<<<< HEAD
-__all__ = ("DEFAULT_BASE_URL", "is_loopback", "never_reached", "resolve_base_url", "resolve_key")
-=======
 __all__ = (
     "DEFAULT_BASE_URL",
     "check_hook",
     "checked_timeout",
     "is_loopback",
+    "never_reached",
     "resolve_base_url",
     "resolve_key",
 )
->>>>>>> values
 
 DEFAULT_BASE_URL = "https://api.ruxa.ai"
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
