@@ -151,7 +151,11 @@ class Buyer:
                 logger.warning("%s; it is tried again, nothing was charged", exc)
             await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
         except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
-            await self._lost(job, self._engine.create_lost(job, now()), exc)
+            partial = self._wire.read_partial_create(exc, wall_now=self._delivery.wall(now()))
+            if partial is None:
+                await self._lost(job, self._engine.create_lost(job, now()), exc)
+            else:
+                await self._answered(job, self._engine.create_answered(job, partial, now()), partial)
         except BaseException as exc:
             self._engine.create_lost(job, now())
             self._delivery.unknown(job, exc)

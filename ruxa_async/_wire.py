@@ -28,6 +28,7 @@ from ._replies import (
     peek,
     phrase_of,
     state_of,
+    task_id_in_cut,
     task_id_of,
 )
 from ._version import __version__
@@ -111,7 +112,20 @@ class Wire:
         _read_envelope(reply, root, response, wall_now)
         if root is not None:
             reply.task_id = task_id_of(root, fine=_fine(reply))
+        else:
+            reply.task_id = task_id_in_cut(reply.body)
         return reply
+
+    def read_partial_create(self, error: Exception, *, wall_now: float) -> Reply | None:
+        """Return the answer to a create that ended with *error*, None unless it proves that the create was accepted.
+
+        *error* keeps nothing of the answer: it may repeat the key.
+        """
+        if not isinstance(error, errors.MaybeSentError) or error.partial is None:
+            return None
+        reply = self.read_create(error.partial, wall_now=wall_now)
+        error.partial = None
+        return None if reply.task_id is None else reply
 
     def read_query(self, response: Response, *, task_id: str, wall_now: float) -> Reply:
         """Fold the answer to a query for *task_id* into one value; beside a state that is known nothing is read."""

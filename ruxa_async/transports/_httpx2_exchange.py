@@ -19,7 +19,7 @@ import httpx2
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ruxa_async._points import reached
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
+from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, TransportError
 
 __all__ = ("Exchange",)
 
@@ -39,6 +39,9 @@ class Exchange:
         self._asked = asked
         self._sent = False
         self._shut = False
+        #: The reply as far as it was read: its head, and the pieces of its body.
+        self.reply: Response | None = None
+        self.pieces: list[bytes] = []
         #: A connection that was made for this request and does not carry it yet.
         self._made: httpcore2.AsyncNetworkStream | None = None
         now = anyio.current_time()
@@ -133,9 +136,11 @@ class Exchange:
             detail = f"timed out (timeout={asked.timeout:g} s, connect_timeout={asked.connect_timeout:g} s)"
         else:
             detail = type(exc).__name__ if root is None else f"{type(exc).__name__}: {root}"
-        failure: TransportError
+        failure: MaybeSentError | NotSentError
         if self._sent:
             failure = self.maybe_sent(f"sent, but no whole answer came: {detail}")
+            if self.reply is not None:
+                failure.partial = Response(self.reply.status, self.reply.headers, b"".join(self.pieces))
         else:
             failure = NotSentError(f"{self._label()}: nothing was sent: {detail}")
         failure.__cause__ = root

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from multidict import CIMultiDict
 from yarl import URL
 
 from ruxa_async.transports._aiohttp_direct import TESTED, DirectExchange, Line
-from ruxa_async.transports._aiohttp_exchange import SessionExchange, read_body
+from ruxa_async.transports._aiohttp_exchange import LARGEST_HEAD, Exchange, SessionExchange, read_body
 from ruxa_async.transports._deadlines import Deadlines
 from ruxa_async.transports.addresses import public_socket
-from ruxa_async.transports.base import Request, Response, StreamedResponse
+from ruxa_async.transports.base import MaybeSentError, Request, Response, StreamedResponse
 
 __all__ = ("AiohttpTransport",)
 
@@ -79,32 +79,40 @@ class AiohttpTransport:
         session, deadlines = self._session(request)
         line = self._lines.get(session)
         if line is not None and (ready := line.prepare(request)) is not None:
-            return await self._send_directly(line, DirectExchange(request, ready), deadlines)
-        exchange = SessionExchange(request)
-        deadlines.add(exchange, request.timeout)
-        try:
-            with exchange:
-                response = await self._open(session, exchange, request.headers, decompress=True)
-                body = await read_body(response.content, response.headers, self._max_body, exchange)
-        except BaseException:
-            exchange.close()
-            raise
-        finally:
-            deadlines.remove(exchange)
-        return Response(response.status, response.headers, body)
+            direct = DirectExchange(request, ready, self._max_body)
+            return await self._exchanged(direct, self._send_directly(line, direct), deadlines)
+        exchange = SessionExchange(request, self._max_body)
+        return await self._exchanged(exchange, self._send_through(session, exchange), deadlines)
 
-    async def _send_directly(self, line: Line, exchange: DirectExchange, deadlines: Deadlines) -> Response:
-        request = exchange.asked
-        deadlines.add(exchange, request.timeout)
+    async def _exchanged(
+        self, exchange: Exchange, sending: Coroutine[Any, Any, Response], deadlines: Deadlines
+    ) -> Response:
+        """Await *sending* up to the deadline of *exchange*, and return the reply."""
+        deadlines.add(exchange, exchange.asked.timeout)
         try:
             with exchange:
-                timeout = _timeout(min(request.timeout, request.connect_timeout))
-                return await exchange.run(line, timeout, self._max_body)
+                return await sending
+        except MaybeSentError:
+            exchange.close()
+            if exchange.whole is not None:
+                return exchange.whole
+            raise
         except BaseException:
             exchange.close()
             raise
         finally:
             deadlines.remove(exchange)
+            if exchange.recorder is not None:
+                exchange.recorder.stop()
+
+    async def _send_directly(self, line: Line, exchange: DirectExchange) -> Response:
+        request = exchange.asked
+        return await exchange.run(line, _timeout(min(request.timeout, request.connect_timeout)))
+
+    async def _send_through(self, session: ClientSession, exchange: SessionExchange) -> Response:
+        response = await self._open(session, exchange, exchange.asked.headers, decompress=True)
+        body = await read_body(response.content, response.headers, self._max_body, exchange)
+        return Response(response.status, response.headers, body)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
@@ -155,6 +163,7 @@ class AiohttpTransport:
             auto_decompress=decompress,
             timeout=_timeout(min(request.timeout, request.connect_timeout)),
             middlewares=(exchange,),
+            **LARGEST_HEAD,
         )
 
     def _session(self, request: Request) -> tuple[ClientSession, Deadlines]:

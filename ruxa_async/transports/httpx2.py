@@ -79,6 +79,7 @@ class Httpx2Transport:
         Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
         """
         async with self._opened(request, "gzip") as (exchange, response):
+            exchange.reply = Response(response.status, response.headers)
             with exchange:
                 body = await self._read(response, exchange)
             return Response(response.status, response.headers, body)
@@ -127,7 +128,7 @@ class Httpx2Transport:
             raise exchange.maybe_sent(f"the reply is encoded as {encoding!r}, which was not asked for")
         # Packed a thousandfold, one read would fill the memory: what comes out is bounded, not only what comes in.
         unpacker = zlib.decompressobj(wbits=31) if encoding in _GZIP else None
-        pieces: list[bytes] = []
+        pieces = exchange.pieces
         left = self._max_body
         async for chunk in response.pieces:
             piece = chunk if unpacker is None else unpacker.decompress(chunk, left + 1)
