@@ -151,7 +151,7 @@ class Buyer:
                 logger.warning("%s; it is tried again, nothing was charged", exc)
             await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
         except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
-            partial = self._wire.read_partial_create(exc, wall_now=self._delivery.wall(now()))
+            partial = self._wire.read_partial_create(exc, wall_now=self._delivery.steady(now()))
             if partial is None:
                 await self._lost(job, self._engine.create_lost(job, now()), exc)
             else:
@@ -162,7 +162,7 @@ class Buyer:
             raise
         else:
             reached("reply read")
-            reply = self._wire.read_create(response, wall_now=self._delivery.wall(now()))
+            reply = self._wire.read_create(response, wall_now=self._delivery.steady(now()))
             await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
 
     def _beyond_budget(self, job: ClientJob) -> bool:

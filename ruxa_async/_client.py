@@ -89,7 +89,7 @@ class RuxaClient:
             callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
         engine: Engine[ClientJob] = Engine(limits, polling, retries, _checked_budget(budget))
-        self._delivery = Delivery(engine, on_event, time.time)
+        self._delivery = Delivery(engine, on_event, time.time, time.monotonic)
         desk = (
             CallDesk(callbacks, engine, journal, self._delivery, timeouts.settle_unknown)
             if isinstance(callbacks, CallbackReceiver)
