@@ -24,6 +24,7 @@ from typing import Final, Self, TypedDict
 from aiohttp import (
     ClientError,
     ClientHandlerType,
+    ClientHttpProxyError,
     ClientRequest,
     ClientResponse,
     ClientResponseError,
@@ -88,12 +89,14 @@ class _Body(Payload):
 class Exchange(ABC):
     """One request on its way: the block that translates its errors."""
 
-    __slots__ = ("_expired", "_max_body", "asked", "whole")
+    __slots__ = ("_expired", "_max_body", "asked", "via", "whole")
 
     def __init__(self, asked: Request, max_body: int = 0) -> None:
         self.asked = asked
         self._max_body = max_body
         self._expired = False
+        #: The proxy that the request goes through, without its credentials.
+        self.via = ""
         #: A whole reply that aiohttp could not read.
         self.whole: Response | None = None
 
@@ -152,6 +155,8 @@ class Exchange(ABC):
             detail = "the transport was closed meanwhile"
         elif self._expired or isinstance(exc, TimeoutError):
             detail = f"timed out (timeout={self.asked.timeout:g} s, connect_timeout={self.asked.connect_timeout:g} s)"
+        elif isinstance(exc, ClientHttpProxyError):
+            detail = f"the proxy answered HTTP {exc.status}"
         else:
             detail = type(exc).__name__
             if isinstance(root, OSError) and str(root):
@@ -180,7 +185,8 @@ class Exchange(ABC):
             url = URL(self.asked.url, encoded=True)
         except ValueError:
             return f"{self.asked.method} (a URL that cannot be read)"
-        return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}"
+        via = f" through the proxy {self.via}" if self.via else ""
+        return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}{via}"
 
 
 class SessionExchange(Exchange):

@@ -35,8 +35,10 @@ _ADDRESS: Final = re.compile(r"([^/?#]*//[^/?#]*)([^#]*)", re.DOTALL)
 class Exchange:
     """One request on its way: a block that ends at its deadline and translates errors, and how far it got."""
 
-    def __init__(self, asked: Request) -> None:
+    def __init__(self, asked: Request, via: str = "") -> None:
         self._asked = asked
+        #: The proxy that the request goes through, without its credentials.
+        self._via = via
         self._sent = False
         self._shut = False
         #: The reply as far as it was read: its head, and the pieces of its body.
@@ -134,6 +136,10 @@ class Exchange:
         elif not isinstance(exc, Exception):
             asked = self._asked
             detail = f"timed out (timeout={asked.timeout:g} s, connect_timeout={asked.connect_timeout:g} s)"
+        elif isinstance(exc, httpcore2.ProxyError):
+            # What else it says is the proxy's own text.
+            status = re.match(r"[0-9]{3}", str(exc))
+            detail = f"the proxy answered HTTP {status[0]}" if status else "the proxy refused to connect"
         else:
             detail = type(exc).__name__ if root is None else f"{type(exc).__name__}: {root}"
         failure: MaybeSentError | NotSentError
@@ -153,7 +159,8 @@ class Exchange:
         except (ValueError, httpx2.InvalidURL):
             return f"{self._asked.method} (a URL that cannot be read)"
         path = target.partition(b"?")[0].decode("ascii")
-        return f"{self._asked.method} {origin.scheme}://{origin.netloc.decode('ascii')}{path}"
+        via = f" through the proxy {self._via}" if self._via else ""
+        return f"{self._asked.method} {origin.scheme}://{origin.netloc.decode('ascii')}{path}{via}"
 
 
 def _origin_and_target(url: str) -> tuple[httpx2.URL, bytes]:

@@ -68,9 +68,12 @@ PARTIAL = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    if request.param == "asyncio":
+        return "asyncio"
+    pytest.importorskip("uvloop")
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(params=["direct", "session", "supplied"])
