@@ -22,10 +22,9 @@ _MOST_KEPT: Final = 2**18
 
 #: A head that aiohttp's parser accepts, if it names one length at most.
 _CLEAN_HEAD: Final = re.compile(
-    rb"HTTP/1\.[01] (?P<class>[1-9])[0-9]{2}(?: [^\r\n\0]*)?\r\n"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*\r\n"
+    rb"HTTP/1\.[01] (?P<class>[1-9])[0-9]{2}(?: [^\r\n\0]*+)?\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)*+\r\n"
 )
-_LENGTH: Final = re.compile(rb"^content-length:", re.IGNORECASE | re.MULTILINE)
 _BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
 _STATUS: Final = re.compile(rb"\s*HTTP/[0-9.]+[ \t]+([0-9]{3})(?![0-9])")
 _CHUNK: Final = re.compile(rb"[\r\n]*([0-9A-Fa-f]{1,8})[^\r\n]*\r?\n")
@@ -107,7 +106,7 @@ class ReplyRecorder(asyncio.Protocol):
         assert self._kept is not None
         while (head := _CLEAN_HEAD.match(self._kept, self._start)) is not None:
             if head["class"] != b"1":
-                return len(_LENGTH.findall(head[0])) <= 1
+                return head[0].lower().count(b"\ncontent-length:") <= 1
             self._start = head.end()
         return False
 

@@ -338,6 +338,9 @@ class TestRoutes:
         assert proxies.route("https://api.test/a") == "http://secure.test:1"
         assert proxies.route("http://api.test/a") == PROXY
 
+    def test_a_proxy_for_one_scheme_is_not_for_the_other(self, environment: pytest.MonkeyPatch) -> None:
+        assert routes(environment, HTTP_PROXY=PROXY).route("https://api.test") is None
+
     def test_what_is_given_comes_before_the_environment(self, environment: pytest.MonkeyPatch) -> None:
         proxies = routes(environment, PROXY, HTTPS_PROXY="http://other.test", NO_PROXY="*")
         assert proxies.route("https://api.test") == PROXY

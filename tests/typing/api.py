@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_never, assert_type
@@ -204,6 +205,8 @@ def constructing() -> None:
     )
     Budget(10)  # type: ignore[call-arg]
     Budget(prices={"sora-2": "10"})  # type: ignore[dict-item]
+    RuxaClient(proxy="http://proxy:3128", ssl_context=ssl.create_default_context())
+    RuxaClient(proxy=3128)  # type: ignore[arg-type]
     RuxaClient(on_event=events.append)
     RuxaClient(on_event=lambda event: (event.at, scope))
 
