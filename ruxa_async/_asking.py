@@ -66,7 +66,7 @@ class Asker:
                 raise
             else:
                 now = delivery.now()
-                reply = self._wire.read_query(response, task_id=job.task_id, wall_now=delivery.wall(now))
+                reply = self._wire.read_query(response, task_id=job.task_id, wall_now=delivery.steady(now))
                 step = self._engine.query_answered(job, reply, now)
         finally:
             self._slots.release()

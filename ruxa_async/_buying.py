@@ -153,16 +153,20 @@ class Buyer:
                 logger.warning("%s; it is tried again, nothing was charged", exc)
             await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
         except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
-            step = self._engine.create_lost(job, now())
-            self._check_circuit(exc)
-            await self._lost(job, step, exc)
+            partial = self._wire.read_partial_create(exc, wall_now=self._delivery.steady(now()))
+            if partial is None:
+                step = self._engine.create_lost(job, now())
+                self._check_circuit(exc)
+                await self._lost(job, step, exc)
+            else:
+                await self._answered(job, self._engine.create_answered(job, partial, now()), partial)
         except BaseException as exc:
             self._engine.create_lost(job, now())
             self._delivery.unknown(job, exc)
             raise
         else:
             reached("reply read")
-            reply = self._wire.read_create(response, wall_now=self._delivery.wall(now()))
+            reply = self._wire.read_create(response, wall_now=self._delivery.steady(now()))
             await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
 
     def _beyond_budget(self, job: ClientJob) -> bool:

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -39,6 +39,9 @@ from .results import Generation, JobRecord, Stats, TaskStatus, how_to_save
 from .settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from .transports.base import Transport
 
+if TYPE_CHECKING:
+    import ssl
+
 __all__ = ("RuxaClient",)
 
 _CLOSE_WITHIN = 10.0  # seconds that a transport may take to let go of its connections
@@ -49,7 +52,9 @@ class RuxaClient:
 
     *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback only.
     *transport* moves the bytes (default: aiohttp, on asyncio; for trio see `Httpx2Transport`) and is closed with the
-    client. *journal* is told of every purchase, *on_event* of everything; *downloads* says how outputs are fetched. With
+    client. The default one goes through *proxy*, such as ``http://user:password@host:3128``, and trusts *ssl_context*;
+    without them HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR count. A loopback address
+    is never reached through a proxy. *journal* is told of every purchase, *on_event* of everything; *downloads* says how outputs are fetched. With
     a `CallbackReceiver` as *callbacks* every create carries a callback URL of its own and tasks wake when the service
     posts there; a `CallbackURL` is merely sent along. *budget* stops buying before it would be exceeded. A `SqliteJournal` that is not open is opened with the client and
     closed with it; entering the client then raises `JournalError` and its kin. One client serves many callers at
@@ -63,6 +68,8 @@ class RuxaClient:
         api_key: str | None = None,
         base_url: str | None = None,
         transport: Transport | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         polling: Polling = Polling(),  # noqa: B008
         retries: Retries = Retries(),  # noqa: B008
@@ -78,8 +85,15 @@ class RuxaClient:
         self._limits = limits
         self._timeouts = timeouts
         self._on_asyncio_only = transport is None
-        self._transport = transport if transport is not None else _default_transport(limits, downloads)
         key = resolve_key(api_key)
+        if transport is None:
+            most = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
+            transport = _default_transport(most + 8, self._base_url, proxy, ssl_context)
+        elif proxy is not None or ssl_context is not None:
+            raise ConfigurationError(
+                "proxy and ssl_context are for the default transport: pass them to the transport that you make"
+            )
+        self._transport = transport
         journal = journal if journal is not None else NullJournal()
         wire = Wire(
             self._base_url,
@@ -90,7 +104,7 @@ class RuxaClient:
             callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
         engine: Engine[ClientJob] = Engine(limits, polling, retries, _checked_budget(budget))
-        self._delivery = Delivery(engine, on_event, time.time)
+        self._delivery = Delivery(engine, on_event, time.time, time.monotonic)
         desk = (
             CallDesk(callbacks, engine, journal, self._delivery, timeouts.settle_unknown)
             if isinstance(callbacks, CallbackReceiver)
@@ -366,11 +380,17 @@ class RuxaClient:
         self._driver.ensure_open()
 
 
-def _default_transport(limits: Limits, downloads: Downloads) -> Transport:
-    from .transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - it loads for 190 ms, and not everybody needs it
+def _default_transport(
+    pool_size: int, base_url: str, proxy: str | None, ssl_context: ssl.SSLContext | None
+) -> Transport:
+    # They load for 190 ms, and not everybody needs them.
+    from .transports._proxies import Proxies  # noqa: PLC0415
+    from .transports.aiohttp import AiohttpTransport  # noqa: PLC0415
 
-    most = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
-    return AiohttpTransport(pool_size=most + 8)
+    Proxies(proxy, trust_env=True).route(
+        base_url
+    )  # a proxy that cannot be used is said now, not at each request
+    return AiohttpTransport(pool_size=pool_size, proxy=proxy, ssl_context=ssl_context)
 
 
 def _checked_budget(budget: object) -> Budget | None:

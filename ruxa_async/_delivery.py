@@ -22,13 +22,19 @@ logger = logging.getLogger("ruxa_async")
 
 _ORPHANS_KEPT = 10_000
 _DURATIONS_KEPT = 64
+#: seconds; what two readings of a clock that nobody sets can be apart is far less
+_CLOCK_SET = 1.0
 
 
 class Delivery:
     """Keep the counts, and pass on what happened. Nothing here awaits, so nothing can be lost on the way."""
 
     def __init__(
-        self, engine: Engine[ClientJob], on_event: events.EventHook | None, wall: Callable[[], float]
+        self,
+        engine: Engine[ClientJob],
+        on_event: events.EventHook | None,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self.engine = engine
         self.orphans: deque[JobRecord] = deque(maxlen=_ORPHANS_KEPT)
@@ -39,15 +45,32 @@ class Delivery:
         #: The event loop's clock in seconds; bound once the loop runs, because looking it up costs more than reading it.
         self.now: Callable[[], float] = anyio.current_time
         self._read_wall = wall
+        self._read_monotonic = monotonic
+        #: Seconds from the event loop's clock to the wall clock when the client opened.
         self._wall_offset = 0.0
+        #: The same from the monotonic clock: it changes when the wall clock is set, or the machine sleeps.
+        self._reference = 0.0
+        self._set_by = 0.0
 
     def open(self) -> None:
-        """Bind the clock, and note how far the wall clock is from it, once, so that later jumps disturb no order."""
+        """Bind the clock, and note how far the wall clock is from it."""
         self.now = _clock()
-        self._wall_offset = self._read_wall() - self.now()
+        wall = self._read_wall()
+        self._wall_offset = wall - self.now()
+        self._reference = wall - self._read_monotonic()
 
     def wall(self, at: float) -> float:
-        """Return the instant *at* on the event loop's clock in seconds since the epoch."""
+        """Return the instant *at* on the event loop's clock in seconds since the epoch, as the wall clock counts now.
+
+        A wall clock that was set while the client is open moves the past along, so that no duration changes.
+        """
+        set_by = self._read_wall() - self._read_monotonic() - self._reference
+        if abs(set_by - self._set_by) > _CLOCK_SET:
+            self._set_by = set_by
+        return self.steady(at) + self._set_by
+
+    def steady(self, at: float) -> float:
+        """Return *at* in seconds since the epoch by the wall clock of the opening, which is never set."""
         return at + self._wall_offset
 
     def wall_now(self) -> float:

@@ -28,6 +28,7 @@ __all__ = (
     "read_callback",
     "request_id_of",
     "state_of",
+    "task_id_in_cut",
     "task_id_of",
 )
 
@@ -82,6 +83,8 @@ def _integer(digits: str) -> int | float:
 #: Nothing that stands beside a task id may hide it: no endless number, no bare control character, no text behind.
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 _BLANKS = " \t\r\n"
+#: A task id in a body that breaks off behind it. Inside a text the quotes would be escaped.
+_ID_IN_CUT = re.compile(r'"(?:taskId|task_id|taskID|taskid)"\s*:\s*("(?:[^"\\]|\\.)*"|[0-9]+(?=\s*[,}\]]))')
 #: As many replies in one body are looked at, and as many blanks between two.
 _MOST_OBJECTS, _MOST_BLANKS = 8, 4096
 
@@ -291,6 +294,24 @@ def request_id_of(headers: Mapping[str, str], root: Mapping[str, Any]) -> str | 
         *(_identifier(place.get(name)) for place in places for name in _REQUEST_ID_NAMES),
     )
     return next((name for name in found if name and name.strip()), None)
+
+
+def task_id_in_cut(body: bytes) -> str | None:
+    """Return the task id in the JSON object that *body* begins, although it breaks off or breaks a rule of JSON.
+
+    Only a name that can mean nothing else counts, and only an id whose end is there.
+    """
+    text = body.decode(errors="replace").removeprefix("\ufeff").lstrip(_BLANKS)
+    if not text.startswith("{"):
+        return None
+    for match in _ID_IN_CUT.finditer(text):
+        try:
+            found = _identifier(_DECODER.decode(match[1]))
+        except ValueError:
+            continue
+        if found is not None:
+            return found
+    return None
 
 
 def _objects(value: object, depth: int) -> Iterator[Mapping[str, Any]]:

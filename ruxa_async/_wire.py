@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import platform
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from . import errors
 from ._engine.quota import read_quota
 from ._engine.retry import Phrase, Reply
-from ._engine.retry_after import retry_after
+from ._engine.retry_after import ServiceClock, retry_after
 from ._replies import (
     FINE,
     body_hint,
@@ -29,6 +30,7 @@ from ._replies import (
     phrase_of,
     request_id_of,
     state_of,
+    task_id_in_cut,
     task_id_of,
 )
 from ._version import __version__
@@ -88,6 +90,7 @@ class Wire:
         self._query_timeout = query_timeout
         self._connect_timeout = connect_timeout
         self._callback = callback
+        self._clock = ServiceClock()
 
     def create(self, request: GenerationRequest, callback: CallbackURL | None = None) -> Request:
         """Return the HTTP request that buys *request*, to be called back at *callback*."""
@@ -115,30 +118,48 @@ class Wire:
         )
 
     def read_create(self, response: Response, *, wall_now: float) -> Reply:
-        """Fold the answer to a create into one value. *wall_now* is in seconds since the epoch."""
-        reply = self._reply(response, wall_now)
+        """Fold the answer to a create into one value.
+
+        *wall_now* is in seconds since the epoch, by a clock that is never set.
+        """
+        wall_now, estimated = self._clock.read(response.headers, wall_now)
+        reply = self._reply(response, wall_now, estimated=estimated)
         root = decode(reply.body)
         if root is not None and response.status == 200 and root.get("code") == 200:
             reply.code, reply.task_id = 200, documented_id(root)
             if reply.task_id is not None:
                 return reply
-        _read_envelope(reply, root, response, wall_now)
+        _read_envelope(reply, root, response, wall_now, estimated=estimated)
         if root is not None:
             reply.task_id = task_id_of(root, fine=_fine(reply))
+        else:
+            reply.task_id = task_id_in_cut(reply.body)
         return reply
+
+    def read_partial_create(self, error: Exception, *, wall_now: float) -> Reply | None:
+        """Return the answer to a create that ended with *error*, None unless it proves that the create was accepted.
+
+        *error* keeps nothing of the answer: it may repeat the key.
+        """
+        if not isinstance(error, errors.MaybeSentError) or error.partial is None:
+            return None
+        reply = self.read_create(error.partial, wall_now=wall_now)
+        error.partial = None
+        return None if reply.task_id is None else reply
 
     def read_query(self, response: Response, *, task_id: str, wall_now: float) -> Reply:
         """Fold the answer to a query for *task_id* into one value; beside a state that is known nothing is read."""
-        reply = self._reply(response, wall_now)
+        wall_now, estimated = self._clock.read(response.headers, wall_now)
+        reply = self._reply(response, wall_now, estimated=estimated)
         root = decode(reply.body)
         if root is not None and response.status == 200 and peek(root, reply):
             return reply
-        _read_envelope(reply, root, response, wall_now)
+        _read_envelope(reply, root, response, wall_now, estimated=estimated)
         if root is not None:
             reply.data, reply.raw_state, reply.state = state_of(root, task_id=task_id, fine=_fine(reply))
         return reply
 
-    def _reply(self, response: Response, wall_now: float) -> Reply:
+    def _reply(self, response: Response, wall_now: float, *, estimated: bool) -> Reply:
         body = response.body
         for secret in self._secrets:
             if secret in body:  # a service that repeats the key must not get it into an error or a file
@@ -146,7 +167,7 @@ class Wire:
         return Reply(
             status=response.status,
             body=body,
-            quota=read_quota(response.headers, wall_now=wall_now),
+            quota=read_quota(response.headers, wall_now=wall_now, estimated=estimated),
             headers=response.headers,
         )
 
@@ -172,15 +193,18 @@ def _fine(reply: Reply) -> bool:
     return reply.status in FINE and (reply.code is None or reply.code in FINE)
 
 
-def _read_envelope(reply: Reply, root: dict[str, Any] | None, response: Response, wall_now: float) -> None:
+def _read_envelope(
+    reply: Reply, root: dict[str, Any] | None, response: Response, wall_now: float, *, estimated: bool
+) -> None:
     if root is not None:
         reply.code = code_of(root)
         reply.message = message_of(root)
         reply.phrase = phrase_of(reply.message)
     if not _fine(reply) or reply.phrase is not None:
-        reply.retry_after = retry_after(response.headers, wall_now=wall_now, limit_fields=False)
+        told = partial(retry_after, response.headers, wall_now=wall_now, estimated=estimated)
+        reply.retry_after = told(limit_fields=False)
         if reply.retry_after is None and (reply.says(_RATE) or reply.phrase is Phrase.RATE):
-            reply.retry_after = retry_after(response.headers, wall_now=wall_now)
+            reply.retry_after = told()
             reply.by_limit_fields = reply.retry_after is not None
         if reply.retry_after is None and root is not None:
             reply.retry_after = body_hint(root)

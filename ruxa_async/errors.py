@@ -239,7 +239,12 @@ class NotSentError(TransportError):
 
 
 class MaybeSentError(TransportError):
-    """Some of the request left, so the service may have acted on it although no whole answer came."""
+    """Some of the request left, so the service may have acted on it although no whole answer came.
+
+    *partial* is what a transport could read of the reply, as a `ruxa_async.transports.base.Response`, None if nothing.
+    """
+
+    partial: Any = None
 
 
 class SubmissionUnknownError(RuxaError):

@@ -151,7 +151,8 @@ class Downloads:
     in bytes a second, measured over 30 s: 1,024, slower than any line that is any use. *timeout* bounds one output in
     seconds, with all attempts and pauses: 1,800, which is 200 MB at 1 Mbit/s. *allow_private* lets links lead to addresses that are
     not public: off, because a link is an address that somebody else chose. Links to the service's own host are
-    always followed. It is needed with a proxy, which connects by itself, and must then check addresses itself.
+    always followed. A proxy looks names up by itself, so behind one only hosts that are given as numbers, and
+    localhost, are refused here: what else it connects to is for the proxy to decide.
     """
 
     max_concurrent: int = field(default=8, validator=_at_least_one)

@@ -20,6 +20,7 @@ from ruxa_async._replies import (
     peek,
     phrase_of,
     state_of,
+    task_id_in_cut,
     task_id_of,
 )
 
@@ -402,3 +403,33 @@ def test_no_bytes_make_decoding_raise(body: bytes) -> None:
 
 def test_fine_codes_are_those_of_success() -> None:
     assert {0, 200, 201, 202} == FINE
+
+
+# ---- a body that breaks off
+
+
+@pytest.mark.parametrize(
+    ("body", "task_id"),
+    [
+        (b'{"code":200,"data":{"taskId":"task_1","model":"goo', "task_1"),
+        (b'{"code":200,"data":{"taskId":"task_1"', "task_1"),
+        (b' \n{"task_id" : "task_1"', "task_1"),
+        (b'\xef\xbb\xbf{"taskID":"task_1"', "task_1"),
+        (rb'{"taskId":"task\u005f\"1', None),
+        (rb'{"taskId":"task\u005f1","x', "task_1"),
+        (b'{"taskId":12345,"x', "12345"),
+        (b'{"taskId":12345}', "12345"),
+        (b'{"taskId":12345', None),  # more digits may follow
+        (b'{"taskId":"task_1', None),
+        (b'{"taskId":', None),
+        (b'{"taskId":"","task_id":"task_1"', "task_1"),
+        (b'{"taskId":"\\x","task_id":"task_1"', "task_1"),
+        (rb'{"message":"no \"taskId\":\"task_1\" here', None),
+        (b'{"id":"task_1","x', None),
+        (b'<html>{"taskId":"task_1"}', None),
+        (b'["taskId":"task_1"', None),
+        (b"", None),
+    ],
+)
+def test_a_task_id_in_a_cut_body_counts_if_its_end_is_there(body: bytes, task_id: str | None) -> None:
+    assert task_id_in_cut(body) == task_id

@@ -52,7 +52,7 @@ class Quota:
     rough: float = 1.0
 
 
-def read_quota(headers: Mapping[str, str], *, wall_now: float) -> Quota | None:
+def read_quota(headers: Mapping[str, str], *, wall_now: float, estimated: bool = False) -> Quota | None:
     """Return what *headers*, looked up by lower-case names, say of a quota; None if nothing.
 
     *wall_now* is in seconds since the epoch, for a reset that is an instant where the reply has no ``Date``.
@@ -62,7 +62,7 @@ def read_quota(headers: Mapping[str, str], *, wall_now: float) -> Quota | None:
         return _structured(headers.get("ratelimit", ""), headers.get("ratelimit-policy", ""))
     for names in _NUMBERS:
         if names[0] in headers or names[1] in headers:
-            return _plain(headers, wall_now, *names)
+            return _plain(headers, wall_now, *names, estimated=estimated)
     return None
 
 
@@ -123,11 +123,17 @@ def _members(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _plain(
-    headers: Mapping[str, str], wall_now: float, limit_name: str, remaining_name: str, reset_name: str
+    headers: Mapping[str, str],
+    wall_now: float,
+    limit_name: str,
+    remaining_name: str,
+    reset_name: str,
+    *,
+    estimated: bool,
 ) -> Quota | None:
     limit = headers.get(limit_name, "")
     reset = number(headers.get(reset_name))
-    seconds = None if reset is None else from_reset(reset, headers, wall_now)
+    seconds = None if reset is None else from_reset(reset, headers, wall_now, estimated=estimated)
     # Of the difference of two instants in whole seconds, either may be off by one.
     rough = 1.0 if seconds == reset else 2.0
     return _one(limit, limit.partition(",")[2], headers.get(remaining_name), seconds, rough)

@@ -27,7 +27,18 @@ from ruxa_async.settings import Budget, Limits
 from .conclusion import conclude, exit_code, leave_report
 from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed
 from .listening import CallbackOptions, listening, read_callbacks
-from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
+from .options import (
+    EMULATOR_SPEED,
+    Count,
+    EmulatorFlag,
+    InputFormat,
+    Model,
+    Name,
+    Out,
+    Proxy,
+    Speed,
+    shortened,
+)
 from .printing import Put, printing
 from .progress import Board, Watch, displayed
 from .running import BAD_INPUT, DONE, need_key, open_client, run, say
@@ -113,6 +124,7 @@ def batch(
             help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on standard output."
         ),
     ] = False,
+    proxy: Proxy = None,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
 ) -> int:
@@ -145,6 +157,7 @@ def batch(
     service = _Service(
         emulator=emulator,
         speed=speed,
+        proxy=proxy,
         new_key=new_key,
         limits=Limits(max_in_flight=max_in_flight),
         budget=budget,
@@ -188,6 +201,7 @@ class _Job:
 class _Service:
     emulator: bool
     speed: float
+    proxy: str | None
     new_key: bool
     limits: Limits
     budget: Budget | None
@@ -210,6 +224,7 @@ class _Service:
                 emulator=self.emulator,
                 speed=self.speed,
                 ledger=folder / EMULATOR,
+                proxy=self.proxy,
                 limits=self.limits,
                 budget=self.budget,
                 journal=journal,

@@ -12,7 +12,7 @@ from ruxa_async.batch.requests import from_json
 from ruxa_async.downloads import check_template
 from ruxa_async.requests import GenerationRequest
 
-from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Speed
+from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Proxy, Speed
 from .printing import print_line
 from .running import DONE, console, open_client, run, say
 
@@ -48,6 +48,7 @@ def generate(
     ] = None,
     key: Annotated[str | None, Parameter(help="What to name the files (default: the task's id).")] = None,
     name: Name = None,
+    proxy: Proxy = None,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
 ) -> int:
@@ -71,7 +72,7 @@ def generate(
 
     async def command() -> int:
         request = from_json(fields, model)
-        async with open_client(emulator=emulator, speed=speed) as client:
+        async with open_client(emulator=emulator, speed=speed, proxy=proxy) as client:
             for path in await _generated(client, request, out, name):
                 print_line(path)
         return DONE

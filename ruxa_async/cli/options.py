@@ -16,6 +16,7 @@ __all__ = (
     "Model",
     "Name",
     "Out",
+    "Proxy",
     "Speed",
     "shortened",
 )
@@ -38,6 +39,14 @@ Name = Annotated[
         show_default=False,
         help="How to name files: {key}, {model}, {n} and {task_id}, as in '{key}-{n}' (default: the key or the task's id, "
         "numbered where a task has several outputs).",
+    ),
+]
+Proxy = Annotated[
+    str | None,
+    Parameter(
+        show_default=False,
+        help="The proxy for all requests, such as http://host:3128 (default: HTTPS_PROXY and its kin). Other users of this "
+        "machine can see arguments: put a proxy with a password into the variable HTTPS_PROXY instead.",
     ),
 ]
 EmulatorFlag = Annotated[

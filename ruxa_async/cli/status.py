@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ruxa_async.results import TaskState, TaskStatus
 
+from .options import Proxy
 from .running import DONE, SOME_FAILED, open_client, run
 
 __all__ = ("status",)
@@ -22,11 +23,12 @@ def status(
     as_json: Annotated[
         bool, Parameter(name="--json", help='Print one JSON object, the service\'s own answer under "raw".')
     ] = False,
+    proxy: Proxy = None,
 ) -> int:
     """Ask once what has become of a task; the exit code is 1 if it failed."""
 
     async def command() -> int:
-        async with open_client(emulator=False, speed=1.0) as client:
+        async with open_client(emulator=False, speed=1.0, proxy=proxy) as client:
             seen = await client.status(task_id)
         sys.stdout.write(_as_json(seen) if as_json else _as_text(seen))
         return SOME_FAILED if seen.state is TaskState.FAIL else DONE

@@ -25,7 +25,8 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from ruxa_async._points import reached
-from ruxa_async.transports._aiohttp_exchange import Exchange, read_body
+from ruxa_async.transports._aiohttp_exchange import LARGEST_HEAD, Exchange, read_body
+from ruxa_async.transports._reply_recorder import ReplyRecorder, record
 from ruxa_async.transports.base import Request, Response
 
 __all__ = ("TESTED", "DirectExchange", "Line")
@@ -94,15 +95,16 @@ class Line:
 class DirectExchange(Exchange):
     """One request on its way over a `Line`."""
 
-    __slots__ = ("_connection", "_ready", "_sent")
+    __slots__ = ("_connection", "_ready", "_recorder", "_sent")
 
-    def __init__(self, asked: Request, ready: _Ready) -> None:
-        super().__init__(asked)
+    def __init__(self, asked: Request, ready: _Ready, max_body: int) -> None:
+        super().__init__(asked, max_body)
         self._ready = ready
+        self._recorder: ReplyRecorder | None = None
         self._connection: Connection | None = None
         self._sent = False
 
-    async def run(self, line: Line, timeout: ClientTimeout, max_body: int) -> Response:
+    async def run(self, line: Line, timeout: ClientTimeout) -> Response:
         """Send the request and read the whole reply."""
         connection = self._connection = await line.connector.connect(self._ready.head.opener, [], timeout)
         protocol = connection.protocol
@@ -114,12 +116,12 @@ class DirectExchange(Exchange):
             if protocol in line.used and _can_be_read(connection.transport):
                 raise ConnectionError("the server closed the connection, or spoke before it was asked")
             line.used.add(protocol)
-        protocol.set_response_params(read_until_eof=True)
+        protocol.set_response_params(read_until_eof=True, **LARGEST_HEAD)
         self._write(connection)
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await protocol.read()
-        body = await read_body(payload, message.headers, max_body, self)
+        body = await read_body(payload, message.headers, self._max_body, self)
         self._give_back(connection)
         return Response(message.code, message.headers, body)
 
@@ -127,6 +129,8 @@ class DirectExchange(Exchange):
         transport = connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionError("the connection was closed")
+        if self.asked.body is not None:
+            self._recorder = record(transport)
         self._sent = True
         transport.write(self._ready.data)
         if self.asked.body is not None:
@@ -141,6 +145,10 @@ class DirectExchange(Exchange):
     @property
     def sent(self) -> bool:
         return self._sent
+
+    @property
+    def recorder(self) -> ReplyRecorder | None:
+        return self._recorder
 
     def expire(self) -> bool:
         if self._connection is None:

@@ -19,11 +19,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypedDict
 
 from aiohttp import (
     ClientError,
     ClientHandlerType,
+    ClientHttpProxyError,
     ClientRequest,
     ClientResponse,
     ClientResponseError,
@@ -37,9 +38,21 @@ from aiohttp.payload import Payload
 from yarl import URL
 
 from ruxa_async._points import reached
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
+from ruxa_async.transports._reply_recorder import ReplyRecorder, record
+from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, TransportError
 
-__all__ = ("Exchange", "SessionExchange", "read_body")
+__all__ = ("LARGEST_HEAD", "Exchange", "SessionExchange", "read_body")
+
+
+class _Head(TypedDict):
+    max_line_size: int
+    max_field_size: int
+    max_headers: int
+
+
+#: The largest head of a reply that is read: line and field in bytes, and the number of fields. aiohttp's own limits
+#: (8,190 bytes and 128 fields) lose the replies of services that set many cookies.
+LARGEST_HEAD: Final[_Head] = {"max_line_size": 2**17, "max_field_size": 2**17, "max_headers": 1024}
 
 #: Errors whose text or arguments hold the whole URL or the request's headers, so that they may not be chained.
 _TELLTALE: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
@@ -51,6 +64,7 @@ class _Body(Payload):
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
         self.begun = False
+        self.recorder: ReplyRecorder | None = None
 
     @property
     def size(self) -> int:
@@ -66,6 +80,8 @@ class _Body(Payload):
         # aiohttp writes nothing to a connection that closed meanwhile, and a closed one does not come back.
         if not (isinstance(writer, StreamWriter) and _is_lost(writer.transport)):
             self.begun = True
+            if isinstance(writer, StreamWriter) and writer.transport is not None:
+                self.recorder = record(writer.transport)
         await writer.write(self._value[:content_length])
         reached("create sent")
 
@@ -73,11 +89,16 @@ class _Body(Payload):
 class Exchange(ABC):
     """One request on its way: the block that translates its errors."""
 
-    __slots__ = ("_expired", "asked")
+    __slots__ = ("_expired", "_max_body", "asked", "via", "whole")
 
-    def __init__(self, asked: Request) -> None:
+    def __init__(self, asked: Request, max_body: int = 0) -> None:
         self.asked = asked
+        self._max_body = max_body
         self._expired = False
+        #: The proxy that the request goes through, without its credentials.
+        self.via = ""
+        #: A whole reply that aiohttp could not read.
+        self.whole: Response | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +126,12 @@ class Exchange(ABC):
         """Whether a byte of the request may have been handed to the socket."""
         ...
 
+    @property
+    @abstractmethod
+    def recorder(self) -> ReplyRecorder | None:
+        """What keeps the bytes of the reply to a request with a body, once its first byte may have left."""
+        ...
+
     @abstractmethod
     def expire(self) -> bool:
         """Break the exchange off, for its time is up; tell whether that could be done.
@@ -128,16 +155,28 @@ class Exchange(ABC):
             detail = "the transport was closed meanwhile"
         elif self._expired or isinstance(exc, TimeoutError):
             detail = f"timed out (timeout={self.asked.timeout:g} s, connect_timeout={self.asked.connect_timeout:g} s)"
+        elif isinstance(exc, ClientHttpProxyError):
+            detail = f"the proxy answered HTTP {exc.status}"
         else:
             detail = type(exc).__name__
             if isinstance(root, OSError) and str(root):
                 detail = f"{detail}: {root}"
         failure: TransportError
         if self.sent:
-            failure = MaybeSentError(f"{self._label()}: sent, but no whole answer came: {detail}")
+            failure = self._with_reply(
+                MaybeSentError(f"{self._label()}: sent, but no whole answer came: {detail}")
+            )
         else:
             failure = NotSentError(f"{self._label()}: nothing was sent: {detail}")
         failure.__cause__ = root
+        return failure
+
+    def _with_reply(self, failure: MaybeSentError) -> MaybeSentError:
+        """Return *failure* with what arrived of the reply, and note a reply that is whole all the same."""
+        received = None if self.recorder is None else self.recorder.received(self._max_body)
+        if received is not None:
+            failure.partial = received.response
+            self.whole = received.response if received.whole else None
         return failure
 
     def _label(self) -> str:
@@ -146,7 +185,8 @@ class Exchange(ABC):
             url = URL(self.asked.url, encoded=True)
         except ValueError:
             return f"{self.asked.method} (a URL that cannot be read)"
-        return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}"
+        via = f" through the proxy {self.via}" if self.via else ""
+        return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}{via}"
 
 
 class SessionExchange(Exchange):
@@ -154,8 +194,8 @@ class SessionExchange(Exchange):
 
     __slots__ = ("_built", "body")
 
-    def __init__(self, asked: Request) -> None:
-        super().__init__(asked)
+    def __init__(self, asked: Request, max_body: int = 0) -> None:
+        super().__init__(asked, max_body)
         self.body = None if asked.body is None else _Body(asked.body)
         self._built: ClientRequest | None = None
 
@@ -169,6 +209,10 @@ class SessionExchange(Exchange):
         if self.body is not None:
             return self.body.begun
         return self._response is not None
+
+    @property
+    def recorder(self) -> ReplyRecorder | None:
+        return None if self.body is None else self.body.recorder
 
     @property
     def _response(self) -> ClientResponse | None:

@@ -19,7 +19,7 @@ import httpx2
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ruxa_async._points import reached
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, TransportError
+from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, TransportError
 
 __all__ = ("Exchange",)
 
@@ -35,10 +35,15 @@ _ADDRESS: Final = re.compile(r"([^/?#]*//[^/?#]*)([^#]*)", re.DOTALL)
 class Exchange:
     """One request on its way: a block that ends at its deadline and translates errors, and how far it got."""
 
-    def __init__(self, asked: Request) -> None:
+    def __init__(self, asked: Request, via: str = "") -> None:
         self._asked = asked
+        #: The proxy that the request goes through, without its credentials.
+        self._via = via
         self._sent = False
         self._shut = False
+        #: The reply as far as it was read: its head, and the pieces of its body.
+        self.reply: Response | None = None
+        self.pieces: list[bytes] = []
         #: A connection that was made for this request and does not carry it yet.
         self._made: httpcore2.AsyncNetworkStream | None = None
         now = anyio.current_time()
@@ -131,11 +136,17 @@ class Exchange:
         elif not isinstance(exc, Exception):
             asked = self._asked
             detail = f"timed out (timeout={asked.timeout:g} s, connect_timeout={asked.connect_timeout:g} s)"
+        elif isinstance(exc, httpcore2.ProxyError):
+            # What else it says is the proxy's own text.
+            status = re.match(r"[0-9]{3}", str(exc))
+            detail = f"the proxy answered HTTP {status[0]}" if status else "the proxy refused to connect"
         else:
             detail = type(exc).__name__ if root is None else f"{type(exc).__name__}: {root}"
-        failure: TransportError
+        failure: MaybeSentError | NotSentError
         if self._sent:
             failure = self.maybe_sent(f"sent, but no whole answer came: {detail}")
+            if self.reply is not None:
+                failure.partial = Response(self.reply.status, self.reply.headers, b"".join(self.pieces))
         else:
             failure = NotSentError(f"{self._label()}: nothing was sent: {detail}")
         failure.__cause__ = root
@@ -148,7 +159,8 @@ class Exchange:
         except (ValueError, httpx2.InvalidURL):
             return f"{self._asked.method} (a URL that cannot be read)"
         path = target.partition(b"?")[0].decode("ascii")
-        return f"{self._asked.method} {origin.scheme}://{origin.netloc.decode('ascii')}{path}"
+        via = f" through the proxy {self._via}" if self._via else ""
+        return f"{self._asked.method} {origin.scheme}://{origin.netloc.decode('ascii')}{path}{via}"
 
 
 def _origin_and_target(url: str) -> tuple[httpx2.URL, bytes]:

@@ -7,11 +7,12 @@ that it is about to connect to, for each connection that may carry a request wit
 from __future__ import annotations
 
 import socket
+import unicodedata
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
-__all__ = ("PrivateAddressError", "check_public", "is_public", "public_socket")
+__all__ = ("PrivateAddressError", "check_host", "check_public", "is_public", "public_socket")
 
 #: The IANA registry of special addresses (RFC 6890 and its updates), and one public address that clouds answer
 #: themselves. Python's own list differs from release to release.
@@ -81,6 +82,24 @@ def check_public(address: str) -> None:
     """Raise `PrivateAddressError` unless *address* is public."""
     if not is_public(address):
         raise PrivateAddressError
+
+
+def check_host(host: str) -> None:
+    """Raise `PrivateAddressError` if *host* names an address that is not public, as far as its text alone tells.
+
+    That is all that can be known of a host that a proxy looks up: numbers in every notation, and localhost.
+    """
+    name = unicodedata.normalize("NFKC", host).rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        raise PrivateAddressError
+    try:
+        address = str(ip_address(name.partition("%")[0]))
+    except ValueError:
+        try:
+            address = socket.inet_ntoa(socket.inet_aton(name))  # such as 127.1, 0x7f000001 and 2130706433
+        except (OSError, ValueError):
+            return
+    check_public(address)
 
 
 def public_socket(info: tuple[Any, Any, int, str, Sequence[Any]]) -> socket.socket:

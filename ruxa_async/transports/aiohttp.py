@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
-from typing import Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from multidict import CIMultiDict
 from yarl import URL
 
 from ruxa_async.transports._aiohttp_direct import TESTED, DirectExchange, Line
-from ruxa_async.transports._aiohttp_exchange import SessionExchange, read_body
+from ruxa_async.transports._aiohttp_exchange import LARGEST_HEAD, Exchange, SessionExchange, read_body
 from ruxa_async.transports._deadlines import Deadlines
+from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
 from ruxa_async.transports.addresses import public_socket
-from ruxa_async.transports.base import Request, Response, StreamedResponse
+from ruxa_async.transports.base import MaybeSentError, Request, Response, StreamedResponse
 
 __all__ = ("AiohttpTransport",)
 
 #: How long a pooled connection may have been idle and still carry a create; servers close theirs later than this.
 FRESH_SECONDS: Final = 2.0
+
+_Kind: TypeAlias = Literal["fresh", "pooled", "public", "public by proxy"]
 
 #: What aiohttp would add by itself. Accept-Encoding is left to it: it knows what it can decode.
 _ADDED: Final = frozenset({"Accept", "User-Agent"})
@@ -38,11 +42,16 @@ class AiohttpTransport:
 
     A *session* of your own is used for everything and not closed; its connector then decides how long a
     connection may idle before it carries a create (aiohttp's default is 15 s; here it is 2 s), its cookie jar,
-    proxies, default headers and TLS settings hold, *pool_size* and *trust_env* do not, and its middlewares are left out,
-    because one of them could send a create twice; only requests for public addresses go over a session of our own,
-    because only that can be kept from connecting to others. Without one, *pool_size* bounds the connections of creates
-    and, apart from them, those of all the rest; *trust_env* reads proxies from the environment; off by default. *max_body* is
-    the largest reply in bytes, after decompression, that `send` takes; 8 MiB.
+    proxies, default headers and TLS settings hold, *pool_size* does not, and its middlewares are left out, because one
+    of them could send a create twice; only requests for public addresses go over sessions of our own, because only
+    those can be kept from connecting to others. Without one, *pool_size* bounds the connections of creates and, apart
+    from them, those of all the rest.
+
+    *proxy* is the address of an HTTP proxy, with its credentials if it needs any, and *ssl_context* replaces the
+    default one, which trusts what the system trusts. Without them and with *trust_env*, the default, HTTPS_PROXY,
+    HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR count. A loopback address is never reached through
+    a proxy. *max_body* is the largest reply in bytes, after decompression, that `send` takes; 8 MiB. Raise
+    `ConfigurationError` for a proxy or a file of certificates that cannot be used.
 
     It may be made anywhere and belongs to the event loop of its first use. Raise RuntimeError when used from
     another loop, without asyncio, or after `aclose`.
@@ -53,21 +62,29 @@ class AiohttpTransport:
         session: ClientSession | None = None,
         *,
         pool_size: int = 64,
-        trust_env: bool = False,
+        trust_env: bool = True,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         max_body: int = 8 * 2**20,
     ) -> None:
         if pool_size < 1:
             raise ValueError(f"pool_size={pool_size!r} is not valid: at least 1 connection is needed")
         if max_body < 1:
             raise ValueError(f"max_body={max_body!r} is not valid: at least 1 byte is needed")
+        if session is not None and (proxy is not None or ssl_context is not None):
+            raise ValueError("a session of your own brings its own proxy and TLS settings: set them there")
         self._supplied = session
         self._pool_size = pool_size
-        self._trust_env = trust_env
+        self._proxies = Proxies(proxy, trust_env=trust_env)
+        if ssl_context is None and trust_env:
+            ssl_context = trusted_by_environment()
+        self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._max_body = max_body
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadlines: Deadlines | None = None
-        self._fresh = self._pooled = session
-        self._guarded: ClientSession | None = None
+        self._sessions: dict[_Kind, ClientSession] = {}
+        if session is not None:
+            self._sessions = {"fresh": session, "pooled": session}
         self._lines: dict[ClientSession, Line] = {}
         self._closed = False
 
@@ -76,35 +93,45 @@ class AiohttpTransport:
 
         Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
         """
-        session, deadlines = self._session(request)
-        line = self._lines.get(session)
+        proxy, session, deadlines = self._way(request)
+        line = None if proxy is not None else self._lines.get(session)
         if line is not None and (ready := line.prepare(request)) is not None:
-            return await self._send_directly(line, DirectExchange(request, ready), deadlines)
-        exchange = SessionExchange(request)
-        deadlines.add(exchange, request.timeout)
-        try:
-            with exchange:
-                response = await self._open(session, exchange, request.headers, decompress=True)
-                body = await read_body(response.content, response.headers, self._max_body, exchange)
-        except BaseException:
-            exchange.close()
-            raise
-        finally:
-            deadlines.remove(exchange)
-        return Response(response.status, response.headers, body)
+            direct = DirectExchange(request, ready, self._max_body)
+            return await self._exchanged(direct, self._send_directly(line, direct), deadlines)
+        exchange = SessionExchange(request, self._max_body)
+        return await self._exchanged(exchange, self._send_through(session, proxy, exchange), deadlines)
 
-    async def _send_directly(self, line: Line, exchange: DirectExchange, deadlines: Deadlines) -> Response:
-        request = exchange.asked
-        deadlines.add(exchange, request.timeout)
+    async def _exchanged(
+        self, exchange: Exchange, sending: Coroutine[Any, Any, Response], deadlines: Deadlines
+    ) -> Response:
+        """Await *sending* up to the deadline of *exchange*, and return the reply."""
+        deadlines.add(exchange, exchange.asked.timeout)
         try:
             with exchange:
-                timeout = _timeout(min(request.timeout, request.connect_timeout))
-                return await exchange.run(line, timeout, self._max_body)
+                return await sending
+        except MaybeSentError:
+            exchange.close()
+            if exchange.whole is not None:
+                return exchange.whole
+            raise
         except BaseException:
             exchange.close()
             raise
         finally:
             deadlines.remove(exchange)
+            if exchange.recorder is not None:
+                exchange.recorder.stop()
+
+    async def _send_directly(self, line: Line, exchange: DirectExchange) -> Response:
+        request = exchange.asked
+        return await exchange.run(line, _timeout(min(request.timeout, request.connect_timeout)))
+
+    async def _send_through(
+        self, session: ClientSession, proxy: str | None, exchange: SessionExchange
+    ) -> Response:
+        response = await self._open(session, proxy, exchange, exchange.asked.headers, decompress=True)
+        body = await read_body(response.content, response.headers, self._max_body, exchange)
+        return Response(response.status, response.headers, body)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
@@ -114,12 +141,12 @@ class AiohttpTransport:
         """
         headers = CIMultiDict(request.headers)
         headers["Accept-Encoding"] = "identity"
-        session, deadlines = self._session(request)
+        proxy, session, deadlines = self._way(request)
         exchange = SessionExchange(request)
         deadlines.add(exchange, request.timeout)
         try:
             with exchange:
-                response = await self._open(session, exchange, headers, decompress=False)
+                response = await self._open(session, proxy, exchange, headers, decompress=False)
             yield _Streamed(response, exchange)
         finally:
             exchange.close()
@@ -131,19 +158,22 @@ class AiohttpTransport:
         if self._deadlines is not None:
             self._deadlines.close()
         async with AsyncExitStack() as closing:
-            for session in (self._fresh, self._pooled, self._guarded):
-                if session is not None and session is not self._supplied:
+            for session in self._sessions.values():
+                if session is not self._supplied:
                     closing.push_async_callback(session.close)
 
     async def _open(
         self,
         session: ClientSession,
+        proxy: str | None,
         exchange: SessionExchange,
         headers: Mapping[str, str],
         *,
         decompress: bool,
     ) -> ClientResponse:
         request = exchange.asked
+        if proxy is not None:
+            exchange.via = without_credentials(proxy)
         return await session.request(
             request.method,
             URL(request.url, encoded=True),
@@ -154,10 +184,13 @@ class AiohttpTransport:
             raise_for_status=False,
             auto_decompress=decompress,
             timeout=_timeout(min(request.timeout, request.connect_timeout)),
+            proxy=proxy,
             middlewares=(exchange,),
+            **LARGEST_HEAD,
         )
 
-    def _session(self, request: Request) -> tuple[ClientSession, Deadlines]:
+    def _way(self, request: Request) -> tuple[str | None, ClientSession, Deadlines]:
+        """Return the proxy and the session that *request* goes through."""
         if self._closed:
             raise RuntimeError("This AiohttpTransport is closed; make a new one.")
         try:
@@ -170,14 +203,18 @@ class AiohttpTransport:
         deadlines = self._deadlines
         if deadlines is None or loop is not self._loop:
             deadlines = self._bind(loop)
-        session = self._guarded
-        if not request.public_only:
-            session = self._fresh if request.fresh else self._pooled
+        proxy = None
+        if self._supplied is None or request.public_only:
+            proxy = self._proxies.route_of(request)
+        kind: _Kind = "fresh" if request.fresh else "pooled"
+        if request.public_only:
+            kind = "public" if proxy is None else "public by proxy"
+        session = self._sessions.get(kind)
         if session is None:
-            session = self._make(request)
+            session = self._make(kind)
         if session.closed:
             raise RuntimeError("The aiohttp session that was given to AiohttpTransport is closed.")
-        return session, deadlines
+        return proxy, session, deadlines
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
         if self._loop is not None:
@@ -188,26 +225,16 @@ class AiohttpTransport:
         self._deadlines = Deadlines(loop)
         return self._deadlines
 
-    def _make(self, request: Request) -> ClientSession:
-        if request.public_only:
-            connector = TCPConnector(limit=self._pool_size, socket_factory=public_socket)
-        elif request.fresh:
-            connector = TCPConnector(limit=self._pool_size, keepalive_timeout=FRESH_SECONDS)
+    def _make(self, kind: _Kind) -> ClientSession:
+        if kind == "public":
+            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl, socket_factory=public_socket)
+        elif kind == "fresh":
+            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl, keepalive_timeout=FRESH_SECONDS)
         else:
-            connector = TCPConnector(limit=self._pool_size)
-        session = ClientSession(
-            connector=connector,
-            cookie_jar=DummyCookieJar(),
-            trust_env=self._trust_env,
-        )
-        if TESTED and not self._trust_env:
+            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl)
+        session = self._sessions[kind] = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+        if TESTED:
             self._lines[session] = Line(connector)
-        if request.public_only:
-            self._guarded = session
-        elif request.fresh:
-            self._fresh = session
-        else:
-            self._pooled = session
         return session
 
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Final, Self, cast
 
 from anyio.lowlevel import EventLoopToken, current_token
@@ -28,6 +29,7 @@ except ImportError as error:
 
 from ruxa_async.transports._httpx2_exchange import Exchange
 from ruxa_async.transports._httpx2_guard import PublicOnly
+from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
 
 __all__ = ("Httpx2Transport",)
 
@@ -36,6 +38,8 @@ FRESH_SECONDS: Final = 2.0
 #: How long any other may have been idle.
 IDLE_SECONDS: Final = 15.0
 
+_PROXY_KINDS: Final = ("http", "https")
+_SOCKS: Final = ("socks5", "socks5h")
 _ABSENT: Final = ("", "identity")
 _GZIP: Final = ("gzip", "x-gzip")
 
@@ -44,9 +48,12 @@ class Httpx2Transport:
     """Carry requests over httpx2, on asyncio and on trio.
 
     *pool_size* bounds the connections of creates and, apart from them, those of all the rest: 64. *max_body* is the
-    largest reply in bytes, after decompression, that `send` takes: 8 MiB. *proxy* is the address of a proxy, with
-    its credentials if it needs any; the environment is not asked. *ssl_context* replaces the default one, which trusts
-    what the system trusts.
+    largest reply in bytes, after decompression, that `send` takes: 8 MiB.
+
+    *proxy* is the address of a proxy, with its credentials if it needs any, and *ssl_context* replaces the default one,
+    which trusts what the system trusts. Without them and with *trust_env*, the default, HTTPS_PROXY, HTTP_PROXY,
+    ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR count. A loopback address is never reached through a proxy. Raise
+    `ConfigurationError` for a proxy or a file of certificates that cannot be used.
 
     It may be made anywhere and belongs to the event loop of its first use. Raise RuntimeError when used from
     another loop or after `aclose`. Importing it raises `MissingExtraError` where httpx2 is not installed.
@@ -57,6 +64,7 @@ class Httpx2Transport:
         *,
         pool_size: int = 64,
         max_body: int = 8 * 2**20,
+        trust_env: bool = True,
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -66,10 +74,13 @@ class Httpx2Transport:
             raise ValueError(f"max_body={max_body!r} is not valid: at least 1 byte is needed")
         self._pool_size = pool_size
         self._max_body = max_body
-        self._proxy = None if proxy is None else _proxy(proxy)
+        kinds = _PROXY_KINDS if find_spec("socksio") is None else (*_PROXY_KINDS, *_SOCKS)
+        self._proxies = Proxies(proxy, trust_env=trust_env, kinds=kinds)
+        if ssl_context is None and trust_env:
+            ssl_context = trusted_by_environment()
         self._ssl_context = _trusting_the_system() if ssl_context is None else ssl_context
         self._token: EventLoopToken | None = None
-        self._pools: dict[tuple[bool, bool], httpcore2.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[bool, bool, str | None], httpcore2.AsyncConnectionPool] = {}
         self._exchanges: set[Exchange] = set()
         self._closed = False
 
@@ -79,6 +90,7 @@ class Httpx2Transport:
         Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
         """
         async with self._opened(request, "gzip") as (exchange, response):
+            exchange.reply = Response(response.status, response.headers)
             with exchange:
                 body = await self._read(response, exchange)
             return Response(response.status, response.headers, body)
@@ -104,8 +116,8 @@ class Httpx2Transport:
     @asynccontextmanager
     async def _opened(self, request: Request, encoding: str) -> AsyncIterator[tuple[Exchange, _Streamed]]:
         """Give the reply to *request* with its body still to come; its connection is let go of with the block."""
-        pool = self._pool(fresh=request.fresh, public_only=request.public_only)
-        exchange = Exchange(request)
+        proxy, pool = self._way(request)
+        exchange = Exchange(request, via="" if proxy is None else without_credentials(proxy))
         self._exchanges.add(exchange)
         try:
             with exchange:
@@ -127,7 +139,7 @@ class Httpx2Transport:
             raise exchange.maybe_sent(f"the reply is encoded as {encoding!r}, which was not asked for")
         # Packed a thousandfold, one read would fill the memory: what comes out is bounded, not only what comes in.
         unpacker = zlib.decompressobj(wbits=31) if encoding in _GZIP else None
-        pieces: list[bytes] = []
+        pieces = exchange.pieces
         left = self._max_body
         async for chunk in response.pieces:
             piece = chunk if unpacker is None else unpacker.decompress(chunk, left + 1)
@@ -139,7 +151,8 @@ class Httpx2Transport:
             raise exchange.maybe_sent("the reply broke off inside its compression")
         return b"".join(pieces)
 
-    def _pool(self, *, fresh: bool, public_only: bool) -> httpcore2.AsyncConnectionPool:
+    def _way(self, request: Request) -> tuple[str | None, httpcore2.AsyncConnectionPool]:
+        """Return the proxy and the pool that *request* goes through."""
         if self._closed:
             raise RuntimeError("This Httpx2Transport is closed; make a new one.")
         token = current_token()
@@ -149,13 +162,15 @@ class Httpx2Transport:
                     "This Httpx2Transport belongs to another event loop, that of its first use; make one for each loop."
                 )
             self._token = token
-        pool = self._pools.get((fresh, public_only))
-        return self._make(fresh=fresh, public_only=public_only) if pool is None else pool
+        proxy = self._proxies.route_of(request)
+        key = request.fresh, request.public_only and proxy is None, proxy
+        pool = self._pools.get(key)
+        return proxy, self._make(*key) if pool is None else pool
 
-    def _make(self, *, fresh: bool, public_only: bool) -> httpcore2.AsyncConnectionPool:
-        self._pools[fresh, public_only] = pool = httpcore2.AsyncConnectionPool(
+    def _make(self, fresh: bool, public_only: bool, proxy: str | None) -> httpcore2.AsyncConnectionPool:
+        self._pools[fresh, public_only, proxy] = pool = httpcore2.AsyncConnectionPool(
             ssl_context=self._ssl_context,
-            proxy=self._proxy,
+            proxy=None if proxy is None else _proxy(proxy, self._ssl_context),
             max_connections=self._pool_size,
             keepalive_expiry=FRESH_SECONDS if fresh else IDLE_SECONDS,
             retries=0,
@@ -202,12 +217,13 @@ def _trusting_the_system() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def _proxy(address: str) -> httpcore2.Proxy:
+def _proxy(address: str, ssl_context: ssl.SSLContext) -> httpcore2.Proxy:
     told = httpx2.Proxy(address)
     url = httpcore2.URL(
         scheme=told.url.raw_scheme, host=told.url.raw_host, port=told.url.port, target=told.url.raw_path
     )
-    return httpcore2.Proxy(url, auth=told.raw_auth)
+    trusted = ssl_context if told.url.scheme == "https" else None
+    return httpcore2.Proxy(url, auth=told.raw_auth, ssl_context=trusted)
 
 
 def _headers(response: httpcore2.Response) -> dict[str, str]:

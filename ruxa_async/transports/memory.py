@@ -119,7 +119,11 @@ class MemoryTransport:
         exchange = _Exchange()
         response = await self._exchange(request, exchange)
         if exchange.cut:
-            raise MaybeSentError(f"{_label(request)}: the reply broke off half-way")
+            error = MaybeSentError(f"{_label(request)}: the reply broke off half-way")
+            error.partial = Response(
+                response.status, response.headers, response.body[: len(response.body) // 2]
+            )
+            raise error
         if len(response.body) > self._max_body:
             raise MaybeSentError(f"{_label(request)}: the reply is larger than {self._max_body} bytes")
         return response

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruxa_async._engine.retry_after import LONGEST, retry_after
+from ruxa_async._engine.retry_after import LONGEST, ServiceClock, retry_after
 
 #: Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110.
 NOW = 784_111_777.0
@@ -338,3 +338,40 @@ def test_fields_that_stand_on_every_reply_count_only_where_the_reply_is_a_refusa
 )
 def test_of_several_limits_the_ones_that_are_used_up_count(field: str, seconds: float) -> None:
     assert retry_after({"ratelimit": field}, wall_now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        ("Sun, 06 Nov 1994 08:51:37 GMT", 120.0),
+        ("Sun, 06 Nov 1994 08:51:38 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:36 GMT", None),
+        ("Sun, 06 Nov 1994 09:49:42 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("30", 30.0),
+    ],
+)
+def test_where_only_our_own_clock_is_left_a_date_far_from_it_is_not_said(
+    text: str, seconds: float | None
+) -> None:
+    assert retry_after({"retry-after": text}, wall_now=NOW, estimated=True) == seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("784111837", 60.0), ("784115377", None), ("30", 30.0)])
+def test_so_is_a_reset_that_is_an_instant(text: str, seconds: float | None) -> None:
+    assert retry_after({"x-ratelimit-reset": text}, wall_now=NOW, estimated=True) == seconds
+
+
+def test_the_date_of_the_reply_itself_counts_however_far_it_is_from_our_clock() -> None:
+    headers = {"retry-after": "Sun, 06 Nov 1994 09:49:37 GMT", **DATE}
+    assert retry_after(headers, wall_now=WRONG_CLOCK, estimated=True) == 3600.0
+
+
+def test_the_services_clock_goes_on_from_the_last_date_that_it_sent() -> None:
+    clock = ServiceClock()
+    assert clock.read({}, WRONG_CLOCK) == (WRONG_CLOCK, True)
+    assert clock.read(DATE, WRONG_CLOCK) == (WRONG_CLOCK, True)  # the reply's own date comes first
+    assert clock.read({}, WRONG_CLOCK + 5) == (NOW + 5, False)
+    assert clock.read({"date": "yesterday"}, WRONG_CLOCK + 6) == (WRONG_CLOCK + 6, True)
+    assert clock.read({}, WRONG_CLOCK + 7) == (WRONG_CLOCK + 7, True)

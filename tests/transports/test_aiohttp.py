@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 import aiohttp
@@ -138,38 +137,6 @@ async def test_closing_ends_a_wait_for_the_pool_as_not_sent_and_an_exchange_as_m
             await anyio.wait_all_tasks_blocked()
             await transport.aclose()
     assert sorted(type(end).__name__ for end in ends) == ["MaybeSentError", "NotSentError"]
-
-
-@contextmanager
-def proxied(monkeypatch: pytest.MonkeyPatch, script: servers.Script) -> Iterator[servers.Server]:
-    with serving(script) as proxy:
-        for name in ("http_proxy", "https_proxy"):
-            monkeypatch.setenv(name, proxy.url.replace("//", "//user:secret-canary@"))
-        for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        yield proxy
-
-
-async def test_proxies_of_the_environment_are_used_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    with proxied(monkeypatch, answering(reply())) as proxy, serving(answering(reply())) as server:
-        for trust_env in (True, False):
-            async with aclosing(AiohttpTransport(trust_env=trust_env)) as transport:
-                await transport.send(request(server.url))
-    assert len(proxy.requests) == len(server.requests) == 1
-    assert proxy.requests[0].startswith(f"POST {server.url}")
-
-
-@pytest.mark.parametrize("script", [answering(reply(b"", "403 No")), saying_then_closing()])
-async def test_a_tunnel_that_is_refused_sends_nothing(
-    monkeypatch: pytest.MonkeyPatch, script: servers.Script
-) -> None:
-    with proxied(monkeypatch, script) as proxy:
-        async with aclosing(AiohttpTransport(trust_env=True)) as transport:
-            error = await failure(send_whole, transport, request("https://127.0.0.1:9"))
-    assert isinstance(error, NotSentError)
-    assert "secret-canary" not in "".join(traceback.format_exception(error))
-    assert proxy.requests[0].startswith("CONNECT ")
-    assert "sk-canary" not in proxy.requests[0]
 
 
 # A session of one's own

@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from transports.contract import (
     send_whole,
     told,
 )
-from transports.servers import answering, reply, saying_then_closing, saying_then_silent, serving
+from transports.servers import answering, reply, saying_then_silent, serving
 from transports.stepping import ASYNCIO_ONLY, Stepped, interrupted, nothing_leaks
 
 import ruxa_async.transports
@@ -168,7 +167,7 @@ async def test_of_two_headers_of_one_name_the_first_counts() -> None:
             assert (await transport.send(request(server.url))).headers["x-a"] == "1"
 
 
-# TLS and proxies
+# TLS
 
 
 async def test_tls_with_a_trusted_certificate() -> None:
@@ -201,29 +200,6 @@ async def test_a_cancel_at_any_step_over_tls_leaves_nothing_behind(
             if not stepped.acted:
                 break
     assert turn > 3
-
-
-async def test_a_proxy_is_used_if_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(answering(reply())) as proxy, serving(answering(reply())) as server:
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-        for given in (proxy.url.replace("//", "//user:secret@"), None):
-            async with aclosing(Httpx2Transport(proxy=given)) as transport:
-                await transport.send(request(server.url))
-    assert len(proxy.requests) == len(server.requests) == 1
-    assert proxy.requests[0].startswith(f"POST {server.url}")
-    assert "proxy-authorization: basic " in proxy.requests[0].lower()
-
-
-@pytest.mark.parametrize("script", [answering(reply(b"", "403 No")), saying_then_closing()])
-async def test_a_tunnel_that_is_refused_sends_nothing(script: servers.Script) -> None:
-    with serving(script) as proxy:
-        given = proxy.url.replace("//", "//user:secret-canary@")
-        async with aclosing(Httpx2Transport(proxy=given)) as transport:
-            error = await failure(send_whole, transport, request("https://127.0.0.1:9"))
-    assert isinstance(error, NotSentError)
-    assert "secret-canary" not in "".join(traceback.format_exception(error))
-    assert proxy.requests[0].startswith("CONNECT ")
-    assert "sk-canary" not in proxy.requests[0]
 
 
 # Loops and settings

@@ -199,6 +199,14 @@ async def test_a_stream_comes_in_pieces() -> None:
         assert [len(chunk) async for chunk in streamed.chunks()] == [65536, 65536, 18928]
 
 
+async def test_a_cut_reply_goes_with_the_error_as_far_as_it_came() -> None:
+    service = service_of(Fault("cut", "create"))
+    with pytest.raises(MaybeSentError) as caught:
+        await MemoryTransport(service).send(create_request())
+    assert caught.value.partial.status == 200
+    assert caught.value.partial.body.startswith(b'{"code"')
+
+
 async def test_a_cut_stream_breaks_off_half_way() -> None:
     service = service_of(Fault("cut", "file"))
     transport = MemoryTransport(service)

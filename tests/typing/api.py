@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_never, assert_type
@@ -193,7 +194,6 @@ def watch(event: Event | ClientEvent) -> None:
     if isinstance(event, ClientEvent):
         assert_type(event.at, float)
         return
-    assert_type(event, Event)
     assert_type(event.job, JobRecord)
     match event:
         case CreateThrottled(retry_after=told):
@@ -226,6 +226,8 @@ def constructing() -> None:
     )
     Budget(10)  # type: ignore[call-arg]  # ty: ignore[too-many-positional-arguments]
     Budget(prices={"sora-2": "10"})  # type: ignore[dict-item]  # ty: ignore[invalid-argument-type]
+    RuxaClient(proxy="http://proxy:3128", ssl_context=ssl.create_default_context())
+    RuxaClient(proxy=3128)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     RuxaClient(on_event=events.append)
     RuxaClient(on_event=lambda event: (event.at, scope))
 
