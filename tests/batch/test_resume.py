@@ -289,9 +289,26 @@ async def test_folder_of_another_account_or_in_use_is_refused(tmp_path: Path) ->
     async with opened(tmp_path, service):
         with pytest.raises(JournalInUseError, match=f"process {os.getpid()}"):
             await run(tmp_path, service, rows([1]))
+    await run(tmp_path, service, rows([1]))
+    other = service_of(key="sk-other")
     with pytest.raises(JournalMismatchError, match=r"https://emulator.*fingerprint.*fingerprint"):
-        await run(tmp_path, service_of(key="sk-other"), rows([1]))
-    assert service.ledger.charged == 0
+        await run(tmp_path, other, rows([1, 2]))
+    assert (service.ledger.charged, other.ledger.charged) == (1, 0)
+
+
+async def test_folder_that_a_wrong_key_tried_is_taken_by_the_right_one(tmp_path: Path) -> None:
+    service = service_of()
+    async with RuxaClient(
+        api_key="sk-mistyped",
+        base_url="https://emulator",
+        transport=MemoryTransport(service),
+        journal=folder_journal(tmp_path),
+    ) as client:
+        refused = await run_batch(client, rows(range(3)), tmp_path, resume=True)
+    assert refused.halted is not None
+    summary = await run(tmp_path, service, rows(range(3)))
+    assert summary.states == {"succeeded": 3}
+    check(tmp_path, service, 3)
 
 
 async def test_journal_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
