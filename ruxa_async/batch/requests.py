@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,18 @@ import attrs
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import CustomRequest, GenerationRequest, request_class
 
-__all__ = ("RowError", "from_cells", "from_json", "from_prompt", "json_row", "known_columns")
+from .source import InputError
+
+__all__ = (
+    "RowError",
+    "from_cells",
+    "from_json",
+    "from_prompt",
+    "json_elements",
+    "json_row",
+    "known_columns",
+    "model_warning",
+)
 
 _MODELS = ("google/nano-banana", "google/nano-banana-edit", "google/nano-banana-pro", "sora-2", "sora-2-hd")
 _COMMON = ("prompt", "model", "key", "extra")
@@ -46,6 +58,61 @@ def json_row(text: str) -> dict[str, Any]:
         except UnicodeEncodeError:
             raise RowError("half of a surrogate pair stands alone, which no text may hold") from None
     return row
+
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_LENIENT = json.JSONDecoder(parse_int=str, parse_float=str)  # it only finds where a value ends
+
+
+def json_elements(text: str, line: int) -> list[tuple[int, str]]:
+    """Return each element of the array that *text* holds, or each of its values, as JSON text with its line.
+
+    *line* is the number of the first line of *text*. Raises `InputError` if the text is not JSON as a whole.
+    """
+    at = _after_blanks(text, 0)
+    in_array = text.startswith("[", at)
+    at = _after_blanks(text, at + in_array)
+    found: list[tuple[int, str]] = []
+    counted, more = 0, not text.startswith("]", at) or not in_array
+    while more and at < len(text):
+        end = _value_end(text, at, line + text.count("\n", counted, at))
+        line, counted = line + text.count("\n", counted, at), at
+        found.append((line, text[at:end]))
+        at = _after_blanks(text, end)
+        more = not in_array or text.startswith(",", at)
+        at = _after_blanks(text, at + (in_array and more))
+    if in_array and (more or not text.startswith("]", at)):
+        raise InputError(f"not JSON: the array is not closed after the value in line {line}")
+    if in_array and _after_blanks(text, at + 1) < len(text):
+        raise InputError("not JSON: text follows the array")
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _value_end(text: str, at: int, line: int) -> int:
+    try:
+        return _LENIENT.raw_decode(text, at)[1]
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not JSON: {error.msg} in line {line + text.count(chr(10), at, error.pos)}"
+        ) from None
+    except RecursionError:
+        raise InputError(f"not JSON that can be read: nested too deeply in line {line}") from None
+
+
+def model_warning(request: GenerationRequest) -> str | None:
+    """Return a sentence about the model of *request* if it is not one that this version knows, else None."""
+    model = request.model
+    if request_class(model) is not None:
+        return None
+    close = get_close_matches(model[:100].lower(), _MODELS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_MODELS)}."
+    return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
 
 
 def _not_json(constant: str) -> Any:

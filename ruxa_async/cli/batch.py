@@ -169,13 +169,16 @@ class _Job:
     json_lines: bool
     prices: dict[str, float]
 
-    def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
+    def opened(
+        self, *, notice: Callable[[str], object], warn: Callable[[str], object] = say
+    ) -> AbstractContextManager[Rows]:
         return open_rows(
             self.source,
             format=self.format,
             prompt_column=self.prompt_column,
             model=self.model,
             notice=notice,
+            warn=warn,
         )
 
     @property

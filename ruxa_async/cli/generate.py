@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ruxa_async.batch.readers import DEFAULT_MODEL
-from ruxa_async.batch.requests import from_json
+from ruxa_async.batch.requests import from_json, model_warning
 from ruxa_async.downloads import check_template
 from ruxa_async.requests import GenerationRequest
 
@@ -71,6 +71,8 @@ def generate(
 
     async def command() -> int:
         request = from_json(fields, model)
+        if (warning := model_warning(request)) is not None:
+            say(warning)
         async with open_client(emulator=emulator, speed=speed) as client:
             for path in await _generated(client, request, out, name):
                 print_line(path)

@@ -84,11 +84,33 @@ def test_batch_goes_on_past_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "stopped at line 3" in capsys.readouterr().err
 
 
-def test_batch_of_an_empty_file_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_batch_of_an_empty_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
     source = tmp_path / "in.txt"
     source.write_text("\n")
-    assert main(["batch", str(source), "--emulator", "--out", str(tmp_path / "out")]) == 0
-    assert "0 rows" in capsys.readouterr().err
+    assert main(["batch", str(source), "--emulator", "--out", str(tmp_path / "out"), *more]) == 2
+    assert f"{source} holds no rows, so there is nothing to generate" in capsys.readouterr().err.replace(
+        "\n", " "
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_model_is_warned_about_before_anything_is_bought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("a cat\na dog\n")
+    given = ["--model", "nano-banana", "--out", str(tmp_path / "out")]
+    served = ["--emulator", "--speed", "500"]
+    for command in (
+        ["batch", str(source), *given, *served, "--quiet"],
+        ["batch", str(source), *given, "--dry-run"],
+        ["generate", "a cat", *given, *served],
+    ):
+        main(command)
+        assert capsys.readouterr().err.count("did you mean google/nano-banana?") == 1
 
 
 def test_batch_reads_a_limited_number_of_rows(tmp_path: Path) -> None:
