@@ -22,6 +22,7 @@ __all__ = (
     "WholeFile",
     "clean_name",
     "clean_stem",
+    "ensure_writable",
     "file_id",
     "remove_stale_parts",
     "sync_folder",
@@ -91,6 +92,16 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make *folder* if it is not there, and make sure that a file can be made in it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = PartFile(folder)
+    try:
+        probe.write(b"\n")
+    finally:
+        probe.discard()
 
 
 def sync_folder(folder: Path) -> None:

@@ -32,6 +32,8 @@ _COMMON = ("prompt", "model", "key", "extra")
 _LISTS = ("image_input", "image_urls")
 _FLAGS = ("watermark", "private", "character_create")
 _ENDLESS = "a number has thousands of digits"
+#: Levels of a request; services and parsers give up at some hundreds, and then nobody knows whether it was bought.
+_MAX_DEPTH = 100
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -52,6 +54,8 @@ def json_row(text: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         hint = "; write one object a line, not one array" if isinstance(row, list) else ""
         raise RowError(f"a JSON object is needed, not {_kind(row)}{hint}")
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _too_deep(row):
+        raise RowError(f"nested too deeply: more than {_MAX_DEPTH} levels")
     if "\\u" in text:
         try:
             json.dumps(row, ensure_ascii=False).encode()
@@ -117,6 +121,18 @@ def model_warning(request: GenerationRequest) -> str | None:
 
 def _not_json(constant: str) -> Any:
     raise RowError(f"not JSON: {constant} is not a JSON number")
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            each
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

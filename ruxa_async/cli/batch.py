@@ -30,7 +30,7 @@ from .listening import CallbackOptions, listening, read_callbacks
 from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
 from .printing import Put, printing
 from .progress import Board, Watch, displayed
-from .running import BAD_INPUT, DONE, need_key, open_client, run, say
+from .running import BAD_INPUT, DONE, need_folder, need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -249,6 +249,7 @@ def _open_and_run(job: _Job, service: _Service) -> int:
     journal = service.journal(job.out)
     # Opened outside of the event loop, because a pipe may keep its first line back.
     with job.opened(notice=_nothing if job.quiet else say) as rows:
+        need_folder(job.out)
         # Quiet: the result lines name every purchase whose end was not seen, and so would a warning each.
         return run(lambda: _run(job, rows, service, journal), quiet=True)
 

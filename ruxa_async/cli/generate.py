@@ -14,7 +14,7 @@ from ruxa_async.requests import GenerationRequest
 
 from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Speed
 from .printing import print_line
-from .running import DONE, console, open_client, run, say
+from .running import DONE, console, need_folder, need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -73,6 +73,9 @@ def generate(
         request = from_json(fields, model)
         if (warning := model_warning(request)) is not None:
             say(warning)
+        if not emulator:
+            need_key()
+        need_folder(out)
         async with open_client(emulator=emulator, speed=speed) as client:
             for path in await _generated(client, request, out, name):
                 print_line(path)

@@ -63,6 +63,11 @@ def test_unknown_models_take_any_field(tmp_path: Path) -> None:
     assert row.request == CustomRequest(model="new/model", input={"prompt": "p", "cfg": 1.5}, key="7")
 
 
+def test_many_brackets_are_not_many_levels(tmp_path: Path) -> None:
+    fields = {"model": "m", "prompt": "[" * 500, "images": [["a"]] * 500}
+    assert one(read(tmp_path, json.dumps(fields))).error is None
+
+
 def test_rows_without_a_model_take_the_given_one(tmp_path: Path) -> None:
     rows = read(tmp_path, '{"prompt": "a"}\n{"prompt": "b", "model": "google/nano-banana"}', model="sora-2")
     assert [type(row.request) for row in rows] == [Sora2, NanoBanana]
@@ -185,6 +190,8 @@ BAD_JSON = [
     ('{"model": "google/nano-banana-pro", "prompt": "' + "x" * 10_001 + '"}', "10,000"),
     ('{"prompt": "\\ud800"}', "surrogate"),
     ('{"prompt": ' + "[" * 100_000, "nested"),
+    ('{"model": "m", "x": ' + "[" * 101 + "]" * 101 + "}", "more than 100 levels"),
+    ('{"prompt": "x", "extra": ' + '{"a":' * 500 + "1" + "}" * 501, "more than 100 levels"),
     ('{"prompt": "x", "seed": ' + "1" * 5_000 + "}", "digits"),
     ('{"prompt": "a\x01b"}', "control character"),
     ('{"prompt": "a\0b"}', "NUL"),
