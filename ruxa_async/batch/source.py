@@ -30,6 +30,7 @@ _SIGNATURES = {
 #: Bytes that no text holds, save for a stray one; of random bytes they are one in nine.
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1b"})
 _MOST_CONTROLS = 0.05
+_FEW_CONTROLS = 4  # spoil their rows, also of a short text
 
 
 class InputError(RuxaError):
@@ -42,7 +43,7 @@ def check_text(named: str, sample: bytes) -> None:
         if sample.startswith(signature):
             raise InputError(f"{named} is not text: {advice}")
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
-    if not sample.startswith(_UTF_16) and controls > len(sample) * _MOST_CONTROLS:
+    if not sample.startswith(_UTF_16) and controls > max(_FEW_CONTROLS, len(sample) * _MOST_CONTROLS):
         raise InputError(f"{named} is not text, or text in an encoding of its own: save it as UTF-8")
 
 
