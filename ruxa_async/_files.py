@@ -16,7 +16,17 @@ from attrs import frozen
 
 from ._points import reached
 
-__all__ = ("PartFile", "WholeFile", "clean_name", "clean_stem", "remove_stale_parts", "sync_folder")
+__all__ = (
+    "FileId",
+    "PartFile",
+    "WholeFile",
+    "clean_name",
+    "clean_stem",
+    "ensure_writable",
+    "file_id",
+    "remove_stale_parts",
+    "sync_folder",
+)
 
 _MAX_STEM = 100
 _MAX_NAME = 200
@@ -30,6 +40,8 @@ _MARKED = re.compile(rf"~[0-9a-f]{{{_MARK}}}\Z")
 _COMPARED = 1 << 20
 
 Data: TypeAlias = bytes | bytearray
+#: Device and inode: they stay the same when a file is written to or moved, and differ where another takes its name.
+FileId: TypeAlias = tuple[int, int]
 
 
 def clean_stem(text: str) -> str:
@@ -71,6 +83,25 @@ def _allowed(character: str) -> str:
 
 def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
+
+
+def file_id(path: str | os.PathLike[str]) -> FileId | None:
+    """Return the id of the file at *path*, None if none can be reached there."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a third of the time, and each create waits for it
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make *folder* if it is not there, and make sure that a file can be made in it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = PartFile(folder)
+    try:
+        probe.write(b"\n")
+    finally:
+        probe.discard()
 
 
 def sync_folder(folder: Path) -> None:

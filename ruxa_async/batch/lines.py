@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import anyio
 from anyio import to_thread
 
-from ruxa_async._files import sync_folder
+from ruxa_async._files import FileId, file_id, sync_folder
 from ruxa_async._points import reached
 from ruxa_async.errors import JournalError
 
@@ -52,6 +52,7 @@ class ResultsFile:
         self._bought: set[str] = set()  # those that name a task
         self._began = 0
         self._overridden = False
+        self._id: FileId | None = None
 
     async def __aenter__(self) -> Self:
         self._file = await to_thread.run_sync(self._open)
@@ -78,8 +79,23 @@ class ResultsFile:
         """Tell whether an earlier run wrote that the row called *name* became a task."""
         return name in self._bought
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is still where it was opened."""
+        return self._id == file_id(self.path)
+
+    def ensure_in_place(self) -> None:
+        """Raise `JournalError` if the file was moved, replaced or removed since it was opened."""
+        if not self.in_place:
+            raise JournalError(
+                str(self.path),
+                "it was moved, replaced or removed while it was written, so this run was stopped. Before you run this "
+                "again, put the folder back or name its new place as --out: in another folder, everything would be "
+                "bought again",
+            )
+
     async def flush(self) -> None:
-        """Return when everything added so far is on the disk."""
+        """Return when everything added so far is on the disk. Raises OSError, and what `ensure_in_place` raises."""
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 if self._pending:
@@ -106,6 +122,7 @@ class ResultsFile:
         except OSError as error:
             raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
         sync_folder(folder)
+        self._id = file_id(self.path)
         return file
 
     def _read(self, file: IO[bytes]) -> None:
@@ -130,13 +147,16 @@ class ResultsFile:
         except OSError as error:  # which does not say what was written to
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         reached("line durable")
+        self.ensure_in_place()
 
     def _close(self) -> None:
         assert self._file is not None
         with self._file:
+            self.ensure_in_place()
             if self._overridden:
                 with suppress(OSError):  # as it is, the file is right as well
                     self._tidy()
+                    self._id = file_id(self.path)
 
     def _tidy(self) -> None:
         """Keep the last line of each row, and of those that are no requests the lines of this run."""
@@ -189,9 +209,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
 def _told(line: bytes) -> dict[str, Any]:
     try:
         told = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    # No run writes an id of another type, so no row is known by it.
+    return told if isinstance(told, dict) and isinstance(told.get("id"), str | None) else {}
 
 
 def _essence(values: Iterable[Any]) -> bytes:

@@ -14,16 +14,12 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from ruxa_async.errors import RuxaError
+from .source import InputError, RawLines
 
 __all__ = ("MAX_LINE", "InputError", "Line", "Lines", "Record", "delimited")
 
 #: Bytes in one line, and in one delimited record: a hundred times the longest prompt the service takes.
 MAX_LINE = 1 << 20
-
-
-class InputError(RuxaError):
-    """The input as a whole cannot be read; the message says why and what would help."""
 
 
 @frozen
@@ -49,7 +45,7 @@ class Lines(Iterator[Line]):
     """The lines of *source*, with the means to look ahead."""
 
     def __init__(self, source: BinaryIO) -> None:
-        self._source = source
+        self._raw = RawLines(source)
         self._number = 0
         self._ahead: deque[Line] = deque()
 
@@ -58,6 +54,24 @@ class Lines(Iterator[Line]):
         if line is None:
             raise StopIteration
         return line
+
+    def first(self) -> bytes:
+        """Return the first line that is not blank without taking it; call this before anything is taken."""
+        while (data := self._raw.peek(MAX_LINE + 1)) and not data.strip():
+            self._raw.readline(MAX_LINE + 1)
+            self._number += 1
+        return data
+
+    def rest(self) -> tuple[int, str]:
+        """Return the number of the next line, and all lines from there as one text. Raises `InputError`."""
+        data = self._raw.rest()
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"not UTF-8 (byte {data[error.start]:#04x} at position {error.start + 1})"
+            ) from error
+        return self._number + 1, text.replace("\r\n", "\n").replace("\r", "\n")
 
     def ahead(self) -> Iterator[Line]:
         """Iterate over the lines to come without taking them."""
@@ -70,14 +84,10 @@ class Lines(Iterator[Line]):
             yield self._ahead[place]
 
     def _read(self) -> Line | None:
-        data = self._source.readline(MAX_LINE + 1)
+        data = self._raw.readline(MAX_LINE + 1)
         if not data:
             return None
         self._number += 1
-        if self._number == 1:
-            if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise InputError("this is UTF-16: save it as UTF-8")
-            data = data.removeprefix(b"\xef\xbb\xbf")
         if len(data) > MAX_LINE:
             return self._skipped(data)
         if b"\0" in data:
@@ -85,14 +95,16 @@ class Lines(Iterator[Line]):
                 self._number, data.decode(errors="replace").rstrip("\r\n"), "holds a NUL: is this text?"
             )
         try:
-            return Line(self._number, data.decode().removesuffix("\n").removesuffix("\r"))
+            text = data.decode().removesuffix("\n").removesuffix("\r")
+            strange = self._raw.utf16 and "\ufffd" in text
+            return Line(self._number, text, "holds what is not UTF-16" if strange else None)
         except UnicodeDecodeError as error:
             said = f"not UTF-8 (byte {data[error.start]:#04x} at position {error.start + 1})"
             return Line(self._number, data.decode(errors="replace").rstrip("\r\n"), said)
 
     def _skipped(self, data: bytes) -> Line:
-        while data and not data.endswith(b"\n"):
-            data = self._source.readline(MAX_LINE)
+        while data and not data.endswith((b"\n", b"\r")):
+            data = self._raw.readline(MAX_LINE)
         return Line(self._number, "", f"longer than {MAX_LINE:,} bytes", lost=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -13,13 +14,26 @@ import attrs
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import CustomRequest, GenerationRequest, request_class
 
-__all__ = ("RowError", "from_cells", "from_json", "from_prompt", "json_row", "known_columns")
+from .source import InputError
+
+__all__ = (
+    "RowError",
+    "from_cells",
+    "from_json",
+    "from_prompt",
+    "json_elements",
+    "json_row",
+    "known_columns",
+    "model_warning",
+)
 
 _MODELS = ("google/nano-banana", "google/nano-banana-edit", "google/nano-banana-pro", "sora-2", "sora-2-hd")
 _COMMON = ("prompt", "model", "key", "extra")
 _LISTS = ("image_input", "image_urls")
 _FLAGS = ("watermark", "private", "character_create")
 _ENDLESS = "a number has thousands of digits"
+#: Levels of a request; services and parsers give up at some hundreds, and then nobody knows whether it was bought.
+_MAX_DEPTH = 100
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -40,6 +54,8 @@ def json_row(text: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         hint = "; write one object a line, not one array" if isinstance(row, list) else ""
         raise RowError(f"a JSON object is needed, not {_kind(row)}{hint}")
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _too_deep(row):
+        raise RowError(f"nested too deeply: more than {_MAX_DEPTH} levels")
     if "\\u" in text:
         try:
             json.dumps(row, ensure_ascii=False).encode()
@@ -48,8 +64,75 @@ def json_row(text: str) -> dict[str, Any]:
     return row
 
 
+_BLANK = re.compile(r"[ \t\n\r]*")
+_LENIENT = json.JSONDecoder(parse_int=str, parse_float=str)  # it only finds where a value ends
+
+
+def json_elements(text: str, line: int) -> list[tuple[int, str]]:
+    """Return each element of the array that *text* holds, or each of its values, as JSON text with its line.
+
+    *line* is the number of the first line of *text*. Raises `InputError` if the text is not JSON as a whole.
+    """
+    at = _after_blanks(text, 0)
+    in_array = text.startswith("[", at)
+    at = _after_blanks(text, at + in_array)
+    found: list[tuple[int, str]] = []
+    counted, more = 0, not text.startswith("]", at) or not in_array
+    while more and at < len(text):
+        end = _value_end(text, at, line + text.count("\n", counted, at))
+        line, counted = line + text.count("\n", counted, at), at
+        found.append((line, text[at:end]))
+        at = _after_blanks(text, end)
+        more = not in_array or text.startswith(",", at)
+        at = _after_blanks(text, at + (in_array and more))
+    if in_array and (more or not text.startswith("]", at)):
+        raise InputError(f"not JSON: the array is not closed after the value in line {line}")
+    if in_array and _after_blanks(text, at + 1) < len(text):
+        raise InputError("not JSON: text follows the array")
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _value_end(text: str, at: int, line: int) -> int:
+    try:
+        return _LENIENT.raw_decode(text, at)[1]
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not JSON: {error.msg} in line {line + text.count(chr(10), at, error.pos)}"
+        ) from None
+    except RecursionError:
+        raise InputError(f"not JSON that can be read: nested too deeply in line {line}") from None
+
+
+def model_warning(request: GenerationRequest) -> str | None:
+    """Return a sentence about the model of *request* if it is not one that this version knows, else None."""
+    model = request.model
+    if request_class(model) is not None:
+        return None
+    close = get_close_matches(model[:100].lower(), _MODELS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_MODELS)}."
+    return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
+
+
 def _not_json(constant: str) -> Any:
     raise RowError(f"not JSON: {constant} is not a JSON number")
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            each
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

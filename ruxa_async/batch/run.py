@@ -67,7 +67,7 @@ async def run_batch(
     were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
     picked up; files that are missing are fetched; what may have been charged is told, and bought again only with
     *resend_unknown*. Without it, *out* may hold no results yet. Raises `InputError` if it does, OSError if results
-    cannot be written, JournalError, and what *rows* raise.
+    cannot be written, JournalError also where *out* or its files are moved or removed meanwhile, and what *rows* raise.
     """
     if name is not None:
         check_template(name)
@@ -87,7 +87,10 @@ async def run_batch(
             strict=strict,
             name=name,
         )
-        await run.through(Feed(run, iter(rows), pulled=pulled))
+        try:
+            await run.through(Feed(run, iter(rows), pulled=pulled))
+        finally:
+            summary.moved = not results.in_place
     return summary
 
 
@@ -249,6 +252,7 @@ class _Run:
     async def _download(self, generation: Generation, download: _Download) -> None:
         result, ended = download.result, False
         try:
+            self._results.ensure_in_place()  # a folder that is gone is not made again
             paths = await generation.save(self.summary.folder, name=self._name)
             result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
             if download.before:

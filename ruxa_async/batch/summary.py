@@ -42,7 +42,7 @@ class Summary:
     after they were accepted; *prices* are what the person says that they cost. *stats* is the client's last word,
     *callbacks* how many posts came; None if none were asked for.
     *unknown* are the first rows that may have been charged. *halted* says why nothing more was submitted, *refused* is
-    the row that ended a strict run.
+    the row that ended a strict run, *moved* that the folder was moved, replaced or removed while the run was under way.
     """
 
     folder: Path
@@ -62,6 +62,7 @@ class Summary:
     unsubmitted: int = 0
     halted: SubmissionHalted | None = None
     refused: Row | None = None
+    moved: bool = False
 
     @property
     def done(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import anyio
 from anyio import to_thread
-from attrs import define, frozen
+from attrs import define, field, frozen
 from cyclopts import Parameter
 
 from ruxa_async.batch import Rows, Summary, folder_journal, open_rows, run_batch
@@ -41,7 +41,7 @@ from .options import (
 )
 from .printing import Put, printing
 from .progress import Board, Watch, displayed
-from .running import BAD_INPUT, DONE, need_key, open_client, run, say
+from .running import BAD_INPUT, DONE, need_folder, need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -182,13 +182,16 @@ class _Job:
     json_lines: bool
     prices: dict[str, float]
 
-    def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
+    def opened(
+        self, *, notice: Callable[[str], object], warn: Callable[[str], object] = say
+    ) -> AbstractContextManager[Rows]:
         return open_rows(
             self.source,
             format=self.format,
             prompt_column=self.prompt_column,
             model=self.model,
             notice=notice,
+            warn=warn,
         )
 
     @property
@@ -261,6 +264,7 @@ def _open_and_run(job: _Job, service: _Service) -> int:
     journal = service.journal(job.out)
     # Opened outside of the event loop, because a pipe may keep its first line back.
     with job.opened(notice=_nothing if job.quiet else say) as rows:
+        need_folder(job.out)
         # Quiet: the result lines name every purchase whose end was not seen, and so would a warning each.
         return run(lambda: _run(job, rows, service, journal), quiet=True)
 
@@ -304,6 +308,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
 
 
 async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put: Put | None) -> None:
+    told = _Told(put)
     async with (
         displayed(board, client.stats) if job.shows_progress else nullcontext(),
         anyio.create_task_group() as tg,
@@ -321,13 +326,16 @@ async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put
                 pulled=1 if rows.interactive else 64,
                 name=job.name,
                 summary=board.summary,
-                on_result=_Told(put),
+                on_result=told,
             )
         except (OSError, JournalError, ClientClosedError):  # here is what lines or journal may not hold
             for orphan in client.orphans:
                 asked = None if orphan.request is None else orphan.request.input().get("prompt")
                 named = orphan.key or shortened(str(asked or orphan.model))
                 say(f"task {orphan.task_id or '(unknown)'} is paid for, or may be: {named}")
+            for result in told.interrupted:
+                named = result.key or shortened(result.prompt or result.model or "")
+                say(f"task {result.task_id} is paid for, or may be: {named}")
             raise
         tg.cancel_scope.cancel()
 
@@ -353,8 +361,12 @@ class _Told:
     _put: Put | None = None
     where: str = f"are in {RESULTS} only"
     _said: int = 0
+    #: Generated, and stopped while they were downloaded; there are never more than run at once.
+    interrupted: list[Result] = field(factory=list)
 
     def __call__(self, result: Result) -> None:
+        if result.error is not None and result.error["type"] == "Interrupted":
+            self.interrupted.append(result)
         if self._put is not None:
             self._put(result.encoded())
         if result.state == "invalid" and result.error is not None:

@@ -23,7 +23,7 @@ def conclude(
     summary: Summary, budget: Budget | None, seconds: float, *, quiet: bool, json_lines: bool
 ) -> None:
     """Say what came of the run and what is left to do, and print where the results are."""
-    if not (summary.folder / RESULTS).exists():
+    if not (summary.moved or (summary.folder / RESULTS).exists()):
         return
     if not quiet:
         for sentence in _sentences(summary, budget, seconds):
@@ -32,13 +32,13 @@ def conclude(
         say(f"{summary.failed:,} of {summary.done:,} rows failed; {summary.folder / RESULTS} says why")
     for sentence in _left_to_do(summary):
         say(sentence)
-    if not json_lines:
+    if not json_lines and not summary.moved:
         print_line(summary.folder / RESULTS)
 
 
 def leave_report(summary: Summary, record: RunRecord, *, whole: bool, quiet: bool) -> None:
     """Write down what is true of the whole run, and the page to look at; no trouble with it fails the run."""
-    if not (summary.folder / RESULTS).exists():
+    if summary.moved or not (summary.folder / RESULTS).exists():
         return
     from ruxa_async.report import write_report  # noqa: PLC0415 - only a run that ended needs it
 
@@ -68,22 +68,22 @@ def _sentences(summary: Summary, budget: Budget | None, seconds: float) -> Itera
         lasted = spelled_seconds(stats.outage_seconds)
         yield f"  the service was failing {times}, {lasted} in all; nothing was bought meanwhile"
     yield from spent(summary, budget)
-    yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {summary.folder}"
+    where = f"the folder that was {summary.folder}" if summary.moved else str(summary.folder)
+    yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {where}"
 
 
 def _left_to_do(summary: Summary) -> Iterable[str]:
     states = summary.states
+    again = "run it again with the folder that was moved" if summary.moved else "run the same again"
     if summary.refused is not None:
         yield f"stopped at line {summary.refused.line}: {summary.refused.error} (--strict)"
     if summary.halted is not None:
         yield f"stopped {_halted_by(summary.halted.cause)}: {summary.halted.cause}"
     if states["unfinished"]:
-        yield (
-            f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: run the same again to pick them up"
-        )
+        yield f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: {again} to pick them up"
     if states["download_failed"]:
         are = "is" if states["download_failed"] == 1 else "are"
-        yield f"{states['download_failed']:,} {are} generated and not on disk: run the same again to fetch them"
+        yield f"{states['download_failed']:,} {are} generated and not on disk: {again} to fetch them"
     if states["unknown"]:
         yield from _about_unknown(summary)
     if summary.callbacks == 0 and summary.stats is not None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import anyio
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from ruxa_async.emulator import (
     Callbacks,
@@ -54,7 +55,7 @@ _DialectName = Literal[
 async def emulate(
     *,
     host: str = "127.0.0.1",
-    port: int = 8787,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8787,
     speed: float = 1.0,
     create_rate: float | None = None,
     create_burst: int = 10,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ruxa_async.batch.readers import DEFAULT_MODEL
-from ruxa_async.batch.requests import from_json
+from ruxa_async.batch.requests import from_json, model_warning
 from ruxa_async.downloads import check_template
 from ruxa_async.requests import GenerationRequest
 
 from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Proxy, Speed
 from .printing import print_line
-from .running import DONE, console, open_client, run, say
+from .running import DONE, console, need_folder, need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -72,6 +72,11 @@ def generate(
 
     async def command() -> int:
         request = from_json(fields, model)
+        if (warning := model_warning(request)) is not None:
+            say(warning)
+        if not emulator:
+            need_key()
+        need_folder(out)
         async with open_client(emulator=emulator, speed=speed, proxy=proxy) as client:
             for path in await _generated(client, request, out, name):
                 print_line(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from ruxa_async.journal.sqlite import SqliteJournal
 from ruxa_async.journal.view import JournalView, view_journal
 
 from .options import shortened
+from .printing import print_text
 from .running import DONE, run, say
 
 __all__ = ("journal",)
@@ -71,7 +71,7 @@ def journal(
         if adopt or forget:
             await _settle(path, adopt or [], forget or [], in_run)
         view = await view_journal(path, run=in_run, results=path.with_name(RESULTS))
-        sys.stdout.write(_as_json(view) if as_json else "".join(f"{line}\n" for line in _as_text(view)))
+        print_text(_as_json(view) if as_json else "".join(f"{line}\n" for line in _as_text(view)))
         return DONE
 
     return run(command)

@@ -20,24 +20,35 @@ from anyio import from_thread, lowlevel
 
 from ruxa_async.batch.records import InputError
 
-__all__ = ("Put", "print_line", "printing")
+__all__ = ("Put", "print_line", "print_text", "printing")
 
 #: Takes the bytes of a line, its end included, and never waits.
 Put: TypeAlias = Callable[[bytes], object]
 
 #: For how many seconds a reader is waited for after an interrupt.
 _PATIENCE = 2.0
+_NO_OUTPUT = "there is no standard output to print to"
 
 
 def print_line(text: object) -> None:
-    """Print *text* on a line of its own; if nobody reads it, nothing is lost, so that is no error."""
+    """Print *text* on a line of its own; if nobody reads it, nothing is lost, so that is not an error."""
+    if sys.stdout is not None:  # as it is where the process was started without one
+        print_text(f"{text}\n")
+
+
+def print_text(text: str) -> None:
+    """Print *text* and nothing else. Raises `InputError` if there is no standard output, OSError if it takes nothing."""
+    if sys.stdout is None:
+        raise InputError(_NO_OUTPUT)
     try:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # What is left in the buffer would raise again at exit.
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(f"standard output cannot be written to: {error.strerror or error}") from error
 
 
 @asynccontextmanager
@@ -99,4 +110,4 @@ def _raw_output() -> io.FileIO:
         sys.stdout.flush()
         return io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
     except (AttributeError, io.UnsupportedOperation):
-        raise InputError("there is no standard output to print to") from None
+        raise InputError(_NO_OUTPUT) from None

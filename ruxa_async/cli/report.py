@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from ruxa_async.batch.records import InputError
 from ruxa_async.report import write_report
 
+from .printing import print_text
 from .running import DONE
 
 __all__ = ("report",)
@@ -29,5 +29,5 @@ def report(
         raise InputError(
             f"{folder} holds no results.jsonl: give the folder that a batch had as --out"
         ) from error
-    sys.stdout.write(f"{made}\n")
+    print_text(f"{made}\n")
     return DONE

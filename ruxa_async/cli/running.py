@@ -17,6 +17,7 @@ import anyio
 from anyio.abc import TaskStatus
 from rich.console import Console
 
+from ruxa_async._files import ensure_writable
 from ruxa_async.batch.records import InputError
 from ruxa_async.batch.requests import RowError
 from ruxa_async.errors import (
@@ -42,6 +43,7 @@ __all__ = (
     "INTERRUPTED",
     "SOME_FAILED",
     "console",
+    "need_folder",
     "need_key",
     "open_client",
     "printable",
@@ -187,6 +189,16 @@ def need_key() -> None:
     """Raise `InputError` if there is no key: wrong usage should not wait for aiohttp, nor leave anything behind."""
     if not os.environ.get("RUXA_API_KEY"):
         raise InputError("no key: set RUXA_API_KEY to yours, or try it out with --emulator, which needs none")
+
+
+def need_folder(folder: Path) -> None:
+    """Make *folder* if it is not there. Raises `InputError` if outputs could not be written to it: before any is bought."""
+    try:
+        ensure_writable(folder)
+    except FileExistsError as error:
+        raise InputError(f"{folder} is not a folder: give another --out") from error
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 @asynccontextmanager

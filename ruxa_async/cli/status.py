@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from ruxa_async.results import TaskState, TaskStatus
 
 from .options import Proxy
+from .printing import print_text
 from .running import DONE, SOME_FAILED, open_client, run
 
 __all__ = ("status",)
@@ -30,7 +30,7 @@ def status(
     async def command() -> int:
         async with open_client(emulator=False, speed=1.0, proxy=proxy) as client:
             seen = await client.status(task_id)
-        sys.stdout.write(_as_json(seen) if as_json else _as_text(seen))
+        print_text(_as_json(seen) if as_json else _as_text(seen))
         return SOME_FAILED if seen.state is TaskState.FAIL else DONE
 
     return run(command)

@@ -45,8 +45,13 @@ class LedgerFile:
         self._path = Path(path)
         self.port = 0
         self.tasks: list[KeptTask] = []
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)  # prompts are nobody else's business
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(
+                self._path, os.O_CREAT | os.O_RDWR, 0o600
+            )  # prompts are nobody else's business
+        except OSError as error:
+            raise OSError(f"the ledger {self._path} cannot be kept: {error.strerror or error}") from error
         self._file: IO[bytes] = os.fdopen(descriptor, "r+b", buffering=0)
         try:
             self._read_all()
@@ -61,7 +66,7 @@ class LedgerFile:
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
                 self._read(json.loads(line))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
                 raise ValueError(
                     f"{self._path} is no ledger of an emulator (line {number}: {error!r})"
                 ) from error

@@ -95,7 +95,10 @@ class LastingJournal(Journal, Protocol):
     ) -> None: ...
 
     async def bind(self, *, base_url: str, api_key: str) -> None:
-        """Note that a client of this service and account begins. Raises `JournalMismatchError` if it is another's."""
+        """Note that a client of this service and account begins. Raises `JournalMismatchError` if it is another's.
+
+        A journal is an account's once a job of that account was accepted or is unknown, or while its client is at work.
+        """
         ...
 
     async def unbind(self) -> None:

@@ -18,6 +18,7 @@ from ruxa_async._points import reached
 from ruxa_async.errors import JournalInUseError
 
 from .failures import explain, is_busy
+from .files import OpenFiles
 from .schema import Connection, SchemaError, migrate
 from .store import Store
 
@@ -51,6 +52,7 @@ def open_store(path: str, connect: Connect) -> Store:
         connection.execute("BEGIN IMMEDIATE")
         store = Store.over(connection)
         connection.execute("COMMIT")
+        store.files = OpenFiles.of(path)
     except (sqlite3.Error, SchemaError) as exc:
         _give_up(connection)
         raise explain(path, exc) from exc
@@ -138,8 +140,11 @@ def _sign(path: str) -> None:
 def close_store(path: str, store: Store) -> None:
     """Close what `open_store` opened."""
     reached("journal closing")
-    with suppress(OSError):  # a note left behind is written over by the next holder
-        _holder(path).unlink(missing_ok=True)
+    if (
+        store.files is None or store.files.missing is None
+    ):  # else the note there is another process's, or none
+        with suppress(OSError):  # a note left behind is written over by the next holder
+            _holder(path).unlink(missing_ok=True)
     store.connection.close()
     reached("journal closed")
 

@@ -16,6 +16,7 @@ from .schema import Connection, SchemaError
 __all__ = (
     "SELECT_JOB",
     "SPENT",
+    "bought_anything",
     "clean",
     "count",
     "dump_status",
@@ -70,6 +71,14 @@ def _entry(connection: Connection, row: Any) -> JournalEntry:
         call=call,
         files=tuple(SavedFile(number=file[0], name=file[1], size=file[2], sha256=file[3]) for file in files),
     )
+
+
+def bought_anything(connection: Connection) -> bool:
+    """Return whether any job was bought, or may have been."""
+    row = connection.execute(
+        f"SELECT EXISTS (SELECT 1 FROM jobs WHERE past_bought > 0 OR state IN {SPENT})"  # noqa: S608
+    ).fetchone()
+    return bool(row[0])
 
 
 def clean(text: str) -> str:

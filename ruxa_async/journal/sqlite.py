@@ -21,7 +21,7 @@ from .identity import fingerprint
 from .opening import Connect, close_store, connect, open_store
 from .owner import Owner
 from .records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
-from .rows import clean, count, list_callbacks, list_unknown
+from .rows import bought_anything, clean, count, list_callbacks, list_unknown
 from .store import Store
 
 __all__ = ("SqliteJournal", "SqliteRun")
@@ -95,10 +95,19 @@ class SqliteJournal:
             await owner.aclose()
 
     async def bind(self, *, base_url: str, api_key: str) -> None:
-        """Note that a client of this service and account begins. Raises `JournalMismatchError` if it is another's."""
+        """Note that a client of this service and account begins. Raises `JournalMismatchError` if it is another's.
+
+        A journal belongs to the first account whose job was accepted or is unknown. Until then another account may take
+        it over, unless a client of the first one is still at work.
+        """
         service, path, new_key = self._service or base_url, self.path, self._new_key
-        await self._run(lambda store: _bind(store, path, service, api_key, new_key=new_key))
+        alone = self._clients == 0
         self._clients += 1
+        try:
+            await self._run(lambda store: _bind(store, path, service, api_key, new_key=new_key, alone=alone))
+        except BaseException:
+            self._clients -= 1
+            raise
 
     async def unbind(self) -> None:
         """Note that a client ended. After the last one, a create that is still only intended is unknown."""
@@ -225,20 +234,30 @@ class SqliteRun:
         self._journal._passes.discard(self._name)  # noqa: SLF001
 
 
-def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool) -> None:
+def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool, alone: bool) -> None:
     row = store.connection.execute("SELECT service, salt, fingerprint FROM account").fetchone()
     if row is None:
-        salt = secrets.token_bytes(16)
-        store.connection.execute(
-            "INSERT INTO account VALUES (1, ?, ?, ?)", (service, salt, fingerprint(api_key, salt))
-        )
+        _write_account(store, service, api_key)
         return
     known, salt, print_ = row
     ours = fingerprint(api_key, salt)
-    if service == known and ours != print_ and new_key:
+    if service == known and ours == print_:
+        return
+    if service == known and new_key:
         store.connection.execute("UPDATE account SET fingerprint = ?", (ours,))
-    elif service != known or ours != print_:
+    elif alone and not bought_anything(store.connection):
+        store.connection.execute("DELETE FROM learned")  # another account has other limits
+        store.connection.execute("DELETE FROM account")
+        _write_account(store, service, api_key)
+    else:
         raise JournalMismatchError(path, _mismatch((known, print_), (service, ours)))
+
+
+def _write_account(store: Store, service: str, api_key: str) -> None:
+    salt = secrets.token_bytes(16)
+    store.connection.execute(
+        "INSERT INTO account VALUES (1, ?, ?, ?)", (service, salt, fingerprint(api_key, salt))
+    )
 
 
 def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:

@@ -16,6 +16,7 @@ from ruxa_async.errors import KeyConflictError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
+from .files import OpenFiles
 from .identity import Identity, identify, name_of
 from .records import JobState, Match, SavedFile
 from .rows import SELECT_JOB, SPENT, clean, dump_status, entry_of
@@ -47,6 +48,8 @@ class Store:
 
     connection: Connection
     next_id: int
+    #: The files to check before each intent; None for tables that are only looked into.
+    files: OpenFiles | None = None
 
     @classmethod
     def over(cls, connection: Connection) -> Store:
@@ -70,7 +73,12 @@ class Store:
     # ---- what the client reports
 
     def intend(self, job: JobRecord, at: float) -> int:
-        """Write down that *job* is about to be sent; return its id."""
+        """Write down that *job* is about to be sent; return its id.
+
+        Raises `JournalError` if the journal's files are not where they were opened.
+        """
+        if self.files is not None:
+            self.files.ensure_in_place()
         if job.entry is None:
             assert job.request is not None
             place = self._loose(identify(job.request))

@@ -109,5 +109,5 @@ def _note(line: bytes, states: dict[object, str]) -> None:
     try:
         result = json.loads(line)
         states[result.get("id") or result["key"] or result["index"]] = str(result["state"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return  # the line that is being written, or was when the power failed

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,11 @@ def test_json_may_be_the_services_own_shape(tmp_path: Path) -> None:
 def test_unknown_models_take_any_field(tmp_path: Path) -> None:
     row = one(read(tmp_path, '{"model": "new/model", "id": 7, "prompt": "p", "cfg": 1.5, "none": null}'))
     assert row.request == CustomRequest(model="new/model", input={"prompt": "p", "cfg": 1.5}, key="7")
+
+
+def test_many_brackets_are_not_many_levels(tmp_path: Path) -> None:
+    fields = {"model": "m", "prompt": "[" * 500, "images": [["a"]] * 500}
+    assert one(read(tmp_path, json.dumps(fields))).error is None
 
 
 def test_rows_without_a_model_take_the_given_one(tmp_path: Path) -> None:
@@ -181,6 +190,8 @@ BAD_JSON = [
     ('{"model": "google/nano-banana-pro", "prompt": "' + "x" * 10_001 + '"}', "10,000"),
     ('{"prompt": "\\ud800"}', "surrogate"),
     ('{"prompt": ' + "[" * 100_000, "nested"),
+    ('{"model": "m", "x": ' + "[" * 101 + "]" * 101 + "}", "more than 100 levels"),
+    ('{"prompt": "x", "extra": ' + '{"a":' * 500 + "1" + "}" * 501, "more than 100 levels"),
     ('{"prompt": "x", "seed": ' + "1" * 5_000 + "}", "digits"),
     ('{"prompt": "a\x01b"}', "control character"),
     ('{"prompt": "a\0b"}', "NUL"),
@@ -227,14 +238,169 @@ def test_bytes_that_are_no_text_spoil_one_row(tmp_path: Path, name: str) -> None
     assert "not UTF-8 (byte 0xe9 at position 4)" in str(rows[1].error)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_is_never_taken_for_prompts(tmp_path: Path, encoding: str) -> None:
-    data = "a cat\na dog\n".encode(encoding)
-    if encoding == "utf-16":
-        with pytest.raises(InputError, match="UTF-16"):
-            read(tmp_path, data, "in.txt")
-    else:
-        assert all(row.error for row in read(tmp_path, data, "in.txt"))
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_by_its_byte_order_mark_and_refused_without(tmp_path: Path, encoding: str) -> None:
+    text = "a cat\r\n\u010a dog\U0001f436\r\n"
+    with pytest.raises(InputError, match="not text"):
+        read(tmp_path, text.encode(encoding), "in.txt")
+    rows = read(tmp_path, f"\ufeff{text}".encode(encoding), "in.txt")
+    assert prompts(rows) == ["a cat", "\u010a dog\U0001f436"]
+
+
+def test_what_is_not_utf_16_spoils_one_row(tmp_path: Path) -> None:
+    data = "\ufeffa\nb".encode("utf-16-le") + b"\x00\xd8" + "\nc\n".encode("utf-16-le") + b"x"
+    rows = read(tmp_path, data, "in.txt")
+    assert prompts(rows) == ["a", "! holds what is not UTF-16", "c", "! holds what is not UTF-16"]
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.csv", "in.tsv"])
+def test_carriage_returns_alone_end_lines(tmp_path: Path, name: str) -> None:
+    header = "" if name == "in.txt" else "prompt\r"
+    for end in ("", "\r", "\n", "\r\n"):
+        rows = read(tmp_path, f"{header}a cat\r\ra dog\r\nlast{end}", name)
+        assert prompts(rows) == ["a cat", "a dog", "last"]
+        assert [row.line for row in rows] == [n + bool(header) for n in (1, 3, 4)]
+
+
+def test_a_stray_carriage_return_is_part_of_its_line(tmp_path: Path) -> None:
+    assert prompts(read(tmp_path, "first\na\rb\n", "in.txt")) == ["first", "a\rb"]
+
+
+def test_many_lines_that_end_with_carriage_returns_are_all_there(tmp_path: Path) -> None:
+    count = 3 * MAX_LINE // 16
+    rows = read(tmp_path, "".join(f"prompt {n:08}\r" for n in range(count)), "in.txt")
+    assert [row.line for row in rows] == list(range(1, count + 1))
+    assert prompts(rows)[-1] == f"prompt {count - 1:08}"
+    assert len(set(prompts(rows))) == count
+
+
+EXCEL = 'Prompt\tAspect Ratio\r\n"a ""big"" cat"\t16:9\r\na dog\t\r\n'
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.csv", "in.tsv", "in"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_from_excel_are_read_under_any_name(tmp_path: Path, name: str, encoding: str) -> None:
+    rows = read(tmp_path, EXCEL.encode(encoding), name)
+    assert [row.request for row in rows] == [
+        NanoBanana(prompt='a "big" cat', aspect_ratio="16:9"),
+        NanoBanana(prompt="a dog"),
+    ]
+
+
+def test_tabs_in_a_text_without_a_column_of_prompts_are_noticed(tmp_path: Path) -> None:
+    said: list[str] = []
+    data = "Bild\tFormat\na cat\t16:9\n"
+    assert len(read(tmp_path, data, "in.txt", notice=said.append)) == 2
+    assert "--prompt-column" in said[0]
+    assert prompts(read(tmp_path, data, "in.txt", prompt_column="bild")) == ["a cat"]
+    assert len(read(tmp_path, EXCEL, "in.txt", format="text")) == 3
+
+
+ROWS = [
+    {"prompt": "a [cat], {7}", "key": "k"},
+    {"prompt": "b", "aspect_ratio": "1:1"},
+    {"model": "m", "x": 1.5},
+]
+
+
+@pytest.mark.parametrize("name", ["in.json", "in.jsonl", "in"])
+@pytest.mark.parametrize("indent", [None, 0, 2])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_one_array_is_as_good_as_lines(tmp_path: Path, name: str, indent: int | None, end: str) -> None:
+    data = f"\n {json.dumps(ROWS, indent=indent)}\n\n".replace("\n", end)
+    rows = read(tmp_path, data, name)
+    assert [row.request for row in rows] == [
+        NanoBanana(prompt="a [cat], {7}", key="k"),
+        NanoBanana(prompt="b", aspect_ratio="1:1"),
+        CustomRequest(model="m", input={"x": 1.5}),
+    ]
+    assert [row.line for row in rows] == ([2, 2, 2] if indent is None else [3, 7, 11])
+
+
+def test_one_array_may_be_longer_than_a_line_may_be_and_hold_bad_rows(tmp_path: Path) -> None:
+    data = json.dumps([{"prompt": "x" * 1000}] * 2000 + [7, {"prompt": ""}, {"prompt": "last"}])
+    rows = read(tmp_path, data, "in.json")
+    assert len(rows) == 2003
+    assert ["" if row.error is None else str(row.error)[:30] for row in rows[1999:]] == [
+        "",
+        "a JSON object is needed, not a",
+        "prompt='' is not valid: a text",
+        "",
+    ]
+
+
+def test_a_json_file_may_hold_one_object_or_several_that_span_lines(tmp_path: Path) -> None:
+    one_object = json.dumps({"model": "google/nano-banana", "input": {"prompt": "a"}}, indent=1)
+    assert prompts(read(tmp_path, one_object, "in.json")) == ["a"]
+    rows = read(tmp_path, f"{one_object}\n{one_object}", "in.json")
+    assert (prompts(rows), [row.line for row in rows]) == (["a", "a"], [1, 7])
+    assert prompts(read(tmp_path, '{"prompt": "a"}\n{\n{"prompt": "b"}\n', "in.json"))[::2] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ('[{"prompt": "a"}', "not closed after the value in line 1"),
+        ('[{"prompt": "a"},\n]', "Expecting value in line 2|not closed"),
+        ('[{"prompt": "a"}\n{"prompt": "b"}]', "not closed after the value in line 1"),
+        ('[\n{"prompt": "a"},\n{"prompt": "b" "key"}]', "in line 3"),
+        ('[{"prompt": "a"}]\n{"prompt": "b"}', "text follows the array"),
+        ("[[1, 2], nonsense]", "in line 1"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{\n"prompt": "a"', "not JSON"),
+        ("[", "not closed"),
+        (b'[{"prompt": "caf\xe9"}]', "not UTF-8 .byte 0xe9"),
+        ("[]", "no rows"),
+        (" [ ] ", "no rows"),
+    ],
+)
+def test_a_document_that_is_wrong_somewhere_is_refused_as_a_whole(
+    tmp_path: Path, data: str | bytes, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        read(tmp_path, data, "in.json")
+
+
+def test_a_document_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ruxa_async.batch.source._MAX_DOCUMENT", 100)
+    with pytest.raises(InputError, match="one object a line"):
+        read(tmp_path, json.dumps([{"prompt": "x"}] * 20, indent=1), "in.json")
+
+
+BINARIES = [
+    (gzip.compress(b"a cat\n" * 24, mtime=0), "compressed"),
+    (bz2.compress(b"a cat\n"), "compressed"),
+    (lzma.compress(b"a cat\n"), "compressed"),
+    (b"PK\x03\x04" + b"sheet" * 9, "spreadsheet"),
+    (b"%PDF-1.7\nprompt\n", "PDF"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(20), "picture"),
+    (zlib.compress(bytes(range(256)) * 3), "not text"),
+    (b"SQLite format 3\0" + bytes(80), "not text"),
+]
+
+
+@pytest.mark.parametrize(("data", "said"), BINARIES, ids=[str(n) for n in range(len(BINARIES))])
+@pytest.mark.parametrize("name", ["in.txt", "in.gz", "in.csv", "in.json"])
+def test_what_is_not_text_is_refused(tmp_path: Path, data: bytes, said: str, name: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(tmp_path, data, name)
+
+
+def test_models_that_are_not_known_are_warned_about_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    models = ["nano-banana", "google/nano-banana", "Google/Nano-Banana-Pro", "nano-banana", "new/thing", ""]
+    data = "".join(json.dumps({"prompt": "p", "model": model}) + "\n" for model in models)
+    rows = read(tmp_path, data, warn=said.append)
+    assert [row.error is None for row in rows] == [True] * 5 + [False]
+    assert [sentence[:70] for sentence in said] == [
+        "model 'nano-banana' is not known here; did you mean google/nano-banana?"[:70],
+        "model 'Google/Nano-Banana-Pro' is not known here; did you mean google/"[:70],
+        "model 'new/thing' is not known here; known are google/nano-banana, goo"[:70],
+    ]
+    said.clear()
+    many = "".join(json.dumps({"prompt": "p", "model": f"new/{n}"}) + "\n" for n in range(50))
+    assert len(read(tmp_path, many, warn=said.append)) == 50
+    assert len(said) == 20
 
 
 @pytest.mark.parametrize(
@@ -275,8 +441,14 @@ def test_exact_column_name_goes_before_its_other_spellings(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["in.txt", "in.csv", "in.tsv", "in.jsonl", "in"])
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf"])
-def test_empty_input_has_no_rows(tmp_path: Path, name: str, data: bytes) -> None:
-    assert read(tmp_path, data, name) == []
+def test_empty_input_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
+    with pytest.raises(InputError, match=rf"{name} holds no rows"):
+        read(tmp_path, data, name)
+
+
+def test_a_header_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        read(tmp_path, "prompt,key\n\n", "in.csv")
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "."])

@@ -19,6 +19,7 @@ from ruxa_async import (
     JournalInUseError,
     JournalMismatchError,
     KeyConflictError,
+    Limits,
     NanoBanana,
     RuxaClient,
     SqliteJournal,
@@ -289,9 +290,26 @@ async def test_folder_of_another_account_or_in_use_is_refused(tmp_path: Path) ->
     async with opened(tmp_path, service):
         with pytest.raises(JournalInUseError, match=f"process {os.getpid()}"):
             await run(tmp_path, service, rows([1]))
+    await run(tmp_path, service, rows([1]))
+    other = service_of(key="sk-other")
     with pytest.raises(JournalMismatchError, match=r"https://emulator.*fingerprint.*fingerprint"):
-        await run(tmp_path, service_of(key="sk-other"), rows([1]))
-    assert service.ledger.charged == 0
+        await run(tmp_path, other, rows([1, 2]))
+    assert (service.ledger.charged, other.ledger.charged) == (1, 0)
+
+
+async def test_folder_that_a_wrong_key_tried_is_taken_by_the_right_one(tmp_path: Path) -> None:
+    service = service_of()
+    async with RuxaClient(
+        api_key="sk-mistyped",
+        base_url="https://emulator",
+        transport=MemoryTransport(service),
+        journal=folder_journal(tmp_path),
+    ) as client:
+        refused = await run_batch(client, rows(range(3)), tmp_path, resume=True)
+    assert refused.halted is not None
+    summary = await run(tmp_path, service, rows(range(3)))
+    assert summary.states == {"succeeded": 3}
+    check(tmp_path, service, 3)
 
 
 async def test_journal_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
@@ -396,3 +414,54 @@ async def test_what_a_kill_left_half_written_is_removed_when_it_is_old(tmp_path:
     os.utime(other, (1.0, 1.0))
     await run(tmp_path, service_of(), [])
     assert (old.exists(), new.exists(), other.exists()) == (False, True, True)
+
+
+# ---- a folder that moves while the batch runs
+
+
+@pytest.mark.parametrize("name", ["", "journal.sqlite", "journal.sqlite-wal", "results.jsonl"])
+async def test_a_folder_that_moves_stops_the_run_and_nothing_is_bought_twice(
+    tmp_path: Path, name: str
+) -> None:
+    service, out, kept, summary = service_of(), tmp_path / "out", tmp_path / "kept", Summary(folder=tmp_path)
+    moved: list[int] = []
+
+    def move(_: Result) -> None:
+        if not moved:
+            (out / name).rename(kept)
+            moved.append(service.ledger.charged)
+
+    with pytest.raises(JournalError, match="moved, replaced or removed") as caught:
+        async with opened(out, service, limits=Limits(max_in_flight=4)) as client:
+            await run_batch(client, rows(range(40)), out, resume=True, summary=summary, on_result=move)
+    assert "again" in str(caught.value)
+    assert summary.moved == (name in ("", "results.jsonl"))
+    bought = service.ledger.charged
+    assert bought <= moved[0] + 4  # those on the wire, and in front of the disk
+    if not name:
+        assert not out.exists()
+        assert len(lines(kept)) == bought
+    if name == "journal.sqlite-wal":
+        kept.unlink()  # closing has brought all of it into the journal
+    else:
+        kept.rename(out / name)
+    await run(out, service, rows(range(40)))
+    check(out, service, 40)
+
+
+async def test_a_folder_in_the_place_of_the_moved_one_is_left_alone(tmp_path: Path) -> None:
+    service, out, kept = service_of(), tmp_path / "out", tmp_path / "kept"
+
+    def move(_: Result) -> None:
+        if not kept.exists():
+            out.rename(kept)
+            out.mkdir()
+            (out / "results.jsonl").write_text('{"id": "other"}\n{"id": "other"}\n')
+
+    with pytest.raises(JournalError, match="moved, replaced or removed"):
+        async with opened(out, service, limits=Limits(max_in_flight=4)) as client:
+            await run_batch(client, rows(range(40)), out, resume=True, on_result=move)
+    assert [file.name for file in out.iterdir()] == ["results.jsonl"]
+    assert len(lines(out)) == 2
+    await run(kept, service, rows(range(40)))
+    check(kept, service, 40)

@@ -84,11 +84,33 @@ def test_batch_goes_on_past_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "stopped at line 3" in capsys.readouterr().err
 
 
-def test_batch_of_an_empty_file_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_batch_of_an_empty_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
     source = tmp_path / "in.txt"
     source.write_text("\n")
-    assert main(["batch", str(source), "--emulator", "--out", str(tmp_path / "out")]) == 0
-    assert "0 rows" in capsys.readouterr().err
+    assert main(["batch", str(source), "--emulator", "--out", str(tmp_path / "out"), *more]) == 2
+    assert f"{source} holds no rows, so there is nothing to generate" in capsys.readouterr().err.replace(
+        "\n", " "
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_model_is_warned_about_before_anything_is_bought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("a cat\na dog\n")
+    given = ["--model", "nano-banana", "--out", str(tmp_path / "out")]
+    served = ["--emulator", "--speed", "500"]
+    for command in (
+        ["batch", str(source), *given, *served, "--quiet"],
+        ["batch", str(source), *given, "--dry-run"],
+        ["generate", "a cat", *given, *served],
+    ):
+        main(command)
+        assert capsys.readouterr().err.count("did you mean google/nano-banana?") == 1
 
 
 def test_batch_reads_a_limited_number_of_rows(tmp_path: Path) -> None:
@@ -332,3 +354,123 @@ def test_results_that_find_no_room_end_the_run_and_every_paid_task_is_named(
     named = re.findall(r"task (\S+) is paid for, or may be: (.{20})", said)
     assert named
     assert all(charged[task_id].startswith(prompt) for task_id, prompt in named)
+
+
+# ---- where it is written
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/missing"])
+def test_what_cannot_be_written_to_is_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    source = tmp_path / "in.txt"
+    source.write_text("a cat\n")
+    emulator = Emulator(EmulatorSettings(speed=500))
+    emulator.start()
+    try:
+        monkeypatch.setenv("RUXA_API_KEY", emulator.key)
+        monkeypatch.setenv("RUXA_BASE_URL", emulator.url)
+        for command in (["generate", "a cat"], ["batch", str(source)]):
+            assert main([*command, "--out", str(tmp_path / out)]) == 2
+            assert re.search(r"is not a folder|cannot be written to", capsys.readouterr().err)
+    finally:
+        emulator.stop()
+    assert emulator.service.counts.creates == 0
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_without_room_is_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: object, __: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ruxa_async._files.PartFile._append", full)
+    assert main(["generate", "a cat", "--out", str(tmp_path / "out"), "--emulator"]) == 2
+    assert "cannot be written to: No space left" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("ledger", ["file/below", "/proc/missing/ledger", "."])
+def test_a_ledger_that_cannot_be_kept_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ledger: str
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    assert main(["emulate", "--port", "0", "--ledger", str(tmp_path / ledger)]) == 1
+    assert "cannot be kept" in capsys.readouterr().err
+
+
+def test_a_ledger_of_deep_json_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ledger").write_text("[" * 100_000 + "\n")
+    assert main(["emulate", "--port", "0", "--ledger", str(tmp_path / "ledger")]) == 1
+    assert "is no ledger" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_does_not_exist_is_said(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    assert main(["emulate", "--port", port]) == 2
+    assert "for --port" in capsys.readouterr().err
+
+
+def test_an_address_with_a_bad_port_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUXA_API_KEY", "sk-canary")
+    monkeypatch.setenv("RUXA_BASE_URL", "http://127.0.0.1:99999")
+    source = tmp_path / "in.txt"
+    source.write_text("a cat\n")
+    out = ["--out", str(tmp_path)]
+    for command in (["generate", "x", *out], ["batch", str(source), *out], ["status", "task_1"]):
+        assert main(command) == 2
+        assert "Port out of range" in capsys.readouterr().err
+
+
+def test_commands_without_standard_input_or_output_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    source = tmp_path / "in.txt"
+    source.write_text("a cat\n")
+    served = ["--out", str(out), "--emulator", "--speed", "500"]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdin", None)
+        assert main(["batch", "-", *served]) == 2
+        assert "no standard input" in capsys.readouterr().err
+        patched.setattr(sys, "stdout", None)
+        assert main(["batch", str(source), *served]) == 0  # its results are in the folder
+        for command in (["journal", str(out)], ["report", str(out)]):
+            assert main(command) == 2
+            assert "no standard output" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_an_output_that_takes_nothing_is_said_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text("")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ruxa_async", "report", str(tmp_path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "ruxa-async: standard output cannot be written to: No space left on device\n"
+
+
+def test_results_with_strange_ids_and_deep_json_are_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    source = tmp_path / "in.txt"
+    source.write_text("a cat\n")
+    command = ["batch", str(source), "--out", str(out), "--emulator", "--speed", "500"]
+    assert main(command) == 0
+    strange = ['{"id": [1], "task_id": "t"}', '{"id": {}}', "[" * 100_000, "17", '{"key": [1], "state": "x"}']
+    with (out / "results.jsonl").open("a") as file:
+        file.write("\n".join(strange) + "\n")
+    for again in (["journal", str(out)], ["report", str(out)], [*command, "--dry-run"], command):
+        assert main(again) == 0
+        assert "should not" not in capsys.readouterr().err
+    assert [line["state"] for line in result_lines(out)] == ["succeeded"]

@@ -164,8 +164,8 @@ async def test_a_journal_in_use_keeps_the_client_from_opening(path: Path) -> Non
 
 
 async def test_a_journal_of_another_account_keeps_the_client_from_opening_and_is_closed(path: Path) -> None:
-    async with client_of(service_in_real_time(), SqliteJournal(path)):
-        pass
+    async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
+        await ruxa.submit(NanoBanana(prompt="a cat"))
     journal = SqliteJournal(path)
     other = RuxaClient(
         api_key="sk-another-one", base_url=URL, transport=MemoryTransport(service_of()), journal=journal

@@ -268,3 +268,76 @@ def test_a_disk_without_locks_is_told_from_one_that_failed() -> None:
         error.sqlite_errorcode = code
         assert said in str(explain("/out/journal.sqlite", error))
         assert not may_pass(error)
+
+
+# ---- files that move while they are open
+
+
+def moved(path: Path) -> Path:
+    """Move the folder of the journal elsewhere, and return where the journal is now."""
+    elsewhere = path.parent.with_name("elsewhere")
+    path.parent.rename(elsewhere)
+    return elsewhere / path.name
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "journal.db"
+
+
+async def test_nothing_is_intended_in_a_journal_whose_folder_was_moved(deep: Path) -> None:
+    async with SqliteJournal(deep) as journal:
+        on_wire = await journal.intend(job("on the wire"))
+        elsewhere = moved(deep)
+        with pytest.raises(JournalError, match=r"journal\.db was moved, replaced or removed .* nothing more"):
+            await journal.intend(job("next"))
+        await journal.accepted(of(on_wire, "task_1"))
+    assert rows(elsewhere, "SELECT handle, task_id FROM jobs") == [(b"kon the wire", "task_1")]
+    assert not deep.exists()
+
+
+async def test_a_journal_in_the_place_of_another_is_left_alone(deep: Path) -> None:
+    async with SqliteJournal(deep) as journal:
+        await journal.intend(job("first"))
+        elsewhere = moved(deep)
+        async with SqliteJournal(deep) as other:
+            entry = await other.intend(job("other"))
+            with pytest.raises(JournalError, match="replaced"):
+                await journal.intend(job("next"))
+            await journal.aclose()
+            assert {file.name for file in deep.parent.iterdir()} == {
+                deep.name,
+                f"{deep.name}-wal",
+                f"{deep.name}-holder",
+            }
+            await other.accepted(of(entry, "task_2"))
+            await other.intend(job("other's next"))
+    assert rows(deep, "SELECT count(*) FROM jobs") == [(2,)]
+    async with SqliteJournal(elsewhere) as journal:
+        assert [entry.name for entry in await journal.unknowns()] == ["first"]
+
+
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-wal"])
+async def test_a_journal_that_lost_a_file_buys_nothing_more(deep: Path, name: str) -> None:
+    async with SqliteJournal(deep) as journal:
+        await journal.intend(job("first"))
+        deep.with_name(name).unlink()
+        with pytest.raises(JournalError, match=rf"{name} was moved"):
+            await journal.intend(job("next"))
+        assert (await journal.counts()).total == 1
+
+
+async def test_what_was_written_survives_a_lost_write_ahead_log(deep: Path) -> None:
+    async with SqliteJournal(deep) as journal:
+        await journal.accepted(of(await journal.intend(job("first")), "task_1"))
+        deep.with_name(f"{deep.name}-wal").unlink()
+    assert rows(deep, "SELECT task_id FROM jobs") == [("task_1",)]
+
+
+async def test_a_journal_that_is_back_in_its_place_goes_on(deep: Path) -> None:
+    async with SqliteJournal(deep) as journal:
+        elsewhere = moved(deep)
+        with pytest.raises(JournalError):
+            await journal.intend(job("first"))
+        elsewhere.parent.rename(deep.parent)
+        await journal.intend(job("first"))

@@ -408,6 +408,7 @@ async def test_each_of_equal_ones_has_a_name_of_its_own(path: Path) -> None:
 async def test_a_journal_belongs_to_one_service_and_one_account(path: Path) -> None:
     async with opened(path) as journal:
         await journal.bind(base_url="https://a.example", api_key=KEY)
+        await begin(journal, "bought")
         await journal.unbind()
     async with opened(path) as journal:
         await journal.bind(base_url="https://a.example", api_key=KEY)
@@ -424,12 +425,56 @@ async def test_a_journal_belongs_to_one_service_and_one_account(path: Path) -> N
 async def test_a_renewed_key_takes_over_when_a_person_says_so(path: Path) -> None:
     async with opened(path) as journal:
         await journal.bind(base_url=URL, api_key=KEY)
+        await begin(journal, "bought")
     async with SqliteJournal(path, new_key=True) as journal:
         await journal.bind(base_url=URL, api_key="sk-new")
         with pytest.raises(JournalMismatchError):
             await journal.bind(base_url="https://b.example", api_key="sk-new")
     async with opened(path) as journal:
         await journal.bind(base_url=URL, api_key="sk-new")
+
+
+async def test_a_journal_in_which_nothing_was_bought_may_go_to_another_account(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.bind(base_url="https://a.example", api_key="sk-mistyped")
+        await journal.not_bought(of(await begin(journal, "refused")))
+        await journal.learn("rates", [1])
+        await journal.unbind()
+        await journal.bind(base_url="https://a.example", api_key=KEY)
+        await journal.unbind()
+        assert await journal.learned("rates") is None
+    async with opened(path) as journal:
+        await journal.bind(base_url="https://b.example", api_key=KEY)
+
+
+@pytest.mark.parametrize("end", ["accepted", "unknown", "cut off", "failed", "bought again"])
+async def test_the_first_job_that_may_have_been_bought_binds_a_journal_for_good(path: Path, end: str) -> None:
+    async with opened(path) as journal:
+        await journal.bind(base_url=URL, api_key=KEY)
+        entry = await begin(journal, "k")
+        if end == "unknown":
+            await journal.unknown(of(entry))
+        elif end != "cut off":
+            await journal.accepted(of(entry, "task_1"))
+        if end in ("failed", "bought again"):
+            await journal.finished(of(entry, "task_1"), failure("task_1"))
+        if end == "bought again":
+            again = await journal.intend(of(entry))
+            await journal.not_bought(of(again))
+    async with opened(path) as journal:
+        with pytest.raises(JournalMismatchError):
+            await journal.bind(base_url=URL, api_key="sk-another")
+        await journal.bind(base_url=URL, api_key=KEY)
+
+
+async def test_an_account_at_work_keeps_its_journal_although_it_bought_nothing_yet(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.bind(base_url=URL, api_key=KEY)
+        for _ in range(2):  # a client that was refused does not count as one at work
+            with pytest.raises(JournalMismatchError):
+                await journal.bind(base_url=URL, api_key="sk-another")
+        await journal.unbind()
+        await journal.bind(base_url=URL, api_key="sk-another")
 
 
 async def test_a_service_may_have_a_name_for_its_changing_address(path: Path) -> None:
