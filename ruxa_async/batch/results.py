@@ -49,6 +49,8 @@ class Result:
     finished_at: float | None = None
     completed_at: float | None = None
     lag: float | None = None
+    input: dict[str, Any] | None = None
+    outputs: list[dict[str, Any]] = field(factory=list)
 
     @classmethod
     def of_outcome(cls, outcome: Outcome, *, index: int, line: int) -> Result:
@@ -100,7 +102,8 @@ class Result:
         """Say what was asked for."""
         self.key = key
         if request is not None:
-            prompt = request.input().get("prompt")
+            self.input = request.input()
+            prompt = self.input.get("prompt")
             self.key = key or request.key
             self.model = request.model
             self.prompt = prompt if isinstance(prompt, str) else None

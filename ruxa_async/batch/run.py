@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from ruxa_async.settings import Downloads, Resume
 from .feed import Feed
 from .folder import JOURNAL, RESULTS, RUN
 from .lines import ResultsFile
+from .outputs import describe_files
 from .readers import Row
 from .results import Result, State, describe_error
 from .summary import Summary
@@ -228,12 +229,19 @@ class _Run:
         missing = len(generation.urls)
         if before and place.known is not None:
             kept = await to_thread.run_sync(files_kept, place.known.files, self.summary.folder)
-            result.files = [kept[number].name for number in sorted(kept)]
+            await self._place_files(result, [kept[number] for number in sorted(kept)], place.known)
             missing -= len(kept)
         if before and not missing:
             self._record(result, before=True)
         else:
-            await self._begin_download(generation, _Download(result, missing, before=before), tg)
+            await self._begin_download(generation, _Download(result, missing, place.known, before=before), tg)
+
+    async def _place_files(self, result: Result, paths: Sequence[Path], known: JournalEntry | None) -> None:
+        """Say in *result* which files there are, and what they are."""
+        result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
+        saved = () if known is None else known.files
+        with anyio.CancelScope(shield=True):  # the files are there, and the line should say so
+            result.outputs = await to_thread.run_sync(describe_files, paths, saved)
 
     async def _begin_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
         """Start a download when there is room for one; waiting here holds back the outcomes, and so the source."""
@@ -250,7 +258,7 @@ class _Run:
         result, ended = download.result, False
         try:
             paths = await generation.save(self.summary.folder, name=self._name)
-            result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
+            await self._place_files(result, paths, download.known)
             if download.before:
                 self.summary.resumed.fetched += download.missing
             ended = True
@@ -284,8 +292,12 @@ class _Run:
 
 @frozen
 class _Download:
-    """An output to be fetched: how many files of it are *missing*, and whether an earlier run saw it generated."""
+    """An output to be fetched: how many files of it are *missing*, and whether an earlier run saw it generated.
+
+    *known* is what the journal holds of it.
+    """
 
     result: Result
     missing: int
+    known: JournalEntry | None
     before: bool = field(kw_only=True)

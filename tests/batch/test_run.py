@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -69,6 +70,24 @@ async def test_every_row_gets_its_line_and_picture(tmp_path: Path) -> None:
     assert service.ledger.charged == 30
     assert service.ledger.duplicates() == []
     assert len(list((tmp_path / "out").iterdir())) == 31
+
+
+async def test_a_line_holds_the_input_as_it_was_sent_and_what_each_file_is(tmp_path: Path) -> None:
+    request = NanoBanana(prompt="a cat", aspect_ratio="16:9", key="cat", extra={"mood": "calm"})
+    async with opened(outputs=2) as (client, _):
+        await run_batch(client, [Row(1, request)], tmp_path)
+    (line,) = lines(tmp_path)
+    assert line["input"] == request.input() == {"prompt": "a cat", "aspect_ratio": "16:9", "mood": "calm"}
+    assert line["files"] == ["cat-1.png", "cat-2.png"]
+    for name, output in zip(line["files"], line["outputs"], strict=True):
+        content = (tmp_path / name).read_bytes()
+        assert output == {
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "type": "image/png",
+            "width": 8,
+            "height": 8,
+        }
 
 
 async def test_bad_rows_are_written_down_and_passed_over(tmp_path: Path) -> None:
