@@ -16,7 +16,15 @@ from attrs import frozen
 
 from ._points import reached
 
-__all__ = ("PartFile", "WholeFile", "clean_name", "clean_stem", "remove_stale_parts", "sync_folder")
+__all__ = (
+    "PartFile",
+    "WholeFile",
+    "clean_name",
+    "clean_stem",
+    "plain_stem",
+    "remove_stale_parts",
+    "sync_folder",
+)
 
 _MAX_STEM = 100
 _MAX_NAME = 200
@@ -50,6 +58,11 @@ def clean_name(text: str) -> str:
     """
     name = _plain(text, _MAX_NAME)
     return name if name == text else _with_mark(name, text, _MAX_NAME)
+
+
+def plain_stem(text: str) -> str:
+    """Return at most 100 bytes of *text* that are safe in a file name; two texts may have the same ones."""
+    return _plain(text, _MAX_STEM)
 
 
 def _plain(text: str, size: int) -> str:

@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from ruxa_async._files import remove_stale_parts
 from ruxa_async._refetching import files_kept
-from ruxa_async.downloads import check_template
+from ruxa_async.downloads import BATCH_FIELDS, RowTemplate, check_template
 from ruxa_async.errors import JournalError, SubmissionHalted
 from ruxa_async.journal.records import JobState, JournalEntry, Match
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
@@ -62,7 +62,8 @@ async def run_batch(
     was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may pause. A halt
     of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
     before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line. *name* is the template that files are
-    named by, as in `Generation.save`.
+    named by, as in `Generation.save`, with ``{index}`` for the place of the row from 0; the default is the key, and
+    ``{index:04}-{slug}`` for rows without one.
 
     With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
     were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
@@ -71,7 +72,7 @@ async def run_batch(
     cannot be written, JournalError, and what *rows* raise.
     """
     if name is not None:
-        check_template(name)
+        check_template(name, BATCH_FIELDS)
     folder = Path(out)
     summary = Summary(folder=folder) if summary is None else summary
     past = None
@@ -257,7 +258,7 @@ class _Run:
     async def _download(self, generation: Generation, download: _Download) -> None:
         result, ended = download.result, False
         try:
-            paths = await generation.save(self.summary.folder, name=self._name)
+            paths = await generation.save(self.summary.folder, name=self._template(result))
             await self._place_files(result, paths, download.known)
             if download.before:
                 self.summary.resumed.fetched += download.missing
@@ -273,6 +274,10 @@ class _Run:
             else:
                 self._interrupted(download)
         await self._results.flush()
+
+    def _template(self, result: Result) -> RowTemplate:
+        default = "{key}" if result.key else "{index:04}-{slug}"
+        return RowTemplate(self._name or default, result.index)
 
     def _interrupted(self, download: _Download) -> None:
         download.result.state = "download_failed"

@@ -20,7 +20,7 @@ from ruxa_async.batch.lines import check_journal
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
 from ruxa_async.batch.rehearsal import rehearse
-from ruxa_async.downloads import check_template
+from ruxa_async.downloads import BATCH_FIELDS, check_template
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
 
@@ -240,7 +240,7 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
 
 def _open_and_run(job: _Job, service: _Service) -> int:
     if job.name is not None:
-        check_template(job.name)
+        check_template(job.name, BATCH_FIELDS)
     if not service.emulator:
         need_key()
     journal = service.journal(job.out)

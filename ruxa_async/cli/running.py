@@ -205,7 +205,7 @@ async def open_client(
         if emulator:
             from ruxa_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - Pillow is an extra
 
-            served = Emulator(EmulatorSettings(speed=speed), ledger=ledger)
+            served = Emulator(EmulatorSettings(speed=speed, dialect="detailed"), ledger=ledger)
             service = await stack.enter_async_context(served)
             settings |= {"api_key": service.key, "base_url": service.url}
         client = await stack.enter_async_context(RuxaClient(**settings))

@@ -112,6 +112,29 @@ async def test_third_run_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
+async def test_files_keep_their_names_when_rows_move(tmp_path: Path) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(4), keyed=False))
+    before = {line["prompt"]: line["files"] for line in lines(tmp_path)}
+    (tmp_path / "0001-prompt-1.png").unlink()
+    summary = await run(tmp_path, service, rows([9, 3, 2, 1, 0], keyed=False))
+    assert summary.resumed == Resumed(finished=4, fetched=1)
+    after = {line["prompt"]: line["files"] for line in lines(tmp_path)}
+    assert {prompt: files for prompt, files in after.items() if prompt in before} == {
+        **before,
+        "prompt 1": ["0003-prompt-1.png"],  # it was gone, so it takes the name of its place now
+    }
+    check(tmp_path, service, 5)
+
+
+async def test_rows_that_change_places_never_take_each_other_s_file(tmp_path: Path) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(2), keyed=False), name="{index}")
+    await run(tmp_path, service, rows([5, 6, 0, 1], keyed=False), name="{index}")
+    check(tmp_path, service, 4)
+    assert len({name for line in lines(tmp_path) for name in line["files"]}) == 4
+
+
 async def test_lines_of_a_version_without_input_and_outputs_are_accepted_and_completed(
     tmp_path: Path,
 ) -> None:
