@@ -16,7 +16,7 @@ __all__ = ("describe_files",)
 
 
 def describe_files(paths: Iterable[Path], known: Iterable[SavedFile] = ()) -> list[dict[str, Any]]:
-    """Return size in bytes, SHA-256 in hex, media type, width and height of each of *paths*; None where unknown.
+    """Return size, SHA-256 in hex, media type, width and height of each of *paths*; None where unknown.
 
     The content of a file that the journal has *known* since it was saved is not hashed again.
     """

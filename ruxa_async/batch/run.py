@@ -61,9 +61,10 @@ async def run_batch(
     A bad row is written down and passed over; *strict* submits nothing from the first one on and finishes what
     was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may pause. A halt
     of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
-    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line. *name* is the template that files are
-    named by, as in `Generation.save`, with ``{index}`` for the place of the row from 0; the default is the key, and
-    ``{index:04}-{slug}`` for rows without one.
+    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line.
+
+    *name* is the template that files are named by, as in `Generation.save`, with ``{index}`` for the place of the
+    row from 0; the default is the key, and ``{index:04}-{slug}`` for rows without one.
 
     With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
     were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
@@ -297,9 +298,9 @@ class _Run:
 
 @frozen
 class _Download:
-    """An output to be fetched: how many files of it are *missing*, and whether an earlier run saw it generated.
+    """An output to be fetched: how many files of it are *missing*, and what the journal has *known* of it.
 
-    *known* is what the journal holds of it.
+    *before* tells that an earlier run saw it generated.
     """
 
     result: Result

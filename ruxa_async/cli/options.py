@@ -36,9 +36,10 @@ Name = Annotated[
     str | None,
     Parameter(
         show_default=False,
-        help="How to name files: {key}, {model}, {n}, {prompt}, {slug} (the prompt in small letters and hyphens), "
-        "{task_id} and, in a batch, {index} (the row, from 0), as in '{key}-{n}' or '{index:04}-{slug}'. The default is "
-        "the key; without one the latter in a batch, else the task's id. Several outputs of a task are numbered.",
+        help="How to name files: {key}, {model}, {n}, {prompt}, {slug} (the prompt in small letters and "
+        "hyphens), {task_id} and, in a batch, {index} (the row, from 0), as in '{key}-{n}' or "
+        "'{index:04}-{slug}'. The default is the key; without one the latter in a batch, else the task's id. "
+        "Several outputs of a task are numbered.",
     ),
 ]
 EmulatorFlag = Annotated[

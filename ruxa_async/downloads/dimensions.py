@@ -1,6 +1,6 @@
 """Width and height of a picture or video, from the headers of its file: PNG, JPEG, WebP, GIF and MP4.
 
-Nothing is decoded and no image library is needed. A file that is damaged, or of another format, has no dimensions.
+Nothing is decoded and no image library is needed. A file that is damaged or of another format has none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Size = tuple[int, int]
 
 
 def dimensions(file: IO[bytes]) -> _Size | None:
-    """Return width and height in pixels of what *file* holds, None if its headers do not say. It must be seekable."""
+    """Return width and height in pixels of what the seekable *file* holds; None if its headers do not say."""
     try:
         size = _read(file)
     except (struct.error, ValueError):  # it ends within a header

@@ -87,7 +87,7 @@ def recognised(head: bytes) -> str | None:
 
 
 def content_type(head: bytes) -> str | None:
-    """Return the media type of what begins with *head*, such as ``image/png``; None if it is not known here."""
+    """Return the media type of what begins with *head*, such as ``image/png``; None if it is not known."""
     return _TYPES.get(recognised(head) or "")
 
 

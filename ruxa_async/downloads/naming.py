@@ -122,5 +122,6 @@ def _parts(template: str, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 def _refused(template: str, why: str, fields: tuple[str, ...]) -> ConfigurationError:
     return ConfigurationError(
-        f"name={template!r} cannot name files: {why}. Use {', '.join(f'{{{each}}}' for each in fields)}, as in '{{key}}-{{n}}'"
+        f"name={template!r} cannot name files: {why}. "
+        f"Use {', '.join(f'{{{each}}}' for each in fields)}, as in '{{key}}-{{n}}'"
     )

@@ -83,7 +83,7 @@ _SIBLING = Dialect(
 )
 _PRESETS = (
     _DOCUMENTED,
-    # As documented, with all that is told beside the state where anything is: a bill and durations to look at.
+    # As documented, with model, times, credits and progress: a bill and durations to look at.
     evolve(_DOCUMENTED, name="detailed", echo=True, times=True, credits=True, progress=True),
     # The blog's sample: one pending word, "completed".
     Dialect(

@@ -118,7 +118,7 @@ def _legible(text: str) -> str:
 
 
 def _write(image: Image.Image, output: Output) -> None:
-    """Write the prompt, model and size on a label at the foot of the picture, which takes a quarter of it at most."""
+    """Write prompt, model and size on a label at the foot of the picture, a quarter of it at most."""
     width, height = image.size
     text = _legible(output.prompt[: 2 * _LONGEST_TEXT].strip()) or "(no prompt)"
     small = _font(_CAPTION, wide=False)

@@ -1,4 +1,4 @@
-"""Landscapes and patterns in flat colours, drawn with Pillow. The prompt chooses the motif, where it names one."""
+"""Landscapes and patterns in flat colours, drawn with Pillow. Words of the prompt choose the motif."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Canvas:
         self.pen = ImageDraw.Draw(self.image)
 
     def tone(self, depth: float) -> _Colour:
-        """Return the colour at *depth*, from 0 (far, light) to 1 (near, dark); at night all of it is darker."""
+        """Return the colour at *depth*, from 0 (far, light) to 1 (near, dark); at night each is darker."""
         depth = 0.45 + 0.55 * depth if self.night else depth
         place = max(0.0, min(depth, 1.0)) * (len(self.colours) - 1)
         low = min(int(place), len(self.colours) - 2)
@@ -93,7 +93,7 @@ class _Canvas:
         self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def ridge(self, base: float, rough: float, colour: _Colour, *, peaked: bool = False) -> None:
-        """Fill what is below a line of hills, or of peaks, around the height *base*, which varies by *rough*."""
+        """Fill what is below a line of hills or peaks, whose height varies by *rough* around *base*."""
         waves = [
             (self.chance.uniform(1.2, 2.2) * 2**octave, self.chance.uniform(0, 6.28), 0.55**octave)
             for octave in range(5 if peaked else 2)
@@ -124,7 +124,7 @@ def scenery(prompt: str, chance: random.Random, width: int, height: int) -> Imag
 
 def _motif(words: set[str], chance: random.Random) -> _Motif:
     fitting = [motif for motif, named in _NAMED.items() if words & named]
-    return chance.choice(fitting or [*_NAMED, _tiles, _rays, _leaves])
+    return chance.choice(fitting or [*_NAMED, _tiles, _rays])
 
 
 def _hills(canvas: _Canvas) -> None:
@@ -329,7 +329,7 @@ _DARK = _words(
 )
 _NAMED: dict[_Motif, frozenset[str]] = {
     _sea: _words(
-        "sea bay boat ship harbour harbor lighthouse ocean lake river beach wave waves leuchtturm sail octopus"
+        "sea bay boat ship harbour harbor lighthouse ocean lake river beach waves leuchtturm sail octopus"
     ),
     _peaks: _words("mountain mountains peak alps lunar crater arctic snow glacier volcano canyon"),
     _city: _words(

@@ -31,7 +31,7 @@ _KINDS: dict[str, MediaKind] = {
 
 @frozen
 class Media:
-    """One output: its *path* relative to the folder, and its *size* in bytes, None if it is not there any more.
+    """One output: its *path* relative to the folder, and its *size* in bytes, None if it is gone.
 
     *width* and *height* are in pixels, None where the line does not say.
     """
