@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
@@ -19,18 +20,30 @@ from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.lines import check_journal
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
+from ruxa_async.batch.records import InputError
 from ruxa_async.batch.rehearsal import rehearse
-from ruxa_async.downloads import BATCH_FIELDS, check_template
+from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
 
 from .conclusion import conclude, exit_code, leave_report
-from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed
+from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, rehearsed_code
 from .listening import CallbackOptions, listening, read_callbacks
-from .options import EMULATOR_SPEED, Count, EmulatorFlag, InputFormat, Model, Name, Out, Speed, shortened
+from .options import (
+    EMULATOR_SPEED,
+    Count,
+    EmulatorFlag,
+    InputFormat,
+    Model,
+    Name,
+    Out,
+    Speed,
+    check_template_option,
+    shortened,
+)
 from .printing import Put, printing
 from .progress import Board, Watch, displayed
-from .running import BAD_INPUT, DONE, need_key, open_client, run, say
+from .running import need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -113,6 +126,10 @@ def batch(
             help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on standard output."
         ),
     ] = False,
+    paths: Annotated[
+        bool,
+        Parameter(help="Print the path of every file as it is saved, and nothing else on standard output."),
+    ] = False,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
 ) -> int:
@@ -137,8 +154,13 @@ def batch(
         name=name,
         quiet=quiet,
         json_lines=json_lines,
+        paths=paths,
         prices=read_prices(price),
     )
+    if json_lines and paths:
+        raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
+    if name is not None:
+        check_template_option(name, BATCH_FIELDS)
     budget = read_budget(max_tasks, max_credits, job.prices)
     if dry_run:
         return _rehearse(job, budget)
@@ -167,6 +189,7 @@ class _Job:
     name: str | None
     quiet: bool
     json_lines: bool
+    paths: bool
     prices: dict[str, float]
 
     def opened(self, notice: Callable[[str], object] = lambda _: None) -> AbstractContextManager[Rows]:
@@ -181,7 +204,18 @@ class _Job:
     @property
     def shows_progress(self) -> bool:
         """Whether there is a place for it: a terminal that shows the lines of results has none."""
-        return not self.quiet and not (self.json_lines and sys.stdout.isatty())
+        return not self.quiet and not (self.prints and sys.stdout.isatty())
+
+    @property
+    def prints(self) -> bool:
+        """Whether results go to standard output."""
+        return self.json_lines or self.paths
+
+    def printed(self, result: Result) -> bytes:
+        """Return what is printed of *result*."""
+        if self.json_lines:
+            return result.encoded()
+        return b"".join(os.fsencode(self.out / name) + b"\n" for name in result.files)
 
 
 @frozen(kw_only=True)
@@ -231,16 +265,14 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
             prices=job.prices,
             retry_failed=job.retry_failed,
             resend_unknown=job.resend_unknown,
+            strict=job.strict,
             on_bad=bad.say,
         )
-    for sentence in rehearsed(told, job.out, job.prices):
-        say(sentence)
-    return BAD_INPUT if told.bad else DONE
+    say("\n".join(rehearsed(told, job.out, job.prices, budget)))
+    return rehearsed_code(told)
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:
-    if job.name is not None:
-        check_template(job.name, BATCH_FIELDS)
     if not service.emulator:
         need_key()
     journal = service.journal(job.out)
@@ -265,7 +297,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
         opened = whole = False
         try:
             async with (
-                printing() if job.json_lines else nullcontext() as put,
+                printing() if job.prints else nullcontext() as put,
                 service.opened(job.out, journal, on_event) as (client, receiver),
             ):
                 opened = True
@@ -277,14 +309,9 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
                     summary.callbacks = None if receiver is None else receiver.taken
         finally:
             if opened:
-                conclude(
-                    summary,
-                    service.budget,
-                    anyio.current_time() - began,
-                    quiet=job.quiet,
-                    json_lines=job.json_lines,
-                )
-                leave_report(summary, record, whole=whole, quiet=job.quiet)
+                seconds = anyio.current_time() - began
+                page = leave_report(summary, record, whole=whole)
+                conclude(summary, service.budget, seconds, quiet=job.quiet, page=page)
     return exit_code(summary)
 
 
@@ -306,7 +333,7 @@ async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put
                 pulled=1 if rows.interactive else 64,
                 name=job.name,
                 summary=board.summary,
-                on_result=_Told(put),
+                on_result=_Told(None if put is None else lambda result: put(job.printed(result))),
             )
         except (OSError, JournalError, ClientClosedError):  # here is what lines or journal may not hold
             for orphan in client.orphans:
@@ -335,13 +362,13 @@ async def _count(job: _Job, board: Board) -> None:
 class _Told:
     """Report bad rows as they are met, the first twenty of them, and *put* every row where it was asked for."""
 
-    _put: Put | None = None
+    _put: Callable[[Result], object] | None = None
     where: str = f"are in {RESULTS} only"
     _said: int = 0
 
     def __call__(self, result: Result) -> None:
         if self._put is not None:
-            self._put(result.encoded())
+            self._put(result)
         if result.state == "invalid" and result.error is not None:
             self.say(result.line, result.error["message"])
 

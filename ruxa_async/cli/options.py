@@ -8,6 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from ruxa_async.batch.records import InputError
+from ruxa_async.downloads import check_template
+from ruxa_async.errors import ConfigurationError
+
 __all__ = (
     "EMULATOR_SPEED",
     "Count",
@@ -17,6 +21,7 @@ __all__ = (
     "Name",
     "Out",
     "Speed",
+    "check_template_option",
     "shortened",
 )
 
@@ -53,6 +58,14 @@ EmulatorFlag = Annotated[
 Speed = Annotated[
     float, Parameter(validator=_POSITIVE, help="How many times faster than real time the emulator goes.")
 ]
+
+
+def check_template_option(name: str, fields: tuple[str, ...]) -> None:
+    """Raise `InputError` if files cannot be named by ``--name`` *name*."""
+    try:
+        check_template(name, fields)
+    except ConfigurationError as error:
+        raise InputError(str(error).replace("name=", "--name ", 1)) from None
 
 
 def shortened(text: str, limit: int = 60) -> str:

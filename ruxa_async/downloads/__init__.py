@@ -18,7 +18,15 @@ twice is harmless; different content is left alone and the new file takes a name
 from __future__ import annotations
 
 from .downloader import Downloader
-from .naming import BATCH_FIELDS, RowTemplate, check_template
+from .naming import BATCH_FIELDS, FIELDS, RowTemplate, check_template
 from .opening import MediaTransport, without_query
 
-__all__ = ("BATCH_FIELDS", "Downloader", "MediaTransport", "RowTemplate", "check_template", "without_query")
+__all__ = (
+    "BATCH_FIELDS",
+    "FIELDS",
+    "Downloader",
+    "MediaTransport",
+    "RowTemplate",
+    "check_template",
+    "without_query",
+)

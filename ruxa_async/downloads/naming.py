@@ -12,11 +12,11 @@ from ruxa_async._files import clean_name, clean_stem, plain_stem
 from ruxa_async.errors import ConfigurationError
 from ruxa_async.results import Generation
 
-__all__ = ("BATCH_FIELDS", "RowTemplate", "check_template", "names_of")
+__all__ = ("BATCH_FIELDS", "FIELDS", "RowTemplate", "check_template", "names_of")
 
-_FIELDS: Final = ("key", "model", "n", "prompt", "slug", "task_id")
+FIELDS: Final = ("key", "model", "n", "prompt", "slug", "task_id")
 #: Those of a batch, whose rows have a place.
-BATCH_FIELDS: Final = (*_FIELDS, "index")
+BATCH_FIELDS: Final = (*FIELDS, "index")
 _NUMBERS: Final = ("n", "index")
 #: Bytes of a slug.
 _LONGEST_SLUG: Final = 60
@@ -25,7 +25,7 @@ _SEPARATORS: Final = re.compile(r"[/\\]+")
 _LONGEST: Final = 100
 
 
-def check_template(template: str, fields: tuple[str, ...] = _FIELDS) -> None:
+def check_template(template: str, fields: tuple[str, ...] = FIELDS) -> None:
     """Raise `ConfigurationError` if files cannot be named by *template*, which may hold *fields*."""
     try:
         found = {field for _, field in _parts(template, fields)}
@@ -56,7 +56,7 @@ def names_of(generation: Generation, template: str | None = None) -> list[str]:
     """
     if template is None:
         template = "{key}"
-    fields = BATCH_FIELDS if isinstance(template, RowTemplate) else _FIELDS
+    fields = BATCH_FIELDS if isinstance(template, RowTemplate) else FIELDS
     check_template(template, fields)
     parts = list(_parts(template, fields))
     if len(generation.urls) > 1 and not any(field.partition(":")[0] == "n" for _, field in parts):
