@@ -12,11 +12,12 @@ import anyio
 from . import events
 from ._budgeting import budget_error
 from ._calling import Adoption, CallDesk
-from ._delivery import Delivery, logger
+from ._delivery import Delivery
 from ._engine.engine import Engine
 from ._engine.job import CreateStep
 from ._engine.retry import Reply, refusal_of
 from ._jobs import ClientJob
+from ._logging import logger
 from ._points import reached
 from ._wire import Wire, api_error
 from .errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError

@@ -17,6 +17,7 @@ import anyio
 from anyio.abc import TaskStatus
 from rich.console import Console
 
+from ruxa_async._logging import FORMAT, asked_level, logger, stderr_handler
 from ruxa_async.batch.records import InputError
 from ruxa_async.batch.requests import RowError
 from ruxa_async.errors import (
@@ -106,11 +107,14 @@ def explained(work: Callable[[], int]) -> int:
 def run(command: Callable[[], Awaitable[int]], *, quiet: bool = False) -> int:
     """Run *command* until it ends or is interrupted, and return its exit code.
 
-    The library's warnings are shown, unless *quiet*.
+    The library's warnings are shown, unless *quiet*, and what RUXA_LOG asks for in any case.
     """
-    logger = logging.getLogger("ruxa_async")
-    handler = _LogHandler(logging.ERROR if quiet else logging.WARNING)
+    level = asked_level()
+    handler = _LogHandler(level or (logging.ERROR if quiet else logging.WARNING))
+    if level is not None:
+        handler.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(handler)
+    logger.removeHandler(stderr_handler)  # it would write into the display
     try:
         return anyio.run(_interruptible, command)
     finally:
