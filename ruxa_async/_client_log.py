@@ -1,6 +1,6 @@
-"""What a client logs when its logger is enabled: decisions from its events, and one line for each HTTP request.
+"""What a client logs when its logger is enabled: its events, and one line for each HTTP request.
 
-It is wired in when a client is made, and only then, so a client that logs nothing pays nothing. No line holds the key
+It is wired in only when a client is made, so a client that logs nothing pays nothing. No line holds the key
 or a prompt; messages of the service are cut to 200 characters.
 """
 
@@ -54,7 +54,7 @@ class ClientLog:
     def __init__(self, hook: events.EventHook | None = None) -> None:
         self._hook = hook
         self._attempts: Counter[object] = Counter()
-        #: Which attempt the next request is: its event comes in the same turn of the loop, just before it is sent.
+        #: Which attempt the next request is: its event comes just before it, in the same turn of the loop.
         self.attempt = 1
 
     def on_event(self, event: events.Event | events.GateClosed) -> None:
@@ -131,7 +131,7 @@ def _ms(began: float) -> int:
 
 
 def _in_words(event: events.Event | events.GateClosed) -> str:
-    """Return the kind of *event*, what it is about, and its details: ``Task Ended`` becomes ``task ended``."""
+    """Return the kind of *event*, its task or request, and its details."""
     kind = _CAPITAL.sub(" ", type(event).__name__).lower()
     about = _about(event.job) if isinstance(event, events.Event) else ""
     fields = (field.name for field in attrs.fields(type(event)) if field.name not in ("at", "job"))

@@ -1,7 +1,7 @@
-"""The package's logger: silent until an application configures it, or RUXA_LOG asks for lines on standard error.
+"""The package's logger: silent until an application configures it, or RUXA_LOG asks for lines.
 
-One thing is not silent. A task that was paid for and whose caller is gone is named on standard error where no handler
-takes its warning, because nothing else may ever name it again.
+There is one exception. A task that was paid for and whose caller is gone is named on standard error where no
+handler takes its warning, because nothing else may ever name it again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def report_orphans(count: int) -> None:
     """Log how many orphans a client had, if not all of them were named on standard error."""
     if count > _ORPHANS_SHOWN:
         logger.warning(
-            "%d tasks were paid for, or may have been, and their callers are gone: RuxaClient.orphans lists them",
+            "%d tasks were paid for, or may have been, whose callers are gone: RuxaClient.orphans lists them",
             count,
             extra={"orphan": 0},
         )

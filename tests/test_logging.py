@@ -1,4 +1,4 @@
-"""The package is silent until somebody asks, except for paid orphans; and no line holds the key or a prompt."""
+"""The package is silent until somebody asks, except for paid orphans. No line holds the key or a prompt."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Leave the logger as an application that configures nothing finds it; pytest adds handlers of its own."""
+    """Leave the logger as it is where nothing is configured; pytest adds handlers of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logger, "propagate", False)
         patch.setattr(

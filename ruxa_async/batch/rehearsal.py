@@ -35,7 +35,8 @@ _IN_DOUBT = (JobState.UNKNOWN, JobState.INTENDED)
 class Rehearsal:
     """What a run would do with its rows.
 
-    *finished* rows have succeeded before, *failed* ones have not; *refused* tells that a bad row would end the run.
+    *finished* rows have succeeded before, *failed* ones have not; *refused* says that a
+    bad row would end the run.
     *wanted* are the tasks that it would buy by model, *fitting* those of them that the budget has room for: *halted* says
     why the others have none. *prices* are what a task counts for, as far as that is known. *in_use* says who holds the
     journal, so that nobody knows what was bought before.

@@ -63,8 +63,8 @@ async def run_batch(
     of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
     before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line.
 
-    *name* is the template that files are named by, as in `Generation.save`, with ``{index}`` for the place of the
-    row from 0; the default is the key, and ``{index:04}-{slug}`` for rows without one.
+    *name* is the template that files are named by, as in `Generation.save`, with ``{index}`` for the place
+    of the row from 0; the default is the key, and ``{index:04}-{slug}`` for rows without one.
 
     With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
     were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is

@@ -96,10 +96,12 @@ def budget_reason(error: BudgetExceededError, budget: Budget) -> str:
     """Return why one more task does not fit into *budget*, in the words of the command line."""
     again = "raise it and run the same again to go on"
     if budget.max_tasks is not None and error.tasks >= budget.max_tasks:
-        return f"--max-tasks {budget.max_tasks:,} is reached: {_tasks(error.tasks)} bought, or perhaps bought; {again}"
+        bought = f"{_tasks(error.tasks)} bought, or perhaps bought"
+        return f"--max-tasks {budget.max_tasks:,} is reached: {bought}; {again}"
     most = f"--max-credits {_number(budget.max_credits or 0)}"
     if error.price is None:
-        return f"the price of {error.model} is not known, so {most} cannot be kept: add --price {error.model}=CREDITS"
+        option = f"--price {error.model}=CREDITS"
+        return f"the price of {error.model} is not known, so {most} cannot be kept: add {option}"
     return (
         f"one more task of {error.model} costs {_number(error.price)} credits and would exceed {most}: "
         f"{_number(error.credits)} spent, or perhaps spent; {again}"
@@ -181,7 +183,9 @@ def rehearsed(told: Rehearsal, out: Path, prices: dict[str, float], budget: Budg
     wanted = told.wanted.total()
     unpriced = told.wanted.keys() - told.prices.keys()
     cost = f", {_number(told.credits)} credits" if told.prices else ""
-    yield f"  would buy {_tasks(wanted)}{cost}{' and what has no price' if cost and unpriced else ''}"
+    if cost and unpriced:
+        cost += " and those whose price is not known"
+    yield f"  would buy {_tasks(wanted)}{cost}"
     for model, count in told.wanted.most_common():
         price = told.prices.get(model)
         known = (

@@ -75,8 +75,7 @@
     const known = tiles.get(place);
     if (known) return known;
     const item = items[place];
-    const [first = {}] = item.media || [];
-    const meta = [item.model && short(item.model), pixels(first), item.seconds !== undefined && seconds(item.seconds),
+    const meta = [item.model && short(item.model), item.seconds !== undefined && seconds(item.seconds),
       item.credits !== undefined && credits(item.credits)].filter(Boolean).join(" · ");
     const caption = make("span", { className: "caption" }, foreign(called(item).slice(0, 240)), make("small", { textContent: meta }));
     const mat = make("span", { className: `mat ${stateOf(item).tone}` }, preview(item), ...badge(item));

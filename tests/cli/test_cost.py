@@ -60,8 +60,8 @@ def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
     assert "5 rows read, 0 bad; nothing was sent or written" in said
     assert f"{MODEL}: 5, 15 credits at 3 each" in said
     assert (
-        f"the budget would stop this after 3 of 5 tasks: one more task of {MODEL} costs 3 credits and would exceed "
-        "--max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to go on"
+        f"the budget would stop this after 3 of 5 tasks: one more task of {MODEL} costs 3 credits and would "
+        "exceed --max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to go on"
     ) in said
     assert "max_credits" not in said
     assert main([*arguments, "--price", "sora-3=1"]) == 0
@@ -217,7 +217,10 @@ def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
             "  spent: 7 tasks, 10 credits as the service reported, 12 credits at the listed price for 4 of them, "
             "price not reported by the service for 2 of them"
         ),
-        "    sora-2: 3 tasks, 10 credits as the service reported, price not reported by the service for 2 of them",
+        (
+            "    sora-2: 3 tasks, 10 credits as the service reported, "
+            "price not reported by the service for 2 of them"
+        ),
         f"    {MODEL}: 4 tasks, 12 credits at the listed price",
         "  failed after being paid for: 1 task, 10 credits as the service reported",
     ]

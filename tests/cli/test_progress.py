@@ -125,7 +125,7 @@ def test_no_line_of_the_display_is_cut_off(width: int, board: Board, monkeypatch
     file = io.StringIO()
     narrow = Console(file=file, width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr(progress, "console", narrow)
-    said = "3 x refused: the service answered with a long sentence about prompts that it does not take, so rephrase it"
+    said = "3 x refused: the service answered with a long sentence about a prompt that it does not take"
     narrow.print(_drawn(board, ["1 of 3 done, 2 running, 0 failed", said]))
     shown = file.getvalue().splitlines()
     assert " ".join(" ".join(shown[1:]).split()) == f"1 of 3 done, 2 running, 0 failed {said}"
