@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._logging import set_up as _set_up_logging
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ _HOMES = {
     "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
     "settings": "Budget CallbackURL Downloads Limits Polling RateLimit Resume Retries Timeouts",
 }
+_set_up_logging()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = tuple(sorted(_HOME_OF))

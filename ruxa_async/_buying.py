@@ -13,11 +13,12 @@ from . import events
 from ._budgeting import budget_error
 from ._calling import Adoption, CallDesk
 from ._config import never_reached
-from ._delivery import Delivery, logger
+from ._delivery import Delivery
 from ._engine.engine import Engine
 from ._engine.job import CreateStep
 from ._engine.retry import Refusal, Reply, refusal_of
 from ._jobs import ClientJob
+from ._logging import logger
 from ._points import reached
 from ._wire import Wire
 from .errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
@@ -93,7 +94,7 @@ class Buyer:
         """See a create of unknown outcome that a callback settled to its outcome; it was accepted."""
         job, callback = adoption.job, adoption.callback
         try:
-            self._engine.adopt(job, callback.task_id, was_unknown=adoption.was_unknown)
+            self._engine.adopt(job, callback.task_id, self._delivery.now(), was_unknown=adoption.was_unknown)
             if callback.task_id is not None:
                 await self._accepted(job)
             else:

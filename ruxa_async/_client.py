@@ -16,12 +16,14 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from ._budgeting import Ledger
 from ._calling import CallDesk
+from ._client_log import observed
 from ._completions import Completions
 from ._config import check_hook, checked_timeout, resolve_base_url, resolve_key
 from ._delivery import Delivery
 from ._driver import Driver
 from ._engine.engine import Engine
 from ._jobs import ClientJob
+from ._logging import report_orphans
 from ._points import reached
 from ._refetching import Refetcher
 from ._remembering import Memory
@@ -104,6 +106,7 @@ class RuxaClient:
             callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
         engine: Engine[ClientJob] = Engine(limits, polling, retries, _checked_budget(budget))
+        on_event, self._transport = observed(on_event, self._transport)
         self._delivery = Delivery(engine, on_event, time.time, time.monotonic)
         desk = (
             CallDesk(callbacks, engine, journal, self._delivery, timeouts.settle_unknown)
@@ -164,6 +167,7 @@ class RuxaClient:
         try:
             await self._driver.close(self._timeouts.create_drain)
         finally:
+            report_orphans(self._delivery.orphaned)
             try:
                 with anyio.move_on_after(_CLOSE_WITHIN, shield=True):
                     await self._transport.aclose()

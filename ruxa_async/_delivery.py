@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +12,11 @@ import anyio
 from . import events
 from ._engine.engine import Engine
 from ._jobs import ClientJob
+from ._logging import logger
 from .errors import SubmissionUnknownError
 from .results import JobRecord, TaskStatus
 
-__all__ = ("Delivery", "logger")
-
-logger = logging.getLogger("ruxa_async")
+__all__ = ("Delivery",)
 
 _ORPHANS_KEPT = 10_000
 _DURATIONS_KEPT = 64
@@ -124,13 +122,15 @@ class Delivery:
         """List a purchase whose caller is gone."""
         self.orphaned += 1
         self.orphans.append(job.record())
+        extra = {"orphan": self.orphaned}
         if job.task_id is None:
-            logger.warning("a create whose caller is gone may have been charged: %s", job.error)
+            logger.warning("a create whose caller is gone may have been charged: %s", job.error, extra=extra)
         else:
             logger.warning(
                 "task %s was paid for, but its caller is gone: pick it up with attach(%r)",
                 job.task_id,
                 job.task_id,
+                extra=extra,
             )
         self.tell(events.TaskOrphaned, job)
 
@@ -183,7 +183,7 @@ class Delivery:
         assert self.on_event is not None
         try:
             self.on_event(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - it is logged with its traceback
             if not self._hook_failed:
                 self._hook_failed = True
                 logger.exception("on_event raised on %r; this is logged once, and the work goes on", event)

@@ -19,9 +19,10 @@ from ._alarm import Alarm, alarm
 from ._asking import Asker
 from ._buying import Buyer
 from ._calling import Adoption, CallDesk
-from ._delivery import Delivery, logger
+from ._delivery import Delivery
 from ._engine.engine import Engine
 from ._jobs import ClientJob
+from ._logging import logger
 from ._wire import Wire
 from ._workers import WorkerPool
 from .errors import ClientClosedError, SubmissionUnknownError, TaskTimeout

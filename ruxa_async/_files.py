@@ -24,6 +24,7 @@ __all__ = (
     "clean_stem",
     "ensure_writable",
     "file_id",
+    "plain_stem",
     "remove_stale_parts",
     "sync_folder",
 )
@@ -62,6 +63,11 @@ def clean_name(text: str) -> str:
     """
     name = _plain(text, _MAX_NAME)
     return name if name == text else _with_mark(name, text, _MAX_NAME)
+
+
+def plain_stem(text: str) -> str:
+    """Return at most 100 bytes of *text* that are safe in a file name; two texts may have the same ones."""
+    return _plain(text, _MAX_STEM)
 
 
 def _plain(text: str, size: int) -> str:

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import anyio
 
-from ._delivery import logger
 from ._engine.engine import Engine
+from ._logging import logger
 from .errors import ConfigurationError, JournalError
 from .journal.base import Journal, LastingJournal
 from .journal.records import SavedFile

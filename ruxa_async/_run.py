@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import lowlevel
 
-from ._delivery import logger
 from ._engine.halt import HaltPolicy
 from ._engine.job import Phase
 from ._jobs import ClientJob
+from ._logging import logger
 from ._resuming import Past, RememberedJob, remembered
 from .errors import KeyConflictError, PollingStoppedError, RequestValidationError, SubmissionUnknownError
 from .requests import GenerationRequest

@@ -130,8 +130,9 @@ class Generation:
 
         Files appear whole or not at all and never replace a different file. *name* is a template such as
         ``"{key}-{n}"`` with the fields ``key`` (the request's, else the task id), ``model``, ``n`` (from 1; ``{n:03}`` for
-        three digits) and ``task_id``; the default is the key, with a number where there are several outputs. The
-        extension is that of the content. Where a link has expired, the service is asked once for fresh ones.
+        three digits), ``prompt``, ``slug`` (the prompt in small letters and hyphens) and ``task_id``;
+        the default is the key, with a number where there are several outputs. The extension is that of the
+        content. Where a link has expired, the service is asked once for fresh ones.
         One output that cannot be had keeps none of the others back. Raises `DownloadError`, and `ConfigurationError`
         for a template that does not work.
         """

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ruxa_async import ConfigurationError, CustomRequest, Generation
 from ruxa_async._files import clean_name, clean_stem
 from ruxa_async.downloads import check_template
-from ruxa_async.downloads.naming import names_of
+from ruxa_async.downloads.naming import BATCH_FIELDS, RowTemplate, names_of
 
 
 def made(key: str | None, urls: int = 1, model: str | None = "google/nano-banana") -> Generation:
@@ -54,11 +55,13 @@ def test_without_a_key_or_a_task_there_is_a_name_all_the_same() -> None:
         ("../{key}", "slash"),
         ("{key}\\x", "slash"),
         ("{key", "expected '}'"),
-        ("{}", "is no field"),
-        ("{0}", "is no field"),
-        ("{prompt}", "{prompt} is no field"),
-        ("{key.__class__}", "is no field"),
-        ("{key[0]}", "is no field"),
+        ("{}", "is not a field"),
+        ("{0}", "is not a field"),
+        ("{seed}", "{seed} is not a field"),
+        ("{index}", "only a batch has"),
+        ("{slug:04}", "no format"),
+        ("{key.__class__}", "is not a field"),
+        ("{key[0]}", "is not a field"),
         ("{key!r}", "no format"),
         ("{key:>9999999}", "no format"),
         ("{n:x}", "no format"),
@@ -163,6 +166,58 @@ def test_any_two_keys_keep_apart(one: str, other: str) -> None:
 def test_similar_keys_keep_apart(prefix: str, one: str, other: str) -> None:
     left, right = clean_stem(prefix + one), clean_stem(prefix + other)
     assert (left.casefold() == right.casefold()) == (one == other)
+
+
+def drawn(prompt: object, model: str = "google/nano-banana") -> Generation:
+    request = CustomRequest(model=model, input={"prompt": prompt})
+    return Generation(task_id="task_1", model=model, urls=("http://h/x",), request=request)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "slug"),
+    [
+        ("A sleepy red fox, curled up!", "a-sleepy-red-fox-curled-up"),
+        ("../../etc/passwd\0.png", "etc-passwd-png"),
+        ("ÉCLAIR au CAFÉ", "éclair-au-café"),
+        ("e\u0301t\u0065\u0301", "été"),
+        ("一只猫在窗台上 晒太阳", "一只猫在窗台上-晒太阳"),
+        ("हिन्दी में बिल्ली", "हिन्दी-में-बिल्ली"),
+        ("word " * 40, "-".join(["word"] * 12)),
+        ("x" * 300, "x" * 60),
+        ("猫" * 300, "猫" * 20),
+        ("😀 !!!", "google-nano-banana"),
+        ("\u202e\u200b\ud800", "google-nano-banana"),
+        ("", "google-nano-banana"),
+        (None, "google-nano-banana"),
+    ],
+)
+def test_a_slug_is_the_words_of_the_prompt(prompt: object, slug: str) -> None:
+    assert names_of(drawn(prompt), RowTemplate("{index:04}-{slug}", 7)) == [f"0007-{slug}"]
+
+
+def test_a_name_that_windows_reserves_is_not_taken() -> None:
+    assert names_of(drawn("CON"), "{slug}")[0].startswith("_con~")
+    assert names_of(drawn("x", model="!"), RowTemplate("{index}", 3)) == ["3"]
+    assert names_of(drawn(None, model="!"), "{slug}") == ["output"]
+
+
+def test_a_batch_may_number_its_files_by_row_alone() -> None:
+    check_template("{index}", BATCH_FIELDS)
+    pair = evolve(drawn("a cat"), urls=("http://h/1", "http://h/2"))
+    assert names_of(pair, RowTemplate("{index:03}", 12)) == ["012-1", "012-2"]
+    assert names_of(pair, RowTemplate("{{{index}}}-{n}", 12)) == ["{12}-1", "{12}-2"]
+    with pytest.raises(ConfigurationError, match=r"Use .*\{index\}"):
+        check_template("plain", BATCH_FIELDS)
+
+
+@given(
+    st.text(st.characters(exclude_categories=())), st.sampled_from(["{slug}", "{prompt}", "{prompt}-{slug}"])
+)
+def test_no_hostile_prompt_escapes_the_folder(prompt: str, template: str) -> None:
+    for text in (prompt, f"../{prompt}\0", *HOSTILE):
+        (name,) = names_of(drawn(text), template)
+        _check_stem(name, 200)
+        assert name.casefold().partition(".")[0] not in {"con", "nul", "aux", "com1", "lpt9"}
 
 
 TEMPLATES = (

@@ -84,13 +84,21 @@ class CircuitBreaker:
         self._probe_at = now + PROBE_TIMEOUT
 
     def on_good(self, create: object, now: float, *, sent_at: float) -> None:
-        """Note an answer that says what became of *create*."""
+        """Note an answer that says what became of *create*, which left at *sent_at*."""
         self._newest_good = max(self._newest_good, sent_at)
         if self._most_on_wire is None:
             return
         self._on_wire.discard(create)
-        if sent_at <= self._newest_unknown:
-            return
+        if sent_at > self._newest_unknown:
+            self._recover(now)
+
+    def on_proven(self, now: float, *, sent_at: float) -> None:
+        """Note that a callback proved a create of unknown outcome that left at *sent_at*: its reply alone was lost."""
+        if self._most_on_wire is not None and sent_at >= self._newest_unknown:
+            self._recover(now)
+
+    def _recover(self, now: float) -> None:
+        assert self._most_on_wire is not None
         self._close(now)
         self._in_a_row = 0
         self._most_on_wire += 1

@@ -384,10 +384,11 @@ class Engine(Generic[_J]):
         self.counts.refused -= step is CreateStep.REFUSED
         self.counts.unknown += 1
 
-    def adopt(self, job: _J, task_id: str | None, *, was_unknown: bool) -> None:
+    def adopt(self, job: _J, task_id: str | None, now: float, *, was_unknown: bool) -> None:
         """Note that the create of *job* is known to have been accepted, as *task_id* if that was told."""
         job.task_id = task_id
         job.accepted_at = job.sent_at
+        self.breaker.on_proven(now, sent_at=job.sent_at)
         self.counts.accepted += 1
         self.counts.unknown -= was_unknown
 

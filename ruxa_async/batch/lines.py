@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ("ResultsFile", "check_journal")
 
 #: A line that differs in none of these tells nothing new: the rest says when and how it was learned.
-_ESSENTIAL = ("index", "line", "task_id", "state", "files", "error")
+_ESSENTIAL = ("index", "line", "task_id", "state", "files", "outputs", "error")
 
 
 class ResultsFile:

@@ -35,6 +35,8 @@ _IN_DOUBT = (JobState.UNKNOWN, JobState.INTENDED)
 class Rehearsal:
     """What a run would do with its rows.
 
+    *finished* rows have succeeded before, *failed* ones have not; *refused* says that a
+    bad row would end the run.
     *wanted* are the tasks that it would buy by model, *fitting* those of them that the budget has room for: *halted* says
     why the others have none. *prices* are what a task counts for, as far as that is known. *in_use* says who holds the
     journal, so that nobody knows what was bought before.
@@ -43,6 +45,8 @@ class Rehearsal:
     rows: int = 0
     bad: int = 0
     finished: int = 0
+    failed: int = 0
+    refused: bool = False
     picked_up: int = 0
     unknown: int = 0
     wanted: Counter[str] = field(factory=Counter)
@@ -74,9 +78,12 @@ def rehearse(
     prices: dict[str, float] | None = None,
     retry_failed: bool = False,
     resend_unknown: bool = False,
+    strict: bool = False,
     on_bad: Callable[[int, Exception], object] = lambda _line, _error: None,
 ) -> Rehearsal:
     """Say what a run of *rows* in *out* would buy; *on_bad* is told the line of each bad row and what is wrong.
+
+    With *strict* no row is read after the first bad one.
 
     The journal in *out* is only looked into, if there is one. Raises `InputError`, `JournalError`, OSError.
     """
@@ -94,6 +101,9 @@ def rehearse(
             if error is not None:
                 told.bad += 1
                 on_bad(row.line, error)
+                if strict:
+                    told.refused = True
+                    break
     for model in told.wanted:
         if (price := accounts.price(model)) is not None:
             told.prices[model] = price
@@ -146,8 +156,10 @@ def _sort(
     except RuxaError as error:
         return error
     state = None if known is None else known.state
-    if state is JobState.SUCCEEDED or (state is JobState.FAILED and not words.retry_failed):
+    if state is JobState.SUCCEEDED:
         told.finished += 1
+    elif state is JobState.FAILED and not words.retry_failed:
+        told.failed += 1
     elif state in _PICKED_UP:
         told.picked_up += 1
     elif state in _IN_DOUBT and not words.resend_unknown:

@@ -52,6 +52,8 @@ class Result:
     finished_at: float | None = None
     completed_at: float | None = None
     lag: float | None = None
+    input: dict[str, Any] | None = None
+    outputs: list[dict[str, Any]] = field(factory=list)
 
     @classmethod
     def of_outcome(cls, outcome: Outcome, *, index: int, line: int) -> Result:
@@ -89,7 +91,8 @@ class Result:
         """Say what was asked for."""
         self.key = key
         if request is not None:
-            prompt = request.input().get("prompt")
+            self.input = request.input()
+            prompt = self.input.get("prompt")
             self.key = key or request.key
             self.model = request.model
             self.prompt = prompt if isinstance(prompt, str) else None
@@ -97,6 +100,9 @@ class Result:
     def encoded(self) -> bytes:
         """Return the line with its end."""
         return json.dumps(asdict(self), ensure_ascii=False, default=str).encode(errors="replace") + b"\n"
+
+
+_LONGEST_KIND = 300
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -125,6 +131,16 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     return described
 
 
+def _bounded(text: str) -> str:
+    """Return *text* on one line; beyond 300 characters it ends after a whole word, with an ellipsis."""
+    line = " ".join(text.split())
+    return (
+        line
+        if len(line) <= _LONGEST_KIND
+        else f"{line[:_LONGEST_KIND].rpartition(' ')[0] or line[:_LONGEST_KIND]} …"
+    )
+
+
 def kind_of(described: Mapping[str, Any] | None, state: State) -> str:
     """Return a few words that sum up failures of one kind."""
     if state == "invalid":
@@ -135,8 +151,8 @@ def kind_of(described: Mapping[str, Any] | None, state: State) -> str:
         return state
     if described["type"] == "TaskFailedError":
         said = " ".join(part for part in (described["fail_code"], described["fail_message"]) if part)
-        return f"generation failed: {said[:80]}" if said else "generation failed"
+        return f"generation failed: {_bounded(said)}" if said else "generation failed"
     if "status" in described:
-        return f"refused: {described['message'][:80]}"
+        return f"refused: {_bounded(described['message'])}"
     words = {"unknown": "unknown, perhaps charged", "unfinished": "paid, end not seen"}
     return f"{words.get(state, state)}: {described['type']}"

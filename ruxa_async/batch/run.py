@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from ruxa_async._files import remove_stale_parts
 from ruxa_async._refetching import files_kept
-from ruxa_async.downloads import check_template
+from ruxa_async.downloads import BATCH_FIELDS, RowTemplate, check_template
 from ruxa_async.errors import JournalError, SubmissionHalted
 from ruxa_async.journal.records import JobState, JournalEntry, Match
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
@@ -24,6 +24,7 @@ from ruxa_async.settings import Downloads, Resume
 from .feed import Feed
 from .folder import JOURNAL, RESULTS, RUN
 from .lines import ResultsFile
+from .outputs import describe_files
 from .readers import Row
 from .results import Result, State, describe_error
 from .summary import Summary
@@ -60,8 +61,10 @@ async def run_batch(
     A bad row is written down and passed over; *strict* submits nothing from the first one on and finishes what
     was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may pause. A halt
     of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
-    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line. *name* is the template that files are
-    named by, as in `Generation.save`.
+    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line.
+
+    *name* is the template that files are named by, as in `Generation.save`, with ``{index}`` for the place
+    of the row from 0; the default is the key, and ``{index:04}-{slug}`` for rows without one.
 
     With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
     were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
@@ -70,7 +73,7 @@ async def run_batch(
     cannot be written, JournalError also where *out* or its files are moved or removed meanwhile, and what *rows* raise.
     """
     if name is not None:
-        check_template(name)
+        check_template(name, BATCH_FIELDS)
     folder = Path(out)
     summary = Summary(folder=folder) if summary is None else summary
     past = None
@@ -231,12 +234,19 @@ class _Run:
         missing = len(generation.urls)
         if before and place.known is not None:
             kept = await to_thread.run_sync(files_kept, place.known.files, self.summary.folder)
-            result.files = [kept[number].name for number in sorted(kept)]
+            await self._place_files(result, [kept[number] for number in sorted(kept)], place.known)
             missing -= len(kept)
         if before and not missing:
             self._record(result, before=True)
         else:
-            await self._begin_download(generation, _Download(result, missing, before=before), tg)
+            await self._begin_download(generation, _Download(result, missing, place.known, before=before), tg)
+
+    async def _place_files(self, result: Result, paths: Sequence[Path], known: JournalEntry | None) -> None:
+        """Say in *result* which files there are, and what they are."""
+        result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
+        saved = () if known is None else known.files
+        with anyio.CancelScope(shield=True):  # the files are there, and the line should say so
+            result.outputs = await to_thread.run_sync(describe_files, paths, saved)
 
     async def _begin_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
         """Start a download when there is room for one; waiting here holds back the outcomes, and so the source."""
@@ -253,8 +263,8 @@ class _Run:
         result, ended = download.result, False
         try:
             self._results.ensure_in_place()  # a folder that is gone is not made again
-            paths = await generation.save(self.summary.folder, name=self._name)
-            result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
+            paths = await generation.save(self.summary.folder, name=self._template(result))
+            await self._place_files(result, paths, download.known)
             if download.before:
                 self.summary.resumed.fetched += download.missing
             ended = True
@@ -269,6 +279,10 @@ class _Run:
             else:
                 self._interrupted(download)
         await self._results.flush()
+
+    def _template(self, result: Result) -> RowTemplate:
+        default = "{key}" if result.key else "{index:04}-{slug}"
+        return RowTemplate(self._name or default, result.index)
 
     def _interrupted(self, download: _Download) -> None:
         download.result.state = "download_failed"
@@ -288,8 +302,12 @@ class _Run:
 
 @frozen
 class _Download:
-    """An output to be fetched: how many files of it are *missing*, and whether an earlier run saw it generated."""
+    """An output to be fetched: how many files of it are *missing*, and what the journal has *known* of it.
+
+    *before* tells that an earlier run saw it generated.
+    """
 
     result: Result
     missing: int
+    known: JournalEntry | None
     before: bool = field(kw_only=True)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import secrets as chance
 import time
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from ruxa_async._logging import logger
 from ruxa_async.errors import ConfigurationError
 
 from .answers import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Answer
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ("CallbackReceiver", "Listener", "Secret")
 
-logger = logging.getLogger("ruxa_async")
 
 Secret: TypeAlias = str | bytes
 
@@ -198,7 +197,7 @@ class CallbackReceiver:
             answer = self._on_unclaimed(callback)
             if inspect.isawaitable(answer):
                 await answer
-        except Exception:
+        except Exception:  # noqa: BLE001 - it is logged with its traceback
             logger.exception("on_unclaimed raised on a callback of job %s", callback.job.hex())
 
     # ---- faces

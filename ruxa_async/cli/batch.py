@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
@@ -19,13 +20,14 @@ from ruxa_async.batch.folder import EMULATOR, RESULTS
 from ruxa_async.batch.lines import check_journal
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
+from ruxa_async.batch.records import InputError
 from ruxa_async.batch.rehearsal import rehearse
-from ruxa_async.downloads import check_template
+from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
 
 from .conclusion import conclude, exit_code, leave_report
-from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed
+from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, rehearsed_code
 from .listening import CallbackOptions, listening, read_callbacks
 from .options import (
     EMULATOR_SPEED,
@@ -37,11 +39,12 @@ from .options import (
     Out,
     Proxy,
     Speed,
+    check_template_option,
     shortened,
 )
 from .printing import Put, printing
 from .progress import Board, Watch, displayed
-from .running import BAD_INPUT, DONE, need_folder, need_key, open_client, run, say
+from .running import need_folder, need_key, open_client, run, say
 
 if TYPE_CHECKING:
     from ruxa_async._client import RuxaClient
@@ -124,6 +127,10 @@ def batch(
             help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on standard output."
         ),
     ] = False,
+    paths: Annotated[
+        bool,
+        Parameter(help="Print the path of every file as it is saved, and nothing else on standard output."),
+    ] = False,
     proxy: Proxy = None,
     emulator: EmulatorFlag = False,
     speed: Speed = EMULATOR_SPEED,
@@ -149,8 +156,13 @@ def batch(
         name=name,
         quiet=quiet,
         json_lines=json_lines,
+        paths=paths,
         prices=read_prices(price),
     )
+    if json_lines and paths:
+        raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
+    if name is not None:
+        check_template_option(name, BATCH_FIELDS)
     budget = read_budget(max_tasks, max_credits, job.prices)
     if dry_run:
         return _rehearse(job, budget)
@@ -180,6 +192,7 @@ class _Job:
     name: str | None
     quiet: bool
     json_lines: bool
+    paths: bool
     prices: dict[str, float]
 
     def opened(
@@ -197,7 +210,18 @@ class _Job:
     @property
     def shows_progress(self) -> bool:
         """Whether there is a place for it: a terminal that shows the lines of results has none."""
-        return not self.quiet and not (self.json_lines and sys.stdout.isatty())
+        return not self.quiet and not (self.prints and sys.stdout.isatty())
+
+    @property
+    def prints(self) -> bool:
+        """Whether results go to standard output."""
+        return self.json_lines or self.paths
+
+    def printed(self, result: Result) -> bytes:
+        """Return what is printed of *result*."""
+        if self.json_lines:
+            return result.encoded()
+        return b"".join(os.fsencode(self.out / name) + b"\n" for name in result.files)
 
 
 @frozen(kw_only=True)
@@ -249,16 +273,14 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
             prices=job.prices,
             retry_failed=job.retry_failed,
             resend_unknown=job.resend_unknown,
+            strict=job.strict,
             on_bad=bad.say,
         )
-    for sentence in rehearsed(told, job.out, job.prices):
-        say(sentence)
-    return BAD_INPUT if told.bad else DONE
+    say("\n".join(rehearsed(told, job.out, job.prices, budget)))
+    return rehearsed_code(told)
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:
-    if job.name is not None:
-        check_template(job.name)
     if not service.emulator:
         need_key()
     journal = service.journal(job.out)
@@ -284,7 +306,7 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
         opened = whole = False
         try:
             async with (
-                printing() if job.json_lines else nullcontext() as put,
+                printing() if job.prints else nullcontext() as put,
                 service.opened(job.out, journal, on_event) as (client, receiver),
             ):
                 opened = True
@@ -296,19 +318,14 @@ async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal)
                     summary.callbacks = None if receiver is None else receiver.taken
         finally:
             if opened:
-                conclude(
-                    summary,
-                    service.budget,
-                    anyio.current_time() - began,
-                    quiet=job.quiet,
-                    json_lines=job.json_lines,
-                )
-                leave_report(summary, record, whole=whole, quiet=job.quiet)
+                seconds = anyio.current_time() - began
+                page = leave_report(summary, record, whole=whole)
+                conclude(summary, service.budget, seconds, quiet=job.quiet, page=page)
     return exit_code(summary)
 
 
 async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put: Put | None) -> None:
-    told = _Told(put)
+    told = _Told(None if put is None else lambda result: put(job.printed(result)))
     async with (
         displayed(board, client.stats) if job.shows_progress else nullcontext(),
         anyio.create_task_group() as tg,
@@ -358,7 +375,7 @@ async def _count(job: _Job, board: Board) -> None:
 class _Told:
     """Report bad rows as they are met, the first twenty of them, and *put* every row where it was asked for."""
 
-    _put: Put | None = None
+    _put: Callable[[Result], object] | None = None
     where: str = f"are in {RESULTS} only"
     _said: int = 0
     #: Generated, and stopped while they were downloaded; there are never more than run at once.
@@ -368,7 +385,7 @@ class _Told:
         if result.error is not None and result.error["type"] == "Interrupted":
             self.interrupted.append(result)
         if self._put is not None:
-            self._put(result.encoded())
+            self._put(result)
         if result.state == "invalid" and result.error is not None:
             self.say(result.line, result.error["message"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ruxa_async.batch import Resumed, Summary
 from ruxa_async.batch.folder import RESULTS
@@ -10,9 +11,8 @@ from ruxa_async.batch.record import RunRecord
 from ruxa_async.errors import BudgetExceededError, NotSentError
 from ruxa_async.settings import Budget
 
-from .costing import spent
+from .costing import budget_reason, spent
 from .options import shortened
-from .printing import print_line
 from .progress import spelled_seconds
 from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED, say
 
@@ -20,35 +20,40 @@ __all__ = ("conclude", "exit_code", "leave_report")
 
 
 def conclude(
-    summary: Summary, budget: Budget | None, seconds: float, *, quiet: bool, json_lines: bool
+    summary: Summary, budget: Budget | None, seconds: float, *, quiet: bool, page: Path | None
 ) -> None:
-    """Say what came of the run and what is left to do, and print where the results are."""
-    if not (summary.moved or (summary.folder / RESULTS).exists()):
+    """Say in one block what came of the run, what is left to do, and where the results are."""
+    results = summary.folder / RESULTS
+    if not (summary.moved or results.exists()):
         return
+    lines: list[str] = []
     if not quiet:
-        for sentence in _sentences(summary, budget, seconds):
-            say(sentence)
+        lines += _sentences(summary, budget, seconds)
     elif summary.failed:
-        say(f"{summary.failed:,} of {summary.done:,} rows failed; {summary.folder / RESULTS} says why")
-    for sentence in _left_to_do(summary):
-        say(sentence)
-    if not json_lines and not summary.moved:
-        print_line(summary.folder / RESULTS)
+        lines.append(f"{summary.failed:,} of {summary.done:,} rows failed; {results} says why")
+    lines += [f"  {line}" if lines else line for line in _left_to_do(summary, budget)]
+    if not quiet:
+        where = f"the folder that was {summary.folder}" if summary.moved else results
+        lines += [f"  results: {where}", *([f"  report: {page}"] if page is not None else [])]
+    if lines:
+        say("\n".join(lines))
 
 
-def leave_report(summary: Summary, record: RunRecord, *, whole: bool, quiet: bool) -> None:
-    """Write down what is true of the whole run, and the page to look at; no trouble with it fails the run."""
+def leave_report(summary: Summary, record: RunRecord, *, whole: bool) -> Path | None:
+    """Write down what is true of the whole run, and the page to look at; return where that is.
+
+    No trouble with it fails the run: it is said, and None is returned.
+    """
     if summary.moved or not (summary.folder / RESULTS).exists():
-        return
+        return None
     from ruxa_async.report import write_report  # noqa: PLC0415 - only a run that ended needs it
 
     try:
         record.write(summary.folder, summary, whole=whole)
-        page = write_report(summary.folder)
-        if not quiet:
-            say(f"look at them: {page}")
+        return write_report(summary.folder)
     except Exception as error:  # noqa: BLE001 - the results are on the disk, and that is what counts
         say(f"the report could not be made ({type(error).__name__}: {error}); try 'ruxa-async report'")
+        return None
 
 
 def _sentences(summary: Summary, budget: Budget | None, seconds: float) -> Iterable[str]:
@@ -69,16 +74,21 @@ def _sentences(summary: Summary, budget: Budget | None, seconds: float) -> Itera
         yield f"  the service was failing {times}, {lasted} in all; nothing was bought meanwhile"
     yield from spent(summary, budget)
     where = f"the folder that was {summary.folder}" if summary.moved else str(summary.folder)
-    yield f"  {summary.files:,} file{'s' * (summary.files != 1)} and {RESULTS} in {where}"
+    yield f"  {summary.files:,} file{'s' * (summary.files != 1)} in {where}"
 
 
-def _left_to_do(summary: Summary) -> Iterable[str]:
+def _left_to_do(summary: Summary, budget: Budget | None) -> Iterable[str]:
     states = summary.states
     again = "run it again with the folder that was moved" if summary.moved else "run the same again"
     if summary.refused is not None:
         yield f"stopped at line {summary.refused.line}: {summary.refused.error} (--strict)"
     if summary.halted is not None:
-        yield f"stopped {_halted_by(summary.halted.cause)}: {summary.halted.cause}"
+        cause = summary.halted.cause
+        if isinstance(cause, BudgetExceededError) and budget is not None:
+            yield f"stopped by the budget: {budget_reason(cause, budget)}"
+        else:
+            by = "before anything was sent" if isinstance(cause, NotSentError) else "by the account"
+            yield f"stopped {by}: {cause}"
     if states["unfinished"]:
         yield f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: {again} to pick them up"
     if states["download_failed"]:
@@ -91,12 +101,6 @@ def _left_to_do(summary: Summary) -> Iterable[str]:
     if summary.unsubmitted:
         rows = "row was" if summary.unsubmitted == 1 else "rows were"
         yield f"{summary.unsubmitted:,} {rows} read and not submitted, and not charged"
-
-
-def _halted_by(cause: BaseException) -> str:
-    if isinstance(cause, NotSentError):
-        return "before anything was sent"
-    return "by the budget" if isinstance(cause, BudgetExceededError) else "by the account"
 
 
 def _tasks_are(count: int) -> str:

@@ -11,10 +11,23 @@ from cyclopts import Parameter
 from ruxa_async.batch import Summary
 from ruxa_async.batch.records import InputError
 from ruxa_async.batch.rehearsal import Rehearsal
+from ruxa_async.errors import BudgetExceededError
 from ruxa_async.journal.records import Bought
 from ruxa_async.settings import Budget
 
-__all__ = ("MaxCredits", "MaxTasks", "Prices", "read_budget", "read_prices", "rehearsed", "spent")
+from .running import BAD_INPUT, DONE, HALTED, SOME_FAILED
+
+__all__ = (
+    "MaxCredits",
+    "MaxTasks",
+    "Prices",
+    "budget_reason",
+    "read_budget",
+    "read_prices",
+    "rehearsed",
+    "rehearsed_code",
+    "spent",
+)
 
 MaxTasks = Annotated[
     int | None,
@@ -37,6 +50,18 @@ Prices = Annotated[
 ]
 
 
+def _in_words(error: ValueError) -> InputError:
+    """Return *error* about a budget with the names of options in place of those of Python."""
+    said = str(error)
+    for name, option in (
+        ("max_tasks=", "--max-tasks "),
+        ("max_credits=", "--max-credits "),
+        ("prices", "--price"),
+    ):
+        said = said.replace(name, option)
+    return InputError(said)
+
+
 def read_prices(given: Sequence[str]) -> dict[str, float]:
     """Return the prices in *given*, each as MODEL=CREDITS. Raises `InputError`."""
     prices: dict[str, float] = {}
@@ -50,15 +75,37 @@ def read_prices(given: Sequence[str]) -> dict[str, float]:
             raise InputError(
                 f"--price {text!r} is not valid: it is MODEL=CREDITS, as in google/nano-banana=3"
             )
-    Budget(max_tasks=0, prices=prices)  # checks them
+    try:
+        Budget(max_tasks=0, prices=prices)
+    except ValueError as error:
+        raise _in_words(error) from None
     return prices
 
 
 def read_budget(max_tasks: int | None, max_credits: float | None, prices: dict[str, float]) -> Budget | None:
-    """Return the budget, None if there is no limit. Raises ValueError."""
+    """Return the budget, None if there is no limit. Raises `InputError`."""
     if max_tasks is None and max_credits is None:
         return None
-    return Budget(max_tasks=max_tasks, max_credits=max_credits, prices=prices)
+    try:
+        return Budget(max_tasks=max_tasks, max_credits=max_credits, prices=prices)
+    except ValueError as error:
+        raise _in_words(error) from None
+
+
+def budget_reason(error: BudgetExceededError, budget: Budget) -> str:
+    """Return why one more task does not fit into *budget*, in the words of the command line."""
+    again = "raise it and run the same again to go on"
+    if budget.max_tasks is not None and error.tasks >= budget.max_tasks:
+        bought = f"{_tasks(error.tasks)} bought, or perhaps bought"
+        return f"--max-tasks {budget.max_tasks:,} is reached: {bought}; {again}"
+    most = f"--max-credits {_number(budget.max_credits or 0)}"
+    if error.price is None:
+        option = f"--price {error.model}=CREDITS"
+        return f"the price of {error.model} is not known, so {most} cannot be kept: add {option}"
+    return (
+        f"one more task of {error.model} costs {_number(error.price)} credits and would exceed {most}: "
+        f"{_number(error.credits)} spent, or perhaps spent; {again}"
+    )
 
 
 # ---- after a run
@@ -106,15 +153,27 @@ def _amount(total: Bought, prices: dict[str, float], models: Iterable[tuple[str,
         at_list = sum(count * price for count, price in listed if price is not None)
         of = "" if priced == total.tasks else f" for {priced:,} of them"
         said += f", {_number(at_list)} credits at the listed price{of}"
-    if total.untold > priced:
-        said += f", price not told for {total.untold - priced:,} of them"
+    if unreported := total.untold - priced:
+        of = "" if unreported == total.tasks else f" for {unreported:,} of them"
+        said += f", price not reported by the service{of}"
     return said
 
 
 # ---- before a run
 
 
-def rehearsed(told: Rehearsal, out: Path, prices: dict[str, float]) -> Iterable[str]:
+def rehearsed_code(told: Rehearsal) -> int:
+    """Return the exit code of a run that finds what *told* says, if every task that it buys succeeds."""
+    if told.in_use is not None:
+        return BAD_INPUT
+    if told.halted is not None:
+        return HALTED
+    if told.refused:
+        return BAD_INPUT
+    return SOME_FAILED if told.bad or told.failed or told.unknown else DONE
+
+
+def rehearsed(told: Rehearsal, out: Path, prices: dict[str, float], budget: Budget | None) -> Iterable[str]:
     """Say what a run would buy."""
     rows = f"{told.rows:,} row{'s' * (told.rows != 1)} read"
     yield f"{rows}, {told.bad:,} bad; nothing was sent or written"
@@ -124,15 +183,22 @@ def rehearsed(told: Rehearsal, out: Path, prices: dict[str, float]) -> Iterable[
     wanted = told.wanted.total()
     unpriced = told.wanted.keys() - told.prices.keys()
     cost = f", {_number(told.credits)} credits" if told.prices else ""
-    yield f"  would buy {_tasks(wanted)}{cost}{' and what has no price' if cost and unpriced else ''}"
+    if cost and unpriced:
+        cost += " and those whose price is not known"
+    yield f"  would buy {_tasks(wanted)}{cost}"
     for model, count in told.wanted.most_common():
         price = told.prices.get(model)
-        known = f"no price known (--price {model}=CREDITS)" if price is None else _each(count, price)
+        known = (
+            f"its price is not known (add --price {model}=CREDITS)" if price is None else _each(count, price)
+        )
         yield f"    {model}: {count:,}, {known}"
     for model in sorted(prices.keys() - told.wanted.keys()):
         yield f"  no row to be bought asks for {model}, which has a --price: is it spelled as the rows spell it?"
-    if told.halted is not None:
-        yield f"  the budget would stop this after {told.fitting.total():,} of {_tasks(wanted)}: {told.halted}"
+    if told.refused:
+        yield "  it would stop at the first bad row (--strict)"
+    if told.halted is not None and budget is not None:
+        reason = budget_reason(told.halted, budget)
+        yield f"  the budget would stop this after {told.fitting.total():,} of {_tasks(wanted)}: {reason}"
 
 
 def _before(told: Rehearsal, out: Path) -> Iterable[str]:
@@ -144,7 +210,8 @@ def _before(told: Rehearsal, out: Path) -> Iterable[str]:
     parts = (
         (told.finished, "finished"),
         (told.picked_up, "to be picked up"),
-        (told.unknown, "unknown, left alone"),
+        (told.failed, "failed, not bought again without --retry-failed"),
+        (told.unknown, "perhaps charged, not sent again without --resend-unknown"),
     )
     if any(count for count, _ in parts):
         yield f"  of these rows: {', '.join(f'{count:,} {what}' for count, what in parts if count)}"

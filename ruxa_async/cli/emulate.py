@@ -29,6 +29,7 @@ __all__ = ("emulate",)
 
 _DialectName = Literal[
     "documented",
+    "detailed",
     "blog",
     "sibling",
     "apixo",
@@ -123,8 +124,9 @@ async def emulate(
     limit_fields_lie
         What these fields say instead of the truth.
     dialect
-        How the service spells its replies: as documented, as the blog, siblings and relays do, with errors as HTML
-        or text codes, with tasks that are not there at once (grace), or with the outputs under another name.
+        How the service spells its replies: as documented, the same with credits and times (detailed), as
+        the blog, siblings and relays do, with errors as HTML or text codes, with tasks that are not
+        there at once (grace), or with the outputs under another name.
     fail_share
         Part of the tasks that fail, from 0 to 1.
     callback_style

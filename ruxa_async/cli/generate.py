@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 from ruxa_async.batch.readers import DEFAULT_MODEL
 from ruxa_async.batch.requests import from_json, model_warning
-from ruxa_async.downloads import check_template
+from ruxa_async.downloads import FIELDS
 from ruxa_async.requests import GenerationRequest
 
-from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Proxy, Speed
+from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Proxy, Speed, check_template_option
 from .printing import print_line
 from .running import DONE, console, need_folder, need_key, open_client, run, say
 
@@ -68,7 +68,7 @@ def generate(
         fields["image_urls" if model == _EDIT else "image_input"] = list(image)
 
     if name is not None:
-        check_template(name)
+        check_template_option(name, FIELDS)
 
     async def command() -> int:
         request = from_json(fields, model)

@@ -8,6 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from ruxa_async.batch.records import InputError
+from ruxa_async.downloads import check_template
+from ruxa_async.errors import ConfigurationError
+
 __all__ = (
     "EMULATOR_SPEED",
     "Count",
@@ -18,6 +22,7 @@ __all__ = (
     "Out",
     "Proxy",
     "Speed",
+    "check_template_option",
     "shortened",
 )
 
@@ -37,8 +42,10 @@ Name = Annotated[
     str | None,
     Parameter(
         show_default=False,
-        help="How to name files: {key}, {model}, {n} and {task_id}, as in '{key}-{n}' (default: the key or the task's id, "
-        "numbered where a task has several outputs).",
+        help="How to name files: {key}, {model}, {n}, {prompt}, {slug} (the prompt in small letters and "
+        "hyphens), {task_id} and, in a batch, {index} (the row, from 0), as in '{key}-{n}' or "
+        "'{index:04}-{slug}'. The default is the key; without one the latter in a batch, else the task's id. "
+        "Several outputs of a task are numbered.",
     ),
 ]
 Proxy = Annotated[
@@ -60,6 +67,14 @@ EmulatorFlag = Annotated[
 Speed = Annotated[
     float, Parameter(validator=_POSITIVE, help="How many times faster than real time the emulator goes.")
 ]
+
+
+def check_template_option(name: str, fields: tuple[str, ...]) -> None:
+    """Raise `InputError` if files cannot be named by ``--name`` *name*."""
+    try:
+        check_template(name, fields)
+    except ConfigurationError as error:
+        raise InputError(str(error).replace("name=", "--name ", 1)) from None
 
 
 def shortened(text: str, limit: int = 60) -> str:

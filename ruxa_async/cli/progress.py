@@ -113,10 +113,10 @@ class Board:
     def _paced(self, now: float, stats: Stats, done: float | None, accepted: float | None) -> list[str]:
         parts = [] if done is None else [f"{_rate(done)} done"]
         limit = stats.rates["create"]
-        allowed = "no limit met" if limit is None else f"limit {_rate(limit)}"
+        allowed = "no rate limit met" if limit is None else f"rate limit {_rate(limit)}"
         parts.append(allowed if accepted is None else f"{_rate(accepted)} sent ({allowed})")
         if refused := sum(stats.throttled.values()):
-            parts.append(f"{refused:,} told to wait")
+            parts.append(f"{refused:,} refused by the rate limit and sent again")
         if stats.is_circuit_open:
             parts.append("the service is failing; waiting, nothing is being bought")
         if self.watch.out_of_reach:
@@ -173,7 +173,7 @@ def _drawn(board: Board, lines: Sequence[str]) -> Table:
     drawn = Table.grid()
     drawn.add_row(ProgressBar(total=total, completed=board.summary.done, width=width, pulse=total is None))
     for line in lines:
-        drawn.add_row(Text(printable(line), overflow="ellipsis", no_wrap=True))
+        drawn.add_row(Text(printable(line), overflow="fold"))
     return drawn
 
 

@@ -18,6 +18,7 @@ from anyio.abc import TaskStatus
 from rich.console import Console
 
 from ruxa_async._files import ensure_writable
+from ruxa_async._logging import FORMAT, asked_level, logger, stderr_handler
 from ruxa_async.batch.records import InputError
 from ruxa_async.batch.requests import RowError
 from ruxa_async.errors import (
@@ -112,11 +113,14 @@ def explained(work: Callable[[], int]) -> int:
 def run(command: Callable[[], Awaitable[int]], *, quiet: bool = False) -> int:
     """Run *command* until it ends or is interrupted, and return its exit code.
 
-    The library's warnings are shown, unless *quiet*.
+    The library's warnings are shown, unless *quiet*, and what RUXA_LOG asks for in any case.
     """
-    logger = logging.getLogger("ruxa_async")
-    handler = _LogHandler(logging.ERROR if quiet else logging.WARNING)
+    level = asked_level()
+    handler = _LogHandler(level or (logging.ERROR if quiet else logging.WARNING))
+    if level is not None:
+        handler.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(handler)
+    logger.removeHandler(stderr_handler)  # it would write into the display
     try:
         return anyio.run(_interruptible, command)
     finally:
@@ -222,7 +226,7 @@ async def open_client(
         if emulator:
             from ruxa_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - Pillow is an extra
 
-            served = Emulator(EmulatorSettings(speed=speed), ledger=ledger)
+            served = Emulator(EmulatorSettings(speed=speed, dialect="detailed"), ledger=ledger)
             service = await stack.enter_async_context(served)
             settings |= {"api_key": service.key, "base_url": service.url}
         client = await stack.enter_async_context(RuxaClient(**settings))

@@ -11,13 +11,22 @@ twice is harmless; different content is left alone and the new file takes a name
 - `downloader`: the outputs of a generation, side by side
 - `transfer`: one output, over as many attempts as it takes; `opening` one request of it, redirects included
 - `ranges`: going on where a transfer was cut off; `pace`: being too slow
-- `media`: what a file is by its first bytes; `naming`: what it is called; `sinks`: where its bytes go
+- `media`: what a file is by its first bytes; `dimensions`: width and height
+- `naming`: what it is called; `sinks`: where its bytes go
 """
 
 from __future__ import annotations
 
 from .downloader import Downloader
-from .naming import check_template
+from .naming import BATCH_FIELDS, FIELDS, RowTemplate, check_template
 from .opening import MediaTransport, without_query
 
-__all__ = ("Downloader", "MediaTransport", "check_template", "without_query")
+__all__ = (
+    "BATCH_FIELDS",
+    "FIELDS",
+    "Downloader",
+    "MediaTransport",
+    "RowTemplate",
+    "check_template",
+    "without_query",
+)

@@ -6,7 +6,7 @@ from typing import Final
 
 from .failures import PassingError
 
-__all__ = ("HEAD", "NotMediaError", "extension_of", "recognised")
+__all__ = ("HEAD", "NotMediaError", "content_type", "extension_of", "recognised")
 
 #: How many of its first bytes tell what a file is.
 HEAD: Final = 512
@@ -32,6 +32,28 @@ _QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"pnot")
 _AVIF: Final = {b"avif", b"avis"}
 _HEIC: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
+#: The media type of each extension that `recognised` returns.
+_TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".gif": "image/gif",
+    ".tiff": "image/tiff",
+    ".bmp": "image/bmp",
+    ".jxl": "image/jxl",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".avi": "video/x-msvideo",
+    ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4",
+    ".wav": "audio/wav",
+    ".ogg": "audio/ogg",
+    ".flac": "audio/flac",
+}
 #: Types whose files are known here by their first bytes, so that others are not what they are said to be.
 _KNOWN_TYPES: Final = frozenset(
     f"{major}/{minor}"
@@ -62,6 +84,11 @@ def recognised(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return _of_brands(head)
     return ".mov" if head[4:8] in _QUICKTIME else None
+
+
+def content_type(head: bytes) -> str | None:
+    """Return the media type of what begins with *head*, such as ``image/png``; None if it is not known."""
+    return _TYPES.get(recognised(head) or "")
 
 
 def _of_brands(head: bytes) -> str:

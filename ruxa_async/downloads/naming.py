@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from string import Formatter
-from typing import Final
+from typing import Final, Self
 
-from ruxa_async._files import clean_name, clean_stem
+from ruxa_async._files import clean_name, clean_stem, plain_stem
 from ruxa_async.errors import ConfigurationError
 from ruxa_async.results import Generation
 
-__all__ = ("check_template", "names_of")
+__all__ = ("BATCH_FIELDS", "FIELDS", "RowTemplate", "check_template", "names_of")
 
-_FIELDS: Final = ("key", "model", "n", "task_id")
+FIELDS: Final = ("key", "model", "n", "prompt", "slug", "task_id")
+#: Those of a batch, whose rows have a place.
+BATCH_FIELDS: Final = (*FIELDS, "index")
+_NUMBERS: Final = ("n", "index")
+#: Bytes of a slug.
+_LONGEST_SLUG: Final = 60
 _NUMBER: Final = re.compile(r"(?:0?[1-9])?")
 _SEPARATORS: Final = re.compile(r"[/\\]+")
 _LONGEST: Final = 100
 
 
-def check_template(template: str) -> None:
-    """Raise `ConfigurationError` if files cannot be named by *template*; it says what may stand there."""
+def check_template(template: str, fields: tuple[str, ...] = FIELDS) -> None:
+    """Raise `ConfigurationError` if files cannot be named by *template*, which may hold *fields*."""
     try:
-        fields = {field for _, field in _parts(template)}
+        found = {field for _, field in _parts(template, fields)}
     except ValueError as error:
-        raise _refused(template, str(error)) from None
-    if not fields - {""}:
-        raise _refused(template, "it holds no field, and every file needs its own name")
+        raise _refused(template, str(error), fields) from None
+    if not found - {""}:
+        raise _refused(template, "it holds no field, and every file needs its own name", fields)
+
+
+class RowTemplate(str):
+    """A template for the outputs of one row of a batch: ``{index}`` stands for *row*, its place from 0."""
+
+    __slots__ = ("row",)
+    row: int
+
+    def __new__(cls, template: str, row: int) -> Self:
+        """Return *template* for that row."""
+        made = super().__new__(cls, template)
+        made.row = row
+        return made
 
 
 def names_of(generation: Generation, template: str | None = None) -> list[str]:
@@ -37,42 +56,72 @@ def names_of(generation: Generation, template: str | None = None) -> list[str]:
     """
     if template is None:
         template = "{key}"
-    check_template(template)
-    parts = list(_parts(template))
-    if len(generation.urls) > 1 and not any(field.startswith("n") for _, field in parts):
+    fields = BATCH_FIELDS if isinstance(template, RowTemplate) else FIELDS
+    check_template(template, fields)
+    parts = list(_parts(template, fields))
+    if len(generation.urls) > 1 and not any(field.partition(":")[0] == "n" for _, field in parts):
         parts.append(("-", "n"))
-    return [_name(parts, generation, number) for number in range(1, len(generation.urls) + 1)]
+    index = template.row if isinstance(template, RowTemplate) else 0
+    values = _values(generation)
+    return [
+        _name(parts, values, {"n": number, "index": index}) for number in range(1, len(generation.urls) + 1)
+    ]
 
 
-def _name(parts: list[tuple[str, str]], generation: Generation, number: int) -> str:
-    key = None if generation.request is None else generation.request.key
-    values = {
+def _values(generation: Generation) -> dict[str, str]:
+    """Return what the fields of text stand for."""
+    request = generation.request
+    key = None if request is None else request.key
+    asked = None if request is None else request.input().get("prompt")
+    prompt = asked if isinstance(asked, str) else ""
+    return {
         "key": clean_stem(key or generation.task_id or "output"),
         "model": _SEPARATORS.sub("-", generation.model or "model").casefold(),
         "task_id": clean_stem(generation.task_id or "output"),
+        "prompt": plain_stem(prompt),
+        "slug": _slug(prompt) or _slug(generation.model or "") or "output",
     }
+
+
+def _name(parts: list[tuple[str, str]], values: dict[str, str], numbers: dict[str, int]) -> str:
     text = ""
     for literal, field in parts:
         name, _, form = field.partition(":")
-        text += literal + (format(number, form) if name == "n" else values.get(name, ""))
+        text += literal + (format(numbers[name], form) if name in numbers else values.get(name, ""))
     return clean_name(text)
 
 
-def _parts(template: str) -> Iterator[tuple[str, str]]:
+def _slug(text: str) -> str:
+    """Return the letters and digits of *text* in small letters, words joined by hyphens: at most 60 bytes."""
+    folded = unicodedata.normalize("NFC", text[: _LONGEST_SLUG * 4].lower())
+    words = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in folded).split()
+    slug = ""
+    for word in words:
+        longer = f"{slug}-{word}" if slug else word
+        if len(longer.encode()) > _LONGEST_SLUG:
+            break
+        slug = longer
+    return slug or "".join(words[:1]).encode()[:_LONGEST_SLUG].decode(errors="ignore")
+
+
+def _parts(template: str, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Split *template* into texts and the fields that follow them; raise ValueError for what it may not hold."""
     if _SEPARATORS.search(template):
         raise ValueError("it holds a slash, and all files go into one folder")
     if len(template) > _LONGEST:
         raise ValueError(f"it is longer than {_LONGEST} characters")
     for literal, field, form, conversion in Formatter().parse(template):
-        if field is not None and field not in _FIELDS:
-            raise ValueError(f"{{{field}}} is no field")
-        if conversion or (form and (field != "n" or not _NUMBER.fullmatch(form))):
+        if field == "index" and field not in fields:
+            raise ValueError("{index} is the place of a row, which only a batch has")
+        if field is not None and field not in fields:
+            raise ValueError(f"{{{field}}} is not a field")
+        if conversion or (form and (field not in _NUMBERS or not _NUMBER.fullmatch(form))):
             raise ValueError("fields take no format, but for digits as in {n:03}")
         yield literal, f"{field or ''}:{form}" if form else field or ""
 
 
-def _refused(template: str, why: str) -> ConfigurationError:
+def _refused(template: str, why: str, fields: tuple[str, ...]) -> ConfigurationError:
     return ConfigurationError(
-        f"name={template!r} cannot name files: {why}. Use {', '.join(f'{{{each}}}' for each in _FIELDS)}, as in '{{key}}-{{n}}'"
+        f"name={template!r} cannot name files: {why}. "
+        f"Use {', '.join(f'{{{each}}}' for each in fields)}, as in '{{key}}-{{n}}'"
     )

@@ -83,6 +83,8 @@ _SIBLING = Dialect(
 )
 _PRESETS = (
     _DOCUMENTED,
+    # As documented, with model, times, credits and progress: a bill and durations to look at.
+    evolve(_DOCUMENTED, name="detailed", echo=True, times=True, credits=True, progress=True),
     # The blog's sample: one pending word, "completed".
     Dialect(
         name="blog",

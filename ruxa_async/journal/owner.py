@@ -7,7 +7,6 @@ nobody waits for company.
 
 from __future__ import annotations
 
-import logging
 import queue
 import sqlite3
 import threading
@@ -20,6 +19,7 @@ from anyio import from_thread
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
+from ruxa_async._logging import logger
 from ruxa_async._points import reached
 from ruxa_async.errors import JournalError
 
@@ -30,7 +30,6 @@ from .store import Store
 __all__ = ("Owner",)
 
 _T = TypeVar("_T")
-_logger = logging.getLogger("ruxa_async")
 
 
 @define(eq=False)
@@ -141,7 +140,7 @@ class Owner:
                 self._serve(store, token)
                 self._close_store(store)
         except Exception as exc:  # noqa: BLE001 - there is nobody to raise it to; whatever it is, nobody may hang
-            _logger.warning("%s did not close well, but what it acknowledged is safe: %r", self._path, exc)
+            logger.warning("%s did not close well, but what it acknowledged is safe: %r", self._path, exc)
         finally:
             _tell(token, self._closed)
 

@@ -24,6 +24,7 @@
   const seconds = (value) => `${number.format(value < 10 ? Math.round(value * 10) / 10 : Math.round(value))} s`;
   const credits = (value) => `${number.format(value)} ${value === 1 ? "credit" : "credits"}`;
   const later = window.requestIdleCallback ? (work) => requestIdleCallback(work, { timeout: 200 }) : (work) => setTimeout(work, 0);
+  const pixels = ({ width, height }) => width && height ? `${width} × ${height}` : "";
   function bytes(value) {
     if (value < 1000) return `${value} B`;
     return value < 1e6 ? `${Math.round(value / 1000)} kB` : `${(value / 1e6).toFixed(1)} MB`;
@@ -209,7 +210,7 @@
       if (value === undefined || value === null || value === "") return;
       const data = make("dd");
       data.append(typeof value === "string" ? foreign(value) : value);
-      list.append(make("dt", { textContent: name }), data);
+      list.append(make("dt", {}, name), data);
     };
     const timed = (value) => value === undefined ? undefined : instant.format(new Date(value * 1000));
     add("State", make("span", { className: `state ${stateOf(item).tone}`, textContent: stateOf(item).name }));
@@ -219,6 +220,7 @@
     add("Code", error.code);
     add("Cause", error.cause);
     add("Model", item.model);
+    for (const [name, value] of Object.entries(item.input || {})) add(foreign(name), value);
     add("Key", item.key);
     add("Task", item.task);
     add("Line", item.line === undefined ? undefined : number.format(item.line));
@@ -231,7 +233,7 @@
     for (const medium of item.media || []) {
       const link = make("a", { href: medium.src, target: "_blank", rel: "noopener" }, foreign(medium.path));
       const size = medium.size === undefined ? "is gone" : bytes(medium.size);
-      add("File", make("span", {}, link, ` ${size}`));
+      add("File", make("span", {}, link, ` ${[pixels(medium), size].filter(Boolean).join(", ")}`));
     }
     for (const url of item.urls || []) add("Address", url); // text, never a link: somebody else chose it
     const prompt = item.prompt ? [foreign(item.prompt)] : [];

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,6 +30,8 @@ REPORT = "report.html"
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _SAMPLES = 4
 _REASONS = 6
+#: Parameters of a request that the page shows, and characters of each.
+_PARAMETERS, _PARAMETER = 40, 2_000
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -246,13 +249,15 @@ def _item(entry: Entry) -> dict[str, Any]:
         "queries": entry.queries,
         "submitted": entry.submitted_at,
         "finished": entry.finished_at,
+        "input": {name: said[:_PARAMETER] for name, said in islice(entry.parameters.items(), _PARAMETERS)},
     }
-    return {name: value for name, value in values.items() if value not in (None, "", [])}
+    return {name: value for name, value in values.items() if value not in (None, "", [], {})}
 
 
 def _medium(media: Media) -> dict[str, Any]:
-    size = {} if media.size is None else {"size": media.size}
-    return {"kind": media.kind, "path": media.path, "src": address(media.path), **size}
+    measures = {"size": media.size, "width": media.width, "height": media.height}
+    known = {name: value for name, value in measures.items() if value is not None}
+    return {"kind": media.kind, "path": media.path, "src": address(media.path), **known}
 
 
 def _error_facts(error: Error) -> Iterator[tuple[str, str]]:

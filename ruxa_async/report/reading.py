@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -30,10 +31,15 @@ _KINDS: dict[str, MediaKind] = {
 
 @frozen
 class Media:
-    """One output: its *path* relative to the folder, and its *size* in bytes, None if it is not there any more."""
+    """One output: its *path* relative to the folder, and its *size* in bytes, None if it is gone.
+
+    *width* and *height* are in pixels, None where the line does not say.
+    """
 
     path: str
     size: int | None
+    width: int | None = None
+    height: int | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -72,6 +78,12 @@ class Entry:
     queries: int = 0
     submitted_at: float | None = None
     finished_at: float | None = None
+    input: Mapping[str, Any] = field(factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What was asked for besides the prompt, in words."""
+        return {name: _said(value) for name, value in self.input.items() if name != "prompt"}
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -157,7 +169,7 @@ def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
         model=_text(values.get("model")),
         prompt=_text(values.get("prompt")),
         task_id=_text(values.get("task_id")),
-        media=tuple(_media(_texts(values.get("files")), folder)),
+        media=tuple(_media(_texts(values.get("files")), _objects_in(values.get("outputs")), folder)),
         urls=tuple(_texts(values.get("urls"))),
         error=_error(values.get("error")),
         credits=_number(values.get("credits")),
@@ -166,18 +178,19 @@ def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
         queries=_whole(values.get("queries")) or 0,
         submitted_at=_number(values.get("submitted_at")),
         finished_at=_number(values.get("finished_at")),
+        input=given if isinstance(given := values.get("input"), dict) else {},
     )
 
 
-def _media(names: Iterable[str], folder: Path) -> Iterator[Media]:
-    for name in names:
+def _media(names: Iterable[str], outputs: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[Media]:
+    for name, output in zip(names, chain(outputs, repeat({})), strict=False):
         if not _inside(name):
             continue
         try:
             size = (folder / name).stat().st_size
         except (OSError, ValueError):
             size = None
-        yield Media(name, size)
+        yield Media(name, size, _whole(output.get("width")), _whole(output.get("height")))
 
 
 def _inside(name: str) -> bool:
@@ -240,6 +253,17 @@ def _text(value: object) -> str | None:
 
 def _texts(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _objects_in(value: object) -> list[Mapping[str, Any]]:
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
+
+
+def _said(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply to be shown"
 
 
 def _number(value: object) -> float | None:

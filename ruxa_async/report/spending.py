@@ -94,7 +94,7 @@ def spending_section(spending: Spending) -> str:
         return "<p>Nothing was bought.</p>"
     head = "".join(
         f'<th scope="col"{"" if name == "Model" else " class=number"}>{name}</th>'
-        for name in ("Model", "Tasks", "Made", "Credits", "For nothing", "Median seconds")
+        for name in ("Model", "Tasks", "Made", "Credits", "Without a picture", "Median seconds")
     )
     body = "".join(
         _row(isolated(model) if model else "not known", line)
@@ -110,8 +110,8 @@ def _row(model: str, line: _Line) -> str:
     cells = (
         f"{line.rows:,}",
         f"{line.made:,}",
-        plain_number(line.credits) if told else "not told",
-        plain_number(line.lost) if told else "not told",
+        plain_number(line.credits) if told else "not reported",
+        plain_number(line.lost) if told else "not reported",
         plain_number(float(f"{quantile(sorted(line.seconds), 0.5):.3g}")) if line.seconds else "not known",
     )
     return (

@@ -11,8 +11,10 @@ import pytest
 
 from ruxa_async import TaskFailedError
 from ruxa_async.batch import Summary
+from ruxa_async.batch.outputs import describe_files
 from ruxa_async.batch.record import RunRecord
 from ruxa_async.batch.results import _DETAILS, Result, State
+from ruxa_async.emulator.placeholders import placeholder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 KINDS: dict[str, tuple[type[Any], ...]] = {
@@ -20,6 +22,7 @@ KINDS: dict[str, tuple[type[Any], ...]] = {
     "text": (str,),
     "null": (type(None),),
     "list of text": (list,),
+    "list of objects": (list,),
     "object": (dict,),
 }
 
@@ -50,9 +53,18 @@ def test_every_field_of_a_result_is_documented_and_has_its_type() -> None:
     texts: dict[str, Any] = dict.fromkeys(("key", "id", "model", "prompt", "task_id"), "x")
     instants = ("credits", "duration", "submitted_at", "finished_at", "completed_at", "lag")
     numbers: dict[str, Any] = dict.fromkeys(instants, 1.5)
-    full = Result(index=0, line=1, state="failed", error={"type": "X"}, **texts, **numbers)
+    full = Result(index=0, line=1, state="failed", error={"type": "X"}, input={}, **texts, **numbers)
     for result in (empty, full):
         for name, value in attrs.asdict(result).items():
+            assert isinstance(value, kinds(told[name])), name
+
+
+def test_every_property_of_an_output_is_documented_and_has_its_type(tmp_path: Path) -> None:
+    told = table("Outputs")
+    (tmp_path / "a.png").write_bytes(placeholder("png", "a cat"))
+    for described in describe_files([tmp_path / "a.png", tmp_path / "gone.png"]):
+        assert [*told] == [*described]
+        for name, value in described.items():
             assert isinstance(value, kinds(told[name])), name
 
 

@@ -23,7 +23,7 @@ from ruxa_async import (
 )
 from ruxa_async.batch.lines import ResultsFile
 from ruxa_async.batch.records import InputError
-from ruxa_async.batch.results import Result, State, describe_error
+from ruxa_async.batch.results import Result, State, describe_error, kind_of
 
 
 @pytest.fixture
@@ -55,6 +55,18 @@ def test_state_follows_from_the_error(error: Exception, state: State) -> None:
     )
     result = Result.of_outcome(outcome, index=3, line=7)
     assert (result.state, result.index, result.line, result.submitted_at) == (state, 3, 7, 1.235)
+
+
+def test_a_reason_is_not_cut_off_within_a_word() -> None:
+    long = "this prompt breaks the rules of the service, which says so at some length, " * 3
+    refused = {"type": "APIError", "status": 422, "code": 422, "message": long}
+    assert kind_of(refused, "failed") == f"refused: {long.strip()}"
+    cut = kind_of({**refused, "message": long * 9}, "failed")
+    assert cut.endswith(" …")
+    assert (" ".join((long * 9).split()) + " ").startswith(cut.removeprefix("refused: ").removesuffix("…"))
+    failed = {"type": "TaskFailedError", "message": "", "fail_code": "500", "fail_message": "x" * 999}
+    assert kind_of(failed, "failed") == "generation failed: 500 …"
+    assert len(kind_of({**failed, "fail_code": ""}, "failed")) < 330
 
 
 def test_errors_tell_their_details_and_cause() -> None:

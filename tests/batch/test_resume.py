@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -27,6 +28,7 @@ from ruxa_async import (
 )
 from ruxa_async.batch import InputError, Resumed, Row, Summary, folder_journal, run_batch
 from ruxa_async.batch.lines import ResultsFile
+from ruxa_async.batch.outputs import describe_files
 from ruxa_async.batch.results import Result
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
 from ruxa_async.emulator.keeping import KeptTask
@@ -109,6 +111,54 @@ async def test_third_run_changes_nothing(tmp_path: Path) -> None:
     assert (summary.states, summary.files, summary.queries) == ({"succeeded": 10}, 10, 0)
     assert (service.counts.queries, service.counts.files) == (asked, fetched)
     assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+async def test_files_keep_their_names_when_rows_move(tmp_path: Path) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(4), keyed=False))
+    before = {line["prompt"]: line["files"] for line in lines(tmp_path)}
+    (tmp_path / "0001-prompt-1.png").unlink()
+    summary = await run(tmp_path, service, rows([9, 3, 2, 1, 0], keyed=False))
+    assert summary.resumed == Resumed(finished=4, fetched=1)
+    after = {line["prompt"]: line["files"] for line in lines(tmp_path)}
+    assert {prompt: files for prompt, files in after.items() if prompt in before} == {
+        **before,
+        "prompt 1": ["0003-prompt-1.png"],  # it was gone, so it takes the name of its place now
+    }
+    check(tmp_path, service, 5)
+
+
+async def test_rows_that_change_places_never_take_each_other_s_file(tmp_path: Path) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(2), keyed=False), name="{index}")
+    await run(tmp_path, service, rows([5, 6, 0, 1], keyed=False), name="{index}")
+    check(tmp_path, service, 4)
+    assert len({name for line in lines(tmp_path) for name in line["files"]}) == 4
+
+
+async def test_lines_of_a_version_without_input_and_outputs_are_accepted_and_completed(
+    tmp_path: Path,
+) -> None:
+    service = service_of()
+    await run(tmp_path, service, rows(range(3)))
+    new = lines(tmp_path)
+    old = [{name: line[name] for name in line if name not in ("input", "outputs")} for line in new]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
+    summary = await run(tmp_path, service, rows(range(3)))
+    assert summary.resumed == Resumed(finished=3)
+    assert service.ledger.charged == 3
+    for line in lines(tmp_path):
+        (before,) = (each for each in new if each["id"] == line["id"])
+        assert (line["input"], line["outputs"]) == (before["input"], before["outputs"])
+
+
+async def test_a_file_that_is_known_is_described_without_reading_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    known = SavedFile(number=0, name="a.png", size=108, sha256="ab" * 32)
+    assert describe_files([path], [known])[0]["sha256"] == "ab" * 32
+    changed = attrs.evolve(known, size=5)
+    assert describe_files([path], [changed])[0]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("keyed", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -69,6 +70,42 @@ async def test_every_row_gets_its_line_and_picture(tmp_path: Path) -> None:
     assert service.ledger.charged == 30
     assert service.ledger.duplicates() == []
     assert len(list((tmp_path / "out").iterdir())) == 31
+
+
+async def test_a_line_holds_the_input_as_it_was_sent_and_what_each_file_is(tmp_path: Path) -> None:
+    request = NanoBanana(prompt="a cat", aspect_ratio="16:9", key="cat", extra={"mood": "calm"})
+    async with opened(outputs=2) as (client, _):
+        await run_batch(client, [Row(1, request)], tmp_path)
+    (line,) = lines(tmp_path)
+    assert line["input"] == request.input() == {"prompt": "a cat", "aspect_ratio": "16:9", "mood": "calm"}
+    assert line["files"] == ["cat-1.png", "cat-2.png"]
+    for name, output in zip(line["files"], line["outputs"], strict=True):
+        content = (tmp_path / name).read_bytes()
+        assert output == {
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "type": "image/png",
+            "width": 8,
+            "height": 8,
+        }
+
+
+async def test_files_without_a_key_are_named_by_their_row_and_prompt(tmp_path: Path) -> None:
+    prompts = ["A cat", "../../up\0", "A cat", "猫"]
+    source = [Row(place, NanoBanana(prompt=prompt)) for place, prompt in enumerate(prompts, 1)]
+    async with opened() as (client, _):
+        await run_batch(client, [Row(0, error=BAD), *source, *rows(1)], tmp_path)
+    named = {name for line in lines(tmp_path) for name in line["files"]}
+    assert named == {"0001-a-cat.png", "0002-up.png", "0003-a-cat.png", "0004-猫.png", "k0.png"}
+    assert named < {path.name for path in tmp_path.iterdir()}
+
+
+async def test_a_batch_names_its_files_by_a_template_with_the_row(tmp_path: Path) -> None:
+    async with opened(outputs=2) as (client, _):
+        await run_batch(client, rows(2), tmp_path, name="{n}-{index:02}")
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        f"{n}-0{row}.png" for n in (1, 2) for row in (0, 1)
+    ]
 
 
 async def test_bad_rows_are_written_down_and_passed_over(tmp_path: Path) -> None:

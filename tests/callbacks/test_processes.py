@@ -181,12 +181,15 @@ def test_wrong_options_are_said(options: list[str], words: str, tmp_path: Path) 
 
 PROGRAM = """
 import asyncio, os, sys
-from ruxa_async import CallbackReceiver, NanoBanana, RuxaClient, SqliteJournal
+from ruxa_async import CallbackReceiver, Limits, NanoBanana, RateLimit, RuxaClient, SqliteJournal
 
 async def main():
     port = int(os.environ["PORT"])
     receiver = CallbackReceiver(public_url=f"http://127.0.0.1:{port}/ruxa")
-    async with receiver.serve("127.0.0.1", port), RuxaClient(callbacks=receiver, journal=SqliteJournal("journal")) as ruxa:
+    # All are on the wire before the first reply is lost, or the circuit breaker would hold the others back.
+    limits = Limits(max_concurrent_creates=100, create_rate=RateLimit(1000, burst=1000))
+    client = RuxaClient(callbacks=receiver, journal=SqliteJournal("journal"), limits=limits)
+    async with receiver.serve("127.0.0.1", port), client as ruxa:
         requests = (NanoBanana(prompt=f"prompt {n}") for n in range(100))
         async for outcome in ruxa.as_completed(requests, resume="run"):
             print(outcome.ok, outcome.task_id, outcome.unwrap().urls[0], flush=True)
@@ -202,6 +205,7 @@ def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> N
     emulator = Emulator(
         EmulatorSettings(
             image=Durations(0.2),
+            latency=1.0,
             faults=(Fault("reset_after", "create"),),
             callbacks=Callbacks(style=style, delay=2.5, attempts=8, pause=0.5),
         )

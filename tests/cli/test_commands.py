@@ -36,7 +36,15 @@ def test_batch_makes_pictures_from_prompts(tmp_path: Path, capsys: pytest.Captur
         main(["batch", str(EXAMPLES / "prompts.txt"), "--emulator", "--speed", "100", "--out", str(out)]) == 0
     )
     said = capsys.readouterr()
-    assert said.out == f"{out / 'results.jsonl'}\n"
+    assert said.out == ""
+    assert said.err.count("ruxa-async: ") == 1
+    assert said.err.splitlines()[-2:] == [
+        f"  results: {out / 'results.jsonl'}",
+        f"  report: {out / 'report.html'}",
+    ]
+    assert "spent: 24 tasks, 72 credits as the service reported" in said.err
+    assert (out / "0008-a-sleepy-red-fox-curled-up-on-a-stack-of-old-atlases.png").is_file()
+    assert all(line["duration"] and line["credits"] for line in result_lines(out))
     assert "24 rows in" in said.err
     assert "24 succeeded, 0 failed" in said.err
     assert len(list(out.glob("*.png"))) == len(result_lines(out)) == 24
@@ -55,7 +63,7 @@ def test_files_are_named_by_a_template(tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     for command in (["generate", "a cat"], ["batch", str(source)]):
         assert main([*command, "--name", "../{key}", *fast]) == 2
-        assert "name='../{key}' cannot name files" in capsys.readouterr().err
+        assert "--name '../{key}' cannot name files" in capsys.readouterr().err
 
 
 def test_batch_takes_the_example_of_every_model(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from ruxa_async import BudgetExceededError, JournalInUseError
 from ruxa_async.__main__ import main
 from ruxa_async.batch import Summary
-from ruxa_async.cli.costing import spent
+from ruxa_async.batch.rehearsal import Rehearsal
+from ruxa_async.cli.costing import budget_reason, rehearsed_code, spent
 from ruxa_async.emulator.keeping import LedgerFile
 from ruxa_async.journal.records import Bought
+from ruxa_async.settings import Budget
 
 MODEL = "google/nano-banana"
 
@@ -52,14 +55,18 @@ def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["batch", prompts(tmp_path, 5), "--out", str(out), "--dry-run"]
-    assert main([*arguments, "--price", f"{MODEL}=3", "--max-credits", "10"]) == 0
+    assert main([*arguments, "--price", f"{MODEL}=3", "--max-credits", "10"]) == 3
     said = capsys.readouterr().err
     assert "5 rows read, 0 bad; nothing was sent or written" in said
     assert f"{MODEL}: 5, 15 credits at 3 each" in said
-    assert "the budget would stop this after 3 of 5 tasks" in said
+    assert (
+        f"the budget would stop this after 3 of 5 tasks: one more task of {MODEL} costs 3 credits and would "
+        "exceed --max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to go on"
+    ) in said
+    assert "max_credits" not in said
     assert main([*arguments, "--price", "sora-3=1"]) == 0
     said = capsys.readouterr().err
-    assert f"no price known (--price {MODEL}=CREDITS)" in said
+    assert f"its price is not known (add --price {MODEL}=CREDITS)" in said
     assert "no row to be bought asks for sora-3" in said
     assert not out.exists()
 
@@ -67,12 +74,15 @@ def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
 def test_dry_run_reports_bad_rows(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "in.csv"
     source.write_text("prompt,key\na cat,one\n,two\na dog,one\n" + ",x\n" * 25)
-    assert main(["batch", str(source), "--out", str(out), "--dry-run"]) == 2
+    assert main(["batch", str(source), "--out", str(out), "--dry-run"]) == 1
     said = capsys.readouterr().err
     assert "line 3: prompt=''" in said
     assert "line 4: key 'one' in run 'batch': it came before" in said
     assert "further bad rows are not shown" in said
     assert "28 rows read, 27 bad" in said
+    assert main(["batch", str(source), "--out", str(out), "--dry-run", "--strict"]) == 2
+    assert "2 rows read, 1 bad" in (said := capsys.readouterr().err)
+    assert "it would stop at the first bad row (--strict)" in said
 
 
 def test_dry_run_knows_what_was_bought_and_changes_nothing(
@@ -82,24 +92,24 @@ def test_dry_run_knows_what_was_bought_and_changes_nothing(
     assert main(["batch", source, "--out", str(out), "--emulator", "--speed", "300", "--limit", "4"]) == 0
     before = contents(out)
     capsys.readouterr()
-    assert main(["batch", source, "--out", str(out), "--dry-run", "--max-tasks", "5"]) == 0
+    assert main(["batch", source, "--out", str(out), "--dry-run", "--max-tasks", "5"]) == 3
     said = capsys.readouterr().err
     assert f"bought in {out} before: 4 tasks" in said
     assert "of these rows: 4 finished" in said
     assert "would buy 2 tasks" in said
-    assert "stop this after 1 of 2 tasks" in said
+    assert "stop this after 1 of 2 tasks: --max-tasks 5 is reached: 5 tasks bought, or perhaps bought" in said
     assert contents(out) == before
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--max-credits", "-1"], "max_credits=-1"),
-        (["--max-credits", "nan"], "max_credits=nan"),
-        (["--max-tasks", "-3"], "max_tasks=-3"),
+        (["--max-credits", "-1"], "--max-credits -1"),
+        (["--max-credits", "nan"], "--max-credits nan"),
+        (["--max-tasks", "-3"], "--max-tasks -3"),
         (["--price", "sora-2"], "--price 'sora-2' is not valid: it is MODEL=CREDITS"),
         (["--price", "=3"], "--price '=3' is not valid"),
-        (["--price", "sora-2=inf"], "prices: inf for 'sora-2' is not valid"),
+        (["--price", "sora-2=inf"], "--price: inf for 'sora-2' is not valid"),
     ],
 )
 def test_budget_that_is_none_is_refused_before_anything(
@@ -118,12 +128,13 @@ def test_batch_stops_at_its_budget_and_goes_on_with_a_larger_one(
     assert main([*arguments, "--max-credits", "10"]) == 3
     said = capsys.readouterr().err
     assert "3 succeeded, 0 failed" in said
-    assert "spent: 3 tasks, 9 credits at the listed price" in said
+    assert "spent: 3 tasks, 9 credits as the service reported" in said
     assert "budget of this folder: 9 of 10 credits" in said
     assert (
-        "stopped by the budget: google/nano-banana for 3 credits would pass the budget of max_credits=10"
+        f"stopped by the budget: one more task of {MODEL} costs 3 credits and would exceed --max-credits 10"
         in said
     )
+    assert main([*arguments, "--max-credits", "10", "--dry-run"]) == 3
     assert main([*arguments, "--max-credits", "10"]) == 3
     assert charged(out) == 3
     assert main([*arguments, "--max-tasks", "5"]) == 3
@@ -133,7 +144,7 @@ def test_batch_stops_at_its_budget_and_goes_on_with_a_larger_one(
     runs = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
     assert [run["ending"] for run in runs] == ["halted by the budget"] * 3 + ["finished"]
     assert (runs[0]["prices"], runs[0]["max_credits"], runs[2]["max_tasks"]) == ({MODEL: 3.0}, 10.0, 5)
-    assert "24 credits at the listed price" in (out / "report.html").read_text()
+    assert '<td class="number">24</td>' in (out / "report.html").read_text()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
@@ -164,6 +175,35 @@ def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals
     assert charged(out) <= 12
 
 
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (Rehearsal(), 0),
+        (Rehearsal(finished=3, picked_up=1), 0),
+        (Rehearsal(bad=1), 1),
+        (Rehearsal(failed=1), 1),
+        (Rehearsal(unknown=1), 1),
+        (Rehearsal(bad=1, refused=True), 2),
+        (Rehearsal(bad=1, halted=BudgetExceededError("x", model="m", price=None, tasks=0, credits=0.0)), 3),
+        (Rehearsal(in_use=JournalInUseError("journal.sqlite", "a run has it")), 2),
+    ],
+)
+def test_a_dry_run_ends_with_the_code_of_the_real_one(told: Rehearsal, code: int) -> None:
+    assert rehearsed_code(told) == code
+
+
+def test_a_budget_without_a_price_is_explained_by_options() -> None:
+    error = BudgetExceededError("x", model="sora-2", price=None, tasks=0, credits=0.0)
+    assert budget_reason(error, Budget(max_credits=5)) == (
+        "the price of sora-2 is not known, so --max-credits 5 cannot be kept: add --price sora-2=CREDITS"
+    )
+
+
+def test_a_price_that_nobody_reported_is_said_so() -> None:
+    summary = Summary(folder=Path(), models={MODEL: Bought(tasks=2, untold=2)})
+    assert [*spent(summary, None)] == ["  spent: 2 tasks, price not reported by the service"]
+
+
 def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
     sora = Bought(tasks=3, untold=2, credits=10.0)
     summary = Summary(
@@ -175,9 +215,12 @@ def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
     assert [*spent(summary, None)] == [
         (
             "  spent: 7 tasks, 10 credits as the service reported, 12 credits at the listed price for 4 of them, "
-            "price not told for 2 of them"
+            "price not reported by the service for 2 of them"
         ),
-        "    sora-2: 3 tasks, 10 credits as the service reported, price not told for 2 of them",
+        (
+            "    sora-2: 3 tasks, 10 credits as the service reported, "
+            "price not reported by the service for 2 of them"
+        ),
         f"    {MODEL}: 4 tasks, 12 credits at the listed price",
         "  failed after being paid for: 1 task, 10 credits as the service reported",
     ]

@@ -62,10 +62,39 @@ def test_nothing_in_a_pipe_is_for_a_terminal(tmp_path: Path) -> None:
     assert b"\r" not in ran.stderr
 
 
-def test_quiet_says_where_the_results_are_and_what_wants_doing(tmp_path: Path) -> None:
+def test_paths_are_printed_when_they_are_asked_for_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("prompt,key,aspect_ratio\na cat,cat,16:9\nbad,,9:9\na dog,,\n")
+    ran = done(batch(tmp_path / "out", "--paths", source=source))
+    printed = {Path(line) for line in ran.stdout.decode().splitlines()}
+    assert printed == {tmp_path / "out" / "cat.png", tmp_path / "out" / "0002-a-dog.png"}
+    assert all(path.is_file() for path in printed)
+    ran = done(batch(tmp_path / "out", "--paths", "--json-lines"))
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert b"give --json-lines or --paths, not both" in ran.stderr
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_the_summary_is_one_block_and_no_line_is_cut_off(tmp_path: Path, columns: str) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("prompt,aspect_ratio\na cat,16:9\nx,9:9\n")
+    command = batch(tmp_path / "out", source=source)
+    ran = subprocess.run(
+        command, capture_output=True, env={**ENVIRONMENT, "COLUMNS": columns}, check=False, timeout=100
+    )
+    assert ran.stdout == b""
+    lines = ran.stderr.decode().splitlines()
+    begins = next(place for place, line in enumerate(lines) if line.startswith("ruxa-async: 2 rows in"))
+    block = lines[begins + 1 :]
+    assert block
+    assert all(line.startswith("  ") for line in block)
+    assert block[-1] == f"  report: {tmp_path / 'out' / 'report.html'}"
+    assert "…" not in ran.stderr.decode()
+
+
+def test_quiet_says_nothing_but_what_wants_doing(tmp_path: Path) -> None:
     ran = done(batch(tmp_path / "good", "--quiet"))
-    assert (ran.returncode, ran.stderr) == (0, b"")
-    assert ran.stdout.decode() == f"{tmp_path / 'good' / 'results.jsonl'}\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
     source = tmp_path / "in.csv"
     source.write_text("prompt,aspect_ratio,colour\na cat,16:9,red\nx,9:9,red\n")
     ran = done(batch(tmp_path / "bad", "--quiet", source=source))
@@ -103,7 +132,7 @@ def test_a_reader_that_leaves_stops_the_batch_in_order_and_it_can_go_on(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
-def test_nobody_who_reads_where_the_results_are_is_no_trouble(tmp_path: Path) -> None:
+def test_nobody_who_reads_standard_output_is_no_trouble(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
+from rich.console import Console
 
 from ruxa_async import errors, events
 from ruxa_async.batch import Summary
 from ruxa_async.batch.results import Result
+from ruxa_async.cli import progress
 from ruxa_async.cli.outlook import Durations, Left, Pace
-from ruxa_async.cli.progress import Board, Watch, spelled_seconds
+from ruxa_async.cli.progress import Board, Watch, _drawn, spelled_seconds
 from ruxa_async.cli.running import printable
 from ruxa_async.results import JobRecord, Stats, TaskState, TaskStatus
 
@@ -54,7 +57,7 @@ def result(state: Any = "succeeded", **values: Any) -> Result:
 def test_at_first_it_says_what_runs_and_promises_nothing(board: Board) -> None:
     assert board.lines(evolve(IDLE, in_flight=3), 0.0) == [
         "0 done, 3 running, 0 failed",
-        "no limit met",
+        "no rate limit met",
     ]
     board.total = 2_000
     assert board.lines(IDLE, 0.1)[0] == "0 of 2,000 done, 0 running, 0 failed"
@@ -74,7 +77,7 @@ def test_the_rate_stands_beside_its_limit_and_what_is_left_follows_from_both(boa
     # 500 are to be submitted at ten a second, and the last of them takes five seconds.
     assert board.lines(limited, 10.0) == [
         "50 of 600 done, 50 running, 0 failed, 55 s left",
-        "5.0/s done, 10.0/s sent (limit 10.0/s), 3 told to wait",
+        "5.0/s done, 10.0/s sent (rate limit 10.0/s), 3 refused by the rate limit and sent again",
     ]
 
 
@@ -90,7 +93,7 @@ def test_failures_are_told_apart_and_the_most_frequent_come_first(board: Board) 
             board.summary.count(result(state, error=error))
     assert board.lines(IDLE, 0.0) == [
         "7 done, 0 running, 7 failed",
-        "no limit met",
+        "no rate limit met",
         "3 x generation failed: no cats",
         "2 x not downloaded",
         "1 x bad row",
@@ -115,6 +118,18 @@ def test_pauses_and_outages_are_said_and_end(board: Board) -> None:
     assert "the service cannot be reached, trying again" in board.lines(IDLE, 18.0)[1]
     board.watch.on_event(events.TaskAccepted(3.0, JOB))
     assert "reached" not in board.lines(IDLE, 19.0)[1]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_of_the_display_is_cut_off(width: int, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    narrow = Console(file=file, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(progress, "console", narrow)
+    said = "3 x refused: the service answered with a long sentence about a prompt that it does not take"
+    narrow.print(_drawn(board, ["1 of 3 done, 2 running, 0 failed", said]))
+    shown = file.getvalue().splitlines()
+    assert " ".join(" ".join(shown[1:]).split()) == f"1 of 3 done, 2 running, 0 failed {said}"
+    assert max(map(len, shown)) <= width
 
 
 def test_a_pace_is_that_of_the_last_half_minute() -> None:

@@ -28,6 +28,9 @@ _ENDED: dict[str, Any] = {
         "message": "success",
         "data": {"taskId": "ID", "state": "completed", "resultJson": _json("URL")},
     },
+    "detailed": _documented(
+        resultJson=_json("URL"), model="google/nano-banana", **TIMES, creditsConsumed=3, progress=100
+    ),
     "sibling": {
         "code": 200,
         "msg": "success",
@@ -184,5 +187,5 @@ def test_a_dialect_of_ones_own_can_be_given() -> None:
 
 
 def test_an_unknown_dialect_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="'klingon' is not known: use one of documented, blog"):
+    with pytest.raises(ValueError, match="'klingon' is not known: use one of documented, detailed, blog"):
         dialect("klingon")

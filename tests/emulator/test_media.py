@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 
 import pytest
 from PIL import Image, ImageFont
@@ -8,6 +9,7 @@ from PIL import Image, ImageFont
 from ruxa_async.emulator import Output
 from ruxa_async.emulator.media import clip, dimensions, draw, wrap
 from ruxa_async.emulator.placeholders import placeholder
+from ruxa_async.emulator.scenery import _NAMED, _motif, scenery
 
 
 def _opened(file: bytes) -> Image.Image:
@@ -55,6 +57,31 @@ def test_the_same_prompt_gives_the_same_picture_and_another_gives_another() -> N
     assert first == draw(Output(prompt="a fox", model="m"))
     assert first != draw(Output(prompt="a fox", model="m", index=1))
     assert len({draw(Output(prompt=f"fox {place}", model="m")) for place in range(30)}) == 30
+
+
+@pytest.mark.parametrize("prompt", ["a fox", "word " * 300])
+@pytest.mark.parametrize("ratio", ["1:1", "16:9", "9:16"])
+def test_the_label_leaves_two_thirds_of_the_picture_alone(prompt: str, ratio: str) -> None:
+    shown = _opened(draw(Output(prompt=prompt, model="m", ratio=ratio)))
+    bare = scenery(prompt, random.Random(f"{prompt}\n0"), *shown.size)
+    clear = (0, 0, shown.width, shown.height * 2 // 3)
+    assert shown.crop(clear).tobytes() == bare.crop(clear).tobytes()
+    assert shown.tobytes() != bare.tobytes()
+
+
+def test_the_prompt_chooses_the_motif() -> None:
+    for motif, words in _NAMED.items():
+        others = {word for each, named in _NAMED.items() if each is not motif for word in named}
+        for word in sorted(words - others):
+            assert _motif({"a", word}, random.Random(0)) is motif
+    assert len({_motif(set(), random.Random(seed)) for seed in range(200)}) == len(_NAMED) + 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("size", [(512, 96), (96, 512), (512, 512)])
+def test_every_motif_fits_every_shape(seed: int, size: tuple[int, int]) -> None:
+    for words in ("", *(next(iter(named)) for named in _NAMED.values())):
+        assert scenery(words, random.Random(seed), *size).size == size
 
 
 def test_text_is_wrapped_at_spaces_and_long_words_are_broken() -> None:

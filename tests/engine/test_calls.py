@@ -172,7 +172,7 @@ def test_a_callback_settles_it() -> None:
     assert engine.counts.unknown == 1
     assert called(engine, 130.0) is CallStep.ADOPT
     assert (job.phase, engine.next_deadline()) == (Phase.CREATING, math.inf)
-    engine.adopt(job, "t", was_unknown=True)
+    engine.adopt(job, "t", 5.0, was_unknown=True)
     assert (job.task_id, job.accepted_at) == ("t", 100.0)
     assert (engine.counts.unknown, engine.counts.accepted) == (0, 1)
     engine.follow(job, 130.5, timeout=90.0)

@@ -37,6 +37,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A batch of three hundred: pictures, a film, a task with several outputs, and some of each trouble."""
     rows = [row(n, files=[f"p{n}.png"], credits=3.0, duration=5 + n % 7, lag=n / 100) for n in range(MANY)]
     rows[1]["prompt"] = "A Café in Málaga"
+    rows[1]["input"] = {"prompt": "A Café in Málaga", "aspect_ratio": "16:9"}
+    rows[1]["outputs"] = [{"width": 1024, "height": 576}]
     rows[2] |= {"files": ["film.mp4"], "model": "sora-2"}
     rows[3]["files"] = ["many-1.png", "many-2.png", "many-3.png"]
     rows[4] |= {"state": "unknown", "files": [], "task_id": None}
@@ -54,7 +56,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [(text, state) for text in HOSTILE for state in ("succeeded", "failed", text)]
     rows = [
         row(n, state, prompt=text, key=text, model=text, task_id=text, urls=[text])
-        | {"error": dict.fromkeys(error, text), "files": [] if n % 2 else [f"javascript:alert({n}).png"]}
+        | {
+            "error": dict.fromkeys(error, text),
+            "input": {text: text},
+            "files": [] if n % 2 else [f"javascript:alert({n}).png"],
+        }
         for n, (text, state) in enumerate(pairs)
     ]
     folder = folder_of(tmp_path_factory.mktemp("hostile"), rows, [{**RUN, "source": HOSTILE[0]}])
@@ -185,7 +191,8 @@ async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, 
         "Took": "6 s",
     }.items() <= known.items()
     assert {"Credits": "3", "Queries": "2", "Seen after": "0.01 s", "Line": "2"}.items() <= known.items()
-    assert known["File"].startswith("p1.png")
+    assert known["File"].startswith("p1.png 1024 \N{MULTIPLICATION SIGN} 576, ")
+    assert known["aspect_ratio"] == "16:9"
     await page.press("ArrowRight")
     await page.until("document.querySelector('.stage video')?.readyState >= 1")
     await page.press("ArrowRight")

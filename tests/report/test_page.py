@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report.rows import HOSTILE, RUN, folder_of, row
@@ -38,10 +39,10 @@ def made(path: Path) -> str:
     return write_report(path).read_text(encoding="utf-8")
 
 
-def data_of(text: str) -> dict[str, list[dict[str, object]]]:
+def data_of(text: str) -> dict[str, list[dict[str, Any]]]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found
-    values: dict[str, list[dict[str, object]]] = json.loads(found[1])
+    values: dict[str, list[dict[str, Any]]] = json.loads(found[1])
     return values
 
 
@@ -105,6 +106,7 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
             model=text,
             task_id=text,
             urls=[text],
+            input={"prompt": text, text: text, "seed": [text]},
             error={"type": text, "message": text, "code": text, "cause": text},
         )
         for n, text in enumerate(HOSTILE)
@@ -120,6 +122,18 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
     assert targets == {"#pictures", "#course", "#spent"}
     items = data_of(text)["items"]
     assert [item["prompt"] for item in items] == [one.replace("\ud800", "?") for one in HOSTILE]
+
+
+def test_the_page_knows_parameters_and_pixels(tmp_path: Path) -> None:
+    given = {"prompt": "a cat", "aspect_ratio": "16:9", "note": "x" * 5_000}
+    outputs = [{"bytes": 5, "width": 1024, "height": 576}]
+    lines = [row(0, files=["a.png"], input=given, outputs=outputs), row(1, files=["b.png"])]
+    first, second = data_of(made(folder_of(tmp_path, lines)))["items"]
+    assert first["input"] == {"aspect_ratio": "16:9", "note": "x" * 2_000}
+    (medium,) = first["media"]
+    assert (medium["width"], medium["height"]) == (1024, 576)
+    assert "input" not in second
+    assert not {"width", "height"} & {*second["media"][0]}
 
 
 def test_paths_are_relative_and_their_names_are_encoded(tmp_path: Path) -> None:

@@ -45,6 +45,24 @@ def test_a_line_becomes_an_entry(tmp_path: Path) -> None:
     assert failed.seconds is None
 
 
+def test_an_entry_knows_its_parameters_and_the_size_of_its_pictures(tmp_path: Path) -> None:
+    given = {"prompt": "a cat", "aspect_ratio": "16:9", "image_input": ["https://x/1.png"], "seed": 7}
+    outputs = [{"width": 1024, "height": 576}, {"width": None, "height": "7"}, 3]
+    line = row(0, files=["a.png", "b.png", "c.png", "d.png"], outputs=outputs, input=given)
+    (entry,) = read_folder(folder_of(tmp_path, [line])).entries
+    sizes = [(each.width, each.height) for each in entry.media]
+    assert sizes == [(1024, 576), (None, None), (None, None), (None, None)]
+    assert entry.parameters == {"aspect_ratio": "16:9", "image_input": '["https://x/1.png"]', "seed": "7"}
+
+
+def test_a_parameter_that_is_nested_too_deeply_is_named_all_the_same(tmp_path: Path) -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    entry = _entry({"input": {"seed": deep}}, tmp_path)
+    assert entry.parameters == {"seed": "nested too deeply to be shown"}
+
+
 def test_entries_stand_in_the_order_of_the_input(tmp_path: Path) -> None:
     found = read_folder(folder_of(tmp_path, [row(2), row(0), row(1)]))
     assert [entry.index for entry in found.entries] == [0, 1, 2]
@@ -127,7 +145,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-names = sorted({*row(0), "lag"})
+names = sorted({*row(0), "lag", "input", "outputs"})
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(names), json_values), max_size=4))

@@ -53,7 +53,7 @@ def test_nothing_bought_is_said(tmp_path: Path) -> None:
 
 def test_prices_that_nobody_told_are_not_called_nothing(tmp_path: Path) -> None:
     section = spending_section(spending_of(read_folder(folder_of(tmp_path, [row(0)]))))
-    assert section.count("not told") == 2
+    assert section.count("not reported") == 2
 
 
 def test_what_was_not_told_counts_at_the_last_listed_price(tmp_path: Path) -> None:
