@@ -130,9 +130,9 @@ def test_a_late_good_answer_from_before_the_outage_does_not_close_it() -> None:
 def test_a_callback_that_proves_the_newest_unknown_create_closes_the_circuit() -> None:
     breaker = opened(10.0)
     breaker.on_proven(11.0, sent_at=8.0)
-    assert breaker.is_open
+    assert breaker.open_for(11.0) == 1.0
     breaker.on_proven(12.0, sent_at=9.0)
-    assert not breaker.is_open
+    assert breaker.open_for(12.0) == 0.0
     breaker = CircuitBreaker()
     breaker.on_proven(12.0, sent_at=9.0)
     assert breaker.ready_at() == FREE
