@@ -25,6 +25,7 @@ from ruxa_async import (
     NanoBanana,
     NotFoundError,
     Outcome,
+    PollingStoppedError,
     Resume,
     RuxaClient,
     SqliteJournal,
@@ -34,10 +35,12 @@ from ruxa_async import (
     Timeouts,
     _remembering,
 )
+from ruxa_async._engine import denial
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, TokenBucket, parse_fault
 from ruxa_async.emulator.keeping import KeptTask
+from ruxa_async.emulator.messages import ServiceReply
 from ruxa_async.journal.records import JobState, Match
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports.memory import MemoryService, MemoryTransport
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -54,8 +57,20 @@ def prompts(numbers: Iterable[int]) -> list[NanoBanana]:
     return [NanoBanana(prompt=f"prompt {n}", key=f"k{n}") for n in numbers]
 
 
+class Walled:
+    """A service behind a firewall that shows a page of its own instead of the answer to a query."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def handle(self, request: Any, now: float) -> ServiceReply:
+        if request.method == "GET":
+            return ServiceReply(status=403, body=b"<html>Access denied</html>")
+        return self._service.handle(request, now)
+
+
 @asynccontextmanager
-async def opened(path: Path, service: Service, **options: Any) -> AsyncIterator[RuxaClient]:
+async def opened(path: Path, service: MemoryService, **options: Any) -> AsyncIterator[RuxaClient]:
     options.setdefault("timeouts", Timeouts(create_drain=0.5))
     async with RuxaClient(
         api_key=KEY,
@@ -69,7 +84,7 @@ async def opened(path: Path, service: Service, **options: Any) -> AsyncIterator[
 
 async def run(
     path: Path,
-    service: Service,
+    service: MemoryService,
     requests: Iterable[GenerationRequest],
     *,
     resume: str | Resume = "run",
@@ -141,6 +156,19 @@ async def test_accepted_task_is_picked_up(tmp_path: Path) -> None:
     assert all(outcome.ok for outcome in done.values())
     assert [match.known.state if match.known else None for match in seen] == [JobState.ACCEPTED] * 4 + [None]
     assert [match.name for match in seen] == [f"k{n}" for n in range(5)]
+
+
+async def test_a_task_that_was_denied_is_picked_up_by_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(denial, "GRACE", 0.3)
+    service = service_of()
+    first = await run(tmp_path, Walled(service), prompts(range(2)))
+    assert [type(getattr(outcome, "error", None)) for outcome in first.values()] == [PollingStoppedError] * 2
+    second = await run(tmp_path, service, prompts(range(2)))
+    assert all(isinstance(outcome, Succeeded) for outcome in second.values())
+    assert {each.task_id for each in second.values()} == {each.task_id for each in first.values()}
+    assert service.ledger.charged == 2
 
 
 async def test_task_picked_up_late_is_still_waited_for(tmp_path: Path) -> None:

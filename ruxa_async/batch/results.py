@@ -23,7 +23,7 @@ __all__ = ("Result", "State", "describe_error", "kind_of")
 #: What a line takes from `Succeeded.as_dict` and `Failed.as_dict` as it is.
 _OF_OUTCOME = (
     *("key", "model", "prompt", "task_id", "state", "urls", "credits", "duration"),
-    *("queries", "submitted_at", "finished_at"),
+    *("queries", "submitted_at", "finished_at", "input"),
 )
 
 State: TypeAlias = Literal["succeeded", "failed", "download_failed", "unfinished", "unknown", "invalid"]
