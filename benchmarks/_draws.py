@@ -36,7 +36,7 @@ _DISTURBED = 0.6  # of all draws
 _SHARED = 0.1  # of the draws without a running cap
 _LENGTH = (20.0, 60.0)  # seconds of the sustained rate
 _FEWEST, _FEWEST_WITHIN = 100, 200.0  # requests, unless these take more seconds
-_WINDOWS = 3  # further windows after the first, at least
+_WINDOWS = (3.0, 4.0)  # further windows after the first, at least
 _MOST = 2000  # requests; a draw at 300/s is as short as 7 s
 _TASK = 0.3  # seconds
 _STORM = (3.0, 30.0)  # seconds
@@ -109,7 +109,8 @@ def draw(seed: int, *, most: int = _MOST, longest: float = math.inf) -> Draw:
     limited = _limited(seed, chance)
     rtt, jitter = _log_uniform(chance, 0.001, 0.4), chance.uniform(0.0, 0.5)
     shared = chance.random() < _SHARED
-    length = _length(limited, chance.uniform(*_LENGTH), longest)
+    least = chance.uniform(*_WINDOWS) * limited.per
+    length = max(least, min(longest, _length(limited, chance.uniform(*_LENGTH))))
     plain = evolve(limited, rtt=rtt, jitter=jitter, hint=chance.choice(_HINTS))
     disturbance = chance.choice(DISTURBANCES[1:]) if chance.random() < _DISTURBED else "nothing"
     if shared and disturbance != "running cap":
@@ -137,11 +138,10 @@ def _log_uniform(chance: random.Random, low: float, high: float) -> float:
     return math.exp(chance.uniform(math.log(low), math.log(high)))
 
 
-def _length(limited: Draw, length: float, longest: float) -> float:
-    """Return the seconds at the sustained rate: enough for a hundred requests and a few windows, if they fit."""
+def _length(limited: Draw, length: float) -> float:
+    """Return *length*, or the seconds at the sustained rate that a hundred requests take, if they are not too many."""
     enough = max(0, _FEWEST - limited.burst) / limited.rate
-    length = max(length, min(enough, _FEWEST_WITHIN))
-    return max(min(length, longest), _WINDOWS * limited.per)
+    return max(length, min(enough, _FEWEST_WITHIN))
 
 
 # ---- disturbances
