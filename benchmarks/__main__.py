@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks._code import use_code
 from benchmarks._figures import table
 from benchmarks._harness import Options
 from benchmarks._report import regenerate
@@ -35,9 +36,7 @@ def main() -> int:
     _add_random_limits(parser)
     given = vars(parser.parse_args())
     names, options = given.pop("names"), Options(**given)
-    if options.code is not None:
-        # Before the first import of the package: from here on its modules are those of that checkout.
-        sys.path.insert(0, str(Path(options.code).resolve()))
+    use_code(options.code)
     for name in names:
         if name == "report":
             print("\n".join(f"wrote {path}" for path in regenerate()))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from attrs import evolve, frozen
 
 from ruxa_async.emulator import Changing, FixedWindow, Shape, SlidingWindow, TokenBucket
 
-__all__ = ("DISTURBANCES", "FAMILIES", "REPORTING", "TUNING", "Draw", "Span", "draw")
+__all__ = ("DISTURBANCES", "FAMILIES", "NAMED", "REPORTING", "TUNING", "Draw", "Span", "draw")
 
 #: Seeds to look at while working on the discovery. Their figures are not reported.
 TUNING = range(10_000)
@@ -50,7 +50,8 @@ class Draw:
     many a rested client may send at once, *per* the length of a window (0: no window); *rate_after* and *limit*
     include the change at *changes_at*. *rtt* is the mean round trip; each half of a trip is *jitter* of
     itself shorter or longer at most. *storm* answers 429 without a hint to every create. *taken* is the share of
-    *rate* that another client uses. *stalls* are the times in which the client's event loop stands still.
+    *rate* that another client uses. *stalls* are the times in which the client's event loop stands still. *clients* run in one event loop, each with an
+    account of its own.
     """
 
     seed: int
@@ -74,9 +75,13 @@ class Draw:
     changes_at: float | None = None
     rate_after: float = math.inf
     cap: int | None = None
+    clients: int = 1
+    name: str = ""
 
     def __str__(self) -> str:
-        """Return all of it in a line."""
+        """Return the name, or all of it in a line."""
+        if self.name:
+            return self.name
         size = f"{self.burst} in {self.per:.3g} s" if self.per else f"{self.rate:.3g}/s burst {self.burst}"
         trip = f"rtt {self.rtt * 1000:.0f} ms +-{100 * self.jitter:.0f} %"
         shared = ", shared with queries" if self.shared else ""
@@ -103,19 +108,24 @@ class Draw:
                 return other
 
 
-def draw(seed: int, *, most: int = _MOST, longest: float = math.inf) -> Draw:
-    """Return the draw of *seed*, with at most *most* requests and about *longest* seconds at its sustained rate."""
+def draw(seed: int, *, longest: float = math.inf) -> Draw:
+    """Return the draw of *seed*; its requests take no more than about *longest* seconds at its sustained rate.
+
+    A seed below 0 is one of `NAMED`: -1 the first of them.
+    """
+    if seed < 0:
+        return evolve(NAMED[-1 - seed], seed=seed)
     chance = random.Random(f"limits/{seed}")
     limited = _limited(seed, chance)
     rtt, jitter = _log_uniform(chance, 0.001, 0.4), chance.uniform(0.0, 0.5)
     shared = chance.random() < _SHARED
-    least = chance.uniform(*_WINDOWS) * limited.per
+    least = min(chance.uniform(*_WINDOWS) * limited.per, max(longest, 1.5 * limited.per))
     length = max(least, min(longest, _length(limited, chance.uniform(*_LENGTH))))
     plain = evolve(limited, rtt=rtt, jitter=jitter, hint=chance.choice(_HINTS))
     disturbance = chance.choice(DISTURBANCES[1:]) if chance.random() < _DISTURBED else "nothing"
     if shared and disturbance != "running cap":
         plain = evolve(plain, shared=True, duration=chance.uniform(2.0, 10.0))
-    requests = min(plain.burst + plain.rate * length, most)
+    requests = min(plain.burst + plain.rate * length, _MOST)
     counted = evolve(plain, count=max(3, math.ceil(requests / (2 if plain.shared else 1))))
     return _disturbed(counted, disturbance, chance)
 
@@ -202,3 +212,46 @@ def _capped(plain: Draw, chance: random.Random) -> Draw:
     sustained = max(1, plain.count - plain.burst) / plain.rate
     count = max(3 * cap, math.ceil(throughput * sustained))
     return evolve(plain, duration=duration, cap=cap, count=min(plain.count, count))
+
+
+# ---- by name
+
+
+def _window(name: str, per: float, count: int = 300, **more: Any) -> Draw:
+    limit = SlidingWindow(round(more.pop("rate") * per), per)
+    rate = limit.count / per
+    return Draw(
+        seed=-1,
+        name=name,
+        family="sliding window",
+        limit=limit,
+        rate=rate,
+        burst=limit.count,
+        per=per,
+        count=count,
+        **more,
+    )
+
+
+def _storm(seconds: float) -> Draw:
+    name = f"no limit, 429 for the first {seconds:g} s"
+    limits: dict[str, Any] = {"family": "none", "limit": None, "rate": math.inf, "burst": 300}
+    return Draw(seed=-1, name=name, **limits, count=300, disturbance="storm at start", storm=(0.0, seconds))
+
+
+#: What discovery got most wrong before it was rewritten, and what it then had to reach.
+NAMED = (
+    _window("100 in any 10 s", 10.0, rate=10),
+    _window("100 in any 1 s", 1.0, 2000, rate=100, duration=0.5),
+    _window("100 in any 10 s, used up", 10.0, rate=10, disturbance="used up", used_up=True),
+    _window(
+        "100 in any 10 s, used up, Retry-After",
+        10.0,
+        rate=10,
+        disturbance="used up",
+        used_up=True,
+        hint="seconds",
+    ),
+    *map(_storm, (10.0, 20.0, 30.0)),
+    _window("10 in any 1 s, eleven clients", 1.0, rate=10, clients=11),
+)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import math
+from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from benchmarks._draws import REPORTING, TUNING, Draw, draw
 from benchmarks._ideal import IN_FLIGHT, ideal
 from benchmarks._quota import KEY, Account
 from benchmarks._virtual import StallingLoop, VaryingTransport
 from ruxa_async import Limits, NanoBanana, Retries, RuxaClient
+from ruxa_async.transports.base import Transport
 
-__all__ = ("REPORTING", "TUNING", "Draw", "Result", "draw", "ideal", "judged", "patience", "run")
+__all__ = (
+    "REPORTING",
+    "TUNING",
+    "Draw",
+    "Result",
+    "batch",
+    "draw",
+    "ideal",
+    "judged",
+    "patience",
+    "report",
+    "run",
+)
 
 _FOREVER = 1e6  # seconds; how long a client tries is not what is judged
 
@@ -49,16 +62,22 @@ def patience(possible: float) -> float:
 
 
 def run(draw: Draw) -> Result:
-    """Run the batch of *draw* in virtual time."""
-    account, possible = Account(draw), ideal(draw)
+    """Run the batch of *draw* in virtual time; of several clients, the last one counts."""
+    accounts, possible = [Account(draw) for _ in range(draw.clients)], ideal(draw)
     cut_off = patience(possible)
     with asyncio.Runner(loop_factory=lambda: StallingLoop(draw.stalls)) as runner:
-        last = runner.run(_batch(draw, account, cut_off))
-    return judged(draw, possible, cut_off, report(account, last))
+        last = runner.run(_batches(draw, accounts, cut_off))
+    reports = [report(*each) for each in zip(accounts, last, strict=True)]
+    return judged(draw, possible, cut_off, reports)
 
 
-def report(account: Account, last_result: float) -> dict[str, Any]:
-    """Return what `judged` needs to know, as JSON can carry it."""
+async def _batches(draw: Draw, accounts: Sequence[Account], cut_off: float) -> list[float | None]:
+    each = (batch(draw, VaryingTransport(account, draw), "http://localhost", cut_off) for account in accounts)
+    return list(await asyncio.gather(*each))
+
+
+def report(account: Account, last_result: float | None) -> dict[str, Any]:
+    """Return what `judged` needs to know of one client, as JSON can carry it."""
     since = account.quota.since_start
     return {
         "creates": account.counts.creates,
@@ -68,13 +87,19 @@ def report(account: Account, last_result: float) -> dict[str, Any]:
     }
 
 
-def judged(draw: Draw, possible: float, cut_off: float, told: dict[str, Any]) -> Result:
-    """Return the result that a `report` shows of a batch that was cut off after *cut_off* seconds."""
-    arrivals = [at for at in told["arrivals"] if at <= cut_off]
-    done = len(arrivals) >= draw.count and (not draw.shared or told["last_result"] < cut_off)
-    if done:
-        seconds = told["last_result"] if draw.shared else arrivals[draw.count - 1] + draw.rtt / 2
-        share = min(1.0, possible / seconds)
+def judged(draw: Draw, possible: float, cut_off: float, reports: Sequence[dict[str, Any]]) -> Result:
+    """Return what the `report` of each client shows of batches that were cut off after *cut_off* seconds."""
+    each = [_judged(draw, possible, cut_off, found) for found in reports]
+    slowest = min(each, key=lambda result: result.share)
+    creates, rejected = sum(one.creates for one in each), sum(one.rejected for one in each)
+    return evolve(slowest, creates=creates, rejected=rejected)
+
+
+def _judged(draw: Draw, possible: float, cut_off: float, found: dict[str, Any]) -> Result:
+    arrivals = [at for at in found["arrivals"] if at <= cut_off]
+    last = found["last_result"] if draw.shared else arrivals[-1] + draw.rtt / 2 if arrivals else None
+    if last is not None and len(arrivals) >= draw.count:
+        seconds, share = last, min(1.0, possible / last)
     else:
         seconds, share = cut_off, len(arrivals) / draw.count * possible / cut_off
     return Result(
@@ -83,30 +108,27 @@ def judged(draw: Draw, possible: float, cut_off: float, told: dict[str, Any]) ->
         ideal=possible,
         seconds=seconds,
         accepted=len(arrivals),
-        creates=told["creates"],
-        rejected=told["rejected"],
+        creates=found["creates"],
+        rejected=found["rejected"],
         arrivals=tuple(arrivals),
     )
 
 
-async def _batch(draw: Draw, account: Account, cut_off: float) -> float:
-    """Return when the last result was there; infinity if the batch was cut off."""
+async def batch(draw: Draw, transport: Transport | None, url: str, cut_off: float) -> float | None:
+    """Buy all of *draw* and return the seconds until the last result; None if it was cut off."""
     limits = Limits(
         max_in_flight=draw.count, max_concurrent_creates=IN_FLIGHT, max_concurrent_queries=IN_FLIGHT
     )
-    client = RuxaClient(
-        api_key=KEY,
-        base_url="http://localhost",
-        transport=VaryingTransport(account, draw),
-        limits=limits,
-        retries=Retries(max_retry_after=_FOREVER, throttled_for=_FOREVER),
-    )
+    retries = Retries(max_retry_after=_FOREVER, throttled_for=_FOREVER)
+    client = RuxaClient(api_key=KEY, base_url=url, transport=transport, limits=limits, retries=retries)
     requests = (NanoBanana(prompt=str(n)) for n in range(draw.count))
+    clock = asyncio.get_running_loop().time
+    start = clock()
     try:
         async with asyncio.timeout(cut_off), client, client.as_completed(requests) as outcomes:
             async for outcome in outcomes:
                 if not outcome.ok:
                     raise RuntimeError(f"draw {draw.seed}: {outcome.error!r}")
-            return asyncio.get_running_loop().time()
+            return clock() - start
     except TimeoutError:
-        return math.inf
+        return None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import logging
 import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,12 +14,13 @@ from typing import Any, Self
 import attrs
 from attrs import frozen
 
+from benchmarks._code import prepare
 from benchmarks._draws import draw
 from benchmarks._harness import Options
 from benchmarks._judge import Result, run
 from benchmarks._recovery import recovered_after
 
-__all__ = ("BASELINES", "Outcome", "baseline", "code_of", "outcomes")
+__all__ = ("BASELINES", "Outcome", "baseline", "outcomes")
 
 #: What earlier code brought; not in ``figures``, which belong to one commit.
 BASELINES = Path(__file__).parent / "baselines"
@@ -73,19 +71,11 @@ class Outcome:
         }
 
 
-def outcomes(seeds: Sequence[int], jobs: int | None) -> list[Outcome]:
-    """Run the draws of *seeds* in *jobs* processes (None: one for each core)."""
-    # Spawned, so that each imports the package from where this process does.
+def outcomes(seeds: Sequence[int], options: Options) -> list[Outcome]:
+    """Run the draws of *seeds*, below 0 those by name, in as many processes as were asked for, or one for each core."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count(), context, initializer=_prepare) as pool:
+    with ProcessPoolExecutor(options.jobs or os.cpu_count(), context, prepare, (options.code,)) as pool:
         return list(_shown(pool.map(_outcome, seeds, chunksize=5), len(seeds)))
-
-
-def _prepare() -> None:
-    # What a client says of tasks that it leaves behind when it is cut off.
-    logging.getLogger("ruxa_async").addHandler(logging.NullHandler())
-    logging.getLogger("ruxa_async").propagate = False
-    gc.freeze()
 
 
 def _outcome(seed: int) -> Outcome:
@@ -97,14 +87,6 @@ def _shown(some: Iterable[Outcome], total: int) -> Iterable[Outcome]:
         if number % _SHOWN_EVERY == 0:
             print(f"{number} of {total} draws", file=sys.stderr, flush=True)
         yield each
-
-
-def code_of(options: Options) -> str:
-    """Return the commit of the code that is measured, or "this" if it is the one that measures."""
-    if options.code is None:
-        return "this"
-    asked = ["git", "-C", options.code, "rev-parse", "--short=7", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def baseline(name: str, seeds: Sequence[int]) -> dict[str, list[Outcome]]:

@@ -51,7 +51,7 @@ class Quota:
     def since_start(self, clock: float) -> float:
         """Return the seconds since the start when the service's clock reads *clock*."""
         if self._start is None:
-            self._start = clock
+            self._start = clock - self.draw.rtt / 2
         return clock - self._start
 
     def in_storm(self, clock: float) -> bool:

@@ -41,13 +41,16 @@ def percentile(values: Sequence[float], share: float) -> float:
 def verdict(
     codes: Mapping[str, Sequence[Outcome]], seeds: str, worst: int, targets: Targets = _TARGETS
 ) -> list[Row]:
-    """Return the tables for what each code brought on the same draws."""
+    """Return the tables for what each code brought on the same draws, and those by name."""
+    named = {code: [each for each in some if each.seed < 0] for code, some in codes.items()}
+    codes = {code: [each for each in some if each.seed >= 0] for code, some in codes.items()}
     return [
         *(_whole(code, some, seeds, targets) for code, some in codes.items()),
         *_split(codes, "disturbance", lambda each: each.disturbance, DISTURBANCES, targets[2]),
         *_split(codes, "family", lambda each: each.family, FAMILIES),
         *_split(codes, "Retry-After", lambda each: each.hint, ("none", "seconds", "exact", "rounded up")),
         *_worst(codes, worst),
+        *_named(named),
     ]
 
 
@@ -110,4 +113,21 @@ def _worst(codes: Mapping[str, Sequence[Outcome]], worst: int) -> Iterator[Row]:
                 "rejected, %": each.rejected,
                 "ideal, s": each.ideal,
                 "took, s": each.seconds,
+            }
+
+
+def _named(codes: Mapping[str, Sequence[Outcome]]) -> Iterator[Row]:
+    for alike in zip(*codes.values(), strict=True):
+        for code, each in zip(codes, alike, strict=True):
+            storm = each.disturbance.startswith("storm")
+            yield {
+                "limit": each.draw,
+                "code": code,
+                "N": each.count,
+                "accepted": each.accepted,
+                "possible, s": each.ideal,
+                "took, s": each.seconds,
+                "x possible": each.seconds / each.ideal,
+                "target": 1.25 + 5 / each.ideal if storm else 1.5,
+                "rejected, %": each.rejected,
             }

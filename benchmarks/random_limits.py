@@ -20,9 +20,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks._draws import REPORTING, TUNING
+from benchmarks._code import code_of
+from benchmarks._draws import NAMED, REPORTING, TUNING
 from benchmarks._harness import Options
-from benchmarks._outcomes import Outcome, baseline, code_of, outcomes
+from benchmarks._outcomes import Outcome, baseline, outcomes
 from benchmarks._results import Measured
 from benchmarks._verdict import seeds_of, verdict
 
@@ -35,11 +36,12 @@ def run(options: Options) -> Measured:
     """Judge the draws, and show the baseline of the same seeds beside them."""
     seeds, name = seeds_of(options, options.draws or (20 if options.quick else _DRAWS))
     print(f"random_limits: seeds {seeds[0]} to {seeds[-1]}, {name}", file=sys.stderr, flush=True)
-    code = code_of(options)
-    ours = outcomes(seeds, options.jobs)
+    code = code_of(options.code)
+    every = [*range(-1, -1 - len(NAMED), -1), *seeds]
+    ours = outcomes(every, options)
     codes: dict[str, Sequence[Outcome]] = {code: ours}
     if options.code is None:
-        codes |= baseline("random_limits", seeds)
+        codes |= baseline("random_limits", every)
     series: dict[str, Any] = {
         "seeds": [name, seeds[0], len(seeds)],
         "outcomes": [each.kept() for each in ours],
