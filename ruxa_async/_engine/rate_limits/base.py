@@ -34,6 +34,6 @@ class RateLimiter(Protocol):
         """Note that a request did not leave after all."""
         ...
 
-    def take_over(self, in_flight: int, now: float) -> None:
+    def take_over(self, in_flight: int) -> None:
         """Answer for *in_flight* requests that left before, or for fewer if it is negative."""
         ...

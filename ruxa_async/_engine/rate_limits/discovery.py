@@ -91,7 +91,7 @@ class Discovery:
 
     # ---- in and out
 
-    def take_over(self, in_flight: int, now: float) -> None:  # noqa: ARG002 - a known limit needs the time
+    def take_over(self, in_flight: int) -> None:
         """Answer for *in_flight* requests that left before, or for fewer if it is negative."""
         self._in_flight.take_over(in_flight)
 
