@@ -76,7 +76,7 @@ async def _batches(draw: Draw, accounts: Sequence[Account], cut_off: float) -> l
     return list(await asyncio.gather(*each))
 
 
-def report(account: Account, last_result: float | None) -> dict[str, Any]:
+def report(account: Account, last_result: float | None = None) -> dict[str, Any]:
     """Return what `judged` needs to know of one client, as JSON can carry it."""
     since = account.quota.since_start
     return {
