@@ -117,17 +117,22 @@ def _worst(codes: Mapping[str, Sequence[Outcome]], worst: int) -> Iterator[Row]:
 
 
 def _named(codes: Mapping[str, Sequence[Outcome]]) -> Iterator[Row]:
-    for alike in zip(*codes.values(), strict=True):
-        for code, each in zip(codes, alike, strict=True):
-            storm = each.disturbance.startswith("storm")
-            yield {
-                "limit": each.draw,
-                "code": code,
-                "N": each.count,
-                "accepted": each.accepted,
-                "possible, s": each.ideal,
-                "took, s": each.seconds,
-                "x possible": each.seconds / each.ideal,
-                "target": 1.25 + 5 / each.ideal if storm else 1.5,
-                "rejected, %": each.rejected,
-            }
+    names = dict.fromkeys(each.draw for some in codes.values() for each in some)
+    for name in names:
+        for code, some in codes.items():
+            yield from (_against(code, each) for each in some if each.draw == name)
+
+
+def _against(code: str, each: Outcome) -> Row:
+    storm = each.disturbance.startswith("storm")
+    return {
+        "limit": each.draw,
+        "code": code,
+        "N": each.count,
+        "accepted": each.accepted,
+        "possible, s": each.ideal,
+        "took, s": each.seconds,
+        "x possible": each.seconds / each.ideal,
+        "target": 1.25 + 5 / each.ideal if storm else 1.5,
+        "rejected, %": each.rejected,
+    }

@@ -3,7 +3,7 @@
 Each draw is met by a client in a process of its own, before an emulator in another one, on loopback; the last row by name has
 eleven clients in one process, and the slowest of them counts. The draws are shorter than in virtual time: about 30 s at the
 limit's rate, or half a window more than one if a window takes longer. A batch is cut off after 4 x the ideal + 30 s. Eight draws run
-side by side, as far as the sum of their rates is below 200/s, for they mostly wait; `--jobs` sets another number. Columns
+side by side, as far as they ideally make 200 tasks a second together, for they mostly wait; `--jobs` sets another number. Columns
 are those of `random_limits`. "this" is the code of this checkout.
 
 What it does not say: the two halves of a round trip are held back by the server, so a stall of the client's event loop never
@@ -12,6 +12,7 @@ delays what has left it. A busy machine shows where the round trip is a millisec
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ __all__ = ("run",)
 _DRAWS = 48
 _JOBS = 8
 _LONGEST = 30.0  # seconds at the limit's rate
-_RATES_AT_ONCE = 200.0  # requests a second; two cores carry several times as many
+_RATES_AT_ONCE = 200  # requests a second; two cores carry several times as many
 _TARGETS = (75.0, 93.0, 85.0, None, 15.0)
 
 
@@ -68,14 +69,14 @@ def _side_by_side(draws: Sequence[Draw], options: Options) -> list[Outcome]:
 class _Road:
     """Lets through as many requests a second as the machine carries."""
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: int) -> None:
         self._width = self._free = width
         self._changed = threading.Condition()
 
     @contextmanager
     def taken(self, rate: float) -> Iterator[None]:
         """Hold *rate* of it for the length of the block, at most all of it."""
-        part = min(rate, self._width)
+        part = math.ceil(min(rate, self._width))
         with self._changed:
             self._changed.wait_for(lambda: self._free >= part)
             self._free -= part
@@ -92,7 +93,7 @@ def _met(drawn: Draw, code: str | None, road: _Road) -> Outcome:
     possible = ideal(drawn)
     cut_off = 4 * possible + 30
     with (
-        road.taken(drawn.rate * drawn.clients),
+        road.taken(drawn.clients * drawn.count / possible),
         Child("_drawn_server") as server,
         Child("_drawn_client") as client,
     ):

@@ -15,6 +15,7 @@ import pytest
 from attrs import evolve
 
 from benchmarks._draws import DISTURBANCES, FAMILIES, NAMED, REPORTING, TUNING, Draw, draw
+from benchmarks._harness import Options
 from benchmarks._ideal import ideal, schedule
 from benchmarks._judge import batch, judged, patience, report, run
 from benchmarks._outcomes import Outcome
@@ -22,7 +23,6 @@ from benchmarks._quota import KEY, Account, Quota
 from benchmarks._recovery import recovered_after
 from benchmarks._verdict import percentile, seeds_of, verdict
 from benchmarks._virtual import StallingLoop, VaryingTransport
-from benchmarks.random_limits import Options
 from ruxa_async.emulator import Changing, FixedWindow, ServiceRequest, SlidingWindow, TokenBucket
 from ruxa_async.emulator.service import CREATE_PATH
 from ruxa_async.transports.base import Request
@@ -82,7 +82,7 @@ def test_draws_stay_within_their_bounds() -> None:
 
 
 def test_a_shorter_draw_has_the_same_limit() -> None:
-    for seed in range(100):
+    for seed in range(40):
         long, short = draw(seed), draw(seed, longest=30.0)
         assert (long.family, long.rate, long.rtt, long.hint) == (
             short.family,
@@ -130,8 +130,8 @@ def test_a_rejection_says_when_to_come_back_in_the_form_that_was_drawn(
 def test_another_client_takes_its_share_whatever_the_others_do() -> None:
     for taken in (0.1, 0.5):
         quota = Quota(bucket(10, 1, taken=taken, gap=1.0))
-        accepted = sum(not quota.take(tick / 100) for tick in range(100_000))
-        assert accepted == pytest.approx(10_000 * (1 - taken), rel=0.06)
+        accepted = sum(not quota.take(tick / 100) for tick in range(50_000))
+        assert accepted == pytest.approx(5_000 * (1 - taken), rel=0.06)
 
 
 def test_time_counts_from_half_a_round_trip_before_the_first_request() -> None:
@@ -208,7 +208,7 @@ def test_what_is_due_in_a_stall_is_late_and_what_has_left_arrives_nevertheless()
         return read, loop.time()
 
     with asyncio.Runner(loop_factory=lambda: StallingLoop(drawn.stalls)) as runner:
-        assert runner.run(exchange()) == (0.5, pytest.approx(0.6))
+        assert runner.run(exchange()) == pytest.approx((0.5, 0.6))
     assert account.ledger.entries[0].at == pytest.approx(0.1)
 
 
@@ -233,9 +233,9 @@ def paced(drawn: Draw, departures: list[float]) -> float:
     return judged(drawn, ideal(drawn), 1000.0, [report(account)]).share
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_a_client_that_sends_at_exactly_the_known_limit_has_all_of_it(seed: int) -> None:
-    drawn = evolve(draw(seed), jitter=0.0, shared=False, cap=None, stalls=())
+    drawn = evolve(draw(seed, longest=8.0), jitter=0.0, shared=False, cap=None, stalls=())
     assert paced(drawn, [at - drawn.rtt / 2 for at in schedule(drawn)]) == pytest.approx(1.0, abs=1e-6)
 
 
