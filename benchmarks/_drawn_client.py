@@ -1,6 +1,7 @@
-"""The client process of `random_limits_http`: reads a job, gets ready, and buys a draw's batch when the next line comes.
+"""The client process of `random_limits_http`: buys the batch of a draw.
 
-Stalls are real: a timer of the event loop sleeps for as long. Several clients share the loop.
+It reads a job, imports everything, and begins when the next line comes. Stalls are real: a timer of the event
+loop sleeps for as long. Several clients share the loop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The server process of `random_limits_http`: the accounts of one draw, each on a port of its own.
 
-It reads a line of JSON with the draw, writes one with the addresses, and answers each further line with a report of each
-account, until its input ends. A request is held for half a round trip before the account sees it, and its reply for the other.
+It reads a line of JSON with the draw, writes one with the addresses, and answers each further line with a
+report of each account, until its input ends. A request is held for half a round trip before the account sees
+it, and its reply for the other.
 """
 
 from __future__ import annotations

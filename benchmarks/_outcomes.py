@@ -72,7 +72,7 @@ class Outcome:
 
 
 def outcomes(seeds: Sequence[int], options: Options) -> list[Outcome]:
-    """Run the draws of *seeds*, below 0 those by name, in as many processes as were asked for, or one for each core."""
+    """Run the draws of *seeds* in ``options.jobs`` processes, one for each core by default."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs or os.cpu_count(), context, prepare, (options.code,)) as pool:
         return list(_shown(pool.map(_outcome, seeds, chunksize=5), len(seeds)))

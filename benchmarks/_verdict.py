@@ -1,4 +1,4 @@
-"""The tables that say how a client did on many draws: tenth percentile, median and worst, by what was drawn."""
+"""Tables of how a client did on many draws: tenth percentile, median and worst, by what was drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks._outcomes import Outcome
 
 __all__ = ("Targets", "percentile", "seeds_of", "verdict")
 
-#: Of the share: p10, median, median after a disturbance. Of the rejected: median and p90, None without a target.
+#: Share: p10, median, median after a disturbance. Rejected: median and p90. In percent; None: no target.
 Targets: TypeAlias = tuple[float, float, float, float | None, float]
 _TARGETS: Targets = (80, 96, 85, 4, 25)
 

@@ -1,4 +1,4 @@
-"""The random limits of the benchmarks: how they are drawn, what is possible under them, and how a client is judged."""
+"""Random limits: how they are drawn, what is possible under them, and how a client is judged."""
 
 from __future__ import annotations
 
@@ -365,7 +365,7 @@ def test_the_package_of_another_checkout_is_measured_by_the_benchmarks_of_this_o
         (tmp_path / package / "__init__.py").write_text("MARK = 'the other'\n", encoding="utf-8")
     program = (
         "import sys; from benchmarks._code import use_code; use_code(sys.argv[1]); "
-        "import benchmarks, benchmarks._figures, ruxa_async; print(ruxa_async.MARK, hasattr(benchmarks, 'MARK'))"
+        "import benchmarks._figures, ruxa_async; print(ruxa_async.MARK, hasattr(benchmarks, 'MARK'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
