@@ -18,7 +18,7 @@ from benchmarks._draws import DISTURBANCES, FAMILIES, NAMED, REPORTING, TUNING, 
 from benchmarks._harness import Options
 from benchmarks._ideal import ideal, schedule
 from benchmarks._judge import batch, judged, patience, report, run
-from benchmarks._outcomes import Outcome
+from benchmarks._outcomes import Outcome, baseline
 from benchmarks._quota import KEY, Account, Quota
 from benchmarks._recovery import recovered_after
 from benchmarks._verdict import percentile, seeds_of, verdict
@@ -371,3 +371,11 @@ def test_the_package_of_another_checkout_is_measured_by_the_benchmarks_of_this_o
         [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["the", "other", "False"]
+
+
+@pytest.mark.parametrize("name", ["random_limits", "random_limits_http"])
+def test_the_baseline_is_that_of_the_same_seeds(name: str) -> None:
+    seeds = [-1, *REPORTING[:5]]
+    kept = baseline(name, seeds)["002132c"]
+    assert [each.seed for each in kept] == seeds
+    assert not baseline(name, [-1, *TUNING[:5]])
