@@ -1,4 +1,4 @@
-"""Which `ruxa_async` is measured: the one of this checkout, or of another. Import this before anything of the package."""
+"""Measure the `ruxa_async` of another checkout. Import this before anything of the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ("code_of", "prepare", "use_code")
 
 
 def use_code(directory: str | None) -> None:
-    """Import `ruxa_async` from the checkout *directory*; the benchmarks stay those of this one. None: change nothing."""
+    """Import `ruxa_async` from the checkout *directory*; None: do nothing."""
     if directory is None:
         return
     assert "ruxa_async" not in sys.modules, "the package is imported already"
@@ -25,7 +25,7 @@ def use_code(directory: str | None) -> None:
 
 
 def prepare(directory: str | None) -> None:
-    """Make a process ready for measuring: use the code of *directory*, and be silent about tasks that are cut off."""
+    """Use the code of *directory*, and log nothing about tasks of batches that are cut off."""
     use_code(directory)
     logger = logging.getLogger("ruxa_async")
     logger.addHandler(logging.NullHandler())

@@ -22,8 +22,8 @@ REPORTING = range(1_000_000, 1_010_000)
 
 #: Seconds since the start of a run.
 Span: TypeAlias = tuple[float, float]
-#: "seconds": whole seconds, rounded up. "exact": milliseconds. "rounded up": one more than the whole seconds of
-#: the wait, as ``int(wait) + 1`` gives.
+#: "seconds": the wait in whole seconds, rounded up. "exact": in milliseconds. "rounded up": ``int(wait) + 1``
+#: seconds.
 Hint: TypeAlias = Literal["none", "seconds", "exact", "rounded up"]
 
 FAMILIES = ("bucket", "minimum interval", "sliding window", "fixed window")
@@ -46,12 +46,12 @@ _STORM = (3.0, 30.0)  # seconds
 class Draw:
     """A limit on creates, a connection, and a batch of *count* tasks; durations are in seconds.
 
-    *limit* None accepts everything. *rate* is what the limit accepts a second for any length of time, *burst* how
-    many a rested client may send at once, *per* the length of a window (0: no window); *rate_after* and *limit*
-    include the change at *changes_at*. *rtt* is the mean round trip; each half of a trip is *jitter* of
-    itself shorter or longer at most. *storm* answers 429 without a hint to every create. *taken* is the share of
-    *rate* that another client uses. *stalls* are the times in which the client's event loop stands still. *clients* run in one event loop, each with an
-    account of its own.
+    *limit* None accepts everything. *rate* is what the limit accepts a second for any length of time, *burst*
+    how many a rested client may send at once, *per* the length of a window (0: no window); *rate_after* and
+    *limit* include the change at *changes_at*. *rtt* is the mean round trip; each half of a trip is *jitter*
+    of itself shorter or longer at most. *storm* answers 429 without a hint to every create. *taken* is the
+    share of *rate* that another client uses. *stalls* are the times in which the client's event loop stands
+    still. *clients* run in one event loop, each with an account of its own.
     """
 
     seed: int
@@ -109,7 +109,7 @@ class Draw:
 
 
 def draw(seed: int, *, longest: float = math.inf) -> Draw:
-    """Return the draw of *seed*; its requests take no more than about *longest* seconds at its sustained rate.
+    """Return the draw of *seed*, whose requests take about *longest* seconds at most.
 
     A seed below 0 is one of `NAMED`: -1 the first of them.
     """
@@ -149,7 +149,7 @@ def _log_uniform(chance: random.Random, low: float, high: float) -> float:
 
 
 def _length(limited: Draw, length: float) -> float:
-    """Return *length*, or the seconds at the sustained rate that a hundred requests take, if they are not too many."""
+    """Return *length*, or the seconds that a hundred requests take if that is longer, up to a bound."""
     enough = max(0, _FEWEST - limited.burst) / limited.rate
     return max(length, min(enough, _FEWEST_WITHIN))
 

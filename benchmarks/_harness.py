@@ -22,8 +22,9 @@ Measure: TypeAlias = Callable[[Round], Sample]
 class Options:
     """What the command line asked for. *rounds* None leaves their number to the benchmark.
 
-    The last five are for the random limits: how many *draws* from *seed* on ("tuning", "reporting" or a number), how many of the
-    *worst* to show, how many *jobs* to run at once, and the checkout whose *code* is measured (None: this one).
+    The last five are for the random limits: how many *draws* from *seed* on ("tuning", "reporting" or a
+    number), how many of the *worst* to show, how many *jobs* to run at once, and the checkout whose *code* is
+    measured (None: this one).
     """
 
     rounds: int | None = None

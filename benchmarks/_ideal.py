@@ -1,9 +1,9 @@
 """What a client needs that knows a draw exactly: its limit, its disturbance, and when each reply comes.
 
-Each request arrives at the first instant at which the quota accepts it. It leaves half a mean round trip earlier, which is
-never during a stall, and at most `IN_FLIGHT` creates wait for their replies. The next create under a running cap leaves when
-the end of a task can be known, half a round trip after it. Where creates and queries share the quota, each task
-costs one query after its end, too.
+Each request arrives at the first instant at which the quota accepts it. It leaves half a mean round trip
+earlier, which is never during a stall, and at most `IN_FLIGHT` creates wait for their replies. The next
+create under a running cap leaves when the end of a task can be known, half a round trip after it. Where
+creates and queries share the quota, each task costs one query after its end, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IN_FLIGHT = 256
 
 
 def ideal(draw: Draw) -> float:
-    """Return the seconds from the start until the last create's reply is there, or the last result if *draw* is shared."""
+    """Return the seconds until the last create's reply, or until the last result if *draw* is shared."""
     return schedule(draw)[-1] + draw.rtt / 2
 
 

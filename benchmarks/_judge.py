@@ -1,4 +1,4 @@
-"""How much of what a draw allows the client uses: the whole client with its poller, before the emulator in memory."""
+"""How much of what a draw allows the whole client uses, before the emulator in memory."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ _FOREVER = 1e6  # seconds; how long a client tries is not what is judged
 class Result:
     """What the client made of *draw*.
 
-    *ideal* and *seconds* are from the start until the last create's reply, or the last result if the draw is shared.
-    *share* is *ideal* / *seconds*, at most 1. If the batch was not over after `patience`, *seconds* is that, and *share* is
-    *ideal* / *seconds* x what was accepted of all that had to be. *rejected* counts 429s to creates, *creates* all of them.
+    *ideal* and *seconds* are from the start until the last create's reply, or the last result if the draw is
+    shared. *share* is *ideal* / *seconds*, at most 1. If the batch was not over after `patience`, *seconds*
+    is that, and *share* is *ideal* / *seconds* x what was accepted of all that had to be. *rejected* counts
+    429s to creates, *creates* all of them.
     """
 
     draw: Draw
@@ -76,7 +77,7 @@ async def _batches(draw: Draw, accounts: Sequence[Account], cut_off: float) -> l
     return list(await asyncio.gather(*each))
 
 
-def report(account: Account, last_result: float | None) -> dict[str, Any]:
+def report(account: Account, last_result: float | None = None) -> dict[str, Any]:
     """Return what `judged` needs to know of one client, as JSON can carry it."""
     since = account.quota.since_start
     return {

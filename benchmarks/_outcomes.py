@@ -72,7 +72,7 @@ class Outcome:
 
 
 def outcomes(seeds: Sequence[int], options: Options) -> list[Outcome]:
-    """Run the draws of *seeds*, below 0 those by name, in as many processes as were asked for, or one for each core."""
+    """Run the draws of *seeds* in ``options.jobs`` processes, one for each core by default."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs or os.cpu_count(), context, prepare, (options.code,)) as pool:
         return list(_shown(pool.map(_outcome, seeds, chunksize=5), len(seeds)))
@@ -90,11 +90,11 @@ def _shown(some: Iterable[Outcome], total: int) -> Iterable[Outcome]:
 
 
 def baseline(name: str, seeds: Sequence[int]) -> dict[str, list[Outcome]]:
-    """Return what earlier commits brought for *seeds*, as far as it is kept for all of them."""
+    """Return what earlier commits brought for *seeds*, as far as it is kept."""
     found: dict[str, list[Outcome]] = {}
-    for path in sorted(BASELINES.glob(f"{name}_*.json")):
+    for path in sorted(BASELINES.glob(f"{name}_[0-9a-f]*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
         known = {each["seed"]: Outcome(**each) for each in kept["series"]["outcomes"]}
-        if known.keys() >= set(seeds):
-            found[path.stem.rpartition("_")[2]] = [known[seed] for seed in seeds]
+        if any(seed >= 0 and seed in known for seed in seeds):
+            found[path.stem.rpartition("_")[2]] = [known[seed] for seed in seeds if seed in known]
     return found

@@ -1,4 +1,4 @@
-"""The account behind a draw: the emulator's limiter, and what disturbs it. Instants are seconds since the start."""
+"""The account behind a draw: the emulator's limiter and what disturbs it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _HINTS = ("retry-after", "retry-after-ms")
 
 
 class Quota:
-    """What a draw's account accepts; *clock_at_start* is what the service's clock reads at the start, None: at the first request.
+    """What a draw's account accepts. *clock_at_start* is the service's clock at the start, None: at the first
+    request.
 
-    The other client comes first: it sends its requests in groups and takes for them every request that the limit
-    would accept until it has none left. So it takes the same from an ideal client and from any other.
+    The other client comes first: it sends its requests in groups and takes for them every request that the
+    limit would accept until it has none left. So it takes the same from an ideal client and from any other.
     """
 
     def __init__(self, draw: Draw, clock_at_start: float | None = 0.0) -> None:
@@ -91,7 +92,7 @@ class Quota:
                 self._served_at = self._served_at if self._waiting >= 1 else math.inf
 
     def _pause(self) -> float:
-        """Return the seconds until the next group, and let it hold what the other client takes in that time."""
+        """Return the seconds until the next group, which holds what the other client takes in that time."""
         pause = self._chance.expovariate(1 / self.draw.gap)
         self._waiting += self.draw.taken * self.draw.rate * pause
         return pause

@@ -16,11 +16,12 @@ _FEWEST = 10  # requests, or a whole window, over which a rate is measured
 
 
 def recovered_after(draw: Draw, arrivals: Sequence[float]) -> float:
-    """Return the seconds from the end of the disturbance of *draw* until *arrivals* come at 80 % of the possible rate.
+    """Return the seconds from the end of the disturbance until *arrivals* come at 80 % of the possible rate.
 
-    They do from the first instant on after which, for ten requests' time or one window, four fifths of what the limit allows in the long run
-    arrive. Where nothing limits them any more, and where they never do so, it is the time until the last arrival. Without a
-    disturbance that ends, it counts from the start; of stalls, the first one counts.
+    They do from the first instant on after which, for ten requests' time or one window, four fifths of what
+    the limit allows in the long run arrive. Where nothing limits them any more, and where they never do so,
+    it is the time until the last arrival. Without a disturbance that ends, it counts from the start; of
+    stalls, the first one counts.
     """
     end = _end(draw)
     after = [at for at in arrivals if at >= end]

@@ -1,4 +1,4 @@
-"""The tables that say how a client did on many draws: tenth percentile, median and worst, by what was drawn."""
+"""Tables of how a client did on many draws: tenth percentile, median and worst, by what was drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks._outcomes import Outcome
 
 __all__ = ("Targets", "percentile", "seeds_of", "verdict")
 
-#: Of the share: p10, median, median after a disturbance. Of the rejected: median and p90, None without a target.
+#: Share: p10, median, median after a disturbance. Rejected: median and p90. In percent; None: no target.
 Targets: TypeAlias = tuple[float, float, float, float | None, float]
 _TARGETS: Targets = (80, 96, 85, 4, 25)
 
@@ -117,17 +117,22 @@ def _worst(codes: Mapping[str, Sequence[Outcome]], worst: int) -> Iterator[Row]:
 
 
 def _named(codes: Mapping[str, Sequence[Outcome]]) -> Iterator[Row]:
-    for alike in zip(*codes.values(), strict=True):
-        for code, each in zip(codes, alike, strict=True):
-            storm = each.disturbance.startswith("storm")
-            yield {
-                "limit": each.draw,
-                "code": code,
-                "N": each.count,
-                "accepted": each.accepted,
-                "possible, s": each.ideal,
-                "took, s": each.seconds,
-                "x possible": each.seconds / each.ideal,
-                "target": 1.25 + 5 / each.ideal if storm else 1.5,
-                "rejected, %": each.rejected,
-            }
+    names = dict.fromkeys(each.draw for some in codes.values() for each in some)
+    for name in names:
+        for code, some in codes.items():
+            yield from (_against(code, each) for each in some if each.draw == name)
+
+
+def _against(code: str, each: Outcome) -> Row:
+    storm = each.disturbance.startswith("storm")
+    return {
+        "limit": each.draw,
+        "code": code,
+        "N": each.count,
+        "accepted": each.accepted,
+        "possible, s": each.ideal,
+        "took, s": each.seconds,
+        "x possible": each.seconds / each.ideal,
+        "target": 1.25 + 5 / each.ideal if storm else 1.5,
+        "rejected, %": each.rejected,
+    }

@@ -1,4 +1,4 @@
-"""A network without sockets in virtual time: round trips that vary, and an event loop that stands still now and then."""
+"""A network without sockets in virtual time: varying round trips, and an event loop that stalls."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ class StallingLoop(asyncio.SelectorEventLoop):
 
 
 class VaryingTransport(MemoryTransport):
-    """Carry each request to *service* and its reply back in half a round trip each, *jitter* of it more or less.
+    """Carry each request to *service* and its reply back in half a round trip each, *jitter* of it more or
+    less.
 
-    A request arrives when it arrives: a stall of the client's loop delays what leaves, and when a reply is read.
+    A request arrives when it arrives: a stall of the client's loop delays what leaves, and when a reply is
+    read.
     """
 
     def __init__(self, service: Service, draw: Draw) -> None:
