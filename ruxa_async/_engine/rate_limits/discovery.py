@@ -22,7 +22,7 @@ from .stretch import Stretch
 __all__ = ("Discovery",)
 
 #: Requests in flight until the first response.
-_FIRST_IN_FLIGHT = 2
+_FIRST_IN_FLIGHT = 4
 #: Requests a second that are tried while nothing is known, at least.
 _SLOW_START_RATE = 40.0
 #: Seconds; the pause after the first rejection. Later pauses follow the rate.
@@ -46,11 +46,17 @@ _MEMORY = 400.0
 _SHORT = 0.25
 #: Bounds that are this many times apart are bisected; closer ones are averaged.
 _FAR_APART = 3.0
+#: Seconds beyond one gap; a request that leaves later was not asked for sooner, or the event loop stood still.
+_LATE = 0.05
 #: Requests; a silence in which this many more should have been accepted bounds the rate from above.
 _SILENT = 3.0
 #: Requests behind an estimate from which on a silence may be an outage.
 _ESTABLISHED = 20.0
-#: Seconds; no pace is slower than one request in this time.
+#: Requests between two rejections that may be noise: rejected more often, the limit is lower.
+_NOISE = 4.0, 50.0
+#: Rejections are noise if they are not this many times rarer at this part of the rate, which is then raised by this factor.
+_RARER, _LOWERED, _BACK_UP = 1.5, 0.7, 1.2
+#: Seconds; one request leaves in this time at least.
 _LONGEST_GAP = 60.0
 #: What is remembered lies between this and its inverse.
 _SENSIBLE = 1e-9
@@ -88,6 +94,7 @@ class Discovery:
         self._ended: tuple[float, float] | None = None  # pace and progress at the rejection
         self._shorts = 0
         self._outage = False
+        self._reference = 0.0, 0.0  # a rate, and the requests between two rejections at it
 
     # ---- in and out
 
@@ -155,7 +162,7 @@ class Discovery:
         if n < length and not guessed:
             return self.rate * (1 - self._width * (1 - n / length) ** 3)
         beyond = min(max(0.0, (n - plateau) / length), 2.0 if guessed else 1.0)
-        return max(self.rate * (1 + self._width * beyond**3) * self._boost, 1 / _LONGEST_GAP)
+        return self.rate * (1 + self._width * beyond**3) * self._boost
 
     # ---- what happens
 
@@ -165,15 +172,17 @@ class Discovery:
             self._stretch = Stretch(now)
         if self.rate is not None:
             pace = self._pace()
-        elif self._silent or self._in_flight.rtt is None:
-            pace = math.inf
         else:
-            pace = self._slow_start(now) / self._in_flight.rtt
+            rtt = 0.0 if self._silent else self._in_flight.rtt
+            pace = self._slow_start(now) / rtt if rtt else math.inf
+        if pace == math.inf:
+            self._in_flight.on_send(now, 0.0)
+            return
         self._in_flight.on_send(now, pace)
         gap = 1 / pace
-        late = now - self._next
-        if self.rate is not None and not self._silent and late > max(gap, 0.05):
-            self._stretch.began += late  # nothing was asked for
+        if self.rate is not None and not self._silent:
+            late = now - self._next - 1 / self.rate
+            self._stretch.began += late if late > _LATE else 0.0  # nothing was asked for
         catch_up = gap if self.rate is None or self._burst > 2 else 0.0
         self._next = max(self._next, now - catch_up) + gap
 
@@ -182,7 +191,7 @@ class Discovery:
         pace = self._in_flight.on_response(now, sent_at)
         if self._stretch is None:  # it left before this limit was looked for
             return
-        silence = max(0.0, self._last_rejected - self._last_accepted)
+        silence = max(0.0, self._last_rejected - max(self._silent_since, self._last_accepted))
         self._last_accepted = max(self._last_accepted, sent_at)
         self._stretch.add(sent_at)
         if self.rate is None:
@@ -208,7 +217,7 @@ class Discovery:
             self._ended = pace or self._pace(), self._progress
             self._progress, self._boost = 0, 1.0
             self._silent_since, self._pause = sent_at, 1 / self.rate
-            self._next = max(now + self._retry_after, sent_at + 1 / self.rate)
+            self._next = max(now, sent_at + 1 / self.rate)
             self._silent = self._retry_after > 0
         else:
             self._silent = True
@@ -236,31 +245,33 @@ class Discovery:
         if self._restarting:
             self._stretch = Stretch(sent_at)
         self._silent, self._silent_since, self._pause = True, sent_at, _FIRST_PAUSE
-        self._next = max(now + self._retry_after, sent_at + self._pause)
+        self._next = max(now, sent_at + self._pause)
 
     def _first_silence_over(self, now: float, sent_at: float) -> None:
         assert self._stretch is not None
         self._silent, self._next = False, now
         if self._restarting:
             return
-        accepted = self._stretch.accepted - 1
         if not self._first_burst:  # an outage, or a quota used up by somebody else
             self._stretch = Stretch(sent_at, 1)
             return
-        self._estimate(accepted / (sent_at - self._stretch.began), weight=1.0, width=_WIDE)
+        elapsed = max(sent_at - self._stretch.began, _FIRST_PAUSE)
+        self._estimate((self._stretch.accepted - 1) / elapsed, weight=1.0, width=_WIDE)
         self._begin_sweep(now, sent_at)
 
     def _estimate_after_wait(self, now: float, sent_at: float, pace: float | None, stretch: Stretch) -> None:
         """Estimate the rate from what two bursts with a wait between them showed."""
         burst = self._first_burst
-        rate = stretch.accepted / (sent_at - stretch.began)
-        proven = stretch.sustained(burst, sent_at) if burst <= _UNCERTAIN or stretch.accepted > 2 * burst else 0.0
+        rate = stretch.accepted / max(sent_at - stretch.began, _FIRST_PAUSE)
+        proven = (
+            stretch.sustained(burst, sent_at) if burst <= _UNCERTAIN or stretch.accepted > 2 * burst else 0.0
+        )
         if burst <= _UNCERTAIN and not proven:
             rate = math.sqrt(rate * max(pace or rate, rate))
         self._estimate(max(rate, proven), weight=_UNCERTAIN, width=_WIDE)
         self._begin_sweep(now, sent_at)
         self._silent, self._silent_since, self._pause = self._retry_after > 0, sent_at, 1 / max(rate, proven)
-        self._next = max(now + self._retry_after, sent_at + self._pause)
+        self._next = max(now, sent_at + self._pause)
 
     # ---- sweeps
 
@@ -282,15 +293,19 @@ class Discovery:
 
     def _still_silent(self, now: float, sent_at: float) -> None:
         self._pause = min(max(self._pause, (sent_at - self._silent_since) * _PAUSE_GROWTH), _LONGEST_PAUSE)
-        self._next = max(now + self._retry_after, sent_at + self._pause)
+        self._next = max(now, sent_at + self._pause)
 
-    def _measure(self, sent_at: float, silence: float, stretch: Stretch, pace: float, progress: float) -> None:
+    def _measure(
+        self, sent_at: float, silence: float, stretch: Stretch, pace: float, progress: float
+    ) -> None:
         """Bound the rate by what the sweep that ended at *pace* showed, and estimate it again.
 
         *silence* is the time in which nothing was accepted although it was asked for.
         """
         assert self.rate is not None
-        rate, elapsed = self.rate, self._explained(sent_at - stretch.began, silence)
+        rate, elapsed = self.rate, max(sent_at - stretch.began, 1e-6)
+        if self._is_outage(silence, progress):
+            return
         if self._sent_above >= _UNCERTAIN:
             self._first_burst = min(self._first_burst, self._sent_above)
         low = min(max(1, stretch.accepted - 1) / elapsed, max(pace, rate))
@@ -299,22 +314,38 @@ class Discovery:
             flow = (_SILENT + rate * (self._in_flight.rtt or 0.0)) / silence
             pace = max(low, min(pace, flow))
             proven = proven if proven <= max(low, flow) else 0.0
-        if progress < _SHORT * self._length:
+        if _NOISE[0] <= progress <= _NOISE[1] and self._is_noise(rate, progress):
+            self._shorts = 0
+        elif progress < _SHORT * self._length:
+            if progress < _NOISE[0]:
+                self._reference = self._reference[0], self._reference[1] * 0.95
             self._began_too_high(low, pace)
         else:
             self._shorts = 0
             self._combine(max(low, proven), pace, min(progress, _MEMORY))
 
-    def _explained(self, elapsed: float, silence: float) -> float:
-        """Return *elapsed* without an outage: the part of a *silence* that an established rate does not explain, once."""
+    def _is_outage(self, silence: float, count: float) -> bool:
+        """Tell whether a *silence* after *count* requests is one that an established rate does not explain, once."""
         assert self.rate is not None
-        unexplained = silence - max(self._burst, _UNCERTAIN) / self.rate
-        again, self._outage = self._outage, unexplained > 0 and self._weight >= _ESTABLISHED and not self._outage
-        if self._outage:
-            elapsed -= unexplained
-        elif again and unexplained > 0:
+        unexplained = silence > max(self._burst, _UNCERTAIN) / self.rate
+        established = self._weight + count >= _ESTABLISHED
+        again, self._outage = self._outage, unexplained and established and not self._outage
+        if again and unexplained:
             self._weight = min(self._weight, _UNCERTAIN)
-        return max(elapsed, 1e-6)
+        return self._outage
+
+    def _is_noise(self, rate: float, count: float) -> bool:
+        """Tell whether rejections are as dense at a much lower rate: then something else than the pace causes them."""
+        before, dense = self._reference
+        if before * _LOWERED <= rate <= before:
+            return False
+        if rate > before or count > _RARER * dense:
+            self._reference = rate, count
+            return False
+        back = before * _BACK_UP
+        self._reference = back, max(count, dense)
+        self._estimate(back, weight=self._weight, width=self._width)
+        return True
 
     def _began_too_high(self, low: float, pace: float) -> None:
         """Begin the next sweep lower, by twice as much each time; the first time it may be chance."""
@@ -343,7 +374,7 @@ class Discovery:
         self._estimate(found, weight=weight, width=min(width, _WIDE))
 
     def _estimate(self, rate: float, *, weight: float, width: float) -> None:
-        self.rate, self._weight, self._width = rate, max(weight, 1.0), width
+        self.rate, self._weight, self._width = max(rate, 2 / _LONGEST_GAP), max(weight, 1.0), width
 
     def _begin_sweep(self, now: float, sent_at: float) -> None:
         """Begin at the lower bound, the limiter having accepted a request that left at *sent_at* after a rejection."""
