@@ -14,8 +14,8 @@ from bisect import bisect_left
 
 from ruxa_async.settings import RateLimit
 
-from .rate_limits.known_limit import KnownLimit
 from .quota import Quota
+from .rate_limits.known_limit import KnownLimit
 
 __all__ = ("Advice", "Books")
 
