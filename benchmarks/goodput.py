@@ -1,6 +1,6 @@
 """goodput: how much of a limit that nobody told is used, and for how many refusals, in virtual time.
 
-The governor alone, without wire or driver, at the emulator's own limiters: N = 30 x rate + burst requests (twelve windows
+Discovery alone, without wire or driver, at the emulator's own limiters: N = 30 x rate + burst requests (twelve windows
 of 20 in 10 s), of which as many are on the wire as it lets leave, 64 at most. A request arrives half a round trip after it left, and
 a client wakes up to 0.4 ms late. "told" is a service that says in whole seconds when to come back.
 
@@ -29,7 +29,7 @@ from attrs import define, field, frozen
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Measure, Options, interleaved
 from benchmarks._yield import Yield
-from ruxa_async._engine.governor import Governor
+from ruxa_async._engine.rate_limits.discovery import Discovery
 from ruxa_async.emulator.limiters import Bucket, Limiter, Log, Window
 
 __all__ = ("run",)
@@ -128,26 +128,26 @@ def _simulate(
     count: float = math.inf,
     until: float = math.inf,
 ) -> _Run:
-    governor, done = Governor(), _Run()
+    discovery, done = Discovery(), _Run()
     answers: deque[tuple[float, float, float]] = deque()
     now = opens = 0.0
     while len(done.passed) < count and now < until:
         while answers and answers[0][0] <= now:
             _, sent_at, wait = answers.popleft()
             if not wait:
-                governor.passed(now, sent_at=sent_at)
+                discovery.on_accept(now, sent_at=sent_at)
                 continue
             hint = float(math.ceil(wait)) if told else None
-            governor.refused(now, hint, sent_at=sent_at)
+            discovery.on_reject(now, hint, sent_at=sent_at)
             if hint is not None:
                 opens = max(opens, now + hint)
                 done.forbidden.append((now, now + hint))
-        ready = max(governor.ready_at(now), opens) if len(answers) < _ON_WIRE else math.inf
+        ready = max(discovery.ready_at(now), opens) if len(answers) < _ON_WIRE else math.inf
         if ready > now:
             answer = answers[0][0] if answers else math.inf
             now = max(now, min(ready + chance.random() * _LATE, answer))
             continue
-        governor.sent(now)
+        discovery.on_send(now)
         wait = limit.take(now + trip / 2)
         answers.append((now + trip, now, wait))
         if wait:

@@ -77,7 +77,7 @@ class Memory:
             if rates is not None:
                 ago = max(0.0, time.time() - rates["at"])
                 if ago <= _RATES_HOLD:
-                    self._rates.load(rates["found"], anyio.current_time(), ago)
+                    self._rates.load(rates["found"], anyio.current_time())
         except (TypeError, KeyError, AttributeError, ValueError) as exc:
             logger.warning("what the journal has learned cannot be used, so it is learned anew: %r", exc)
 

@@ -170,11 +170,11 @@ async def test_a_create_that_is_refused_or_unknown_is_sent_once(answer: Any, err
 @pytest.mark.parametrize(
     ("delay", "waits"),
     [
-        (reply({"code": 429, "message": "slow down"}), [0.0, 0.05, 0.2, 0.8]),
+        (reply({"code": 429, "message": "slow down"}), [0.0, 0.05, 0.1, 0.15]),
         (reply({"message": "slow down"}, 429, **{"retry-after": "7"}), [0.0, 7.0, 14.0, 21.0]),
         (reply({"code": 429}, 200, **{"retry-after-ms": "1500"}), [0.0, 1.5, 3.0, 4.5]),
         (reply({}, 503, **{"retry-after": "2"}), [0.0, 2.0, 4.0, 6.0]),
-        (reply({"code": 500, "message": "请求频率过高"}), [0.0, 0.05, 0.2, 0.8]),
+        (reply({"code": 500, "message": "请求频率过高"}), [0.0, 0.05, 0.1, 0.15]),
         (NotSentError("no route"), [0.0, 0.5, 1.5, 3.5]),
     ],
 )

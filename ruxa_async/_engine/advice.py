@@ -14,8 +14,8 @@ from bisect import bisect_left
 
 from ruxa_async.settings import RateLimit
 
-from .pacer import Pacer
 from .quota import Quota
+from .rate_limits.known_limit import KnownLimit
 
 __all__ = ("Advice", "Books")
 
@@ -39,7 +39,7 @@ class Books:
 
     def __init__(self, on_wire: int, now: float) -> None:
         self.quota = Quota()
-        self.pacer: Pacer | None = None
+        self.pacer: KnownLimit | None = None
         self.on_wire = on_wire
         self.sent = 0
         # One more: the one whose answer told the quota. Nobody noted when they left, so they count as the last.
@@ -50,7 +50,7 @@ class Books:
         self.quota, self.pacer = quota, None
         if quota.limit is None or quota.per is None or quota.limit > _LARGEST_PACED:
             return
-        self.pacer = Pacer(RateLimit(quota.limit, quota.per, quota.burst))
+        self.pacer = KnownLimit(RateLimit(quota.limit, quota.per, quota.burst))
         most = quota.burst or quota.limit
         left = most if quota.remaining is None else quota.remaining
         for _ in range(most - left):

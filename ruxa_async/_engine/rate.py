@@ -2,8 +2,8 @@
 
 A `Gate` stands before everything of one scope ("create" or "query"). A time that the service named closes it for
 everyone in it, and so does a service that cannot be reached, for a pause that doubles from half a second. A known
-`RateLimit` is kept by a `Pacer`, so that nothing is refused in the first place; an unknown one is found and kept by
-a `Governor`, unless the service's own replies say how it is (`Advice`). A request is told to the gate when it leaves
+`RateLimit` is kept by a `KnownLimit`, so that nothing is refused in the first place; an unknown one is found and kept by
+a `Discovery`, unless the service's own replies say how it is (`Advice`). A request is told to the gate when it leaves
 and again when its answer is in.
 """
 
@@ -14,8 +14,8 @@ import math
 from ruxa_async.settings import RateLimit
 
 from .advice import Advice
-from .governor import Governor
-from .pacer import Pacer
+from .rate_limits.discovery import Discovery
+from .rate_limits.known_limit import KnownLimit
 
 __all__ = ("Gate",)
 
@@ -30,10 +30,10 @@ class Gate:
     """Let requests of one scope leave, unless the service said no."""
 
     def __init__(
-        self, limit: RateLimit | None, governor: Governor | None = None, *, longest: float = math.inf
+        self, limit: RateLimit | None, discovery: Discovery | None = None, *, longest: float = math.inf
     ) -> None:
-        self._pacer = Pacer(limit) if limit is not None else None
-        self.governor = Governor() if governor is None else governor
+        self._pacer = KnownLimit(limit) if limit is not None else None
+        self.discovery = Discovery() if discovery is None else discovery
         #: What the replies say of the quota; None until one does, or where the limit was told.
         self.advice: Advice | None = None
         self._limit = limit
@@ -44,8 +44,10 @@ class Gate:
         # How many may be on the wire at once: any number until nothing gets through, then one, and one more for
         # each that does, so that a gate that opens does not let a whole pool run into the next refusal. Where a rate
         # was told without its burst, a few at first, for what the service refuses of a burst is what is on the wire.
-        untried = limit is not None and limit.burst is None
-        self._window = _UNTRIED if untried else math.inf
+        # More than that leave at the rate, evenly.
+        self._untried = limit is not None and limit.burst is None
+        self._window = _UNTRIED if self._untried else math.inf
+        self._sent_last = -math.inf
         self._shut_since: float | None = None
         self.refusals = 0
         self.ever_passed = False
@@ -57,13 +59,13 @@ class Gate:
             return self._limit.count / self._limit.per
         if self.advice is not None and self.advice.paces:
             return self.advice.rate
-        return self.governor.rate
+        return self.discovery.rate
 
     @property
     def guesses(self) -> bool:
         """Tell whether requests leave at a rate that was found, so that a refusal may be for that."""
         paced = self._pacer is not None or (self.advice is not None and self.advice.paces)
-        return not paced and self.governor.rate is not None
+        return not paced and self.discovery.rate is not None
 
     @property
     def on_wire(self) -> int:
@@ -72,7 +74,7 @@ class Gate:
 
     def export(self) -> dict[str, float] | None:
         """Return what was found of the limit, None if nothing was or it was told."""
-        return self.governor.export() if self._pacer is None else None
+        return self.discovery.export() if self._pacer is None else None
 
     def advised(self, now: float) -> Advice | None:
         """Return what notes what replies say of the quota, None where the limit was told and is kept."""
@@ -80,12 +82,11 @@ class Gate:
             self.advice = Advice(self._on_wire, now)
         return self.advice
 
-    def use(self, governor: Governor) -> None:
-        """Go by *governor* from now on; the one before hears no more of what is on the wire."""
-        for _ in range(self._on_wire):
-            self.governor.unsent()
-        governor.take_over(self._on_wire)
-        self.governor = governor
+    def use(self, discovery: Discovery) -> None:
+        """Go by *discovery* from now on; the one before hears no more of what is in flight."""
+        self.discovery.take_over(-self._on_wire)
+        discovery.take_over(self._on_wire)
+        self.discovery = discovery
 
     @property
     def is_told(self) -> bool:
@@ -99,8 +100,7 @@ class Gate:
     def share(self, other: Gate) -> None:
         """Keep the limit that *other* was told from now on, together with it."""
         assert other._pacer is not None
-        for _ in range(self._on_wire):
-            self.governor.unsent()
+        self.discovery.take_over(-self._on_wire)
         other._pacer.take_over(self._on_wire)
         self._pacer, self._limit = other._pacer, other._limit
 
@@ -120,16 +120,19 @@ class Gate:
 
     def ready_at(self, now: float) -> float:
         """Return when the next request may leave, infinity if only an answer can tell."""
-        if self._on_wire >= self._window:
+        if self._on_wire >= self._window and not self._untried:
             return math.inf
-        paced = self.governor.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
+        paced = self.discovery.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
+        if self._untried and self._on_wire >= self._window and self._limit is not None:
+            paced = max(paced, self._sent_last + self._limit.per / self._limit.count)
         if self.advice is not None:
-            paced = self.advice.ready_at(now, paced, found=self.governor.rate is not None)
+            paced = self.advice.ready_at(now, paced, found=self.discovery.rate is not None)
         return max(paced, self._until, self._until_other, now)
 
     def opens_at(self, now: float) -> float:
-        """Return until when the service asked to wait, whatever the governor says; infinity if only an answer can tell."""
-        return math.inf if self._on_wire >= self._window else max(self._until, self._until_other, now)
+        """Return until when the service asked to wait, whatever discovery says; infinity if only an answer can tell."""
+        closed = self._on_wire >= self._window and not self._untried
+        return math.inf if closed else max(self._until, self._until_other, now)
 
     def wait(self, now: float) -> float:
         """Return for how many seconds nothing leaves, as far as is known; 0 if only an answer can tell."""
@@ -147,8 +150,9 @@ class Gate:
     def sent(self, now: float) -> None:
         """Note that a request leaves."""
         self._on_wire += 1
+        self._sent_last = now
         if self._pacer is None:
-            self.governor.sent(now)
+            self.discovery.on_send(now)
             if self.advice is not None:
                 self.advice.sent(now)
         else:
@@ -158,7 +162,7 @@ class Gate:
         """Note an answer that the limit let through, whatever else it says, to a request that left at *sent_at*."""
         self._on_wire -= 1
         if self._pacer is None:
-            self.governor.passed(now, sent_at=sent_at)
+            self.discovery.on_accept(now, sent_at=sent_at)
             if self.advice is not None:
                 self.advice.passed(now, sent_at=sent_at)
         else:
@@ -173,7 +177,7 @@ class Gate:
         """Note that a request left and no answer came: nothing is learned of the limit."""
         self._on_wire -= 1
         if self._pacer is None:
-            self.governor.lost(now)
+            self.discovery.on_no_response(now)
             if self.advice is not None:
                 self.advice.answered(now)
         else:
@@ -183,7 +187,7 @@ class Gate:
         """Note that a request did not leave, and let nothing leave for a growing pause: nobody is there."""
         self._on_wire -= 1
         if self._pacer is None:
-            self.governor.unsent()
+            self.discovery.on_not_sent(now)
             if self.advice is not None:
                 self.advice.unsent()
         else:
@@ -207,10 +211,10 @@ class Gate:
             if again:  # so it is not only the way there that bunches what was spread
                 self._shut_for_no_reason(now, told, sent_at)
         elif self.advice is not None and self.advice.refused(now, sent_at=sent_at):
-            self.governor.lost(now)
+            self.discovery.on_no_response(now)
             self._shut_for_no_reason(now, told, sent_at)
         else:
-            self.governor.refused(now, told, sent_at=sent_at)
+            self.discovery.on_reject(now, told, sent_at=sent_at)
         if told is not None:
             self._until = max(self._until, now + told)
 
@@ -228,7 +232,7 @@ class Gate:
             self._until = max(self._until, now + min(retry_after, self._longest))
 
     def _shut(self, now: float) -> None:
-        self._window = 1
+        self._window, self._untried = 1, False
         if self._shut_since is None:
             self._shut_since = now
 

@@ -1,9 +1,9 @@
-"""One limit for everything, or one for each scope? Nobody says, so both gates share a governor until that is known.
+"""One limit for everything, or one for each scope? Nobody says, so both gates share a discovery until that is known.
 
 At a refusal one request of the other scope goes out at once as a test, while the quota, if it is one, is still
 empty; more where the trip is so long that some flows in meanwhile. One is refused too: one quota, and what closes one
-gate closes both. All are let through: two, and each gets a governor of its own. The question is asked again now and
-then, and refusals that come in pairs bring two governors together.
+gate closes both. All are let through: two, and each gets a discovery of its own. The question is asked again now and
+then, and refusals that come in pairs bring the two together.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from ruxa_async.settings import Limits, Scope
 
-from .governor import Governor
 from .quota import Quota
 from .rate import Gate
+from .rate_limits.discovery import Discovery
 
 __all__ = ("Rates",)
 
@@ -37,9 +37,9 @@ class Rates:
     def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
         told = [rate for rate in (limits.create_rate, limits.query_rate) if rate is not None]
         self._told = len(told)
-        governor = Governor()
-        self.create = Gate(limits.create_rate, governor)
-        self.query = Gate(limits.query_rate, Governor() if told else governor, longest=longest_query_wait)
+        discovery = Discovery()
+        self.create = Gate(limits.create_rate, discovery)
+        self.query = Gate(limits.query_rate, Discovery() if told else discovery, longest=longest_query_wait)
         self._shared = not told
         self._testing: Scope | None = None
         self._test_until = -math.inf
@@ -50,20 +50,20 @@ class Rates:
         self._refused_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._news_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._pairs = 0
-        self._saved: tuple[Governor, int, tuple[int, int]] | None = None
+        self._saved: tuple[Discovery, int, tuple[int, int]] | None = None
         self._restored = False
 
     def export(self) -> dict[str, Any]:
         """Return what was found, for `load` in a later run."""
         return {"shared": self._shared, "create": self.create.export(), "query": self.query.export()}
 
-    def load(self, found: Mapping[str, Any], now: float, ago: float) -> None:
-        """Begin with what another run had *found* so many seconds *ago*, unless a limit was told.
+    def load(self, found: Mapping[str, Any], now: float) -> None:
+        """Begin with what another run had *found*, unless a limit was told.
 
         Raises KeyError, TypeError or ValueError for what was never exported.
         """
-        create = Governor.restored(found["create"], now, ago)
-        query = create if found["shared"] else Governor.restored(found["query"], now, ago)
+        create = Discovery.restored(found["create"], now)
+        query = create if found["shared"] else Discovery.restored(found["query"], now)
         if not self._told:
             self._shared = bool(found["shared"])
             self._restored = create.rate is not None
@@ -109,7 +109,7 @@ class Rates:
         if job not in self._test_sent:
             self.gate(scope).passed(now, sent_at=sent_at)
         else:
-            # Whose quota it was of is not known yet, so neither governor learns from it.
+            # Whose quota it was of is not known yet, so neither discovery learns from it.
             self.gate(scope).lost(now)
             self._tests_to_pass -= 1
             if self._tests_to_pass == 0:
@@ -161,18 +161,18 @@ class Rates:
         if self._saved is None:
             on_wire = self.create.on_wire + (self.query.on_wire if self._shared else 0)
             doubts = (0, 0) if self.create.advice is None else self.create.advice.doubts
-            self._saved = deepcopy(self.create.governor), on_wire, doubts
+            self._saved = deepcopy(self.create.discovery), on_wire, doubts
 
     def restore(self) -> None:
         """Forget what was learned of the creates' rate since it was saved: it was no rate that refused."""
         if self._saved is not None:
-            (governor, on_wire, doubts), self._saved = self._saved, None
+            (discovery, on_wire, doubts), self._saved = self._saved, None
             if self.create.advice is not None:
                 self.create.advice.doubts = doubts
-            governor.take_over(-on_wire)
-            self.create.use(governor)
+            discovery.take_over(-on_wire)
+            self.create.use(discovery)
             if self._shared:
-                self.query.use(governor)
+                self.query.use(discovery)
 
     def forget(self) -> None:
         """Go by what was learned since it was saved."""
@@ -188,7 +188,7 @@ class Rates:
             self._answers_until_asked = _ASKED_AGAIN_AFTER
             self._testing, self._test_until = other, now + _AT_ONCE
             # What flows in on the way is let through even if there is one quota: only more than that is a proof.
-            flow = self.create.governor.flow(now)
+            flow = self.create.discovery.expected_in_flight(now)
             more = min(max(round(flow), flow > _TRICKLE), _MOST_TESTS)
             self._tests_to_send = self._tests_to_pass = 1 + more
             self._test_sent.clear()
@@ -201,7 +201,7 @@ class Rates:
             self._pairs = 0
             self.create.reopen()
             self.query.reopen()
-            self.gate(scope).use(Governor())
+            self.gate(scope).use(Discovery())
 
     def _pair(self, scope: Scope, other: Scope, now: float, sent_at: float) -> None:
         if sent_at <= self._news_at[scope]:
@@ -227,7 +227,7 @@ class Rates:
     def _merge(self) -> None:
         """Go by one limit: by the one that was told, else by what creates have learned, which is the most that is known."""
         if not self._told:
-            self.query.use(self.create.governor)
+            self.query.use(self.create.discovery)
         elif self.create.is_told:
             self.query.share(self.create)
         else:

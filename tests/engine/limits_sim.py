@@ -1,4 +1,4 @@
-"""Limits, and a client that runs at one of them as the governor says, in virtual time.
+"""Limits, and a client that discovers one of them, in virtual time.
 
 Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed sequence.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ruxa_async._engine.governor import Governor
+from ruxa_async._engine.rate_limits.discovery import Discovery
 
 _SLACK = 1e-9  # nobody is refused for a rounding error
 _LATE = 0.0004
@@ -90,7 +90,7 @@ class Changing:
 class Run:
     """What came of it: when requests left that were let through or refused, and when the service forbade any."""
 
-    governor: Governor
+    discovery: Discovery
     passed: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     forbidden: list[tuple[float, float]] = field(default_factory=list)
@@ -153,24 +153,24 @@ def simulate(
     A request arrives half a *trip* after it left. Where the client is *told* when to come back, it is in whole
     seconds, as in ``Retry-After``, unless *exactly*.
     """
-    governor, lateness = Governor(), random.Random(1)
-    run = Run(governor)
+    discovery, lateness = Discovery(), random.Random(1)
+    run = Run(discovery)
     answers: deque[tuple[float, float, float]] = deque()
     now, gate = 0.0, 0.0
     while len(run.passed) < count and now < until:
         while answers and answers[0][0] <= now:
             _, sent_at, wait = answers.popleft()
             if not wait:
-                governor.passed(now, sent_at=sent_at)
+                discovery.on_accept(now, sent_at=sent_at)
                 continue
             hint = (wait if exactly else float(math.ceil(wait))) if told else None
-            governor.refused(now, hint, sent_at=sent_at)
+            discovery.on_reject(now, hint, sent_at=sent_at)
             if hint:
                 gate = max(gate, now + hint)
                 run.forbid(now, now + hint)
-        ready = max(governor.ready_at(now), gate) if len(answers) < _ON_WIRE else math.inf
+        ready = max(discovery.ready_at(now), gate) if len(answers) < _ON_WIRE else math.inf
         if ready <= now:
-            governor.sent(now)
+            discovery.on_send(now)
             wait = limit.take(now + trip / 2)
             (run.refused if wait else run.passed).append(now)
             answers.append((now + trip, now, wait))

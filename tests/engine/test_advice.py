@@ -12,7 +12,7 @@ from ruxa_async._engine.quota import Quota
 from ruxa_async._engine.rate import Gate
 from ruxa_async._engine.rates import Rates
 
-BRISK = 0.0  # what a governor says that lets everything leave at once
+BRISK = 0.0  # what a discovery says that lets everything leave at once
 
 
 def quota(
@@ -243,7 +243,7 @@ def test_a_reset_that_was_told_too_soon_is_waited_for_longer_from_then_on() -> N
     passed(advice, 6.0, plain(0, 5.0))
     advice._test_due = math.inf
     assert ready(advice, 6.0) == 12.0  # a second more than told
-    assert not refused(advice, 12.0)  # again, so the governor hears of it
+    assert not refused(advice, 12.0)  # again, so the discovery hears of it
 
 
 def test_what_a_refusal_asks_for_wins() -> None:
@@ -285,7 +285,7 @@ def test_refusals_at_the_same_time_are_one() -> None:
 
 def test_where_a_rate_must_be_found_a_refusal_of_what_was_said_to_be_left_counts_too() -> None:
     advice = advised(plain(50, 30.0))
-    assert not refused(advice, 1.0, plain(50, 30.0))  # the governor learns from it
+    assert not refused(advice, 1.0, plain(50, 30.0))  # the discovery learns from it
     advice.told(plain(50, 30.0), 2.0, sent_at=2.0)
     assert not refused(advice, 3.0)
     assert advice.ignored

@@ -190,26 +190,26 @@ def test_a_cap_that_was_proven_and_is_found_again_puts_the_rate_back_to_before()
     engine = make(2)
     cap = engine.running
     cap._proven, cap._refusals, cap._at, cap.watching = True, 2, 3, True
-    learned_meanwhile = engine.creates.governor
+    learned_meanwhile = engine.creates.discovery
     engine.rates.save()
     engine.create_answered(create(engine, 1.0), let_through(), 1.1)
     assert engine.running.cap == 3
-    assert engine.creates.governor is not learned_meanwhile
+    assert engine.creates.discovery is not learned_meanwhile
 
 
 def test_a_cap_that_no_probe_has_proven_explains_a_refusal_and_puts_nothing_back() -> None:
-    """Three run, and four is what was believed: the cap is lowered, and what the governor knows stays."""
+    """Three run, and four is what was believed: the cap is lowered, and what the discovery knows stays."""
     engine = make(4)
     for _ in range(3):
         engine.create_answered(create(engine, 0.0), let_through(), 0.0)
     engine.running._believe(4)
     engine.running._update()
     engine.rates.save()
-    learned_meanwhile = engine.creates.governor
+    learned_meanwhile = engine.creates.discovery
     engine.create_answered(create(engine, 1.0), Reply(429), 1.0)
     assert engine.running.tentative
     assert engine.running.cap == 3
-    assert engine.creates.governor is learned_meanwhile
+    assert engine.creates.discovery is learned_meanwhile
 
 
 def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ruxa_async import RateLimit
-from ruxa_async._engine.governor import Governor
 from ruxa_async._engine.rate import Gate
+from ruxa_async._engine.rate_limits.discovery import Discovery
 
 #: Made-up times are whole numbers of ticks, a power of two, so that sums of them are exact.
 TICK = 1 / 1024
@@ -61,28 +61,28 @@ def refuse(gate: Gate, now: float, retry_after: float | None = None, *, sent_at:
 
 def test_a_gate_without_a_limit_lets_few_go_unanswered_and_any_number_in_a_row() -> None:
     gate = Gate(None)
+    for second in range(1000):
+        assert gate.ready_at(second) == second
+        gate.sent(second)
+        gate.passed(second + 0.25, sent_at=second)
     for _ in range(1000):
-        assert gate.ready_at(3.0) == 3.0
-        gate.sent(3.0)
-        gate.passed(3.25, sent_at=3.0)
-    for _ in range(1000):
-        if gate.ready_at(3.25) > 3.25:
+        if gate.ready_at(1000.25) > 1000.25:
             break
-        gate.sent(3.25)
+        gate.sent(1000.25)
     else:
         pytest.fail("a first refusal would have refused them all")
-    assert (gate.closed_for(3.25), gate.shut_for(3.25), gate.refusals) == (0.0, 0.0, 0)
+    assert (gate.closed_for(1000.25), gate.shut_for(1000.25), gate.refusals) == (0.0, 0.0, 0)
 
 
-def test_pauses_for_an_unknown_limit_are_the_governors_and_grow_fourfold() -> None:
-    """A limit that nobody told is looked for: what is let through after which pause tells its shape."""
+def test_pauses_for_an_unknown_limit_are_the_discoverys_and_grow() -> None:
+    """A silence is looked at again after half of its length so far."""
     gate, now, instants = Gate(None), 0.0, list[float]()
     for _ in range(6):
         instants.append(now)
         assert refused(gate, now) == pytest.approx(gate.ready_at(now) - now)
         assert gate.closed_for(now) == 0.0  # nobody said so
         now = gate.ready_at(now)
-    assert instants == pytest.approx([0.0, 0.05, 0.2, 0.8, 3.2, 12.8])
+    assert instants == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.225, 0.3375])
     assert gate.refusals == 6
 
 
@@ -344,16 +344,16 @@ def test_a_closing_is_not_handed_back_and_forth() -> None:
     assert one.ready_at(0.0) == 9.0
 
 
-def test_the_governor_before_waits_for_no_answer_that_the_next_one_gets() -> None:
+def test_the_discovery_before_waits_for_no_answer_that_the_next_one_gets() -> None:
     """Else it would wait for that for nothing."""
-    shared, fresh = Governor(), Governor()
+    shared, fresh = Discovery(), Discovery()
     creates, queries = Gate(None, shared), Gate(None, shared)
     creates.sent(0.0)
     queries.sent(0.0)
     creates.refused(1.0, None, sent_at=0.0)
     assert creates.ready_at(1.0) == 4.0
     queries.use(fresh)
-    assert creates.ready_at(1.0) == 1.05
+    assert creates.ready_at(1.0) == 1.0
     for _ in range(100):
         if queries.ready_at(1.0) > 1.0:
             break

@@ -212,7 +212,7 @@ def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) 
     refuse(rates, other, 10.3)
     assert rates.binding
     rates.sent("create", 20.0, ("create", 20.0))
-    assert rates.query.governor is rates.create.governor
+    assert rates.query.discovery is rates.create.discovery
     rates.passed("create", 20.0, sent_at=20.0, job=("create", 20.0))
     refuse(rates, scope, 21.0, 5.0)
     assert rates.gate(other).closed_for(21.0) == 5.0
@@ -274,22 +274,22 @@ def test_a_refusal_for_the_cap_says_nothing_of_one_quota_or_two() -> None:
 
 def test_what_was_learned_since_it_was_saved_can_be_forgotten_or_kept() -> None:
     rates = split()
-    saved = rates.create.governor
+    saved = rates.create.discovery
     rates.restore()  # nothing was saved
-    assert rates.create.governor is saved
+    assert rates.create.discovery is saved
     rates.save()
     refuse(rates, "create", 10.0)
     rates.save()  # what was saved first counts
     assert rates.ready_at("create", 10.0) > 10.0
-    queries = rates.query.governor
+    queries = rates.query.discovery
     rates.restore()
-    assert rates.query.governor is queries
+    assert rates.query.discovery is queries
     rates.save()
     refuse(rates, "create", 20.0)
-    learned = rates.create.governor
+    learned = rates.create.discovery
     rates.forget()
     rates.restore()
-    assert rates.create.governor is learned
+    assert rates.create.discovery is learned
 
 
 def test_on_one_quota_both_scopes_forget_together() -> None:
@@ -297,7 +297,7 @@ def test_on_one_quota_both_scopes_forget_together() -> None:
     rates.save()
     refuse(rates, "create", 1.0)
     rates.restore()
-    assert rates.create.governor is rates.query.governor
+    assert rates.create.discovery is rates.query.discovery
     assert rates.ready_at("create", 2.0) == 2.0
 
 

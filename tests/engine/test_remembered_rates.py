@@ -10,7 +10,7 @@ from engine import limits_sim
 from engine.limits_sim import Fixed, Limit, Run, Sliding, Tokens, simulate
 
 from ruxa_async import Limits, RateLimit
-from ruxa_async._engine.governor import Governor
+from ruxa_async._engine.rate_limits.discovery import Discovery
 from ruxa_async._engine.rates import Rates
 
 LIMITS: list[tuple[str, Callable[[], Limit], int]] = [
@@ -31,8 +31,8 @@ def used_up(limit: Limit) -> Limit:
 
 def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run at *limit* with what *first* has found a tenth of a second before."""
-    known = first.governor.export()
-    monkeypatch.setattr(limits_sim, "Governor", lambda: Governor.restored(known, 0.0, 0.1))
+    known = first.discovery.export()
+    monkeypatch.setattr(limits_sim, "Discovery", lambda: Discovery.restored(known, 0.0))
     try:
         return simulate(limit, trip=0.05, count=count)
     finally:
@@ -46,7 +46,7 @@ def test_run_after_a_run_is_hardly_refused_where_the_first_left_nothing(
     first = simulate(fresh(), trip=0.05, count=count)
     second = again(first, used_up(fresh()), count, monkeypatch)
     unknowing = simulate(used_up(fresh()), trip=0.05, count=count)
-    assert len(second.refused) <= 8
+    assert len(second.refused) <= 10
     assert len(second.refused) < len(unknowing.refused)
     assert second.passed[-1] <= 1.05 * unknowing.passed[-1]
 
@@ -54,64 +54,64 @@ def test_run_after_a_run_is_hardly_refused_where_the_first_left_nothing(
 def test_limit_that_was_raised_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     first = simulate(Tokens(5, 5), trip=0.05, count=100)
     second = again(first, Tokens(20, 10), 600, monkeypatch)
-    assert second.governor.rate == pytest.approx(20, rel=0.05)
+    assert second.discovery.rate == pytest.approx(20, rel=0.05)
 
 
 def test_limit_that_fell_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     first = simulate(Tokens(20, 10), trip=0.05, count=300)
     second = again(first, Tokens(5, 5), 300, monkeypatch)
-    assert second.governor.rate == pytest.approx(5, rel=0.05)
+    assert second.discovery.rate == pytest.approx(5, rel=0.05)
     assert len(second.refused) <= 30
 
 
 def test_nothing_found_is_nothing_remembered() -> None:
-    assert Governor().export() is None
-    assert Governor.restored(None, 0.0, 0.0).ready_at(0.0) == 0.0
+    assert Discovery().export() is None
+    assert Discovery.restored(None, 0.0).ready_at(0.0) == 0.0
 
 
 @pytest.mark.parametrize(
-    "known", [{"rate": -1.0, "burst": 1}, {"rate": float("nan"), "burst": 1}, {"count": 1e9, "per": 1.0}]
+    "known", [{"rate": -1.0, "burst": 1}, {"rate": float("nan"), "burst": 1}, {"rate": 1.0, "burst": 1e300}]
 )
 def test_nonsense_is_refused(known: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="is no limit"):
-        Governor.restored(known, 0.0, 0.0)
+    with pytest.raises(ValueError, match="is no rate limit"):
+        Discovery.restored(known, 0.0)
 
 
 def rates(limits: Limits | None = None) -> Rates:
     return Rates(limits or Limits(), longest_query_wait=600.0)
 
 
-CREEP: Any = {"rate": 4.0, "burst": 2}
+FOUND: Any = {"rate": 4.0, "burst": 2}
 
 
 def test_one_quota_stays_one() -> None:
     later = rates()
-    later.load({"shared": True, "create": CREEP, "query": CREEP}, 10.0, 1.0)
+    later.load({"shared": True, "create": FOUND, "query": FOUND}, 10.0)
     assert later.binding
     assert (later.create.rate, later.query.rate) == (4.0, 4.0)
     later.sent("create", 10.25, "job")
-    assert later.ready_at("query", 10.25) == pytest.approx(10.5, abs=0.01)
-    assert later.export() == {"shared": True, "create": CREEP, "query": CREEP}
+    assert later.ready_at("query", 10.25) == pytest.approx(10.53, abs=0.01)
+    assert later.export() == {"shared": True, "create": FOUND, "query": FOUND}
 
 
 def test_two_quotas_stay_two() -> None:
     later = rates()
-    later.load({"shared": False, "create": CREEP, "query": None}, 10.0, 1.0)
+    later.load({"shared": False, "create": FOUND, "query": None}, 10.0)
     assert not later.binding
     assert (later.create.rate, later.query.rate) == (4.0, None)
     assert later.ready_at("query", 10.0) == 10.0
-    assert later.ready_at("create", 10.0) == 10.25
+    assert later.ready_at("create", 10.0) == pytest.approx(10.26, abs=0.01)  # nothing is left of the quota
 
 
 def test_nothing_found_binds_nothing() -> None:
     later = rates()
-    later.load(rates().export(), 0.0, 0.0)
+    later.load(rates().export(), 0.0)
     assert not later.binding
     assert later.create.rate is None
 
 
 def test_limit_that_was_told_is_kept_whatever_was_found() -> None:
     told = rates(Limits(create_rate=RateLimit(7)))
-    told.load({"shared": True, "create": CREEP, "query": CREEP}, 0.0, 0.0)
+    told.load({"shared": True, "create": FOUND, "query": FOUND}, 0.0)
     assert (told.create.rate, told.query.rate) == (7.0, None)
     assert told.export()["create"] is None

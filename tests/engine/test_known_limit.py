@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import RateLimit
-from ruxa_async._engine.pacer import Pacer
+from ruxa_async._engine.rate_limits.known_limit import KnownLimit
 
 #: Made-up times are whole numbers of ticks, a power of two, so that sums of them are exact.
 TICK = 1 / 1024
@@ -21,7 +21,7 @@ def next_tick(when: float) -> float:
     return when if when == math.inf else math.ceil(when / TICK) * TICK
 
 
-def sent_at_once(pacer: Pacer, now: float) -> int:
+def sent_at_once(pacer: KnownLimit, now: float) -> int:
     """Send until the pacer says no; return how many that were."""
     count = 0
     while pacer.ready_at(now) <= now:
@@ -31,7 +31,7 @@ def sent_at_once(pacer: Pacer, now: float) -> int:
 
 
 def test_a_fresh_pacer_lets_the_whole_count_go_and_waits_for_answers() -> None:
-    pacer = Pacer(RateLimit(20, 10.0))
+    pacer = KnownLimit(RateLimit(20, 10.0))
     assert pacer.ready_at(5.0) == 5.0
     assert sent_at_once(pacer, 5.0) == 20
     assert pacer.ready_at(5.0) == math.inf
@@ -39,7 +39,7 @@ def test_a_fresh_pacer_lets_the_whole_count_go_and_waits_for_answers() -> None:
 
 
 def test_a_place_is_free_again_one_period_after_its_answer() -> None:
-    pacer = Pacer(RateLimit(2, 10.0))
+    pacer = KnownLimit(RateLimit(2, 10.0))
     assert sent_at_once(pacer, 0.0) == 2
     pacer.answered(1.0)
     assert pacer.ready_at(1.0) == 11.0
@@ -50,7 +50,7 @@ def test_a_place_is_free_again_one_period_after_its_answer() -> None:
 
 
 def test_a_place_on_the_wire_is_worth_as_much_as_an_answer() -> None:
-    pacer = Pacer(RateLimit(3, 10.0))
+    pacer = KnownLimit(RateLimit(3, 10.0))
     assert sent_at_once(pacer, 0.0) == 3
     pacer.answered(1.0)
     assert sent_at_once(pacer, 11.0) == 1
@@ -60,7 +60,7 @@ def test_a_place_on_the_wire_is_worth_as_much_as_an_answer() -> None:
 
 
 def test_answers_in_any_order_free_places_in_the_order_of_time() -> None:
-    pacer = Pacer(RateLimit(3, 10.0, burst=3))
+    pacer = KnownLimit(RateLimit(3, 10.0, burst=3))
     for sent_at in (0.0, 1.0, 2.0):
         pacer.sent(sent_at)
     for sent_at in (2.0, 0.0, 1.0):
@@ -69,14 +69,14 @@ def test_answers_in_any_order_free_places_in_the_order_of_time() -> None:
 
 
 def test_the_limit_is_used_up_while_less_than_two_may_leave_and_the_bucket_is_not_full() -> None:
-    pacer = Pacer(RateLimit(10, 1.0, burst=3))
+    pacer = KnownLimit(RateLimit(10, 1.0, burst=3))
     assert not pacer.used_up(0.0)
     pacer.sent(0.0)
     assert not pacer.used_up(0.0)
     pacer.sent(0.0)
     assert pacer.used_up(0.0)
     assert not pacer.used_up(0.2)
-    single = Pacer(RateLimit(10, 1.0, burst=1))
+    single = KnownLimit(RateLimit(10, 1.0, burst=1))
     assert not single.used_up(0.0)
     single.sent(0.0)
     assert single.used_up(0.05)
@@ -84,7 +84,7 @@ def test_the_limit_is_used_up_while_less_than_two_may_leave_and_the_bucket_is_no
 
 
 def test_80_creates_at_20_in_10_seconds_leave_over_30_seconds() -> None:
-    pacer, now, instants = Pacer(RateLimit(20, 10.0)), 0.0, list[float]()
+    pacer, now, instants = KnownLimit(RateLimit(20, 10.0)), 0.0, list[float]()
     while len(instants) < 80:
         now = pacer.ready_at(now)
         pacer.sent(now)
@@ -94,7 +94,7 @@ def test_80_creates_at_20_in_10_seconds_leave_over_30_seconds() -> None:
 
 
 def test_a_burst_of_one_spaces_requests_evenly() -> None:
-    pacer, now, instants = Pacer(RateLimit(20, 10.0, burst=1)), 0.0, list[float]()
+    pacer, now, instants = KnownLimit(RateLimit(20, 10.0, burst=1)), 0.0, list[float]()
     while len(instants) < 9:
         now = pacer.ready_at(now)
         pacer.sent(now)
@@ -104,7 +104,7 @@ def test_a_burst_of_one_spaces_requests_evenly() -> None:
 
 
 def test_a_burst_refills_with_the_rate_and_no_further() -> None:
-    pacer = Pacer(RateLimit(8, 8.0, burst=2))
+    pacer = KnownLimit(RateLimit(8, 8.0, burst=2))
     for now, leave in ((0.0, 2), (0.5, 0), (1.0, 1), (2.5, 1), (3.0, 1), (7.0, 2)):
         assert sent_at_once(pacer, now) == leave, now
         for _ in range(leave):
@@ -113,7 +113,7 @@ def test_a_burst_refills_with_the_rate_and_no_further() -> None:
 
 
 def test_the_count_holds_where_the_burst_would_let_more_go() -> None:
-    pacer = Pacer(RateLimit(2, 4.0, burst=1))
+    pacer = KnownLimit(RateLimit(2, 4.0, burst=1))
     for now in (0.0, 2.0):
         assert sent_at_once(pacer, now) == 1
         pacer.answered(now + 1.5)
@@ -122,7 +122,7 @@ def test_the_count_holds_where_the_burst_would_let_more_go() -> None:
 
 def test_with_a_burst_that_was_told_places_are_free_a_period_after_the_request_left() -> None:
     """Trips are not paid for with the rate, however uneven they are."""
-    pacer = Pacer(RateLimit(2, 4.0, burst=1))
+    pacer = KnownLimit(RateLimit(2, 4.0, burst=1))
     for now, trip in ((0.0, 0.1), (2.0, 1.5)):
         pacer.sent(now)
         pacer.passed(now + trip, sent_at=now)
@@ -130,7 +130,7 @@ def test_with_a_burst_that_was_told_places_are_free_a_period_after_the_request_l
 
 
 def test_a_request_that_did_not_leave_gives_its_place_back() -> None:
-    pacer = Pacer(RateLimit(1, 60.0))
+    pacer = KnownLimit(RateLimit(1, 60.0))
     pacer.sent(0.0)
     assert pacer.ready_at(0.0) == math.inf
     pacer.unsent()
@@ -139,7 +139,7 @@ def test_a_request_that_did_not_leave_gives_its_place_back() -> None:
 
 
 def test_a_request_that_did_not_leave_gives_its_token_of_a_burst_back() -> None:
-    pacer = Pacer(RateLimit(10, 10.0, burst=2))
+    pacer = KnownLimit(RateLimit(10, 10.0, burst=2))
     pacer.sent(0.0)
     pacer.sent(1.0)
     pacer.unsent()
@@ -147,7 +147,7 @@ def test_a_request_that_did_not_leave_gives_its_token_of_a_burst_back() -> None:
 
 
 def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
-    pacer = Pacer(RateLimit(10, 10.0, burst=2))
+    pacer = KnownLimit(RateLimit(10, 10.0, burst=2))
     pacer.sent(0.0)
     pacer.unsent()
     assert sent_at_once(pacer, 5.0) == 2
@@ -156,19 +156,19 @@ def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
 # ---- refused in spite of it
 
 
-def refused(pacer: Pacer, sent_at: float, now: float) -> None:
+def refused(pacer: KnownLimit, sent_at: float, now: float) -> None:
     pacer.refused(now, sent_at=sent_at)
 
 
 def test_a_refusal_empties_the_bucket_and_leaves_room_for_one_that_comes_early() -> None:
-    pacer = Pacer(RateLimit(10, 1.0, burst=5))
+    pacer = KnownLimit(RateLimit(10, 1.0, burst=5))
     pacer.sent(0.0)
     refused(pacer, 0.0, 0.5)
     assert pacer.ready_at(0.5) == pytest.approx(0.7)
 
 
 def test_refusals_of_what_left_before_the_first_was_known_are_no_news() -> None:
-    pacer = Pacer(RateLimit(10, 1.0, burst=5))
+    pacer = KnownLimit(RateLimit(10, 1.0, burst=5))
     for _ in range(3):
         pacer.sent(0.0)
     for now in (0.5, 0.51, 0.52):
@@ -177,7 +177,7 @@ def test_refusals_of_what_left_before_the_first_was_known_are_no_news() -> None:
 
 
 def test_a_burst_that_nobody_told_becomes_what_was_let_through_before_the_refusal() -> None:
-    pacer = Pacer(RateLimit(20, 1.0))
+    pacer = KnownLimit(RateLimit(20, 1.0))
     for _ in range(20):
         pacer.sent(0.0)
     for _ in range(6):
@@ -188,7 +188,7 @@ def test_a_burst_that_nobody_told_becomes_what_was_let_through_before_the_refusa
 
 
 def test_a_burst_that_nobody_told_is_at_least_one_and_never_grows() -> None:
-    pacer = Pacer(RateLimit(4, 4.0))
+    pacer = KnownLimit(RateLimit(4, 4.0))
     for now in (0.0, 10.0, 20.0):
         pacer.sent(now)
         refused(pacer, now, now)
@@ -196,14 +196,14 @@ def test_a_burst_that_nobody_told_is_at_least_one_and_never_grows() -> None:
 
 
 def test_a_burst_that_was_told_stays() -> None:
-    pacer = Pacer(RateLimit(4, 4.0, burst=3))
+    pacer = KnownLimit(RateLimit(4, 4.0, burst=3))
     pacer.sent(0.0)
     refused(pacer, 0.0, 0.0)
     assert sent_at_once(pacer, 40.0) == 3
 
 
 def test_what_was_refused_took_no_place() -> None:
-    pacer = Pacer(RateLimit(2, 60.0))
+    pacer = KnownLimit(RateLimit(2, 60.0))
     pacer.sent(0.0)
     pacer.sent(0.0)
     pacer.passed(0.0, sent_at=0.0)
@@ -212,7 +212,7 @@ def test_what_was_refused_took_no_place() -> None:
 
 
 def test_where_only_one_may_come_at_a_time_the_next_waits_until_the_last_has_surely_arrived() -> None:
-    pacer = Pacer(RateLimit(10, 1.0, burst=1))
+    pacer = KnownLimit(RateLimit(10, 1.0, burst=1))
     pacer.sent(0.0)
     pacer.passed(0.01, sent_at=0.0)  # the shortest trip
     pacer.sent(1.0)
@@ -224,7 +224,7 @@ def test_where_only_one_may_come_at_a_time_the_next_waits_until_the_last_has_sur
 
 
 def test_a_request_that_was_stuck_says_nothing_of_how_long_others_take() -> None:
-    pacer = Pacer(RateLimit(10, 1.0, burst=1))
+    pacer = KnownLimit(RateLimit(10, 1.0, burst=1))
     pacer.sent(0.0)
     pacer.passed(0.01, sent_at=0.0)
     pacer.sent(1.0)
@@ -234,7 +234,7 @@ def test_a_request_that_was_stuck_says_nothing_of_how_long_others_take() -> None
 
 
 def test_no_time_before_the_first_request_counts() -> None:
-    pacer = Pacer(RateLimit(4, 4.0, burst=2))
+    pacer = KnownLimit(RateLimit(4, 4.0, burst=2))
     assert pacer.ready_at(-1e9) == -1e9
     assert sent_at_once(pacer, 1e9) == 2
 
@@ -273,7 +273,7 @@ class Traffic:
 
 def run(limit: RateLimit, trips: list[Trip]) -> Traffic:
     """Send every trip as early as the pacer lets it go; fails where it lets nothing go any more."""
-    pacer, now, traffic = Pacer(limit), 0.0, Traffic()
+    pacer, now, traffic = KnownLimit(limit), 0.0, Traffic()
     answers: list[tuple[float, int, float, bool]] = []
     for number, trip in enumerate(trips):
         now += trip.idle * TICK

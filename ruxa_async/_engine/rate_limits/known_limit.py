@@ -1,4 +1,4 @@
-"""Keep a limit that was told."""
+"""Keep a rate limit that is configured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 
 from ruxa_async.settings import RateLimit
 
-__all__ = ("Pacer",)
+__all__ = ("KnownLimit",)
 
 #: How much of the spread of trips is still believed after one more that took no longer than the shortest.
 _FADING = 0.995
@@ -16,7 +16,7 @@ _FADING = 0.995
 _MOST_SPREAD = 10.0
 
 
-class Pacer:
+class KnownLimit:
     """Keep a limit of ``count`` requests in any ``per`` seconds, at most ``burst`` of them back to back.
 
     The service counts a request at some moment between its leaving and its answer. So a place is taken when it

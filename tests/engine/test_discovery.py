@@ -1,0 +1,218 @@
+"""Discovery of an unknown rate limit, in virtual time, at limits of every shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from engine.limits_sim import Changing, Fixed, Limit, Sliding, Tokens, simulate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ruxa_async._engine.rate_limits.discovery import Discovery
+
+
+class Storm:
+    """Rejects everything from *start* to *end*, and is *limit* otherwise."""
+
+    def __init__(self, limit: Limit, start: float, end: float) -> None:
+        self._limit, self._start, self._end = limit, start, end
+
+    def take(self, now: float) -> float:
+        if self._start <= now < self._end:
+            return self._end - now
+        return self._limit.take(now)
+
+
+class Stranger:
+    """Lets another client take *rate* requests a second of *limit*, evenly, before us."""
+
+    def __init__(self, limit: Limit, rate: float) -> None:
+        self._limit, self._gap, self._next = limit, 1 / rate, 0.0
+
+    def take(self, now: float) -> float:
+        while self._next <= now:
+            self._limit.take(self._next)
+            self._next += self._gap
+        return self._limit.take(now)
+
+
+LIMITS: dict[str, tuple[Callable[[], Limit], float, int]] = {
+    "20/s burst 1": (lambda: Tokens(20, 1), 20, 600),
+    "50/s burst 10": (lambda: Tokens(50, 10), 50, 1500),
+    "120/s burst 100": (lambda: Tokens(120, 100), 120, 3000),
+    "20 in any 2 s": (lambda: Sliding(20, 2), 10, 320),
+    "20 in windows of 10 s": (lambda: Fixed(20, 10, ends=7), 2, 240),
+}
+
+
+@pytest.mark.parametrize("trip", [0.001, 0.05])
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_of_any_shape_is_found_and_used(name: str, trip: float) -> None:
+    fresh, rate, count = LIMITS[name]
+    run = simulate(fresh(), trip=trip, count=count)
+    assert run.discovery.rate == pytest.approx(rate, rel=0.2)
+    assert run.share(fresh) >= 0.75
+    assert run.refusals <= 0.2
+
+
+def test_where_retry_after_is_named_nothing_leaves_before() -> None:
+    run = simulate(Tokens(20, 1), trip=0.02, told=True, count=600)
+    assert run.passed[-1] <= 40.0
+    assert not [at for at in run.passed for start, end in run.forbidden if start < at < end]
+
+
+def test_no_rate_is_known_before_a_rejection_and_requests_are_in_flight_by_the_round_trip() -> None:
+    run = simulate(Tokens(1e9, 10**9), trip=0.1, until=3.0)
+    assert run.discovery.rate is None
+    assert run.discovery.expected_in_flight(3.0) > 0
+    assert len(run.passed) > 500
+
+
+def test_a_service_that_rejects_everything_at_first_is_used_soon_after() -> None:
+    run = simulate(Storm(Tokens(1e9, 10**9), 0.0, 20.0), trip=0.05, count=300)
+    assert run.passed[-1] <= 26.0
+    assert len(run.refused) <= 30
+
+
+def test_a_storm_leaves_an_established_rate_as_it_was() -> None:
+    run = simulate(Storm(Tokens(50, 10), 20.0, 40.0), trip=0.05, until=60.0)
+    assert len([at for at in run.passed if 45 <= at < 60]) >= 0.8 * 50 * 15
+
+
+@pytest.mark.parametrize(("after", "seconds"), [(10, 20.0), (100, 30.0)])
+def test_a_limit_that_changes_is_followed(after: float, seconds: float) -> None:
+    run = simulate(Changing(Tokens(50, 10), Tokens(after, 10), 20.0), trip=0.02, until=20.0 + seconds + 10.0)
+    assert len([at for at in run.passed if at >= 20.0 + seconds]) >= 0.8 * after * 10
+
+
+def test_what_another_client_takes_is_left_to_it() -> None:
+    run = simulate(Stranger(Tokens(20, 1), 2.0), trip=0.02, until=120.0)
+    assert len(run.passed) >= 0.5 * 18 * 120
+
+
+def test_a_rejection_of_a_request_that_left_before_the_last_one_was_known_is_no_news() -> None:
+    discovery = Discovery()
+    for at in (0.0, 0.01):
+        discovery.on_send(at)
+    discovery.on_reject(0.5, None, sent_at=0.0)
+    ready = discovery.ready_at(0.6)
+    discovery.on_reject(0.55, None, sent_at=0.01)
+    assert discovery.ready_at(0.6) == 0.6 < ready
+
+
+def test_a_response_that_does_not_come_is_waited_for_no_more() -> None:
+    discovery = Discovery()
+    for _ in range(4):
+        discovery.on_send(0.0)
+    assert discovery.ready_at(1.0) == 10.0
+    discovery.on_no_response(5.0)
+    discovery.on_not_sent(5.0)
+    assert discovery.ready_at(5.0) == 5.0
+
+
+def test_requests_that_left_before_are_answered_for() -> None:
+    discovery = Discovery()
+    discovery.take_over(4)
+    assert discovery.ready_at(0.0) == math.inf
+    discovery.on_accept(1.0, sent_at=0.0)
+    assert discovery.ready_at(1.0) == 1.0
+
+
+def established(rate: float) -> Discovery:
+    return Discovery.restored({"rate": rate, "burst": 10}, 0.0)
+
+
+def test_lateness_of_a_wake_up_is_made_up_for_by_one_request_at_most() -> None:
+    discovery = established(10.0)
+    due = discovery.ready_at(0.0)
+    discovery.on_send(due + 1.0)
+    assert discovery.ready_at(due + 1.0) == due + 1.0
+    discovery.on_send(due + 1.0)
+    assert discovery.ready_at(due + 1.0) > due + 1.05
+
+
+def test_without_a_rejection_the_pace_grows_without_bound() -> None:
+    discovery, now = established(10.0), 0.0
+    for _ in range(2000):
+        now = discovery.ready_at(now)
+        discovery.on_send(now)
+        discovery.on_accept(now + 0.001, sent_at=now)
+    assert now < 100.0
+    assert discovery.ready_at(now) - now < 0.001
+
+
+def test_who_asks_for_less_than_the_rate_believes_in_no_higher_one() -> None:
+    discovery, now = established(10.0), 0.0
+    for _ in range(500):
+        now = max(discovery.ready_at(now), now + 0.5)
+        discovery.on_send(now)
+        discovery.on_accept(now + 0.001, sent_at=now)
+    discovery.on_send(now)
+    discovery.on_send(now)
+    assert discovery.ready_at(now) - now > 0.05
+
+
+def test_a_silence_bounds_the_wait_for_the_next_request() -> None:
+    discovery, now = established(1e-6), 0.0
+    for _ in range(200):
+        ready = discovery.ready_at(now)
+        assert ready - now <= 62.0
+        now = ready
+        discovery.on_send(now)
+        discovery.on_reject(now + 0.01, None, sent_at=now)
+
+
+@given(
+    rate=st.sampled_from([20.0, 50.0, 100.0]),
+    burst=st.sampled_from([1, 10]),
+    trip=st.sampled_from([0.001, 0.05]),
+    start=st.floats(40.0, 60.0),
+    seconds=st.floats(1.0, 60.0),
+)
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_after_a_storm_requests_leave_at_four_fifths_of_the_limit(
+    rate: float, burst: int, trip: float, start: float, seconds: float
+) -> None:
+    end = start + seconds
+    settled = end + max(10.0, seconds / 4)
+    run = simulate(Storm(Tokens(rate, burst), start, end), trip=trip, until=settled + 30.0)
+    accepted = len([at for at in run.passed if at >= settled])
+    assert accepted >= 0.8 * rate * 30.0 - 2
+
+
+@given(
+    answers=st.lists(
+        st.tuples(
+            st.sampled_from(["accept", "reject", "wait", "lost", "not sent", "stall"]), st.integers(1, 40)
+        ),
+        max_size=40,
+    )
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_no_request_waits_longer_than_twice_the_longest_silence_and_a_minute(
+    answers: list[tuple[str, int]],
+) -> None:
+    discovery, now, silent_since, longest = Discovery(), 0.0, 0.0, 0.0
+    for kind, times in answers:
+        for _ in range(times):
+            if kind == "stall":
+                now += 1.0
+                continue
+            ready = discovery.ready_at(now)
+            assert ready - now <= 2 * max(longest, now - silent_since) + 60.0
+            now = ready
+            discovery.on_send(now)
+            sent_at, now = now, now + 0.02
+            match kind:
+                case "accept":
+                    discovery.on_accept(now, sent_at=sent_at)
+                    longest, silent_since = max(longest, now - silent_since), now
+                case "reject" | "wait":
+                    discovery.on_reject(now, 1.0 if kind == "wait" else None, sent_at=sent_at)
+                    now += kind == "wait"
+                case "lost":
+                    discovery.on_no_response(now)
+                case _:
+                    discovery.on_not_sent(now)

@@ -1,0 +1,67 @@
+"""Requests in flight, the smoothed round trip, and responses that are waited for no more."""
+
+from __future__ import annotations
+
+from ruxa_async._engine.rate_limits.in_flight import InFlight
+
+
+def test_the_round_trip_time_is_smoothed() -> None:
+    flight = InFlight()
+    for sent_at, rtt in ((0.0, 1.0), (10.0, 2.0)):
+        flight.on_send(sent_at, 5.0)
+        flight.on_response(sent_at + rtt, sent_at)
+    assert flight.rtt == 1.2
+
+
+def test_a_response_returns_the_pace_at_its_departure() -> None:
+    flight = InFlight()
+    flight.on_send(0.0, 5.0)
+    flight.on_send(1.0, 7.0)
+    assert flight.on_response(2.0, 0.0) == 5.0
+    assert flight.on_response(2.0, 1.0) == 7.0
+    assert flight.on_response(2.0, 1.5) is None
+
+
+def test_paces_of_requests_that_got_lost_are_forgotten() -> None:
+    flight = InFlight()
+    for n in range(5000):
+        flight.on_send(float(n), 1.0)
+        flight.on_no_response()
+    assert len(flight._paces) <= 2048
+
+
+def test_a_response_is_waited_for_ten_seconds_while_no_round_trip_is_known() -> None:
+    flight = InFlight()
+    flight.on_send(0.0, 1.0)
+    assert (flight.awaited, flight.overdue_at) == (1, 10.0)
+    flight.on_send(10.0, 1.0)
+    assert (flight.count, flight.awaited) == (2, 1)
+
+
+def test_an_overdue_response_says_nothing_of_the_round_trip() -> None:
+    flight = InFlight()
+    flight.on_send(0.0, 1.0)
+    flight.on_response(0.5, 0.0)
+    flight.on_send(1.0, 1.0)
+    assert flight.overdue_at == 3.0
+    flight.on_send(4.0, 1.0)
+    flight.on_response(4.25, 1.0)
+    assert (flight.rtt, flight.awaited) == (0.5, 1)
+
+
+def test_what_gets_lost_is_overdue_first_and_what_was_not_sent_is_not_counted() -> None:
+    flight = InFlight()
+    flight.on_send(0.0, 1.0)
+    flight.on_send(20.0, 1.0)
+    flight.on_no_response()
+    assert (flight.count, flight.awaited) == (1, 1)
+    flight.on_not_sent()
+    assert (flight.count, flight.awaited) == (0, 0)
+
+
+def test_requests_of_another_limit_are_taken_over() -> None:
+    flight = InFlight()
+    flight.take_over(3)
+    assert flight.awaited == 3
+    flight.take_over(-3)
+    assert flight.awaited == 0
