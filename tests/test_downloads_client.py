@@ -55,7 +55,7 @@ async def test_a_batch_names_its_files_so(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["a-1.png", "b-1.png"]
     async with client_of(service()) as ruxa:
         with pytest.raises(ConfigurationError):
-            await run_batch(ruxa, rows, tmp_path / "new", name="{prompt}")
+            await run_batch(ruxa, rows, tmp_path / "new", name="{colour}")
     assert not (tmp_path / "new").exists()
 
 
