@@ -154,6 +154,26 @@ def test_who_asks_for_less_than_the_rate_believes_in_no_higher_one() -> None:
     assert discovery.ready_at(now) - now > 0.05
 
 
+def test_a_second_silence_in_a_row_is_no_outage_any_more() -> None:
+    discovery, now = established(20.0), 0.0
+    for _ in range(2):
+        for _ in range(30):
+            now = discovery.ready_at(now)
+            discovery.on_send(now)
+            discovery.on_accept(now + 0.001, sent_at=now)
+        assert discovery.rate == pytest.approx(20.0, rel=0.2)
+        end = now + 30.0
+        while now < end:
+            now = discovery.ready_at(now)
+            discovery.on_send(now)
+            discovery.on_reject(now + 0.001, None, sent_at=now)
+    now = discovery.ready_at(now)
+    discovery.on_send(now)
+    discovery.on_accept(now + 0.001, sent_at=now)
+    assert discovery.rate is not None
+    assert discovery.rate < 10.0
+
+
 def test_a_silence_bounds_the_wait_for_the_next_request() -> None:
     discovery, now = established(1e-6), 0.0
     for _ in range(200):

@@ -46,6 +46,8 @@ _MEMORY = 400.0
 _SHORT = 0.25
 #: Bounds that are this many times apart are bisected; closer ones are averaged.
 _FAR_APART = 3.0
+#: A lower bound below this part of the estimate says that it was too high: no reason to bisect again.
+_SUPPORTED = 0.5
 #: Seconds beyond one gap; a request that leaves later was not asked for sooner, or the event loop stood still.
 _LATE = 0.05
 #: Requests; a silence in which this many more should have been accepted bounds the rate from above.
@@ -91,6 +93,7 @@ class Discovery:
         self._progress = 0
         self._boost = 1.0
         self._credit = 0.0
+        self._rejections = 0  # since the sweep began, those that are no news too
         self._ended: tuple[float, float] | None = None  # pace and progress at the rejection
         self._shorts = 0
         self._outage = False
@@ -204,6 +207,7 @@ class Discovery:
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a 429 to a request that left at *sent_at*; *retry_after* is in seconds, None if not named."""
         pace = self._in_flight.on_response(now, sent_at)
+        self._rejections += 1
         if sent_at <= self._known:
             return  # it left before the last rejection was known
         self._known = now
@@ -306,18 +310,21 @@ class Discovery:
         rate, elapsed = self.rate, max(sent_at - stretch.began, 1e-6)
         if self._is_outage(silence, progress):
             return
-        if self._sent_above >= _UNCERTAIN:
+        if self._sent_above >= _UNCERTAIN and not self._credit:
             self._first_burst = min(self._first_burst, self._sent_above)
         low = min(max(1, stretch.accepted - 1) / elapsed, max(pace, rate))
-        proven = min(pace, stretch.sustained(self._burst, self._silent_since))
+        proven = min(
+            pace, stretch.sustained(self._first_burst if self._credit else self._burst, self._silent_since)
+        )
         if silence:
             flow = (_SILENT + rate * (self._in_flight.rtt or 0.0)) / silence
             pace = max(low, min(pace, flow))
             proven = proven if proven <= max(low, flow) else 0.0
-        if _NOISE[0] <= progress <= _NOISE[1] and self._is_noise(rate, progress):
+        spacing = progress / max(1, self._rejections)
+        if _NOISE[0] <= spacing <= _NOISE[1] and self._is_noise(rate, spacing):
             self._shorts = 0
         elif progress < _SHORT * self._length:
-            if progress < _NOISE[0]:
+            if spacing < _NOISE[0]:
                 self._reference = self._reference[0], self._reference[1] * 0.95
             self._began_too_high(low, pace)
         else:
@@ -360,7 +367,7 @@ class Discovery:
         """Estimate the rate between *low* and *pace*, which *count* requests showed."""
         assert self.rate is not None
         rate = self.rate
-        if pace > _FAR_APART * low and count > _UNCERTAIN:
+        if pace > _FAR_APART * low and count > _UNCERTAIN and low > _SUPPORTED * rate:
             self._estimate(math.sqrt(low * pace), weight=_UNCERTAIN, width=_WIDE)
             return
         if abs(low / rate - 1) * count > _UNCERTAIN + self._width * count:
@@ -386,5 +393,5 @@ class Discovery:
         self._stretch = Stretch(sent_at, 1)
         self._progress, self._boost, self._sent_above = 0, 1.0, 0
         self._credit = min(self._burst, rate * self._retry_after)
-        self._ended, self._silent = None, False
+        self._rejections, self._ended, self._silent = 0, None, False
         self._next = max(self._next, now, sent_at + 1 / self._pace())
