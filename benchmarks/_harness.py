@@ -20,11 +20,21 @@ Measure: TypeAlias = Callable[[Round], Sample]
 
 @frozen(kw_only=True)
 class Options:
-    """What the command line asked for. *rounds* None leaves their number to the benchmark."""
+    """What the command line asked for. *rounds* None leaves their number to the benchmark.
+
+    The last five are for the random limits: how many *draws* from *seed* on ("tuning", "reporting" or a
+    number), how many of the *worst* to show, how many *jobs* to run at once, and the checkout whose *code* is
+    measured (None: this one).
+    """
 
     rounds: int | None = None
     quick: bool = False
     huge: bool = False
+    draws: int | None = None
+    seed: str = "reporting"
+    worst: int = 10
+    jobs: int | None = None
+    code: str | None = None
 
     def times(self, usual: int, *, quick: int = 1) -> int:
         """Return the number of rounds, *usual* or *quick* unless it was given."""

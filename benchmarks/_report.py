@@ -30,6 +30,7 @@ _MISSED = " ✗"
 #: What a figure may be at most; of all others a target is the least.
 _AT_MOST = (
     "refused",
+    "rejected",
     "429",
     "x ",
     "last result",

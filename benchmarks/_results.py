@@ -28,10 +28,14 @@ _PACKAGES = (
 
 @attrs.frozen
 class Measured:
-    """What a benchmark brought: *rows* for its tables, and *series* of numbers or points, by name, for its plots."""
+    """What a benchmark brought: *rows* for its tables, and *series* by name, of numbers or points, for its plots.
+
+    *suffix* is added to the benchmark's name in the name of the file.
+    """
 
     rows: Sequence[Row]
     series: Mapping[str, Sequence[Any]] = {}
+    suffix: str = ""
 
 
 def record(name: str, measured: Measured, options: Options) -> Path:

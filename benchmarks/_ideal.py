@@ -1,0 +1,79 @@
+"""What a client needs that knows a draw exactly: its limit, its disturbance, and when each reply comes.
+
+Each request arrives at the first instant at which the quota accepts it. It leaves half a mean round trip
+earlier, which is never during a stall, and at most `IN_FLIGHT` creates wait for their replies. The next
+create under a running cap leaves when the end of a task can be known, half a round trip after it. Where
+creates and queries share the quota, each task costs one query after its end, too.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+from attrs import define, field
+
+from benchmarks._draws import Draw, Span
+from benchmarks._quota import Quota
+
+__all__ = ("IN_FLIGHT", "ideal", "schedule")
+
+#: Creates and queries that a client may have on the wire, each: more than any draw can use.
+IN_FLIGHT = 256
+
+
+def ideal(draw: Draw) -> float:
+    """Return the seconds until the last create's reply, or until the last result if *draw* is shared."""
+    return schedule(draw)[-1] + draw.rtt / 2
+
+
+def schedule(draw: Draw) -> list[float]:
+    """Return when each request arrives at the service."""
+    return _queried(draw) if draw.shared else _created(draw)
+
+
+def _created(draw: Draw) -> list[float]:
+    door, places = _Door(draw), [0.0] * (draw.cap or draw.count)
+    replies = deque([0.0] * IN_FLIGHT, maxlen=IN_FLIGHT)
+    arrivals = []
+    for _ in range(draw.count):
+        at = door.enter(max(heapq.heappop(places), replies[0]) + draw.rtt / 2)
+        heapq.heappush(places, at + draw.duration + draw.rtt / 2)
+        replies.append(at + draw.rtt / 2)
+        arrivals.append(at)
+    return arrivals
+
+
+def _queried(draw: Draw) -> list[float]:
+    door, arrivals, ends = _Door(draw), [], deque[float]()
+    for _ in range(draw.count):
+        arrivals.append(door.enter(draw.rtt / 2))
+        ends.append(arrivals[-1] + draw.duration)
+    return arrivals + [door.enter(end) for end in ends]
+
+
+@define(eq=False)
+class _Door:
+    """The quota, as one client meets it whose requests arrive one after the other."""
+
+    draw: Draw
+    now: float = 0.0
+    quota: Quota = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.quota = Quota(self.draw)
+
+    def enter(self, earliest: float) -> float:
+        """Return the first instant from *earliest* on at which a request is accepted, and accept it."""
+        self.now = max(self.now, earliest)
+        while True:
+            self.now = awake(self.now - self.draw.rtt / 2, self.draw.stalls) + self.draw.rtt / 2
+            wait = self.quota.take(self.now)
+            if not wait:
+                return self.now
+            self.now += wait
+
+
+def awake(at: float, stalls: tuple[Span, ...]) -> float:
+    """Return *at*, or the end of the stall that it lies in."""
+    return next((end for start, end in stalls if start <= at < end), at)

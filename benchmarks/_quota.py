@@ -1,0 +1,145 @@
+"""The account behind a draw: the emulator's limiter and what disturbs it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+
+import attrs
+from attrs import frozen
+
+from benchmarks._draws import Draw, Hint
+from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply
+from ruxa_async.emulator.hints import RetryAfterForm
+from ruxa_async.emulator.limiters import Gauge
+from ruxa_async.emulator.messages import Incoming
+
+__all__ = ("KEY", "Account", "Quota")
+
+KEY = "sk-emulated"
+_FORMS: Mapping[Hint, RetryAfterForm] = {
+    "none": "none",
+    "seconds": "seconds",
+    "exact": "ms",
+    "rounded up": "ms",
+}
+_HINTS = ("retry-after", "retry-after-ms")
+
+
+class Quota:
+    """What a draw's account accepts. *clock_at_start* is the service's clock at the start, None: at the first
+    request.
+
+    The other client comes first: it sends its requests in groups and takes for them every request that the
+    limit would accept until it has none left. So it takes the same from an ideal client and from any other.
+    """
+
+    def __init__(self, draw: Draw, clock_at_start: float | None = 0.0) -> None:
+        self.draw = draw
+        self._start = clock_at_start
+        self._gauge: Gauge | None = draw.limit.limiter() if draw.limit else None
+        self._chance = random.Random(f"another client/{draw.seed}")
+        self._waiting = 0.0  # requests of the other client
+        self._served_at = math.inf
+        self._group_at = math.inf
+        if draw.taken:
+            self._group_at = self._pause()
+        if draw.used_up and self._gauge:
+            while not self._gauge.take(0.0):
+                pass
+
+    def since_start(self, clock: float) -> float:
+        """Return the seconds since the start when the service's clock reads *clock*."""
+        if self._start is None:
+            self._start = clock - self.draw.rtt / 2
+        return clock - self._start
+
+    def in_storm(self, clock: float) -> bool:
+        """Tell whether everything is rejected."""
+        storm = self.draw.storm
+        return storm is not None and storm[0] <= self.since_start(clock) < storm[1]
+
+    def take(self, clock: float) -> float:
+        """Accept a request and return 0, or return the seconds until one would be accepted."""
+        wait = self.wait(clock)
+        if not wait and self._gauge:
+            self._gauge.take(self.since_start(clock))
+        return wait
+
+    def wait(self, clock: float) -> float:
+        """Return what `take` would, and accept nothing."""
+        now = self.since_start(clock)
+        if self.draw.storm and self.in_storm(clock):
+            return self.draw.storm[1] - now
+        if self._gauge is None:
+            return 0.0
+        self._serve_other(now, self._gauge)
+        return self._gauge.wait(now)
+
+    def _serve_other(self, now: float, gauge: Gauge) -> None:
+        """Accept what the other client has sent until *now*."""
+        while min(self._group_at, self._served_at) <= now:
+            if self._group_at <= self._served_at:
+                begun, self._group_at = self._group_at, self._group_at + self._pause()
+                if self._waiting >= 1 and self._served_at == math.inf:
+                    self._served_at = begun
+                continue
+            wait = gauge.take(self._served_at)
+            self._served_at += wait
+            if not wait:
+                self._waiting -= 1
+                self._served_at = self._served_at if self._waiting >= 1 else math.inf
+
+    def _pause(self) -> float:
+        """Return the seconds until the next group, which holds what the other client takes in that time."""
+        pause = self._chance.expovariate(1 / self.draw.gap)
+        self._waiting += self.draw.taken * self.draw.rate * pause
+        return pause
+
+
+class Account(Service):
+    """The emulated service with the quota of a draw, which says when to come back as the draw has it."""
+
+    def __init__(self, draw: Draw, clock_at_start: float | None = 0.0, *, latency: float = 0.0) -> None:
+        self.quota = Quota(draw, clock_at_start)
+        lasting = Durations(draw.duration, 0.0)
+        super().__init__(
+            EmulatorSettings(
+                key=KEY,
+                image=lasting,
+                video=lasting,
+                creates=_Given(self.quota),
+                shared=draw.shared,
+                max_running=draw.cap,
+                retry_after=_FORMS[draw.hint],
+                latency=latency,
+            )
+        )
+
+    def handle(self, request: Incoming, now: float) -> ServiceReply:
+        """Answer *request*; in a storm without a hint."""
+        reply = super().handle(request, now)
+        if reply.status != 429 or not (hints := [name for name in _HINTS if name in reply.headers]):
+            return reply
+        headers = {name: value for name, value in reply.headers.items() if name not in hints}
+        if self.quota.in_storm(now):
+            return attrs.evolve(reply, headers=headers)
+        if self.quota.draw.hint == "rounded up":
+            milliseconds = int(reply.headers["retry-after-ms"])
+            return attrs.evolve(reply, headers={**headers, "retry-after": str(milliseconds // 1000 + 1)})
+        return reply
+
+
+@frozen
+class _Given:
+    """A limit whose state is *quota*."""
+
+    quota: Quota
+
+    @property
+    def allowance(self) -> int:
+        return self.quota.draw.burst
+
+    def limiter(self) -> Quota:
+        return self.quota
