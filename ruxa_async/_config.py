@@ -79,7 +79,7 @@ def resolve_base_url(given: str | None) -> str:
 
 
 def checked_timeout(name: str, seconds: object) -> float | None:
-    """Return *seconds*, None for no limit. Raises ValueError for what is no duration."""
+    """Return *seconds*, None for no limit. Raises ValueError unless it is a duration."""
     if seconds is None:
         return None
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds >= 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ("jsonable", "portable", "shortened")
 
-#: Levels that are converted one by one where a value as a whole is no JSON.
+#: Levels that are converted one by one where a value as a whole is not JSON.
 _DEPTH = 6
 
 
@@ -28,13 +28,17 @@ def portable(value: Any) -> Any:
 
 
 def jsonable(value: Any, depth: int = _DEPTH) -> Any:
-    """Return *value* as JSON holds it; what is no JSON is replaced by its description."""
+    """Return *value* as JSON holds it; a part that is not JSON is replaced by its description."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
-        pass  # a part of it is no JSON: see which
+        return _parts(value, depth)
+
+
+def _parts(value: Any, depth: int) -> Any:
+    """Return *value*, a part of which is not JSON, with each of its parts as JSON."""
     if depth and isinstance(value, Mapping):
         return {
             name if isinstance(name, str) else shortened(name): jsonable(part, depth - 1)

@@ -43,11 +43,11 @@ class Gate:
         self._on_wire = 0
         # How many may be on the wire at once: any number until nothing gets through, then one, and one more for
         # each that does, so that a gate that opens does not let a whole pool run into the next refusal. Where a rate
-        # was told without its burst, a few at first, for what the service refuses of a burst is what is on the wire.
-        # More than that leave at the rate, evenly.
-        self._untried = limit is not None and limit.burst is None
-        self._window = _UNTRIED if self._untried else math.inf
-        self._sent_last = -math.inf
+        # is configured without its burst, a few at first, for what the service rejects of a burst is what is in flight;
+        # more than that leave evenly, at the rate, until the first rejection.
+        self._is_paced = limit is not None and limit.burst is None
+        self._window = _UNTRIED if self._is_paced else math.inf
+        self._last_sent = -math.inf
         self._shut_since: float | None = None
         self.refusals = 0
         self.ever_passed = False
@@ -120,19 +120,22 @@ class Gate:
 
     def ready_at(self, now: float) -> float:
         """Return when the next request may leave, infinity if only an answer can tell."""
-        if self._on_wire >= self._window and not self._untried:
+        is_full = self._on_wire >= self._window
+        if is_full and not self._is_paced:
             return math.inf
         paced = self.discovery.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
-        if self._untried and self._on_wire >= self._window and self._limit is not None:
-            paced = max(paced, self._sent_last + self._limit.per / self._limit.count)
+        if is_full:
+            assert self._limit is not None
+            paced = max(paced, self._last_sent + self._limit.per / self._limit.count)
         if self.advice is not None:
             paced = self.advice.ready_at(now, paced, found=self.discovery.rate is not None)
         return max(paced, self._until, self._until_other, now)
 
     def opens_at(self, now: float) -> float:
-        """Return until when the service asked to wait, whatever discovery says; infinity if only an answer can tell."""
-        closed = self._on_wire >= self._window and not self._untried
-        return math.inf if closed else max(self._until, self._until_other, now)
+        """Return until when the service asked to wait, whatever the discovery says; infinity if only an answer can tell."""
+        if self._on_wire >= self._window and not self._is_paced:
+            return math.inf
+        return max(self._until, self._until_other, now)
 
     def wait(self, now: float) -> float:
         """Return for how many seconds nothing leaves, as far as is known; 0 if only an answer can tell."""
@@ -150,7 +153,7 @@ class Gate:
     def sent(self, now: float) -> None:
         """Note that a request leaves."""
         self._on_wire += 1
-        self._sent_last = now
+        self._last_sent = now
         if self._pacer is None:
             self.discovery.on_send(now)
             if self.advice is not None:
@@ -232,7 +235,7 @@ class Gate:
             self._until = max(self._until, now + min(retry_after, self._longest))
 
     def _shut(self, now: float) -> None:
-        self._window, self._untried = 1, False
+        self._window, self._is_paced = 1, False
         if self._shut_since is None:
             self._shut_since = now
 

@@ -59,9 +59,11 @@ class _Canvas:
         """Fill everything with a sky that is darkest at the top and lightest at *horizon*."""
         top = self.colours[4] if self.night else self.colours[1]
         bottom = self.colours[2] if self.night else _mixed(self.colours[0], self.accent, 0.12)
-        ramp = Image.linear_gradient("L").resize((self.width, max(1, round(horizon * self.height))))
+        size = self.width, max(1, round(horizon * self.height))
+        ramp = Image.linear_gradient("L").resize((1, size[1]))
+        column = Image.composite(_flat(bottom, ramp.size), _flat(top, ramp.size), ramp)
         self.image.paste(bottom, (0, 0, self.width, self.height))
-        self.image.paste(Image.composite(_flat(bottom, ramp.size), _flat(top, ramp.size), ramp), (0, 0))
+        self.image.paste(column.resize(size, Image.Resampling.NEAREST), (0, 0))
         if self.night:
             self._stars(horizon)
 
@@ -75,12 +77,15 @@ class _Canvas:
     def sun(self, x: float, y: float, radius: float) -> None:
         """Draw the sun, or the moon at night, with a glow."""
         body = self.colours[0] if self.night else self.accent
-        glow = Image.new("L", self.image.size, 0)
+        reach = math.ceil(radius * (1 + 0.16 * 8)) + 1
+        left, top = round(x) - reach, round(y) - reach
+        glow = Image.new("L", (2 * reach, 2 * reach), 0)
         pen = ImageDraw.Draw(glow)
         for ring in range(8, 0, -1):
             far = radius * (1 + 0.16 * ring)
-            pen.ellipse((x - far, y - far, x + far, y + far), fill=11 * (9 - ring))
-        self.image.paste(body, (0, 0), glow)
+            across, down = x - left, y - top
+            pen.ellipse((across - far, down - far, across + far, down + far), fill=11 * (9 - ring))
+        self.image.paste(body, (left, top, left + 2 * reach, top + 2 * reach), glow)
         self.disc(x, y, radius, body)
 
     def below(self, y: float, colour: _Colour, left: float = 0.0, right: float = math.inf) -> None:

@@ -60,7 +60,8 @@ def histogram(values: Iterable[float], most: int = 30) -> Bins:
     start = 0.0 if low < high / 2 else low
     step = nice_step(max(high - start, high * 0.01, 1e-3), most)
     start = math.floor(start / step) * step
-    return counted(ordered, start, step, math.floor((high - start) / step) + 1)
+    # Rounded, the start may lie a little above a value that is alone.
+    return counted(ordered, start, step, max(0, math.floor((high - start) / step)) + 1)
 
 
 def counted(values: Iterable[float], start: float, step: float, number: int) -> Bins:

@@ -477,18 +477,30 @@ GateMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=4
 TestGateUnderAnyTraffic: Any = GateMachine.TestCase
 
 
-def test_of_a_told_rate_whose_burst_was_not_few_are_unanswered_at_first() -> None:
-    """What the service refuses of a burst is what is in flight: few at once, others at the rate, more for each accepted."""
+def test_a_configured_rate_without_a_burst_starts_with_four_at_once_and_goes_on_at_the_rate() -> None:
+    """What the service rejects of a burst is what is in flight, so a burst is tried with few, and more for each response."""
     gate = Gate(RateLimit(20, 1.0))
     for _ in range(4):
         assert gate.ready_at(0.0) == 0.0
         gate.sent(0.0)
-    assert gate.ready_at(0.0) == 0.05
+    for left in (0.05, 0.1, 0.15):
+        assert gate.ready_at(0.0) == pytest.approx(left)
+        assert gate.opens_at(0.0) == 0.0
+        gate.sent(left)
+    gate = Gate(RateLimit(20, 1.0))
+    for _ in range(4):
+        gate.sent(0.0)
     gate.passed(0.1, sent_at=0.0)
     for _ in range(2):
         assert gate.ready_at(0.1) == 0.1
         gate.sent(0.1)
     assert gate.ready_at(0.1) == pytest.approx(0.15)
+    gate.refused(0.2, None, sent_at=0.1)
+    gate.refused(0.2, None, sent_at=0.1)
+    gate.refused(0.3, None, sent_at=0.25)
+    assert (
+        gate.ready_at(1.0) == gate.opens_at(1.0) == math.inf
+    )  # rejected twice in a row: one at a time from now on
     told = Gate(RateLimit(20, 1.0, burst=20))
     for _ in range(20):
         assert told.ready_at(0.0) == 0.0

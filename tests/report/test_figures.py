@@ -39,6 +39,11 @@ def test_stragglers_do_not_squeeze_the_rest() -> None:
     assert bins.end == pytest.approx(10)
 
 
+@pytest.mark.parametrize("value", [number / 1000 for number in range(1, 1000)])
+def test_a_value_that_is_alone_is_counted(value: float) -> None:
+    assert sum(histogram([value]).counts) == 1
+
+
 @given(st.lists(st.floats(0, 1e10), min_size=1, max_size=50))
 def test_a_histogram_counts_everything(values: list[float]) -> None:
     bins = histogram(values)

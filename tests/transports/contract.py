@@ -313,7 +313,7 @@ class SocketContract:
     ) -> None:
         with serving(script) as server:
             async with self.make() as transport:
-                error = await failure(send, transport, request(server.url, method, timeout=0.15))
+                error = await failure(send, transport, request(server.url, method, timeout=0.4))
         assert isinstance(error, MaybeSentError)
         assert len(server.requests) == 1
 

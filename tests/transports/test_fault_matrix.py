@@ -238,10 +238,10 @@ class Cell:
         async with aclosing(self.make()) as transport:
             loader = Downloader(
                 transport=transport,
-                settings=Downloads(timeout=4.0),
+                settings=Downloads(timeout=8.0),
                 home=self.url,
                 connect_timeout=1.0,
-                window=1.5,
+                window=3.0,
                 pauses=(0.05,),
             )
             made = Generation(task_id=task_id, model=None, urls=(f"{self.url}/files/{task_id}/0.png",))

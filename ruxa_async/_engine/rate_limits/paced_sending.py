@@ -1,0 +1,168 @@
+"""Send evenly, at a pace that sweeps around the estimated rate.
+
+Requests that leave evenly at the rate of a limit are accepted by a token bucket, a minimum interval and every
+window of time. Two facts bound the rate. What was accepted between two rejections, over the time between them,
+is a lower bound: exact for a token bucket, less than the limit if requests left too slowly. The pace at which a
+request was rejected is an upper bound. The pace sweeps from the lower bound to the upper one and beyond, as TCP
+CUBIC (RFC 9438) sweeps a congestion window: quickly at first, slowly near the estimate, then faster and faster.
+A rejection ends the sweep, the next accepted request measures the rate again, and a new sweep begins.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .in_flight import InFlight
+
+__all__ = ("WIDEST", "PacedSending")
+
+#: Half the width of a sweep, as a part of the rate: what is not worth a rejection, and that of a guess.
+_NARROWEST, WIDEST = 0.03, 0.5
+#: Requests from the lower bound to the estimate: one rejection in 100 to 200.
+_LONGEST_SWEEP = 100.0
+#: Requests behind an estimate at most: what is older is forgotten.
+_MEMORY = 400.0
+#: A limit that accepts no more than this many at once is a minimum interval: the pace decides, not the count.
+_LARGEST_INTERVAL_BURST = 2.5
+#: Bounds that are this many times apart are bisected; closer ones are averaged.
+_FAR_APART = 3.0
+#: Requests that should have been accepted in a silence before it may be an outage.
+_UNEXPLAINED = 3.0
+#: A sweep that ends within this part of its length began above the rate.
+_SHORT = 0.25
+#: A pause between rejections is this part of the silence so far, and this many seconds at most.
+_PAUSE_GROWTH, _LONGEST_PAUSE = 0.5, 5.0
+#: Requests a second; one request leaves in 30 seconds at least.
+_LOWEST_RATE = 1 / 30
+
+
+class PacedSending:
+    """A rate, and a sweep around it. *weight* are the accepted requests behind *rate*."""
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        rate: float,
+        now: float,
+        sent_at: float,
+        *,
+        weight: float = 2.0,
+        width: float = WIDEST,
+        burst: float = math.inf,
+    ) -> None:
+        self.rate = max(rate, _LOWEST_RATE)
+        self._in_flight = in_flight
+        self._weight = weight
+        self._width = min(max(width, _NARROWEST), WIDEST)
+        self._is_interval = burst <= _LARGEST_INTERVAL_BURST
+        self._next = -math.inf
+        self._shorts = 0
+        self._outage = False
+        self._retry_after = 0.0
+        self._begin_sweep(now, sent_at)
+
+    def _begin_sweep(self, now: float, sent_at: float) -> None:
+        """Begin at the lower bound; the first accepted request after a rejection left at *sent_at*."""
+        rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
+        self._length = max(2.0 if self._weight <= 1 else 4.0, min(2 * self._weight, _LONGEST_SWEEP), rtts)
+        self._progress = 0
+        self._began, self._accepted = sent_at, 1
+        self._ended: tuple[float, int] | None = None  # pace and progress at the rejection
+        self._silent_since = self._last_rejected = self._pause = 0.0
+        self._next = max(self._next, now, sent_at + 1 / self._pace(now))
+
+    def _pace(self, now: float) -> float:
+        """Return the requests a second now: at most twice what is accepted, so that none is far off."""
+        if self._ended is not None:
+            return self.rate * (1 - self._width)
+        most = 2 * max(self.rate, self._in_flight.accepted_lately(now))
+        return min(self._pace_at(self._progress), most)
+
+    def _pace_at(self, progress: float) -> float:
+        return self.rate * (1 + self._width * (progress / self._length - 1) ** 3)
+
+    def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
+        if self._ended is not None and self._retry_after:
+            return self._in_flight.ready_at(self._next, 1)
+        return self._next
+
+    def on_send(self, now: float) -> float:
+        """Note that a request leaves. A late one is made up for by one, but not where an interval counts."""
+        pace = self._pace(now)
+        gap = 1 / pace
+        late = now - self._next - 1 / self.rate
+        if late > 0 and self._ended is None:
+            self._began += late  # nothing was asked for
+        made_up = 0.0 if self._is_interval or self._ended is not None else gap
+        self._next = max(self._next, now - made_up) + gap
+        return pace
+
+    def on_late_accept(self, sent_at: float) -> None:  # noqa: ARG002 - see `Phase`
+        self._accepted += 1
+
+    def on_accept(self, now: float, sent_at: float) -> PacedSending:
+        self._accepted += 1
+        if self._ended is None:
+            self._progress += 1
+        else:
+            self._measure(sent_at, *self._ended)
+            self._begin_sweep(now, sent_at)
+        return self
+
+    def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> PacedSending:
+        self._retry_after = retry_after
+        if self._ended is None:
+            self._ended = pace or self._pace(now), self._progress
+            self._silent_since, self._pause = sent_at, 1 / self.rate
+        else:
+            silence = sent_at - self._silent_since
+            self._pause = min(max(self._pause, silence * _PAUSE_GROWTH), _LONGEST_PAUSE)
+        self._last_rejected = sent_at
+        self._next = max(now, sent_at + self._pause)
+        return self
+
+    # ---- what a sweep showed
+
+    def _measure(self, sent_at: float, pace: float, progress: int) -> None:
+        """Estimate the rate again, from the sweep that ended at *pace* after *progress* requests."""
+        silence = self._last_rejected - self._silent_since
+        self._outage = silence > _UNEXPLAINED / self.rate and not self._outage
+        if self._outage:  # the first one in a row: the rate is kept
+            return
+        count = self._accepted - 1
+        if self._is_interval:
+            self._bracket(pace, progress, count)
+        else:
+            self._average(count / max(sent_at - self._began, 1e-3), pace, progress, count)
+
+    def _bracket(self, pace: float, progress: int, count: int) -> None:
+        """Go by the paces that were accepted and rejected: waits say nothing of a minimum interval."""
+        self._weight = min(self._weight + count, _MEMORY)
+        if progress >= 4:
+            low = min(self._pace_at(progress / 2), pace)
+        else:
+            low = min(self.rate * (1 - self._width), pace * (1 - 2 * self._width))
+            self._weight = max(1.0, self._weight / 2)
+        low = max(low, pace / _FAR_APART)
+        self._estimate((low + pace) / 2, (pace / low - 1) / 2)
+
+    def _average(self, low: float, pace: float, progress: int, count: int) -> None:
+        """Average what was accepted, unless it contradicts what was known or is far from the upper bound."""
+        before, found, least = self.rate, low, _NARROWEST
+        if pace > _FAR_APART * low and count > 2:
+            found, self._weight, least = math.sqrt(low * pace), 0.0, WIDEST
+        elif abs(low / before - 1) * count > 2 + self._width * count:
+            self._weight = min(self._weight, count / 2)
+        weight = self._weight + count
+        rate = (before * self._weight + found * count) / weight
+        self._weight = min(weight, _MEMORY)
+        width = max(least, 2 / self._weight, abs(rate / before - 1) / 2)
+        self._shorts = self._shorts + 1 if progress < _SHORT * self._length else 0
+        if self._shorts > 1:  # once may be chance
+            width = min(WIDEST, max(width, self._width) * 1.5)
+            rate, self._weight = min(rate, pace * (1 - width)), self._weight / 2
+        self._estimate(rate, width)
+
+    def _estimate(self, rate: float, width: float) -> None:
+        self.rate = max(rate, _LOWEST_RATE)
+        self._width = min(max(width, _NARROWEST), WIDEST)

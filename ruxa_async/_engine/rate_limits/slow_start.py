@@ -1,0 +1,174 @@
+"""Meet an unknown limit: send until the first 429, then probe until a request is accepted again."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from .in_flight import InFlight
+from .paced_sending import WIDEST, PacedSending
+from .phase import Phase
+from .windowed_sending import WindowedSending
+
+__all__ = ("Silence", "SlowStart")
+
+#: Requests in flight until the first response: what a full limit rejects of them is its whole price.
+_FIRST_IN_FLIGHT = 2
+#: Requests a second that are tried while nothing is known, at least.
+_SLOWEST_START = 40.0
+#: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
+#: end, as one round trip is in flight then; less takes longer to reach a high limit.
+_GROWTH = 1.5
+#: Seconds; the first pause in a silence.
+FIRST_PAUSE = 0.05
+#: A pause is this part of the silence so far, and this many seconds at most. A quarter finds the end sooner
+#: by a point of the share and costs a point of rejections (benchmarks/random_limits.py).
+PAUSE_GROWTH, LONGEST_PAUSE = 0.5, 5.0
+#: A silence that lasts for less of the time since the first request is a bucket's.
+_SHORT_SILENCE = 0.25
+#: Seconds; a shorter silence is a bucket's, too: no service counts in windows of half a second.
+_SHORTEST_SILENCE = 0.4
+#: Departures that are kept, so that memory is bounded; more than that at once is no window.
+_KEPT = 2048
+
+
+class SlowStart:
+    """Nothing is known: twice, three times as many as are accepted, until one is rejected.
+
+    *accepted* requests, which left at *departures*, were accepted since *began*.
+    """
+
+    def __init__(
+        self, in_flight: InFlight, departures: deque[float] | None = None, began: float | None = None
+    ) -> None:
+        self._in_flight = in_flight
+        self._departures = deque[float](maxlen=_KEPT) if departures is None else departures
+        self._began = began
+        self._accepted = len(self._departures)
+        self._next = -math.inf if began is None else began
+
+    @property
+    def rate(self) -> None:
+        return None
+
+    def ready_at(self, now: float) -> float:
+        return self._in_flight.ready_at(self._next, self._most(now))
+
+    def on_send(self, now: float) -> float:
+        if self._began is None:
+            self._began = now
+        rtt = self._in_flight.rtt
+        if not rtt:
+            return 0.0
+        pace = self._most(now) / rtt
+        self._next = max(self._next, now - 1 / pace) + 1 / pace
+        return pace
+
+    def on_late_accept(self, sent_at: float) -> None:
+        self._accepted += 1
+        self._departures.append(sent_at)
+
+    def on_accept(self, now: float, sent_at: float) -> Phase:  # noqa: ARG002 - see `Phase`
+        self.on_late_accept(sent_at)
+        return self
+
+    def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
+        began = sent_at if self._began is None else self._began
+        return Silence(self._in_flight, self._departures, self._accepted, began, now, sent_at, retry_after)
+
+    def _most(self, now: float) -> int:
+        """Return how many requests may be in flight: more than are accepted in one round trip."""
+        rtt = self._in_flight.rtt
+        if rtt is None:
+            return _FIRST_IN_FLIGHT
+        return max(1, math.ceil(rtt * max(_SLOWEST_START, _GROWTH * self._in_flight.accepted_lately(now))))
+
+
+class Silence:
+    """Nothing is accepted: one probe in flight, after pauses that grow with the silence."""
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        departures: deque[float],
+        accepted: int,
+        began: float,
+        now: float,
+        sent_at: float,
+        retry_after: float,
+    ) -> None:
+        self._in_flight = in_flight
+        self._departures = departures
+        self._accepted = accepted  # since *began*
+        self._began = began
+        self._lately = in_flight.accepted_lately(now)
+        self._since = self._last_rejected = sent_at
+        self._retry_after = retry_after
+        self._pause = FIRST_PAUSE
+        self._next = max(now, sent_at + self._pause)
+
+    @property
+    def rate(self) -> None:
+        return None
+
+    def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
+        return self._in_flight.ready_at(self._next, 1)
+
+    def on_send(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
+        return 0.0
+
+    def on_late_accept(self, sent_at: float) -> None:
+        self._accepted += 1
+        self._departures.append(sent_at)
+
+    def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
+        self._pause = min(max(self._pause, (sent_at - self._since) * PAUSE_GROWTH), LONGEST_PAUSE)
+        self._last_rejected = sent_at
+        self._retry_after = retry_after
+        self._next = max(now, sent_at + self._pause)
+        return self
+
+    def on_accept(self, now: float, sent_at: float) -> Phase:
+        """Estimate what the limit is from how long nothing was accepted."""
+        if not self._accepted:  # an outage, or a quota used up by somebody else
+            return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
+        period = max(sent_at - self._began, FIRST_PAUSE)
+        before = self._since - self._began
+        burst = self._accepted * (1 - before / period)
+        if self._accepted <= 2:
+            return self._interval(now, sent_at, period)
+        if sent_at - self._since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
+            rate = max(self._accepted / period, self._lately if before > 1 else 0)
+            if before <= 1 and self._last_rejected > self._since and not self._retry_after:
+                rate = min(rate, 1 / (sent_at - self._since))  # one request flowed in
+            return PacedSending(self._in_flight, rate, now, sent_at, burst=burst)
+        return self._window(now, sent_at, period, burst)
+
+    def _interval(self, now: float, sent_at: float, period: float) -> Phase:
+        """Go by the length of the silence: it is exact where it was named in fractions of a second."""
+        too_short = self._last_rejected - self._began
+        if self._retry_after:
+            too_short = 0.0 if self._retry_after.is_integer() else 0.98 * period
+        width = min(WIDEST, (period / max(too_short, period / 3) - 1) / 2)
+        rate, weight = (1 + width) * self._accepted / period, 1.0 if width > WIDEST / 2 else 4.0
+        return PacedSending(self._in_flight, rate, now, sent_at, weight=weight, width=width, burst=1.0)
+
+    def _window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
+        too_short = self._last_rejected - self._began
+        if self._retry_after:  # which is often rounded up to whole seconds
+            too_short = max(
+                too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period
+            )
+        while len(self._departures) > self._accepted:
+            self._departures.popleft()
+        return WindowedSending(
+            self._in_flight,
+            self._departures,
+            count=self._accepted,
+            period=period,
+            too_short=too_short,
+            now=now,
+            sent_at=sent_at,
+            rejected_at=self._since,
+            burst=burst,
+        )

@@ -1,0 +1,207 @@
+"""Send what a window of time holds, and wait for its end.
+
+A place in the window is free again one period after the request that took it left. That is exact for a sliding
+window, and safe for a fixed one. Between two groups one probe is sent first, since the period is known only
+between two bounds: it is longer than a wait that was too short, and no longer than one that was enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from .in_flight import InFlight
+from .paced_sending import WIDEST, PacedSending
+from .phase import Phase
+
+__all__ = ("WindowedSending",)
+
+#: The precision of the period that is not worth a rejection, as a part of it.
+_PRECISION = 0.05
+#: Requests between two tests for more room: what one more rejection in 30 tells.
+_TESTED_EVERY = 30.0
+#: Seconds; the longest pause between two probes, each half as long as nothing was accepted beyond the period.
+_LONGEST_PAUSE, _PAUSE_GROWTH = 5.0, 0.5
+#: A silence of this many periods is an outage the first time.
+_OUTAGE = 2.0
+
+
+class WindowedSending:
+    """*count* requests in any *period*, which left at *departures*.
+
+    *too_short* is the longest wait for the window's end that was not enough. Until as many were accepted again
+    as at first, the first rejection of which left at *rejected_at*, it may be a bucket.
+    """
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        departures: deque[float],
+        *,
+        count: int,
+        period: float,
+        too_short: float,
+        now: float,
+        sent_at: float,
+        rejected_at: float,
+        burst: float,
+    ) -> None:
+        self._in_flight = in_flight
+        self._departures = departures
+        self._count, self._period = count, period
+        self._too_short = min(too_short, period)
+        self._next = now
+        self._rejected_at, self._burst = rejected_at, burst
+        self._accepted = self._group = 1  # since the silence, since the last probe
+        self._confirmed = False
+        # Between two groups: a probe is in flight, or waited for.
+        self._closed = False
+        self._misses = 0
+        self._outage = False
+        self._test_at: float | None = None
+        self._test_sent_at: float | None = None
+        self._until_test = 0.9 * count  # requests
+        self._add(sent_at)
+
+    @property
+    def rate(self) -> float:
+        return self._count / self._period
+
+    # ---- when
+
+    def ready_at(self, now: float) -> float:
+        if self._closed:
+            return self._in_flight.ready_at(self._next, 1)
+        ready = max(self._next, self._free_at(now))
+        return self._in_flight.ready_at(ready, self._group)
+
+    def _free_at(self, now: float) -> float:
+        """Return when a place is free, or the next test is due."""
+        departures, awaited = self._departures, self._in_flight.awaited
+        excess = awaited + len(departures) - self._count
+        if excess < 0:
+            return now
+        if excess >= len(departures):
+            return self._in_flight.overdue_at
+        free_at = departures[excess] + self._period
+        return min(free_at, self._test_at) if self._test_at is not None and not awaited else free_at
+
+    def on_send(self, now: float) -> float:
+        if self._test_at is not None and now >= self._test_at:
+            self._test_at, self._test_sent_at = None, now
+        return 0.0
+
+    # ---- what happens
+
+    def on_late_accept(self, sent_at: float) -> None:
+        self._departures.append(sent_at)
+
+    def on_accept(self, now: float, sent_at: float) -> Phase:
+        if self._closed:
+            self._open(now, sent_at)
+            return self
+        if sent_at == self._test_sent_at:
+            return self._more_than_a_window(now, sent_at)
+        self._add(sent_at)
+        self._accepted += 1
+        self._group += 1
+        self._until_test -= 1
+        if self._in_flight.awaited <= 0 and len(self._departures) >= self._count:
+            self._end_group(now, sent_at)
+        return self
+
+    def _add(self, sent_at: float) -> None:
+        departures = self._departures
+        while departures and departures[0] + self._period <= sent_at + 1e-9:
+            departures.popleft()
+        departures.append(sent_at)
+
+    def _more_than_a_window(self, now: float, sent_at: float) -> Phase:
+        """Leave the window behind: one more than it holds was accepted."""
+        from .slow_start import SlowStart  # noqa: PLC0415 - each leads to the other
+
+        if self._accepted < 1.5 * self._count:
+            weight = float(self._count)
+            return PacedSending(
+                self._in_flight, self.rate, now, sent_at, weight=weight, width=WIDEST / 2, burst=self._burst
+            )
+        self._add(sent_at)
+        return SlowStart(self._in_flight, self._departures, self._departures[0])
+
+    def _end_group(self, now: float, sent_at: float) -> None:
+        """Test for more room now and then, else wait for the end of the window."""
+        gap = self._period / self._count
+        test_at = max(now, sent_at + gap)
+        if self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
+            self._test_at = test_at
+        else:
+            self._close(now)
+
+    def _close(self, now: float) -> None:
+        """Send a probe at the end of the window, or halfway between its bounds if they are far apart."""
+        oldest = self._departures[0]
+        if oldest + self._period - now > (self._in_flight.rtt or 0.0):
+            self._closed, self._misses = True, 0
+            rough = self._period - self._too_short > _PRECISION * self._period
+            self._next = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
+
+    def _open(self, now: float, sent_at: float) -> None:
+        """Learn how long the window was from the probe that it accepted."""
+        age = sent_at - self._departures[0] if self._departures else self._period
+        self._outage = self._misses > 0 and age > _OUTAGE * self._period and not self._outage
+        if not self._outage:
+            self._period = age if self._misses else min(self._period, age)
+        self._closed = False
+        self._group = 1
+        self._next = now
+        self._add(sent_at)
+        self._accepted += 1
+        self._until_test -= 1
+
+    def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
+        if sent_at == self._test_sent_at:
+            self._test_sent_at, self._confirmed = None, True
+            self._until_test = max(_TESTED_EVERY, float(self._count))
+            if self._in_flight.awaited <= 0:
+                self._close(now)
+            return self
+        if self._closed:
+            self._missed(now, sent_at)
+            return self
+        if not self._confirmed and self._accepted < max(3, self._count / 2):
+            return self._paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
+        self._count = min(self._count, sum(each + self._period > sent_at for each in self._departures))
+        if self._count < 3:
+            return self._paced(now, sent_at, self._count / self._period)
+        self._wait_for_end(now, sent_at)
+        return self
+
+    def _missed(self, now: float, sent_at: float) -> None:
+        """Try again at the end of the window; after that, with growing pauses."""
+        end = (self._departures[0] if self._departures else sent_at) + self._period
+        self._misses += 1
+        if self._misses == 1:
+            waited = sent_at - (end - self._period)
+            self._too_short = max(self._too_short, min(waited, self._period))
+            self._next = max(now, end)
+            return
+        pause = max(_PRECISION * self._period, (sent_at - end) * _PAUSE_GROWTH)
+        self._next = max(now, sent_at + min(pause, _LONGEST_PAUSE))
+
+    def _wait_for_end(self, now: float, sent_at: float) -> None:
+        """Wait until the oldest request leaves the window, since it holds fewer than was thought."""
+        departures = self._departures
+        while len(departures) > self._count:
+            departures.popleft()
+        self._closed, self._misses = True, 1
+        self._next = max(now, departures[0] + self._period)
+        if self._next <= now + _PRECISION * self._period:  # too early, not too many
+            self._too_short = max(self._too_short, sent_at - departures[0])
+            self._period = max(self._period, self._too_short)
+            self._next = max(now, sent_at + _PRECISION * self._period)
+
+    def _paced(self, now: float, sent_at: float, rate: float) -> Phase:
+        """Go by a rate: fewer were accepted than a window of time accepts again."""
+        weight = float(max(1, self._accepted))
+        paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)
+        return paced.on_reject(now, sent_at, 0.0, 0.0)
