@@ -20,6 +20,8 @@ __all__ = ("WIDEST", "PacedSending")
 _NARROWEST, WIDEST = 0.03, 0.5
 #: Requests from the lower bound to the estimate: one rejection in 100 to 200.
 _LONGEST_SWEEP = 100.0
+#: A sweep dwells at its estimate for this many times the wait that a rejection costs.
+_DWELLS_FOR = 10.0
 #: Requests behind an estimate at most: what is older is forgotten.
 _MEMORY = 400.0
 #: A limit that accepts no more than this many at once is a minimum interval: the pace decides, not the count.
@@ -55,6 +57,7 @@ class PacedSending:
         self._weight = weight
         self._width = min(max(width, _NARROWEST), WIDEST)
         self._is_interval = burst <= _LARGEST_INTERVAL_BURST
+        self._is_guess = weight <= 1  # the pace doubles with each request
         self._next = -math.inf
         self._shorts = 0
         self._outage = False
@@ -64,7 +67,9 @@ class PacedSending:
     def _begin_sweep(self, now: float, sent_at: float) -> None:
         """Begin at the lower bound; the first accepted request after a rejection left at *sent_at*."""
         rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
-        self._length = max(2.0 if self._weight <= 1 else 4.0, min(2 * self._weight, _LONGEST_SWEEP), rtts)
+        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), rtts)
+        waits = _DWELLS_FOR * self._retry_after * self.rate
+        self._dwell = min(waits, 2 * self._weight) if self._width < 0.1 else 0.0
         self._progress = 0
         self._began, self._accepted = sent_at, 1
         self._ended: tuple[float, int] | None = None  # pace and progress at the rejection
@@ -75,11 +80,16 @@ class PacedSending:
         """Return the requests a second now: at most twice what is accepted, so that none is far off."""
         if self._ended is not None:
             return self.rate * (1 - self._width)
+        if self._is_guess:
+            return self._pace_at(self._progress)
         most = 2 * max(self.rate, self._in_flight.accepted_lately(now))
         return min(self._pace_at(self._progress), most)
 
     def _pace_at(self, progress: float) -> float:
-        return self.rate * (1 + self._width * (progress / self._length - 1) ** 3)
+        if self._is_guess:
+            return self.rate * 2.0**progress
+        beyond = progress if progress < self._length else max(self._length, progress - self._dwell)
+        return self.rate * (1 + self._width * (beyond / self._length - 1) ** 3)
 
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
         if self._ended is not None and self._retry_after:
@@ -138,17 +148,21 @@ class PacedSending:
     def _bracket(self, pace: float, progress: int, count: int) -> None:
         """Go by the paces that were accepted and rejected: waits say nothing of a minimum interval."""
         self._weight = min(self._weight + count, _MEMORY)
-        if progress >= 4:
+        if self._is_guess:
+            low = 0.0
+        elif progress >= 4:
             low = min(self._pace_at(progress / 2), pace)
         else:
             low = min(self.rate * (1 - self._width), pace * (1 - 2 * self._width))
             self._weight = max(1.0, self._weight / 2)
         low = max(low, pace / _FAR_APART)
-        self._estimate((low + pace) / 2, (pace / low - 1) / 2)
+        self._estimate((low + pace) / 2, (pace - low) / (pace + low))
 
     def _average(self, low: float, pace: float, progress: int, count: int) -> None:
         """Average what was accepted, unless it contradicts what was known or is far from the upper bound."""
         before, found, least = self.rate, low, _NARROWEST
+        if progress > self._length:  # the rate was too low to be rejected
+            found = (low + pace) / 2
         if pace > _FAR_APART * low and count > 2:
             found, self._weight, least = math.sqrt(low * pace), 0.0, WIDEST
         elif abs(low / before - 1) * count > 2 + self._width * count:
@@ -164,5 +178,6 @@ class PacedSending:
         self._estimate(rate, width)
 
     def _estimate(self, rate: float, width: float) -> None:
+        self._is_guess = False
         self.rate = max(rate, _LOWEST_RATE)
         self._width = min(max(width, _NARROWEST), WIDEST)

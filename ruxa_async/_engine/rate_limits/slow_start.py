@@ -18,7 +18,7 @@ _FIRST_IN_FLIGHT = 2
 _SLOWEST_START = 40.0
 #: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
 #: end, as one round trip is in flight then; less takes longer to reach a high limit.
-_GROWTH = 1.5
+_GROWTH = 2.0
 #: Seconds; the first pause in a silence.
 FIRST_PAUSE = 0.05
 #: A pause is this part of the silence so far, and this many seconds at most. A quarter finds the end sooner
@@ -137,7 +137,8 @@ class Silence:
         burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
-        if sent_at - self._since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
+        is_rounded = self._retry_after == 1.0  # which may stand for a millisecond
+        if is_rounded or sent_at - self._since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
             rate = max(self._accepted / period, self._lately if before > 1 else 0)
             if before <= 1 and self._last_rejected > self._since and not self._retry_after:
                 rate = min(rate, 1 / (sent_at - self._since))  # one request flowed in

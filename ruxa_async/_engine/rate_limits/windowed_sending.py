@@ -18,8 +18,8 @@ __all__ = ("WindowedSending",)
 
 #: The precision of the period that is not worth a rejection, as a part of it.
 _PRECISION = 0.05
-#: Requests between two tests for more room: what one more rejection in 30 tells.
-_TESTED_EVERY = 30.0
+#: Requests until the next test for more room, which costs a rejection: twice as many after each, within these.
+_TESTED_AFTER, _TESTED_EVERY = 30.0, 120.0
 #: Seconds; the longest pause between two probes, each half as long as nothing was accepted beyond the period.
 _LONGEST_PAUSE, _PAUSE_GROWTH = 5.0, 0.5
 #: A silence of this many periods is an outage the first time.
@@ -60,7 +60,7 @@ class WindowedSending:
         self._outage = False
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
-        self._until_test = 0.9 * count  # requests
+        self._until_test, self._tested_after = 0.9 * count, _TESTED_AFTER  # requests
         self._add(sent_at)
 
     @property
@@ -161,7 +161,8 @@ class WindowedSending:
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
         if sent_at == self._test_sent_at:
             self._test_sent_at, self._confirmed = None, True
-            self._until_test = max(_TESTED_EVERY, float(self._count))
+            self._until_test = max(self._tested_after, float(self._count))
+            self._tested_after = min(2 * self._tested_after, _TESTED_EVERY)
             if self._in_flight.awaited <= 0:
                 self._close(now)
             return self
