@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 from .in_flight import InFlight
+from .phase import longer_pause
 
 __all__ = ("WIDEST", "PacedSending")
 
@@ -25,15 +26,13 @@ _DWELLS_FOR = 10.0
 #: Requests behind an estimate at most: what is older is forgotten.
 _MEMORY = 400.0
 #: A limit that accepts no more than this many at once is a minimum interval: the pace decides, not the count.
-_LARGEST_INTERVAL_BURST = 2.5
+_LARGEST_INTERVAL_BURST = 2.0
 #: Bounds that are this many times apart are bisected; closer ones are averaged.
 _FAR_APART = 3.0
 #: Requests that should have been accepted in a silence before it may be an outage.
 _UNEXPLAINED = 3.0
 #: A sweep that ends within this part of its length began above the rate.
 _SHORT = 0.25
-#: A pause between rejections is this part of the silence so far, and this many seconds at most.
-_PAUSE_GROWTH, _LONGEST_PAUSE = 0.5, 5.0
 #: Requests a second; one request leaves in 30 seconds at least.
 _LOWEST_RATE = 1 / 30
 
@@ -125,8 +124,7 @@ class PacedSending:
             self._ended = pace or self._pace(now), self._progress
             self._silent_since, self._pause = sent_at, 1 / self.rate
         else:
-            silence = sent_at - self._silent_since
-            self._pause = min(max(self._pause, silence * _PAUSE_GROWTH), _LONGEST_PAUSE)
+            self._pause = longer_pause(self._pause, sent_at - self._silent_since)
         self._last_rejected = sent_at
         self._next = max(now, sent_at + self._pause)
         return self

@@ -7,7 +7,7 @@ from collections import deque
 
 from .in_flight import InFlight
 from .paced_sending import WIDEST, PacedSending
-from .phase import Phase
+from .phase import Phase, longer_pause
 from .windowed_sending import WindowedSending
 
 __all__ = ("Silence", "SlowStart")
@@ -20,13 +20,10 @@ _SLOWEST_START = 40.0
 #: end, as one round trip is in flight then; less takes longer to reach a high limit.
 _GROWTH = 2.0
 #: Seconds; the first pause in a silence.
-FIRST_PAUSE = 0.05
-#: A pause is this part of the silence so far, and this many seconds at most. A quarter finds the end sooner
-#: by a point of the share and costs a point of rejections (benchmarks/random_limits.py).
-PAUSE_GROWTH, LONGEST_PAUSE = 0.5, 5.0
+_FIRST_PAUSE = 0.05
 #: A silence that lasts for less of the time since the first request is a bucket's.
 _SHORT_SILENCE = 0.25
-#: Seconds; a shorter silence is a bucket's, too: no service counts in windows of half a second.
+#: Seconds; so is a shorter one: no service counts in windows of half a second.
 _SHORTEST_SILENCE = 0.4
 #: Departures that are kept, so that memory is bounded; more than that at once is no window.
 _KEPT = 2048
@@ -104,7 +101,7 @@ class Silence:
         self._lately = in_flight.accepted_lately(now)
         self._since = self._last_rejected = sent_at
         self._retry_after = retry_after
-        self._pause = FIRST_PAUSE
+        self._pause = _FIRST_PAUSE
         self._next = max(now, sent_at + self._pause)
 
     @property
@@ -122,7 +119,7 @@ class Silence:
         self._departures.append(sent_at)
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
-        self._pause = min(max(self._pause, (sent_at - self._since) * PAUSE_GROWTH), LONGEST_PAUSE)
+        self._pause = longer_pause(self._pause, sent_at - self._since)
         self._last_rejected = sent_at
         self._retry_after = retry_after
         self._next = max(now, sent_at + self._pause)
@@ -132,7 +129,7 @@ class Silence:
         """Estimate what the limit is from how long nothing was accepted."""
         if not self._accepted:  # an outage, or a quota used up by somebody else
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
-        period = max(sent_at - self._began, FIRST_PAUSE)
+        period = max(sent_at - self._began, _FIRST_PAUSE)
         before = self._since - self._began
         burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:

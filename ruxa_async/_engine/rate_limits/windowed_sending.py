@@ -12,18 +12,14 @@ from collections import deque
 
 from .in_flight import InFlight
 from .paced_sending import WIDEST, PacedSending
-from .phase import Phase
+from .phase import Phase, longer_pause
 
 __all__ = ("WindowedSending",)
 
 #: The precision of the period that is not worth a rejection, as a part of it.
 _PRECISION = 0.05
-#: Requests until the next test for more room, which costs a rejection: twice as many after each, within these.
-_TESTED_AFTER, _TESTED_EVERY = 30.0, 120.0
-#: Seconds; the longest pause between two probes, each half as long as nothing was accepted beyond the period.
-_LONGEST_PAUSE, _PAUSE_GROWTH = 5.0, 0.5
-#: A silence of this many periods is an outage the first time.
-_OUTAGE = 2.0
+#: Requests until the next test for more room, which costs a rejection.
+_TESTED_EVERY = 60.0
 
 
 class WindowedSending:
@@ -60,7 +56,7 @@ class WindowedSending:
         self._outage = False
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
-        self._until_test, self._tested_after = 0.9 * count, _TESTED_AFTER  # requests
+        self._until_test = 0.9 * count  # requests
         self._add(sent_at)
 
     @property
@@ -148,7 +144,7 @@ class WindowedSending:
     def _open(self, now: float, sent_at: float) -> None:
         """Learn how long the window was from the probe that it accepted."""
         age = sent_at - self._departures[0] if self._departures else self._period
-        self._outage = self._misses > 0 and age > _OUTAGE * self._period and not self._outage
+        self._outage = self._misses > 0 and age > 2 * self._period and not self._outage
         if not self._outage:
             self._period = age if self._misses else min(self._period, age)
         self._closed = False
@@ -161,8 +157,7 @@ class WindowedSending:
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
         if sent_at == self._test_sent_at:
             self._test_sent_at, self._confirmed = None, True
-            self._until_test = max(self._tested_after, float(self._count))
-            self._tested_after = min(2 * self._tested_after, _TESTED_EVERY)
+            self._until_test = max(_TESTED_EVERY, float(self._count))
             if self._in_flight.awaited <= 0:
                 self._close(now)
             return self
@@ -186,8 +181,7 @@ class WindowedSending:
             self._too_short = max(self._too_short, min(waited, self._period))
             self._next = max(now, end)
             return
-        pause = max(_PRECISION * self._period, (sent_at - end) * _PAUSE_GROWTH)
-        self._next = max(now, sent_at + min(pause, _LONGEST_PAUSE))
+        self._next = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
 
     def _wait_for_end(self, now: float, sent_at: float) -> None:
         """Wait until the oldest request leaves the window, since it holds fewer than was thought."""
