@@ -133,7 +133,7 @@ def test_a_create_goes_from_queued_to_over() -> None:
 
 
 def test_creates_leave_in_the_order_of_their_submission() -> None:
-    engine = make()
+    engine = make(Limits(create_rate=RateLimit(1000, 1.0, burst=10)))
     submitted(engine, "abcd")
     assert taken(engine, 0.0) == "abcd"
 
@@ -509,7 +509,7 @@ def test_no_more_queries_are_on_the_wire_than_allowed() -> None:
 
 
 def test_who_has_been_due_longest_is_asked_first() -> None:
-    engine = make()
+    engine = make(Limits(query_rate=RateLimit(1000, 1.0, burst=10)))
     for name, ask_at in (("a", 3.0), ("b", -1000.0), ("c", 1.0), ("d", 1.0)):
         followed(engine, ask_at=ask_at, name=name)
     assert [asked(engine, 5.0).name for _ in range(4)] == ["b", "c", "d", "a"]

@@ -48,7 +48,7 @@ def test_run_after_a_run_is_hardly_refused_where_the_first_left_nothing(
     unknowing = simulate(used_up(fresh()), trip=0.05, count=count)
     assert len(second.refused) <= 10
     assert len(second.refused) < len(unknowing.refused)
-    assert second.passed[-1] <= 1.05 * unknowing.passed[-1]
+    assert second.passed[-1] <= 1.25 * unknowing.passed[-1]  # a rate does not say how much a window holds
 
 
 def test_limit_that_was_raised_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +69,7 @@ def test_nothing_found_is_nothing_remembered() -> None:
     assert Discovery.restored(None, 0.0).ready_at(0.0) == 0.0
 
 
-@pytest.mark.parametrize(
-    "known", [{"rate": -1.0, "burst": 1}, {"rate": float("nan"), "burst": 1}, {"rate": 1.0, "burst": 1e300}]
-)
+@pytest.mark.parametrize("known", [{"rate": -1.0}, {"rate": float("nan")}])
 def test_nonsense_is_refused(known: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="is no rate limit"):
         Discovery.restored(known, 0.0)
@@ -81,7 +79,7 @@ def rates(limits: Limits | None = None) -> Rates:
     return Rates(limits or Limits(), longest_query_wait=600.0)
 
 
-FOUND: Any = {"rate": 4.0, "burst": 2}
+FOUND: Any = {"rate": 4.0}
 
 
 def test_one_quota_stays_one() -> None:
@@ -90,7 +88,7 @@ def test_one_quota_stays_one() -> None:
     assert later.binding
     assert (later.create.rate, later.query.rate) == (4.0, 4.0)
     later.sent("create", 10.25, "job")
-    assert later.ready_at("query", 10.25) == pytest.approx(10.53, abs=0.01)
+    assert later.ready_at("query", 10.25) == pytest.approx(10.556, abs=0.001)
     assert later.export() == {"shared": True, "create": FOUND, "query": FOUND}
 
 
@@ -100,7 +98,7 @@ def test_two_quotas_stay_two() -> None:
     assert not later.binding
     assert (later.create.rate, later.query.rate) == (4.0, None)
     assert later.ready_at("query", 10.0) == 10.0
-    assert later.ready_at("create", 10.0) == pytest.approx(10.26, abs=0.01)  # nothing is left of the quota
+    assert later.ready_at("create", 10.0) == pytest.approx(10.278, abs=0.001)  # nothing is left of the quota
 
 
 def test_nothing_found_binds_nothing() -> None:

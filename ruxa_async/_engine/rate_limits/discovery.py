@@ -72,9 +72,7 @@ class Discovery:
     def expected_in_flight(self, now: float) -> float:
         """Return how many requests are accepted in one round trip."""
         rate = self.rate
-        return (self._in_flight.rtt or 0.0) * (
-            self._in_flight.accepted_lately(now) if rate is None else rate
-        )
+        return (self._in_flight.rtt or 0.0) * (self._in_flight.accepted_lately(now) if rate is None else rate)
 
     def ready_at(self, now: float) -> float:
         """Return when the next request may leave; if a response decides, when it is waited for no more."""

@@ -33,6 +33,10 @@ _FAR_APART = 3.0
 _UNEXPLAINED = 3.0
 #: A sweep that ends within this part of its length began above the rate.
 _SHORT = 0.25
+#: Rejections are noise if at this part of a rate, after so many, they are not so many times rarer.
+_LOWERED, _NOISY, _RARER = 0.75, 8, 1.3
+#: A guess is doubled with each accepted request, this often at most.
+_MOST_DOUBLINGS = 20
 #: Requests a second; one request leaves in 30 seconds at least.
 _LOWEST_RATE = 1 / 30
 
@@ -60,6 +64,8 @@ class PacedSending:
         self._next = -math.inf
         self._shorts = 0
         self._outage = False
+        self._between: float | None = None  # requests from one rejection to the next, smoothed
+        self._reference, self._rejections = (0.0, 0.0), 0  # a rate, and `_between` at it
         self._retry_after = 0.0
         self._begin_sweep(now, sent_at)
 
@@ -86,7 +92,7 @@ class PacedSending:
 
     def _pace_at(self, progress: float) -> float:
         if self._is_guess:
-            return self.rate * 2.0**progress
+            return self.rate * math.exp2(min(progress, _MOST_DOUBLINGS))
         beyond = progress if progress < self._length else max(self._length, progress - self._dwell)
         return self.rate * (1 + self._width * (beyond / self._length - 1) ** 3)
 
@@ -142,6 +148,7 @@ class PacedSending:
             self._bracket(pace, progress, count)
         else:
             self._average(count / max(sent_at - self._began, 1e-3), pace, progress, count)
+        self._doubt(progress)
 
     def _bracket(self, pace: float, progress: int, count: int) -> None:
         """Go by the paces that were accepted and rejected: waits say nothing of a minimum interval."""
@@ -155,6 +162,22 @@ class PacedSending:
             self._weight = max(1.0, self._weight / 2)
         low = max(low, pace / _FAR_APART)
         self._estimate((low + pace) / 2, (pace - low) / (pace + low))
+
+    def _doubt(self, progress: int) -> None:
+        """Go back to a higher rate where a much lower one is rejected as often: the pace is not the cause."""
+        between = progress if self._between is None else self._between
+        self._between = between + 0.3 * (progress - between)
+        self._rejections += 1
+        before, between = self._reference
+        if self.rate >= before:
+            self._reference, self._rejections = (self.rate, self._between), 0
+        elif self.rate < _LOWERED * before and self._rejections >= _NOISY:
+            self._rejections = 0
+            if self._between > _RARER * between:
+                self._reference = self.rate, self._between
+            else:
+                self._estimate(before / _LOWERED, self._width)
+                self._reference = self.rate, between
 
     def _average(self, low: float, pace: float, progress: int, count: int) -> None:
         """Average what was accepted, unless it contradicts what was known or is far from the upper bound."""

@@ -154,9 +154,7 @@ class Silence:
     def _window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
         too_short = self._last_rejected - self._began
         if self._retry_after:  # which is often rounded up to whole seconds
-            too_short = max(
-                too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period
-            )
+            too_short = max(too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period)
         while len(self._departures) > self._accepted:
             self._departures.popleft()
         return WindowedSending(

@@ -7,7 +7,6 @@ between two bounds: it is longer than a wait that was too short, and no longer t
 
 from __future__ import annotations
 
-import math
 from collections import deque
 
 from .in_flight import InFlight

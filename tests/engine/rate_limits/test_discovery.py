@@ -59,7 +59,7 @@ def test_a_limit_of_any_shape_is_found_and_used(name: str, trip: float) -> None:
 
 def test_where_retry_after_is_named_nothing_leaves_before() -> None:
     run = simulate(Tokens(20, 1), trip=0.02, told=True, count=600)
-    assert run.passed[-1] <= 40.0
+    assert run.passed[-1] <= 42.0
     assert not [at for at in run.passed for start, end in run.forbidden if start < at < end]
 
 
@@ -104,7 +104,8 @@ def test_a_rejection_of_a_request_that_left_before_the_last_one_was_known_is_no_
 
 def test_a_response_that_does_not_come_is_waited_for_no_more() -> None:
     discovery = Discovery()
-    for _ in range(4):
+    for _ in range(2):
+        assert discovery.ready_at(0.0) == 0.0
         discovery.on_send(0.0)
     assert discovery.ready_at(1.0) == 10.0
     discovery.on_no_response(5.0)
@@ -121,7 +122,7 @@ def test_requests_that_left_before_are_answered_for() -> None:
 
 
 def established(rate: float) -> Discovery:
-    return Discovery.restored({"rate": rate, "burst": 10}, 0.0)
+    return Discovery.restored({"rate": rate}, 0.0)
 
 
 def test_lateness_of_a_wake_up_is_made_up_for_by_one_request_at_most() -> None:
