@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from .in_flight import InFlight
-from .phase import longer_pause
+from .phase import FIRST_PAUSE, longer_pause
 
 __all__ = ("WIDEST", "PacedSending")
 
@@ -33,8 +33,6 @@ _FAR_APART = 3.0
 _UNEXPLAINED = 3.0
 #: A sweep that ends within this part of its length began above the rate.
 _SHORT = 0.25
-#: Rejections are noise if at this part of a rate, after so many, they are not so many times rarer.
-_LOWERED, _NOISY, _RARER = 0.75, 8, 1.3
 #: A guess is doubled with each accepted request, this often at most.
 _MOST_DOUBLINGS = 20
 #: Requests a second; one request leaves in 30 seconds at least.
@@ -64,8 +62,6 @@ class PacedSending:
         self._next = -math.inf
         self._shorts = 0
         self._outage = False
-        self._between: float | None = None  # requests from one rejection to the next, smoothed
-        self._reference, self._rejections = (0.0, 0.0), 0  # a rate, and `_between` at it
         self._retry_after = 0.0
         self._begin_sweep(now, sent_at)
 
@@ -130,7 +126,7 @@ class PacedSending:
             self._ended = pace or self._pace(now), self._progress
             self._silent_since, self._pause = sent_at, 1 / self.rate
         else:
-            self._pause = longer_pause(self._pause, sent_at - self._silent_since)
+            self._pause = longer_pause(max(self._pause, FIRST_PAUSE), sent_at - self._silent_since)
         self._last_rejected = sent_at
         self._next = max(now, sent_at + self._pause)
         return self
@@ -148,7 +144,6 @@ class PacedSending:
             self._bracket(pace, progress, count)
         else:
             self._average(count / max(sent_at - self._began, 1e-3), pace, progress, count)
-        self._doubt(progress)
 
     def _bracket(self, pace: float, progress: int, count: int) -> None:
         """Go by the paces that were accepted and rejected: waits say nothing of a minimum interval."""
@@ -162,22 +157,6 @@ class PacedSending:
             self._weight = max(1.0, self._weight / 2)
         low = max(low, pace / _FAR_APART)
         self._estimate((low + pace) / 2, (pace - low) / (pace + low))
-
-    def _doubt(self, progress: int) -> None:
-        """Go back to a higher rate where a much lower one is rejected as often: the pace is not the cause."""
-        between = progress if self._between is None else self._between
-        self._between = between + 0.3 * (progress - between)
-        self._rejections += 1
-        before, between = self._reference
-        if self.rate >= before:
-            self._reference, self._rejections = (self.rate, self._between), 0
-        elif self.rate < _LOWERED * before and self._rejections >= _NOISY:
-            self._rejections = 0
-            if self._between > _RARER * between:
-                self._reference = self.rate, self._between
-            else:
-                self._estimate(before / _LOWERED, self._width)
-                self._reference = self.rate, between
 
     def _average(self, low: float, pace: float, progress: int, count: int) -> None:
         """Average what was accepted, unless it contradicts what was known or is far from the upper bound."""

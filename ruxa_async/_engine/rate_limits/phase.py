@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ("Phase", "longer_pause")
+__all__ = ("FIRST_PAUSE", "Phase", "longer_pause")
 
+#: Seconds; the first pause in a silence.
+FIRST_PAUSE = 0.05
 #: A pause is this part of the silence so far, and this many seconds at most. A quarter finds the end sooner
 #: by a point of the share and costs a point of rejections (benchmarks/random_limits.py).
 _GROWTH, _LONGEST = 0.5, 5.0

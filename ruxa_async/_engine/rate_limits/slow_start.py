@@ -7,7 +7,7 @@ from collections import deque
 
 from .in_flight import InFlight
 from .paced_sending import WIDEST, PacedSending
-from .phase import Phase, longer_pause
+from .phase import FIRST_PAUSE, Phase, longer_pause
 from .windowed_sending import WindowedSending
 
 __all__ = ("Silence", "SlowStart")
@@ -19,8 +19,6 @@ _SLOWEST_START = 40.0
 #: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
 #: end, as one round trip is in flight then; less takes longer to reach a high limit.
 _GROWTH = 2.0
-#: Seconds; the first pause in a silence.
-_FIRST_PAUSE = 0.05
 #: A silence that lasts for less of the time since the first request is a bucket's.
 _SHORT_SILENCE = 0.25
 #: Seconds; so is a shorter one: no service counts in windows of half a second.
@@ -101,7 +99,7 @@ class Silence:
         self._lately = in_flight.accepted_lately(now)
         self._since = self._last_rejected = sent_at
         self._retry_after = retry_after
-        self._pause = _FIRST_PAUSE
+        self._pause = FIRST_PAUSE
         self._next = max(now, sent_at + self._pause)
 
     @property
@@ -129,7 +127,7 @@ class Silence:
         """Estimate what the limit is from how long nothing was accepted."""
         if not self._accepted:  # an outage, or a quota used up by somebody else
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
-        period = max(sent_at - self._began, _FIRST_PAUSE)
+        period = max(sent_at - self._began, FIRST_PAUSE)
         before = self._since - self._began
         burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:

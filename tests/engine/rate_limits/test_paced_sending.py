@@ -32,9 +32,7 @@ class Sender:
 
 def paced(rate: float, *, weight: float = 50.0, width: float = 0.1, burst: float = 10.0) -> Sender:
     in_flight = InFlight()
-    return Sender(
-        PacedSending(in_flight, rate, 0.0, 0.0, weight=weight, width=width, burst=burst), in_flight
-    )
+    return Sender(PacedSending(in_flight, rate, 0.0, 0.0, weight=weight, width=width, burst=burst), in_flight)
 
 
 def test_the_pace_rises_to_the_rate_stays_near_it_and_goes_beyond() -> None:
@@ -121,27 +119,6 @@ def test_a_silence_that_the_rate_does_not_explain_changes_nothing_the_first_time
         changed = sender.phase.rate != before
     assert before == 10.0
     assert changed
-
-
-def test_a_rate_that_others_disturb_is_gone_back_to() -> None:
-    """Every fifth request is rejected, at whatever pace."""
-    sender = paced(20.0, burst=1.0)
-    rates = []
-    for n in range(500):
-        sender.request(accepted=n % 5 < 4)
-        rates.append(sender.phase.rate)
-    assert max(rates[300:]) > 10.0
-
-
-def test_rejections_that_are_rarer_at_a_lower_rate_are_of_the_pace() -> None:
-    sender = paced(40.0, burst=1.0)
-    last = -1.0
-    for _ in range(600):
-        accepted = sender.phase.ready_at(sender.now) - last >= 0.1 - 1e-9
-        if accepted:
-            last = max(sender.now, sender.phase.ready_at(sender.now))
-        sender.request(accepted=accepted)
-    assert sender.phase.rate == pytest.approx(10.0, rel=0.1)
 
 
 def test_a_late_request_is_made_up_for_by_one_unless_an_interval_counts() -> None:

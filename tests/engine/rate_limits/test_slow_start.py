@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_a_wait_in_whole_seconds_is_a_guess_that_doubles_with_each_accepted_requ
     for n in range(4):
         paces.append(phase.on_send(2.0 + n))
         phase.on_accept(2.5 + n, 2.0 + n)
-    assert [later / pace for pace, later in zip(paces, paces[1:], strict=False)] == [2.0, 2.0, 2.0]
+    assert [later / pace for pace, later in pairwise(paces)] == [2.0, 2.0, 2.0]
 
 
 def test_a_short_silence_after_a_burst_is_what_one_request_takes_to_flow_into_a_bucket() -> None:
