@@ -50,7 +50,7 @@ async def test_a_window_that_is_told_refuses_one_that_tests_it(
 ) -> None:
     last, refused = await done(service_of(creates=limit, latency=latency, limit_fields=form), 120)
     assert refused == 1
-    assert last <= floor + 5 * (1.0 if form in NUMBERS else latency) + 1 + 5 * latency
+    assert last <= floor + 5 * (1.0 if form in NUMBERS else latency) + 1.5 + 5 * latency
 
 
 @pytest.mark.parametrize("form", TRUTHFUL)
