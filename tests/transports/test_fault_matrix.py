@@ -129,7 +129,9 @@ no_handshake     unsent  stopped  error
 
 TIMEOUTS = Timeouts(connect=1.0, create=2.0, query=0.8, create_drain=1.0)
 RETRIES = Retries(throttled_for=1.0, query_patience=1.5)
-HANGS_AFTER = 30.0  # seconds; the longest of the deadlines above, with its repetitions, is five
+#: Seconds for a download with its one repetition: a busy machine may stand still for two.
+DOWNLOAD_TIMEOUT, DOWNLOAD_CONNECT, DOWNLOAD_WINDOW = 8.0, 3.0, 12.0
+HANGS_AFTER = 60.0  # seconds; more than the deadlines above allow
 PNG_ENDS = b"IEND\xaeB`\x82"
 AT_ONCE = 16
 #: Spoils a second request, which no cell sends: it has a test of its own.
@@ -238,10 +240,10 @@ class Cell:
         async with aclosing(self.make()) as transport:
             loader = Downloader(
                 transport=transport,
-                settings=Downloads(timeout=8.0),
+                settings=Downloads(timeout=DOWNLOAD_TIMEOUT),
                 home=self.url,
-                connect_timeout=1.0,
-                window=3.0,
+                connect_timeout=DOWNLOAD_CONNECT,
+                window=DOWNLOAD_WINDOW,
                 pauses=(0.05,),
             )
             made = Generation(task_id=task_id, model=None, urls=(f"{self.url}/files/{task_id}/0.png",))
