@@ -97,5 +97,41 @@ def _about_cadence(kept: _Kept, laws: list[str]) -> str:
     return "; ".join(said)
 
 
+def goodput(kept: _Kept) -> str:
+    """Draw how a bucket and a window are found: the pace, what is believed, and what is rejected."""
+    bucket, window = kept["series"]["20/s, burst 10"], kept["series"]["20 in any 10 s"]
+    about = f"bucket: {len(bucket['rejected'])} rejected; window: {len(window['rejected'])} rejected"
+    picture = Picture(900, 360, "An unknown limit is found", about)
+    panel = Panel(picture, 50, 92, 380, 210, (0, 30), (0, 50))
+    panel.axes((0, 10, 20, 30), (0, 10, 20, 30, 40, 50), "seconds", "20/s, burst 10: requests a second")
+    panel.line([(0, 20), (30, 20)], "peer dash")
+    panel.line(_paces(bucket["accepted"]), "hand")
+    panel.line(bucket["rates"], "ours")
+    for at in bucket["rejected"]:
+        panel.picture.dot(*panel.at((at, 2)), "open")
+    panel = Panel(picture, 500, 92, 380, 210, (0, 60), (0, 140))
+    panel.axes(range(0, 61, 10), range(0, 141, 20), "seconds", "20 in any 10 s: accepted")
+    picture.path(_steps(panel, [at for at in window["accepted"] if at <= 60]), "ours")
+    for at in window["rejected"]:
+        panel.picture.dot(*panel.at((at, 4)), "open")
+    x = 16.0
+    for name, kind in (("the limit", "peer dash"), ("sent", "hand"), ("believed, accepted", "ours")):
+        picture.path([(x, 47), (x + 24, 47)], kind)
+        picture.text(x + 30, 51, name)
+        x += 170
+    picture.dot(x + 8, 47, "open")
+    picture.text(x + 20, 51, "rejected")
+    return picture.svg()
+
+
+def _paces(instants: list[float], width: int = 5) -> list[tuple[float, float]]:
+    """Return the requests a second at each of *instants*, over *width* of them."""
+    return [
+        (end, width / (end - start))
+        for start, end in zip(instants, instants[width:], strict=False)
+        if end > start
+    ]
+
+
 #: What is drawn of which benchmark.
-PLOTS: Mapping[str, Callable[[_Kept], str]] = {each.__name__: each for each in (bulk_quota, cadence)}
+PLOTS: Mapping[str, Callable[[_Kept], str]] = {each.__name__: each for each in (bulk_quota, cadence, goodput)}

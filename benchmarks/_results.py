@@ -34,7 +34,7 @@ class Measured:
     """
 
     rows: Sequence[Row]
-    series: Mapping[str, Sequence[Any]] = {}
+    series: Mapping[str, Any] = {}
     suffix: str = ""
 
 

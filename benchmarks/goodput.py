@@ -22,17 +22,18 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Measure, Options, interleaved
+from benchmarks._results import Measured
 from benchmarks._yield import Yield
 from ruxa_async._engine.rate_limits.discovery import Discovery
 from ruxa_async.emulator.limiters import Bucket, Limiter, Log, Window
 
-__all__ = ("run",)
+__all__ = ("DRAWN", "run")
 
 _TRIPS = (0.001, 0.05, 0.2)
 _ON_WIRE = 64
@@ -74,10 +75,12 @@ _CASES = (
     _Case("20 in windows of 10 s", lambda: Window(20, 10.0, -3.0), 2, 20, 240, in_windows=True),
     _Case("100 in windows of 1 s", lambda: Window(100, 1.0, -0.3), 100, 100, 3100),
 )
+#: What is drawn, for how many seconds.
+DRAWN = {"20/s, burst 10": 30.0, "20 in any 10 s": 60.0}
 _CHANGES = tuple((after, burst) for after in (25, 100) for burst in (1, 10))
 
 
-def run(options: Options) -> list[Row]:
+def run(options: Options) -> Measured:
     """Simulate every limit, at every round trip, untold and told."""
     rounds = options.times(8, quick=1)
     rows: list[Row] = []
@@ -88,12 +91,19 @@ def run(options: Options) -> list[Row]:
             samples = interleaved(variants, rounds, about=about)
             rows += [_row(case, trip, [each[case.name] for each in samples], told=told) for case in _CASES]
     rows.sort(key=lambda row: [case.name for case in _CASES].index(row["limit"]))
-    return rows + [
+    rows += [
         _changed(after, burst, trip, rounds, told=told)
         for after, burst in _CHANGES
         for trip in _TRIPS
         for told in (False, True)
     ]
+    return Measured(rows, {case.name: _drawn(case) for case in _CASES if case.name in DRAWN})
+
+
+def _drawn(case: _Case) -> dict[str, Any]:
+    """Return what the plot of the first seconds of a run shows."""
+    done = _simulate(case.fresh(), 0.05, random.Random(0), told=False, until=DRAWN[case.name])
+    return {"accepted": done.passed, "rejected": done.rejected, "rates": done.rates}
 
 
 # ---- the simulation
@@ -112,10 +122,12 @@ class _Changing:
 
 @define(eq=False)
 class _Run:
-    """When requests left that were let through, how many were refused, and when the service forbade any."""
+    """When requests left that were accepted and rejected, the rate that was believed after each of them, and when the
+    service forbade any."""
 
     passed: list[float] = field(factory=list)
-    refused: int = 0
+    rejected: list[float] = field(factory=list)
+    rates: list[tuple[float, float]] = field(factory=list)
     forbidden: list[tuple[float, float]] = field(factory=list)
 
 
@@ -150,10 +162,9 @@ def _simulate(
         discovery.on_send(now)
         wait = limit.take(now + trip / 2)
         answers.append((now + trip, now, wait))
-        if wait:
-            done.refused += 1
-        else:
-            done.passed.append(now)
+        (done.rejected if wait else done.passed).append(now)
+        if discovery.rate is not None:
+            done.rates.append((now, discovery.rate))
     return done
 
 
@@ -173,7 +184,7 @@ def _sample(case: _Case, trip: float, chance: random.Random, *, told: bool) -> S
         "whole": got.whole(case.rate, case.burst),
         "share": got.share(best, 0.0, end),
         "steady": _past_two(case, got) if case.in_windows else got.share(best, 0.2 * end, 0.8 * end),
-        "refused": done.refused,
+        "refused": len(done.rejected),
     }
 
 
@@ -213,7 +224,7 @@ def _changed(after: int, burst: int, trip: float, rounds: int, *, told: bool) ->
         done = _simulate(fresh(), trip, random.Random(seed), told=told, until=_CHANGED_UNTIL)
         got = Yield(done.passed, done.forbidden)
         shares.append(got.share(got.best(fresh()), _SETTLED_AT, _CHANGED_UNTIL))
-        refused.append(done.refused)
+        refused.append(len(done.rejected))
     return {
         "limit": f"50/s, then {after}/s, burst {burst}",
         "told": "yes" if told else "no",

@@ -236,9 +236,10 @@ async def test_a_refusal_for_the_rate_is_waited_out_exactly(
         await ruxa.submit(NanoBanana(prompt="two"))
     assert service.ledger.charged == 2
     if form == "none":
-        # a pause of 50 ms that grows fourfold until it is enough
-        assert told == [None, None, None, None]
-        assert sent == pytest.approx([0.0, 0.0, 0.05, 0.2, 0.8, 3.2], abs=1e-6)
+        # pauses of 50 ms, then of half of the silence so far
+        waits = [0.0, 0.05, 0.1, *(0.15 * 1.5**n for n in range(8))]
+        assert told == [None] * (len(waits) - 1)
+        assert sent == pytest.approx([0.0, *waits], abs=1e-6)
     else:
         wait = 2.5 if form in EXACT else 3.0
         assert told == pytest.approx([wait], abs=1e-6)

@@ -164,7 +164,7 @@ class Advice:
     def ready_at(self, now: float, governed: float, *, found: bool) -> float:
         """Return when the next request may leave.
 
-        *governed* is what a governor says that knows nothing of the fields, *found* whether it knows a rate.
+        *governed* is what a discovery says that knows nothing of the fields, *found* whether it knows a rate.
         """
         if self.ignored:
             return governed
@@ -223,7 +223,7 @@ class Advice:
             self._tested = None
 
     def refused(self, now: float, *, sent_at: float) -> bool:
-        """Note a refusal of a request that left at *sent_at*; return whether a governor has nothing to learn from it."""
+        """Note a refusal of a request that left at *sent_at*; return whether a discovery has nothing to learn from it."""
         ours = self._tested is not None and self._tested[0] == sent_at
         left = self._left()
         promised = self.books.pacer is not None or (left is not None and left >= 0)

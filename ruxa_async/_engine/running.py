@@ -6,12 +6,12 @@ is let through once one was seen to have ended. So two refusals in a row while n
 first create after an end its *test*, which leaves at once: let through, as many as ran at the refusals are the *cap*;
 refused, it was the rate, and the next suspicion needs more time. What ran on, or ended unseen, is found by asking: a create
 let through while as many ran as at the refusals is looked into at once, and is otherwise the end of the suspicion. A cap is proven when a *probe*, a
-create above it, is refused; only then is forgotten what the governor was told, and until then little refutes it.
+create above it, is refused; only then is forgotten what the discovery was told, and until then little refutes it.
 
 A cap that is believed lets a create leave while fewer run, those on the wire counted. We see ends late, so we never think that fewer
 run than do: such a create is refused only if the cap fell or others use it up too, and then the cap becomes what ran, and at
 each refusal in a row twice as much less. Each costs trust, which creates that are let through bring back; without trust, or where
-a rate is known that may have refused it, the refusal is for the governor, and a new suspicion. Now and then
+a rate is known that may have refused it, the refusal is for the discovery, and a new suspicion. Now and then
 a probe leaves, and is followed by another for as long as they are let through. An end not yet seen lets
 one through as well, so a climb that ends near the cap raises it only, and by one, where it was the third in a row.
 
@@ -132,7 +132,7 @@ class RunningCap:
         return len(self._probes) < allowed and in_flight - len(self._probes) <= max(self.cap, self._top)
 
     def tests(self, in_flight: int, creating: int) -> bool:
-        """Tell whether a create should leave whatever the governor says, since an end was seen and it tests the cap."""
+        """Tell whether a create should leave whatever the discovery says, since an end was seen and it tests the cap."""
         return self._refusals >= _SUSPICIOUS and not creating and in_flight <= self._at - 2**self._failed
 
     # ---- what happens

@@ -61,7 +61,7 @@ class Account:
                 if not self.create():
                     refused += 1
                     if not self.explained:
-                        break  # the governor has it wait
+                        break  # discovery has it wait
         return refused
 
 
@@ -281,7 +281,7 @@ def test_a_cap_that_rises_a_little_is_raised_by_one_after_three_climbs() -> None
     assert account.found.cap == 21
 
 
-def test_refusals_below_a_proven_cap_cost_trust_until_they_are_for_the_governor() -> None:
+def test_refusals_below_a_proven_cap_cost_trust_until_they_are_for_the_discovery() -> None:
     account = proven(100)
     explained = []
     for cap in range(98, 90, -1):
@@ -306,7 +306,7 @@ def test_trust_is_regained() -> None:
         account.create()
 
 
-def test_where_a_rate_is_known_a_refusal_far_below_the_cap_is_for_the_governor() -> None:
+def test_where_a_rate_is_known_a_refusal_far_below_the_cap_is_for_the_discovery() -> None:
     account = proven(20)
     account.rated, account.cap, account.running = True, 10, 10
     account.now += 1.0
