@@ -58,6 +58,7 @@ class PacedSending:
         self._weight = weight
         self._width = min(max(width, _NARROWEST), WIDEST)
         self._is_interval = burst <= _LARGEST_INTERVAL_BURST
+        self._burst = burst if burst < math.inf else 1.0
         self._is_guess = weight <= 1  # the pace doubles with each request
         self._next = -math.inf
         self._shorts = 0
@@ -142,8 +143,11 @@ class PacedSending:
         count = self._accepted - 1
         if self._is_interval:
             self._bracket(pace, progress, count)
-        else:
-            self._average(count / max(sent_at - self._began, 1e-3), pace, progress, count)
+            return
+        elapsed = sent_at - self._began
+        if self._retry_after:  # once a bucket is full, nothing flows in
+            elapsed -= max(0.0, sent_at - self._silent_since - max(1.0, self._burst) / self.rate)
+        self._average(count / max(elapsed, 1e-3), pace, progress, count)
 
     def _bracket(self, pace: float, progress: int, count: int) -> None:
         """Go by the paces that were accepted and rejected: waits say nothing of a minimum interval."""
