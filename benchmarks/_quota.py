@@ -11,9 +11,9 @@ from attrs import frozen
 
 from benchmarks._draws import Draw, Hint
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply
-from ruxa_async.emulator.hints import RetryAfterForm
 from ruxa_async.emulator.limiters import Gauge
 from ruxa_async.emulator.messages import Incoming
+from ruxa_async.emulator.rate_limit_headers import RetryAfterForm
 
 __all__ = ("KEY", "Account", "Quota")
 

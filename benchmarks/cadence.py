@@ -31,7 +31,7 @@ from attrs import define, frozen
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Measure, Options, interleaved
 from benchmarks._results import Measured
-from ruxa_async._engine.cadence import Cadence
+from ruxa_async._engine.polling.schedule import Cadence
 from ruxa_async.settings import Polling
 
 __all__ = ("run",)

@@ -13,9 +13,9 @@ from ._logging import set_up as _set_up_logging
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ._client import RuxaClient as RuxaClient
-    from ._completions import Completions as Completions
-    from ._task import GenerationTask as GenerationTask
+    from ._client.client import RuxaClient as RuxaClient
+    from ._client.completions import Completions as Completions
+    from ._client.task import GenerationTask as GenerationTask
     from .callbacks.bodies import Callback as Callback
     from .callbacks.receiver import CallbackReceiver as CallbackReceiver
     from .errors import APIError as APIError
@@ -76,9 +76,9 @@ if TYPE_CHECKING:
 
 # Where each public name lives; the block above says the same to type checkers, and a test keeps the two equal.
 _HOMES = {
-    "_client": "RuxaClient",
-    "_completions": "Completions",
-    "_task": "GenerationTask",
+    "_client.client": "RuxaClient",
+    "_client.completions": "Completions",
+    "_client.task": "GenerationTask",
     "callbacks.bodies": "Callback",
     "callbacks.receiver": "CallbackReceiver",
     "errors": (

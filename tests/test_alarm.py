@@ -6,7 +6,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from ruxa_async._alarm import Alarm, alarm
+from ruxa_async._client.timer import Alarm, alarm
 
 
 async def slept_until(due: float, *after: tuple[float, Callable[[Alarm], None]]) -> float:

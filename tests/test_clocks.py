@@ -11,9 +11,9 @@ import pytest
 from harness import client_of, prompts, service_of
 
 from ruxa_async import Limits, NanoBanana, Succeeded
-from ruxa_async._delivery import Delivery
+from ruxa_async._client.job import ClientJob
+from ruxa_async._client.outcomes import Delivery
 from ruxa_async._engine.engine import Engine
-from ruxa_async._jobs import ClientJob
 from ruxa_async.settings import Polling, Retries
 from ruxa_async.transports.base import Request, Response
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ruxa_async import ConfigurationError, NotFoundError, RuxaClient
-from ruxa_async._config import DEFAULT_BASE_URL, resolve_base_url, resolve_key
+from ruxa_async._client.config import DEFAULT_BASE_URL, resolve_base_url, resolve_key
 from ruxa_async.transports.base import Request, Response
 from ruxa_async.transports.memory import MemoryTransport
 

@@ -10,7 +10,7 @@ from harness import client_of, prompts, service_of
 from test_client import Script, reply
 
 from ruxa_async import ClientClosedError, InsufficientCreditsError, NanoBanana, SubmissionHalted
-from ruxa_async._completions import Completions
+from ruxa_async._client.completions import Completions
 from ruxa_async.emulator.settings import Durations
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import TaskState, TaskStatus
-from ruxa_async._details import find_urls, has_result, result_object, task_status
-from ruxa_async._engine.retry import Reply
+from ruxa_async._api.task_status import find_urls, has_result, result_object, task_status
+from ruxa_async._engine.classify import Reply
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 A, B = "https://files.example/a.png", "https://files.example/b.png"

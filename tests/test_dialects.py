@@ -29,7 +29,7 @@ from ruxa_async import (
     events,
 )
 from ruxa_async.emulator import DIALECTS, Dialect, Fault, TokenBucket
-from ruxa_async.emulator.hints import RETRY_AFTER_FORMS
+from ruxa_async.emulator.rate_limit_headers import RETRY_AFTER_FORMS
 from ruxa_async.emulator.service import Service
 from ruxa_async.emulator.settings import DEFAULT_PRICES, Durations
 from ruxa_async.transports.memory import MemoryTransport

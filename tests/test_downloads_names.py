@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruxa_async import ConfigurationError, CustomRequest, Generation
-from ruxa_async._files import clean_name, clean_stem
+from ruxa_async._internal.files import clean_name, clean_stem
 from ruxa_async.downloads import check_template
 from ruxa_async.downloads.naming import BATCH_FIELDS, RowTemplate, names_of
 

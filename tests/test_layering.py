@@ -100,10 +100,10 @@ ENGINE_MAY_IMPORT = {
 }
 
 
-@pytest.mark.parametrize("name", modules("_engine"))
+@pytest.mark.parametrize("name", modules("_engine", "_api.rate_limit_headers", "_api.retry_after"))
 def test_the_engine_imports_no_clock_no_chance_and_nothing_that_waits(name: str) -> None:
     allowed = {*ENGINE_MAY_IMPORT, *modules("_engine")}
-    if name == "ruxa_async._engine.retry_after":
+    if name == "ruxa_async._api.retry_after":
         allowed.add("email.utils")  # the dates of HTTP
     assert set(imports(name)) <= allowed
 
@@ -128,25 +128,36 @@ def test_values_import_nothing_of_ours_but_each_other() -> None:
         assert ours(name) <= {*VALUES}, name
 
 
-CORE = ("_client", "_driver", "_engine", "_completions", "_task")
+#: From the top down: a layer imports from those below it, and within the client from those after it.
+LAYERS = ("cli", "batch", "_client", "callbacks", "journal", "downloads", "transports")
+CLIENT = (
+    "client",
+    "task",
+    "completions",
+    "pipeline",
+    "driver",
+    "create",
+    "query",
+    "worker_pool",
+    "outcomes",
+    "job",
+)
+PURE = ("_api", "_engine")
 #: No module of the first may import any of the second.
 RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
-    (("transports", "journal", "downloads"), (*CORE, "_buying", "_asking", "_delivery", "_jobs", "_wire")),
+    *((LAYERS[index:], LAYERS[:index]) for index in (1, 2, 3)),
+    (("transports", "journal", "downloads"), ("_api", "_engine")),
+    (PURE, (*LAYERS, "_internal")),
+    (("_api",), tuple(f"_engine.{name}" for name in ("engine", "polling", "rate_limits", "job"))),
+    (("_internal", "_version"), (*LAYERS, *PURE, "errors", "requests", "results", "settings")),
+    (("_client.driver",), ("_client.client", "_client.completions", "_client.task")),
     (
-        ("_wire", "_replies", "_details"),
-        ("_client", "_driver", "_completions", "_task", "_buying", "_asking", "_delivery", "_jobs"),
+        ("_client.create", "_client.query"),
+        tuple(f"_client.{name}" for name in ("client", "task", "completions", "pipeline", "driver")),
     ),
     (
-        ("_jobs", "_delivery", "_workers"),
-        ("_client", "_driver", "_completions", "_task", "_buying", "_asking"),
-    ),
-    (("_asking", "_buying"), ("_client", "_driver", "_completions", "_task")),
-    (("_driver",), ("_client", "_completions", "_task")),
-    (("_task", "_completions"), ("_client",)),
-    (("batch",), ("cli",)),
-    (
-        ("_files", "_config", "_version"),
-        ("_client", "_driver", "_engine", "transports", "journal", "downloads"),
+        ("_client.worker_pool", "_client.outcomes", "_client.job"),
+        tuple(f"_client.{name}" for name in CLIENT[:-3]),
     ),
 ]
 
@@ -165,12 +176,13 @@ def test_no_import_points_up(importers: tuple[str, ...], forbidden: tuple[str, .
 def test_callbacks_know_nothing_of_the_client() -> None:
     for name in PATHS:
         if under(name, "ruxa_async.callbacks"):
-            assert not [imported for imported in ours(name) if under(imported, *CORE)], name
+            assert not [imported for imported in ours(name) if under(imported, "_client", "_engine")], name
 
 
 def test_the_engine_knows_nothing_above_it() -> None:
     for name in modules("_engine"):
-        assert all(under(imported, "_engine", "results", "settings") for imported in ours(name)), name
+        allowed = ("_engine", "_api.rate_limit_headers", "_api.retry_after", "results", "settings")
+        assert all(under(imported, *allowed) for imported in ours(name)), name
 
 
 def test_only_the_command_line_knows_the_batch_and_itself() -> None:
@@ -210,11 +222,11 @@ def test_no_imports_go_in_a_circle() -> None:
         ("import os.path as p", {"os.path"}),
         ("from time import monotonic", {"time"}),
         ("def f():\n    import random", {"random"}),
-        ("from . import rate", {"ruxa_async._engine.rate"}),
-        ("from .rate import Gate", {"ruxa_async._engine.rate"}),
+        ("from . import rate", {"ruxa_async._engine.rate_limits.limiter"}),
+        ("from .rate import Gate", {"ruxa_async._engine.rate_limits.limiter"}),
         ("from .. import errors", {"ruxa_async.errors"}),
         ("from ..transports.base import Request", {"ruxa_async.transports.base"}),
-        ("from ruxa_async import _driver", {"ruxa_async._driver"}),
+        ("from ruxa_async import _driver", {"ruxa_async._client.driver"}),
         ("from ruxa_async import RuxaClient", {"ruxa_async"}),
         ("if TYPE_CHECKING:\n    import asyncio", {"asyncio"}),
     ],
@@ -226,9 +238,12 @@ def test_every_way_to_import_is_seen(source: str, found: set[str], monkeypatch: 
 
 def test_an_import_in_a_package_is_relative_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        TREES, "ruxa_async._engine", ast.parse("from .rate import Gate\nfrom .. import errors")
+        TREES, "ruxa_async._engine", ast.parse("from .classify import Reply\nfrom .. import errors")
     )
-    assert set(imports("ruxa_async._engine")) == {"ruxa_async._engine.rate", "ruxa_async.errors"}
+    assert set(imports("ruxa_async._engine")) == {
+        "ruxa_async._engine.rate_limits.limiter",
+        "ruxa_async.errors",
+    }
 
 
 def test_imports_for_type_checkers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from ruxa_async import Limits, NanoBanana, RateLimit, RuxaClient, events
-from ruxa_async._client_log import ClientLog, LoggedTransport, observed
+from ruxa_async._client.log import ClientLog, LoggedTransport, observed
 from ruxa_async._logging import OrphanNotice, asked_level, logger, report_orphans
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, TokenBucket, parse_fault
 from ruxa_async.results import JobRecord

@@ -9,7 +9,7 @@ import pytest
 from harness import service_of
 
 from ruxa_async import Failed, Generation, NanoBanana, Succeeded, TaskFailedError, TaskState, TaskStatus
-from ruxa_async._refetching import Refetcher
+from ruxa_async._client.outputs import Refetcher
 from ruxa_async.downloads import Downloader
 from ruxa_async.transports import MemoryTransport
 

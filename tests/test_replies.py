@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import TaskState
-from ruxa_async._engine.retry import Phrase, Reply
-from ruxa_async._replies import (
+from ruxa_async._api.reply import (
     FINE,
     body_hint,
     code_of,
@@ -23,6 +22,7 @@ from ruxa_async._replies import (
     task_id_in_cut,
     task_id_of,
 )
+from ruxa_async._engine.classify import Phrase, Reply
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 W, R, S, F, U = TaskState.WAITING, TaskState.RUNNING, TaskState.SUCCESS, TaskState.FAIL, TaskState.UNKNOWN

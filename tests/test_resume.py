@@ -33,11 +33,11 @@ from ruxa_async import (
     Succeeded,
     TaskFailedError,
     Timeouts,
-    _remembering,
 )
+from ruxa_async._client import learned_state as _remembering
 from ruxa_async._engine import denial
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, TokenBucket, parse_fault
-from ruxa_async.emulator.keeping import KeptTask
+from ruxa_async.emulator.ledger_file import KeptTask
 from ruxa_async.emulator.messages import ServiceReply
 from ruxa_async.journal.records import JobState, Match
 from ruxa_async.transports.memory import MemoryService, MemoryTransport

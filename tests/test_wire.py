@@ -28,8 +28,9 @@ from ruxa_async import (
     TaskState,
     __version__,
 )
-from ruxa_async._details import task_status
-from ruxa_async._engine.retry import (
+from ruxa_async._api.endpoint import Wire, api_error, encode, shown
+from ruxa_async._api.task_status import task_status
+from ruxa_async._engine.classify import (
     CreateVerdict,
     Phrase,
     QueryVerdict,
@@ -39,7 +40,6 @@ from ruxa_async._engine.retry import (
     classify_query,
     refusal_of,
 )
-from ruxa_async._wire import Wire, api_error, encode, shown
 from ruxa_async.transports.base import Request, Response
 
 KEY = "sk-canary/0123+456789"

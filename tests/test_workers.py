@@ -9,7 +9,7 @@ import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ruxa_async._workers import WorkerPool
+from ruxa_async._client.worker_pool import WorkerPool
 
 pytestmark = pytest.mark.anyio
 

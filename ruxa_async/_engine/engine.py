@@ -18,16 +18,16 @@ from typing import Generic, TypeVar
 from ruxa_async.settings import Budget, Limits, Polling, Retries
 
 from .budget import Accounts
-from .cadence import Cadence
-from .calls import Calls, CallStep
 from .circuit_breaker import CircuitBreaker
+from .classify import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query, is_denied
+from .deadline_heap import Deadlines, Schedule
 from .denial import Denial
 from .job import Counts, CreateStep, Job, Phase, QueryStep
-from .rate import Gate
-from .rates import Rates
-from .retry import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query, is_denied
-from .running import RunningCap
-from .schedule import Deadlines, Schedule
+from .polling.callbacks import Calls, CallStep
+from .polling.schedule import Cadence
+from .rate_limits.concurrency_limit import RunningCap
+from .rate_limits.limiter import Gate
+from .rate_limits.scopes import Rates
 
 __all__ = ("Engine",)
 

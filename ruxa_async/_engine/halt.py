@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .retry import Refusal
+from .classify import Refusal
 
 __all__ = ("HaltPolicy",)
 

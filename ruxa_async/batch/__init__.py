@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .folder import folder_journal
-from .lines import ResultsFile
+from .layout import folder_journal
 from .readers import InputError, Row, Rows, open_rows
+from .results_file import ResultsFile
 from .run import run_batch
 from .summary import Resumed, Summary
 

@@ -8,12 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import asdict, define, field
 
-from ruxa_async.errors import (
-    APIError,
-    DownloadError,
-    RequestValidationError,
-    TaskFailedError,
-)
+from ruxa_async.errors import APIError, DownloadError, RequestValidationError, TaskFailedError
 from ruxa_async.errors import describe_error as describe_whole
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Failed, JobRecord, Outcome, Succeeded
@@ -79,7 +74,7 @@ class Result:
 
         Each clock only measures a span of its own, so it does not matter how far apart the two are.
         """
-        from ruxa_async._details import instants  # noqa: PLC0415 - wrong usage should not wait for cattrs
+        from ruxa_async._api.task_status import instants  # noqa: PLC0415 - wrong usage should not wait for cattrs
 
         told = instants(outcome.generation.raw)
         if told is not None:

@@ -13,25 +13,25 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 from attrs import define, evolve, field, frozen
 
-from ruxa_async._files import remove_stale_parts
-from ruxa_async._refetching import files_kept
+from ruxa_async._client.outputs import files_kept
+from ruxa_async._internal.files import remove_stale_parts
 from ruxa_async.downloads import BATCH_FIELDS, RowTemplate, check_template
 from ruxa_async.errors import JournalError, SubmissionHalted
 from ruxa_async.journal.records import JobState, JournalEntry, Match
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
 from ruxa_async.settings import Downloads, Resume
 
-from .feed import Feed
-from .folder import JOURNAL, RESULTS, RUN
-from .lines import ResultsFile
+from .layout import JOURNAL, RESULTS, RUN
 from .outputs import describe_files
 from .readers import Row
+from .request_source import Feed
 from .results import Result, State, describe_error
+from .results_file import ResultsFile
 from .summary import Summary
 
 if TYPE_CHECKING:
-    from ruxa_async._client import RuxaClient
-    from ruxa_async._completions import Completions
+    from ruxa_async._client.client import RuxaClient
+    from ruxa_async._client.completions import Completions
 
 __all__ = ("run_batch",)
 

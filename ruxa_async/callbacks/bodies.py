@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from ruxa_async._details import task_status
-from ruxa_async._replies import read_callback
+from ruxa_async._api.reply import read_callback
+from ruxa_async._api.task_status import task_status
 from ruxa_async.results import TaskStatus
 
 __all__ = ("Callback", "read_body")

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ruxa_async._replies import decode
+from ruxa_async._api.reply import decode
 
 __all__ = ("sign", "verify")
 

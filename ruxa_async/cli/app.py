@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cyclopts
 from cyclopts import App, CycloptsError
 
-from .running import BAD_INPUT, DONE, explained, say
+from .runtime import BAD_INPUT, DONE, explained, say
 
 __all__ = ("app", "run")
 

@@ -16,19 +16,17 @@ from attrs import define, field, frozen
 from cyclopts import Parameter
 
 from ruxa_async.batch import Rows, Summary, folder_journal, open_rows, run_batch
-from ruxa_async.batch.folder import EMULATOR, RESULTS
-from ruxa_async.batch.lines import check_journal
+from ruxa_async.batch.dry_run import rehearse
+from ruxa_async.batch.layout import EMULATOR, RESULTS
 from ruxa_async.batch.readers import DEFAULT_MODEL, Format
 from ruxa_async.batch.record import RunRecord
 from ruxa_async.batch.records import InputError
-from ruxa_async.batch.rehearsal import rehearse
+from ruxa_async.batch.results_file import check_journal
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
 
-from .conclusion import conclude, exit_code, leave_report
-from .costing import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, rehearsed_code
-from .listening import CallbackOptions, listening, read_callbacks
+from .callbacks import CallbackOptions, listening, read_callbacks
 from .options import (
     EMULATOR_SPEED,
     Count,
@@ -42,12 +40,14 @@ from .options import (
     check_template_option,
     shortened,
 )
-from .printing import Put, printing
 from .progress import Board, Watch, displayed
-from .running import need_folder, need_key, open_client, run, say
+from .runtime import need_folder, need_key, open_client, run, say
+from .spending import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, rehearsed_code
+from .stdout import Put, printing
+from .summary import conclude, exit_code, leave_report
 
 if TYPE_CHECKING:
-    from ruxa_async._client import RuxaClient
+    from ruxa_async._client.client import RuxaClient
     from ruxa_async.batch.results import Result
     from ruxa_async.callbacks.receiver import CallbackReceiver
     from ruxa_async.events import ClientEvent, Event, EventHook

@@ -22,8 +22,8 @@ from ruxa_async.emulator import (
     parse_fault,
 )
 from ruxa_async.emulator.callbacks import CallbackStyle
-from ruxa_async.emulator.hints import LimitFieldsForm, LimitFieldsLie, RetryAfterForm
 from ruxa_async.emulator.limit_specs import parse_limit
+from ruxa_async.emulator.rate_limit_headers import LimitFieldsForm, LimitFieldsLie, RetryAfterForm
 
 __all__ = ("emulate",)
 

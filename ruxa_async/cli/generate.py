@@ -13,11 +13,11 @@ from ruxa_async.downloads import FIELDS
 from ruxa_async.requests import GenerationRequest
 
 from .options import EMULATOR_SPEED, EmulatorFlag, Model, Name, Out, Proxy, Speed, check_template_option
-from .printing import print_line
-from .running import DONE, console, need_folder, need_key, open_client, run, say
+from .runtime import DONE, console, need_folder, need_key, open_client, run, say
+from .stdout import print_line
 
 if TYPE_CHECKING:
-    from ruxa_async._client import RuxaClient
+    from ruxa_async._client.client import RuxaClient
 
 __all__ = ("generate",)
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ruxa_async.batch import InputError
-from ruxa_async.batch.folder import JOURNAL, RESULTS
+from ruxa_async.batch.layout import JOURNAL, RESULTS
 from ruxa_async.journal.records import JobState, JournalEntry
 from ruxa_async.journal.sqlite import SqliteJournal
 from ruxa_async.journal.view import JournalView, view_journal
 
 from .options import shortened
-from .printing import print_text
-from .running import DONE, run, say
+from .runtime import DONE, run, say
+from .stdout import print_text
 
 __all__ = ("journal",)
 

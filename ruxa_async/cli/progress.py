@@ -28,8 +28,8 @@ from ruxa_async.events import (
 )
 from ruxa_async.results import TaskState
 
-from .outlook import Durations, Left, Pace
-from .running import console, printable, say
+from .eta import Durations, Left, Pace
+from .runtime import console, printable, say
 
 if TYPE_CHECKING:
     from ruxa_async.batch import Summary

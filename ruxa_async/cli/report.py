@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from ruxa_async.batch.records import InputError
 from ruxa_async.report import write_report
 
-from .printing import print_text
-from .running import DONE
+from .runtime import DONE
+from .stdout import print_text
 
 __all__ = ("report",)
 

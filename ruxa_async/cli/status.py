@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from ruxa_async.results import TaskState, TaskStatus
 
 from .options import Proxy
-from .printing import print_text
-from .running import DONE, SOME_FAILED, open_client, run
+from .runtime import DONE, SOME_FAILED, open_client, run
+from .stdout import print_text
 
 __all__ = ("status",)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from string import Formatter
 from typing import Final, Self
 
-from ruxa_async._files import clean_name, clean_stem, plain_stem
+from ruxa_async._internal.files import clean_name, clean_stem, plain_stem
 from ruxa_async.errors import ConfigurationError
 from ruxa_async.results import Generation
 

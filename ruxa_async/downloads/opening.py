@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from attrs import field, frozen
 
-from ruxa_async._points import reached
+from ruxa_async._internal.failpoints import reached
 from ruxa_async.errors import DownloadError, LinkExpiredError
 from ruxa_async.transports.base import Request, StreamedResponse
 

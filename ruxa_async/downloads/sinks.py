@@ -11,8 +11,8 @@ import anyio
 from anyio import SpooledTemporaryFile, to_thread
 from attrs import evolve
 
-from ruxa_async._files import PartFile, WholeFile
-from ruxa_async._points import reached
+from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.files import PartFile, WholeFile
 
 __all__ = ("FileSink", "MemorySink", "Note", "Sink")
 

@@ -27,24 +27,15 @@ import attrs
 
 from ruxa_async.errors import MissingExtraError
 
+from .callback_sender import post_callbacks
 from .callbacks import CallbackPost, Callbacks
 from .dialects import DIALECTS, Dialect
 from .faults import AFTER, BEFORE, Fault, parse_fault
-from .keeping import LedgerFile
 from .ledger import Counts, Ledger, Purchase
+from .ledger_file import LedgerFile
 from .limit_specs import parse_limit
-from .limits import (
-    Changing,
-    FixedWindow,
-    LeakyBucket,
-    Limit,
-    Limiter,
-    Shape,
-    SlidingWindow,
-    TokenBucket,
-)
+from .limits import Changing, FixedWindow, LeakyBucket, Limit, Limiter, Shape, SlidingWindow, TokenBucket
 from .messages import Output, ServiceReply, ServiceRequest
-from .posting import post_callbacks
 from .service import Service
 from .settings import Durations, EmulatorSettings
 

@@ -20,7 +20,7 @@ from attrs import field, frozen, validators
 
 from .dialects import DIALECTS, Dialect
 from .ledger import Counts
-from .spelling import json_bytes
+from .render import json_bytes
 
 if TYPE_CHECKING:
     from .settings import EmulatorSettings

@@ -14,20 +14,20 @@ from urllib.parse import unquote
 import attrs
 from attrs import frozen
 
-from . import spelling
+from . import render as spelling
 from .callbacks import CallbackPlan
 from .dialects import Dialect
+from .fault_replies import distort, strike
 from .faults import FaultPlan
-from .hints import limit_fields, retry_hint
-from .keeping import KeptTask
 from .ledger import Counts, Ledger, Purchase
+from .ledger_file import KeptTask
 from .limiters import Standing
 from .limits import Limiter
 from .messages import Incoming, ServiceReply
-from .mischief import distort, strike
 from .placeholders import CONTENT_TYPES, placeholder
+from .rate_limit_headers import limit_fields, retry_hint
+from .render import Refusal
 from .settings import EmulatorSettings
-from .spelling import Refusal
 from .tasks import EmulatedTask, Running, TaskMaker
 
 __all__ = ("CREATE_PATH", "FILES_PATH", "QUERY_PATH", "Service")

@@ -11,7 +11,8 @@ from attrs import field, frozen, validators
 from .callbacks import Callbacks
 from .dialects import DIALECTS, Dialect, dialect
 from .faults import Fault
-from .hints import (
+from .limits import Limit
+from .rate_limit_headers import (
     LIMIT_FIELDS_FORMS,
     LIMIT_FIELDS_LIES,
     RETRY_AFTER_FORMS,
@@ -19,7 +20,6 @@ from .hints import (
     LimitFieldsLie,
     RetryAfterForm,
 )
-from .limits import Limit
 
 __all__ = ("DEFAULT_PRICES", "Durations", "EmulatorSettings")
 

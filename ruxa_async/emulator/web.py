@@ -18,10 +18,10 @@ from http import HTTPStatus
 import anyio
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
+from .callback_sender import post_callbacks
 from .callbacks import CallbackPost
 from .media import draw
 from .messages import ServiceReply, ServiceRequest
-from .posting import post_callbacks
 from .service import Service
 
 __all__ = ("serve",)

@@ -6,7 +6,7 @@ from typing import Self
 
 from attrs import field, frozen
 
-from ruxa_async._files import FileId, file_id
+from ruxa_async._internal.files import FileId, file_id
 from ruxa_async.errors import JournalError
 
 __all__ = ("OpenFiles",)

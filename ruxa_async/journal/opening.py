@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from ruxa_async._files import sync_folder
-from ruxa_async._points import reached
+from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.files import sync_folder
 from ruxa_async.errors import JournalInUseError
 
 from .failures import explain, is_busy

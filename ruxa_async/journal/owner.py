@@ -19,8 +19,8 @@ from anyio import from_thread
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
+from ruxa_async._internal.failpoints import reached
 from ruxa_async._logging import logger
-from ruxa_async._points import reached
 from ruxa_async.errors import JournalError
 
 from .failures import explain, may_pass

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from ruxa_async._points import reached
+from ruxa_async._internal.failpoints import reached
 from ruxa_async.errors import KeyConflictError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus

@@ -24,10 +24,11 @@ from aiohttp import BaseConnector, ClientRequest, ClientTimeout
 from aiohttp.connector import Connection
 from yarl import URL
 
-from ruxa_async._points import reached
-from ruxa_async.transports._aiohttp_exchange import LARGEST_HEAD, Exchange, read_body
-from ruxa_async.transports._reply_recorder import ReplyRecorder, record
-from ruxa_async.transports.base import Request, Response
+from ruxa_async._internal.failpoints import reached
+
+from ._aiohttp_exchange import LARGEST_HEAD, Exchange, read_body
+from ._reply_recorder import ReplyRecorder, record
+from .base import Request, Response
 
 __all__ = ("TESTED", "DirectExchange", "Line")
 

@@ -37,9 +37,10 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
-from ruxa_async._points import reached
-from ruxa_async.transports._reply_recorder import ReplyRecorder, record
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, TransportError
+from ruxa_async._internal.failpoints import reached
+
+from ._reply_recorder import ReplyRecorder, record
+from .base import MaybeSentError, NotSentError, Request, Response, TransportError
 
 __all__ = ("LARGEST_HEAD", "Exchange", "SessionExchange", "read_body")
 

@@ -18,8 +18,9 @@ import httpcore2
 import httpx2
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ruxa_async._points import reached
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, TransportError
+from ruxa_async._internal.failpoints import reached
+
+from .base import MaybeSentError, NotSentError, Request, Response, TransportError
 
 __all__ = ("Exchange",)
 

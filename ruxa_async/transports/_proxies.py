@@ -17,10 +17,11 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ruxa_async._config import is_loopback
+from ruxa_async._client.config import is_loopback
 from ruxa_async.errors import ConfigurationError, NotSentError
-from ruxa_async.transports.addresses import PrivateAddressError, check_host
-from ruxa_async.transports.base import Request
+
+from .addresses import PrivateAddressError, check_host
+from .base import Request
 
 __all__ = ("Proxies", "trusted_by_environment", "without_credentials")
 

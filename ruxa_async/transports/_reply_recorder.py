@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from attrs import frozen
 
-from ruxa_async.transports.base import Response
+from .base import Response
 
 __all__ = ("ReceivedReply", "ReplyRecorder", "read_reply", "record")
 

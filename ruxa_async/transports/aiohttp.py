@@ -18,12 +18,12 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from multidict import CIMultiDict
 from yarl import URL
 
-from ruxa_async.transports._aiohttp_direct import TESTED, DirectExchange, Line
-from ruxa_async.transports._aiohttp_exchange import LARGEST_HEAD, Exchange, SessionExchange, read_body
-from ruxa_async.transports._deadlines import Deadlines
-from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
-from ruxa_async.transports.addresses import public_socket
-from ruxa_async.transports.base import MaybeSentError, Request, Response, StreamedResponse
+from ._aiohttp_direct import TESTED, DirectExchange, Line
+from ._aiohttp_exchange import LARGEST_HEAD, Exchange, SessionExchange, read_body
+from ._deadlines import Deadlines
+from ._proxies import Proxies, trusted_by_environment, without_credentials
+from .addresses import public_socket
+from .base import MaybeSentError, Request, Response, StreamedResponse
 
 __all__ = ("AiohttpTransport",)
 

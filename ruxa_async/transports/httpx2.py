@@ -19,7 +19,8 @@ from typing import Final, Self, cast
 from anyio.lowlevel import EventLoopToken, current_token
 
 from ruxa_async.errors import MissingExtraError
-from ruxa_async.transports.base import Request, Response, StreamedResponse
+
+from .base import Request, Response, StreamedResponse
 
 try:
     import httpcore2
@@ -27,9 +28,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("Httpx2Transport", "httpx2") from error
 
-from ruxa_async.transports._httpx2_exchange import Exchange
-from ruxa_async.transports._httpx2_guard import PublicOnly
-from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
+from ._httpx2_exchange import Exchange
+from ._httpx2_guard import PublicOnly
+from ._proxies import Proxies, trusted_by_environment, without_credentials
 
 __all__ = ("Httpx2Transport",)
 

@@ -21,9 +21,9 @@ from ruxa_async import (
     TaskFailedError,
     TaskTimeout,
 )
-from ruxa_async.batch.lines import ResultsFile
 from ruxa_async.batch.records import InputError
 from ruxa_async.batch.results import Result, State, describe_error, kind_of
+from ruxa_async.batch.results_file import ResultsFile
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ruxa_async.__main__ import main
-from ruxa_async.cli.running import explained
+from ruxa_async.cli.runtime import explained
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -394,7 +394,7 @@ def test_a_folder_without_room_is_refused_before_anything_is_sent(
     def full(_: object, __: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ruxa_async._files.PartFile._append", full)
+    monkeypatch.setattr("ruxa_async._internal.files.PartFile._append", full)
     assert main(["generate", "a cat", "--out", str(tmp_path / "out"), "--emulator"]) == 2
     assert "cannot be written to: No space left" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())

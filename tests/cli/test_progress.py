@@ -14,9 +14,9 @@ from ruxa_async import errors, events
 from ruxa_async.batch import Summary
 from ruxa_async.batch.results import Result
 from ruxa_async.cli import progress
-from ruxa_async.cli.outlook import Durations, Left, Pace
+from ruxa_async.cli.eta import Durations, Left, Pace
 from ruxa_async.cli.progress import Board, Watch, _drawn, spelled_seconds
-from ruxa_async.cli.running import printable
+from ruxa_async.cli.runtime import printable
 from ruxa_async.results import JobRecord, Stats, TaskState, TaskStatus
 
 JOB = JobRecord(request=None, task_id="t")

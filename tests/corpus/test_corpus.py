@@ -10,13 +10,13 @@ import pytest
 from corpus.loading import body_of, cases
 
 from ruxa_async import ConfigurationError, CustomRequest, DownloadError, Generation, RuxaError, errors
-from ruxa_async._config import resolve_base_url
-from ruxa_async._details import find_urls, instants, task_status
-from ruxa_async._engine.quota import read_quota
-from ruxa_async._engine.retry import classify_create, classify_query
-from ruxa_async._engine.retry_after import retry_after
-from ruxa_async._files import PartFile
-from ruxa_async._wire import Wire, api_error
+from ruxa_async._api.endpoint import Wire, api_error
+from ruxa_async._api.rate_limit_headers import read_quota
+from ruxa_async._api.retry_after import retry_after
+from ruxa_async._api.task_status import find_urls, instants, task_status
+from ruxa_async._client.config import resolve_base_url
+from ruxa_async._engine.classify import classify_create, classify_query
+from ruxa_async._internal.files import PartFile
 from ruxa_async.batch.readers import InputError, open_rows
 from ruxa_async.callbacks.bodies import read_body
 from ruxa_async.downloads import Downloader

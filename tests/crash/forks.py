@@ -25,17 +25,9 @@ from typing import Any
 import anyio
 from attrs import evolve
 
-from ruxa_async import (
-    Limits,
-    NanoBanana,
-    Polling,
-    RateLimit,
-    RuxaClient,
-    SqliteJournal,
-    Timeouts,
-    _points,
-)
-from ruxa_async._files import PartFile
+from ruxa_async import Limits, NanoBanana, Polling, RateLimit, RuxaClient, SqliteJournal, Timeouts
+from ruxa_async._internal import failpoints as _points
+from ruxa_async._internal.files import PartFile
 from ruxa_async.batch import Row, folder_journal, run_batch
 from ruxa_async.downloads import sinks
 from ruxa_async.journal.store import Store

@@ -14,7 +14,7 @@ from typing import Any, Self
 from attrs import frozen
 from crash.forks import COUNTS, FIRST
 
-from ruxa_async._points import POINTS
+from ruxa_async._internal.failpoints import POINTS
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 
 ROWS = 10

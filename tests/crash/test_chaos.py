@@ -34,7 +34,7 @@ from ruxa_async import (
     Succeeded,
 )
 from ruxa_async.emulator import Emulator, EmulatorSettings, Fault
-from ruxa_async.emulator.keeping import LedgerFile
+from ruxa_async.emulator.ledger_file import LedgerFile
 from ruxa_async.journal.view import view_journal
 from ruxa_async.transports.aiohttp import AiohttpTransport
 from ruxa_async.transports.base import Request, Response, Transport

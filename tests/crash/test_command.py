@@ -17,7 +17,7 @@ import pytest
 from crash.lanes import served
 
 from ruxa_async.emulator import Durations
-from ruxa_async.emulator.keeping import LedgerFile
+from ruxa_async.emulator.ledger_file import LedgerFile
 from ruxa_async.journal.view import view_journal
 
 pytestmark = [

@@ -22,7 +22,7 @@ from crash.folders import Findings, Folder
 from crash.forks import NO_LINKS, TRANSPORTS
 from crash.lanes import KILLED, Lane, served
 
-from ruxa_async._points import POINTS
+from ruxa_async._internal.failpoints import POINTS
 from ruxa_async.emulator import Durations, TokenBucket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks, and kills by pidfd")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ruxa_async
-from ruxa_async import _points
+from ruxa_async._internal import failpoints as _points
 
 ROOT = Path(ruxa_async.__file__).parent
 TREES = {path: ast.parse(path.read_bytes()) for path in ROOT.rglob("*.py")}

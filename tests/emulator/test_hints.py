@@ -5,8 +5,13 @@ from typing import Any
 import pytest
 
 from ruxa_async.emulator import Changing, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
-from ruxa_async.emulator.hints import LIMIT_FIELDS_FORMS, RETRY_AFTER_FORMS, limit_fields, retry_hint
 from ruxa_async.emulator.limiters import Standing
+from ruxa_async.emulator.rate_limit_headers import (
+    LIMIT_FIELDS_FORMS,
+    RETRY_AFTER_FORMS,
+    limit_fields,
+    retry_hint,
+)
 
 _RESET = {"x-ratelimit-limit": "5", "x-ratelimit-remaining": "0"}
 _FORMS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {

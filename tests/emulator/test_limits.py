@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ruxa_async.emulator import EmulatorSettings, Service, ServiceReply
-from ruxa_async.emulator.hints import RETRY_AFTER_FORMS
 from ruxa_async.emulator.limit_specs import parse_limit
 from ruxa_async.emulator.limits import (
     Changing,
@@ -23,6 +22,7 @@ from ruxa_async.emulator.limits import (
     SlidingWindow,
     TokenBucket,
 )
+from ruxa_async.emulator.rate_limit_headers import RETRY_AFTER_FORMS
 
 # Most waits are forgiven when they are shorter than this; see `limiters`.
 _SLACK = 1e-6

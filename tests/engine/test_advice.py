@@ -7,10 +7,10 @@ import math
 import pytest
 
 from ruxa_async import Limits, RateLimit
-from ruxa_async._engine.advice import Advice, Books
-from ruxa_async._engine.quota import Quota
-from ruxa_async._engine.rate import Gate
-from ruxa_async._engine.rates import Rates
+from ruxa_async._api.rate_limit_headers import Quota
+from ruxa_async._engine.rate_limits.limiter import Gate
+from ruxa_async._engine.rate_limits.scopes import Rates
+from ruxa_async._engine.rate_limits.server_hints import Advice, Books
 
 BRISK = 0.0  # what a discovery says that lets everything leave at once
 

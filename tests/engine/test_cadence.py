@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import Polling
-from ruxa_async._engine.cadence import Cadence
+from ruxa_async._engine.polling.schedule import Cadence
 
 NORMAL = NormalDist()
 
@@ -400,7 +400,7 @@ def test_every_end_is_seen_after_a_bounded_number_of_queries(
 def test_as_many_laws_as_there_may_be_keep_as_many_plans_as_are_worth_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ruxa_async._engine.cadence._SHAPES_KEPT", 2)
+    monkeypatch.setattr("ruxa_async._engine.polling.schedule._SHAPES_KEPT", 2)
     cadence = Cadence(Polling())
     cadence.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
     firsts = [cadence.first(f"m{i}", 0.0) for i in range(4)]

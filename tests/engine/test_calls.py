@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from ruxa_async._engine import calls as calling
-from ruxa_async._engine.calls import Calls, CallStep
+from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import Job, Phase, QueryStep
-from ruxa_async._engine.retry import Reply
+from ruxa_async._engine.polling import callbacks as calling
+from ruxa_async._engine.polling.callbacks import Calls, CallStep
 from ruxa_async.results import TaskState
 from ruxa_async.settings import Limits, Polling, Retries
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruxa_async._engine.checking import Plan, Shape, upper_tail
+from ruxa_async._engine.polling.inspection import Plan, Shape, upper_tail
 
 NORMAL = NormalDist()
 LAWS = [(math.log(10.0), 0.4), (math.log(10.0), 0.15), (math.log(120.0), 0.6), (math.log(3.0), 1.5)]

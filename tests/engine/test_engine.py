@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ruxa_async import Limits, Polling, RateLimit, Retries, TaskState
-from ruxa_async._engine.cadence import Cadence
+from ruxa_async._engine.classify import Phrase, Reply
 from ruxa_async._engine.engine import CREATES_IN_A_ROW, LATE, REPLANS_A_TASK, Engine
 from ruxa_async._engine.job import CreateStep, Job, Phase, QueryStep
-from ruxa_async._engine.retry import Phrase, Reply
+from ruxa_async._engine.polling.schedule import Cadence
 from ruxa_async.settings import Scope
 
 NO_LIMITS = Limits(max_in_flight=1000, max_concurrent_creates=1000, max_concurrent_queries=1000)

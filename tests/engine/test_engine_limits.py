@@ -8,10 +8,10 @@ import attrs
 import pytest
 
 from ruxa_async import Limits, Polling, Retries
+from ruxa_async._api.rate_limit_headers import Quota
+from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
 from ruxa_async._engine.job import CreateStep, Job, QueryStep
-from ruxa_async._engine.quota import Quota
-from ruxa_async._engine.retry import Reply
 from ruxa_async.results import TaskState
 
 QUOTA = Quota("d", 2, 10.0, None, 1, 10.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ruxa_async._engine.classify import Refusal
 from ruxa_async._engine.halt import HaltPolicy
-from ruxa_async._engine.retry import Refusal
 
 KEY, CREDITS, ACCESS, REQUEST = Refusal.KEY, Refusal.CREDITS, Refusal.ACCESS, Refusal.REQUEST
 

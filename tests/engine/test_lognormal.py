@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruxa_async._engine import lognormal
-from ruxa_async._engine.lognormal import Law, Prior, Span, _extrapolated, fit, moments, span
+from ruxa_async._engine.polling import duration_model as lognormal
+from ruxa_async._engine.polling.duration_model import Law, Prior, Span, _extrapolated, fit, moments, span
 
 NORMAL = NormalDist()
 PRIOR = Prior(math.log(30.0), 2.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruxa_async._engine.quota import Quota, read_quota
+from ruxa_async._api.rate_limit_headers import Quota, read_quota
 
 NOW = 1_700_000_000.0
 DATE = {"date": "Tue, 14 Nov 2023 22:13:20 GMT"}

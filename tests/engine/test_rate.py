@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ruxa_async import RateLimit
-from ruxa_async._engine.rate import Gate
 from ruxa_async._engine.rate_limits.discovery import Discovery
+from ruxa_async._engine.rate_limits.limiter import Gate
 
 #: Made-up times are whole numbers of ticks, a power of two, so that sums of them are exact.
 TICK = 1 / 1024

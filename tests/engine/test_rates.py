@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ruxa_async import Limits, RateLimit
-from ruxa_async._engine.rates import Rates
+from ruxa_async._engine.rate_limits.scopes import Rates
 from ruxa_async.settings import Scope
 
 SCOPES: list[tuple[Scope, Scope]] = [("create", "query"), ("query", "create")]

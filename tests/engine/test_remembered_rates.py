@@ -11,7 +11,7 @@ from engine.limits_sim import Fixed, Limit, Run, Sliding, Tokens, simulate
 
 from ruxa_async import Limits, RateLimit
 from ruxa_async._engine.rate_limits.discovery import Discovery
-from ruxa_async._engine.rates import Rates
+from ruxa_async._engine.rate_limits.scopes import Rates
 
 LIMITS: list[tuple[str, Callable[[], Limit], int]] = [
     ("TB 20/10", lambda: Tokens(20, 10), 300),

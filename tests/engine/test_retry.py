@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ruxa_async import TaskState
-from ruxa_async._engine.retry import (
+from ruxa_async._engine.classify import (
     CreateVerdict,
     Phrase,
     QueryVerdict,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruxa_async._engine.retry_after import LONGEST, ServiceClock, retry_after
+from ruxa_async._api.retry_after import LONGEST, ServiceClock, retry_after
 
 #: Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110.
 NOW = 784_111_777.0

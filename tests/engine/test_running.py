@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async._engine.running import RunningCap
+from ruxa_async._engine.rate_limits.concurrency_limit import RunningCap
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ruxa_async._engine.schedule import Deadlines, Schedule
+from ruxa_async._engine.deadline_heap import Deadlines, Schedule
 
 
 @attrs.define(eq=False)

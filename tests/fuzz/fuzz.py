@@ -19,11 +19,11 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 with atheris.instrument_imports(include=["ruxa_async"]):
     from ruxa_async import RuxaError
-    from ruxa_async._details import instants, task_status
-    from ruxa_async._engine.quota import read_quota
-    from ruxa_async._engine.retry import classify_create, classify_query
-    from ruxa_async._engine.retry_after import retry_after
-    from ruxa_async._wire import Wire, api_error
+    from ruxa_async._api.endpoint import Wire, api_error
+    from ruxa_async._api.rate_limit_headers import read_quota
+    from ruxa_async._api.retry_after import retry_after
+    from ruxa_async._api.task_status import instants, task_status
+    from ruxa_async._engine.classify import classify_create, classify_query
     from ruxa_async.callbacks.bodies import read_body
     from ruxa_async.journal.rows import entry_of
     from ruxa_async.journal.schema import SchemaError

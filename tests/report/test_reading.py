@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report.rows import RUN, folder_of, row
 
-from ruxa_async.batch.folder import RESULTS as WRITTEN_RESULTS
+from ruxa_async.batch.layout import RESULTS as WRITTEN_RESULTS
 from ruxa_async.batch.record import RUNS as WRITTEN_RUNS
 from ruxa_async.report.page import page
 from ruxa_async.report.reading import RESULTS, RUNS, Folder, Media, _entry, read_folder

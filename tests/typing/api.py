@@ -41,15 +41,7 @@ from ruxa_async import (
     TaskStatus,
     Timeouts,
 )
-from ruxa_async.events import (
-    ClientEvent,
-    CreateThrottled,
-    Event,
-    EventHook,
-    GateClosed,
-    Scope,
-    TaskEnded,
-)
+from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, GateClosed, Scope, TaskEnded
 from ruxa_async.transports.base import Request, Response, Transport
 from ruxa_async.transports.memory import MemoryTransport
 

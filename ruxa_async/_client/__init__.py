@@ -1,0 +1,1 @@
+"""The client: who waits, closes and is cancelled."""

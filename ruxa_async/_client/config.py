@@ -1,0 +1,130 @@
+"""Where the service is and who we are: checked once, when a client is made."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
+
+from ruxa_async.errors import ConfigurationError, NotSentError
+
+__all__ = (
+    "DEFAULT_BASE_URL",
+    "check_hook",
+    "checked_timeout",
+    "is_loopback",
+    "never_reached",
+    "resolve_base_url",
+    "resolve_key",
+)
+
+DEFAULT_BASE_URL = "https://api.ruxa.ai"
+_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+
+#: What a path may hold as it is (RFC 3986, 3.3), and the percent sign of what is encoded already.
+_PATH = "/%:@!$&'()*+,;="
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NO_HOST_HOLDS = re.compile(r"[^A-Za-z0-9._:%-]")
+
+
+def resolve_key(given: str | None) -> str:
+    """Return the key: *given*, else what RUXA_API_KEY holds. Raises `ConfigurationError`, never showing it."""
+    key = given if given is not None else os.environ.get("RUXA_API_KEY", "")
+    key = key.strip()
+    if not key:
+        raise ConfigurationError("no API key: set RUXA_API_KEY, or pass api_key=")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("the API key holds characters that no key has: check how it was pasted")
+    return key
+
+
+def resolve_base_url(given: str | None) -> str:
+    """Return the service's address without a slash at its end: *given*, else RUXA_BASE_URL, else the public one.
+
+    Its path comes back percent-encoded. Raises `ConfigurationError` for what is not an address, and for plain http to any host but this machine: the
+    key would travel in the open.
+    """
+    url = (
+        (given if given is not None else os.environ.get("RUXA_BASE_URL") or DEFAULT_BASE_URL)
+        .strip()
+        .rstrip("/")
+    )
+    if any(mark in url for mark in "@?#"):  # checked first: no other message may show what stands there
+        raise ConfigurationError("base_url may hold neither credentials nor a query")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError as exc:
+        raise ConfigurationError(f"base_url={url!r} is not an address: {exc}") from exc
+    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ConfigurationError(
+            f"base_url={url!r} is not an address: it should look like {DEFAULT_BASE_URL}"
+        )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            f"base_url={url!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
+        )
+    if _NO_HOST_HOLDS.search(host):  # which spelling of a name is meant is not guessed: the key goes there
+        raise ConfigurationError(
+            f"base_url={url!r} is not an address: its host holds characters that no host has. "
+            "Write an international name in its ASCII form (xn--...)"
+        )
+    path = quote(_LONE_PERCENT.sub("%25", parts.path), safe=_PATH)
+    return url.removesuffix(parts.path) + path
+
+
+def checked_timeout(name: str, seconds: object) -> float | None:
+    """Return *seconds*, None for no limit. Raises ValueError unless it is a duration."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds >= 0:
+        return seconds
+    raise ValueError(
+        f"{name}={seconds!r} is not valid: give seconds, at least 0, or None to wait without limit"
+    )
+
+
+def check_hook(on_event: Callable[..., object] | None) -> None:
+    """Raise `ConfigurationError` unless *on_event* is None or a plain function."""
+    if on_event is None:
+        return
+    if not callable(on_event):
+        raise ConfigurationError(
+            f"on_event={on_event!r} is not valid: a function that takes one event is needed"
+        )
+    function = on_event
+    while isinstance(function, functools.partial):
+        function = function.func
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004 - an instance may have an async one
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise ConfigurationError(
+                f"on_event={on_event!r} is an async function, and nobody would await it: pass a plain function that "
+                "returns at once, such as the send_nowait of a memory object stream"
+            )
+
+
+def never_reached(last: Exception) -> NotSentError:
+    """Return the error for a service that never answered: the *last* failure, which names it, and what to check."""
+    proxies = [name for name in _PROXY_VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
+    proxy = f"the proxy ({' and '.join(proxies)} set)" if proxies else "the proxy (no proxy variable is set)"
+    error = NotSentError(
+        f"the service was never reached, and nothing was charged. Last failure: {last}. Check the address "
+        f"(RUXA_BASE_URL), the name in DNS, the network, and {proxy}"
+    )
+    error.__cause__ = last
+    return error
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host* is this machine by its name or number."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

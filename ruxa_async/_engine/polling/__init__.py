@@ -1,0 +1,1 @@
+"""When to ask a task for its state. Times are in seconds."""

@@ -1,0 +1,269 @@
+"""Names that are safe on every disk, and files that appear whole or not at all. Blocking: for worker threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import unicodedata
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from attrs import frozen
+
+from .failpoints import reached
+
+__all__ = (
+    "FileId",
+    "PartFile",
+    "WholeFile",
+    "clean_name",
+    "clean_stem",
+    "ensure_writable",
+    "file_id",
+    "plain_stem",
+    "remove_stale_parts",
+    "sync_folder",
+)
+
+_MAX_STEM = 100
+_MAX_NAME = 200
+_MARK = 12
+_FORBIDDEN = frozenset('<>:"/\\|?*')
+_RESERVED = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE
+)
+#: Ends like a name that was marked here; such a name is marked again, or two names could meet.
+_MARKED = re.compile(rf"~[0-9a-f]{{{_MARK}}}\Z")
+_COMPARED = 1 << 20
+
+Data: TypeAlias = bytes | bytearray
+#: Device and inode: they stay the same when a file is written to or moved, and differ where another takes its name.
+FileId: TypeAlias = tuple[int, int]
+
+
+def clean_stem(text: str) -> str:
+    """Return a file name, without extension, that stands for *text* and for nothing else.
+
+    At most about 100 bytes; never empty, hidden, reserved or more than one path component. Whatever had to be
+    altered, and whatever a disk that ignores case could confuse, carries a mark made from the whole of *text*.
+    """
+    name = _plain(text, _MAX_STEM)
+    plain = name == text == text.casefold() and not _MARKED.search(name)
+    return name if plain else _with_mark(name, text, _MAX_STEM)
+
+
+def clean_name(text: str) -> str:
+    """Return a file name, without extension, for *text*, which was put together from what `clean_stem` gave.
+
+    At most about 200 bytes, and otherwise as safe; capitals stay, for they tell no two names apart.
+    """
+    name = _plain(text, _MAX_NAME)
+    return name if name == text else _with_mark(name, text, _MAX_NAME)
+
+
+def plain_stem(text: str) -> str:
+    """Return at most 100 bytes of *text* that are safe in a file name; two texts may have the same ones."""
+    return _plain(text, _MAX_STEM)
+
+
+def _plain(text: str, size: int) -> str:
+    name = unicodedata.normalize("NFC", "".join(map(_allowed, text)))
+    name = name.lstrip(". ")
+    name = _cut(name, size).rstrip(". ") or "output"
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def _with_mark(name: str, text: str, size: int) -> str:
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_MARK]
+    return f"{_cut(name, size - _MARK - 1).rstrip('. ')}~{mark}"
+
+
+def _allowed(character: str) -> str:
+    """Return *character*, or what stands in for one that disks, shells or readers would misunderstand."""
+    return character if character.isprintable() and character not in _FORBIDDEN else "_"
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def file_id(path: str | os.PathLike[str]) -> FileId | None:
+    """Return the id of the file at *path*, None if none can be reached there."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a third of the time, and each create waits for it
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make *folder* if it is not there, and make sure that a file can be made in it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = PartFile(folder)
+    try:
+        probe.write(b"\n")
+    finally:
+        probe.discard()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_stale_parts(folder: Path, before: float) -> None:
+    """Remove what a killed process left half written in *folder*, last touched *before* that time since the epoch."""
+    for part in folder.glob(".ruxa-*.part"):
+        with suppress(OSError):  # somebody else was quicker, or it is not ours to remove
+            if part.stat().st_mtime < before:
+                part.unlink()
+
+
+@frozen
+class WholeFile:
+    """A file that is whole and durable and has no name yet: the *name* it will most likely get, *size*, SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class PartFile:
+    """A file in the making, under a hidden name in the folder it is meant for.
+
+    Each method holds a lock: a native cancel abandons the thread that runs one, and `discard` must then wait for
+    it rather than remove the file under its hands.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.touched = False
+        self._folder = folder
+        self._path = folder / f".ruxa-{uuid.uuid4().hex}.part"
+        self._file: IO[bytes] | None = None
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._discarded = False
+        self._lock = threading.Lock()
+
+    def write(self, data: Data) -> None:
+        """Append *data*."""
+        self.touched = True
+        with self._lock:
+            self._append(data)
+
+    def restart(self) -> None:
+        """Forget what was written."""
+        with self._lock:
+            if self._file is not None and not self._discarded:
+                self._file.seek(0)
+                self._file.truncate()
+            self._digest = hashlib.sha256()
+            self._size = 0
+
+    def finish(self, data: Data, name: str) -> WholeFile:
+        """Append *data* and make all of it durable; say what `place` will find."""
+        self.touched = True
+        with self._lock:
+            self._append(data)
+            self._sync()
+            target = self._folder / name
+            taken = target.exists() and not _same_content(self._path, target)
+            return WholeFile(self._marked(name) if taken else name, self._size, self._digest.hexdigest())
+
+    def place(self, data: Data, name: str) -> Path:
+        """Append *data*, make all of it durable and put it in place as *name*; return where it is.
+
+        A file of that name with the same content will do. One with other content stays, and this one takes a
+        name with a mark of its content.
+        """
+        self.touched = True
+        with self._lock:
+            self._append(data)
+            self._sync()
+            marked = self._marked(name)
+            try:
+                placed = self._link(self._folder / name) or self._link(self._folder / marked)
+                reached("file named")
+            finally:
+                self._remove()
+            if placed is None:
+                raise FileExistsError(f"other files are called {name!r} and {marked!r}")
+            sync_folder(self._folder)
+            return placed
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def _marked(self, name: str) -> str:
+        plain = Path(name)
+        return f"{plain.stem}~{self._digest.hexdigest()[:_MARK]}{plain.suffix}"
+
+    def discard(self) -> None:
+        """Remove what was written, if it was not put in place; nothing can be written afterwards."""
+        with self._lock:
+            self._discarded = True
+            if self._file is not None:
+                self._file.close()
+            self._remove()
+
+    def _append(self, data: Data) -> None:
+        if self._discarded:
+            raise OSError("discarded while it was being written")
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("xb", buffering=0)
+        self._digest.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) or 0 :]
+
+    def _link(self, target: Path) -> Path | None:
+        """Give the file its name *target*; return None if a different file has it."""
+        try:
+            os.link(self._path, target)
+        except FileExistsError:
+            return target if _same_content(self._path, target) else None
+        except OSError:
+            return self._rename(target)
+        return target
+
+    def _rename(self, target: Path) -> Path | None:
+        """Do what `_link` does on a disk that has no links: take the name first, then fill it."""
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            reached("name taken")
+        except FileExistsError:
+            return target if _same_content(self._path, target) else None
+        try:
+            return self._path.replace(target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _same_content(ours: Path, theirs: Path) -> bool:
+    if not theirs.is_file() or ours.stat().st_size != theirs.stat().st_size:
+        return False
+    with ours.open("rb") as left, theirs.open("rb") as right:
+        while block := left.read(_COMPARED):
+            if block != right.read(len(block)):
+                return False
+    return True
