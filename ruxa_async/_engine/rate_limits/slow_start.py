@@ -165,4 +165,5 @@ class Silence:
             sent_at=sent_at,
             rejected_at=self._since,
             burst=burst,
+            slow_start=SlowStart,
         )

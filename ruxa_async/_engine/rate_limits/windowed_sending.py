@@ -8,6 +8,7 @@ between two bounds: it is longer than a wait that was too short, and no longer t
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from .in_flight import InFlight
 from .paced_sending import WIDEST, PacedSending
@@ -25,7 +26,8 @@ class WindowedSending:
     """*count* requests in any *period*, which left at *departures*.
 
     *too_short* is the longest wait for the window's end that was not enough. Until as many were accepted again
-    as at first, the first rejection of which left at *rejected_at*, it may be a bucket.
+    as at first, the first rejection of which left at *rejected_at*, it may be a bucket. *slow_start* makes the phase
+    that comes next if there is more room.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class WindowedSending:
         sent_at: float,
         rejected_at: float,
         burst: float,
+        slow_start: Callable[[InFlight, deque[float], float], Phase],
     ) -> None:
         self._in_flight = in_flight
         self._departures = departures
         self._count, self._period = count, period
         self._too_short = min(too_short, period)
         self._next = now
+        self._slow_start = slow_start
         self._rejected_at, self._burst = rejected_at, burst
         self._accepted = self._group = 1  # since the silence, since the last probe
         self._confirmed = False
@@ -113,15 +117,13 @@ class WindowedSending:
 
     def _more_than_a_window(self, now: float, sent_at: float) -> Phase:
         """Leave the window behind: one more than it holds was accepted."""
-        from .slow_start import SlowStart  # noqa: PLC0415 - each leads to the other
-
         if self._accepted < 1.5 * self._count:
             weight = float(self._count)
             return PacedSending(
                 self._in_flight, self.rate, now, sent_at, weight=weight, width=WIDEST / 2, burst=self._burst
             )
         self._add(sent_at)
-        return SlowStart(self._in_flight, self._departures, self._departures[0])
+        return self._slow_start(self._in_flight, self._departures, self._departures[0])
 
     def _end_group(self, now: float, sent_at: float) -> None:
         """Test for more room now and then, else wait for the end of the window."""

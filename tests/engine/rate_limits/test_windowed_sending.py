@@ -32,6 +32,7 @@ class Sender:
             sent_at=10.0,
             rejected_at=1.0,
             burst=9.0,
+            slow_start=SlowStart,
         )
 
     def request(self, *, accepted: bool = True) -> float:
