@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import ipaddress
 import os
 import re
 from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
+from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.errors import ConfigurationError, NotSentError
 
 __all__ = (
     "DEFAULT_BASE_URL",
     "check_hook",
     "checked_timeout",
-    "is_loopback",
     "never_reached",
     "resolve_base_url",
     "resolve_key",
@@ -118,13 +117,3 @@ def never_reached(last: Exception) -> NotSentError:
     )
     error.__cause__ = last
     return error
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether *host* is this machine by its name or number."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

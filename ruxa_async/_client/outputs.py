@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.downloads import Downloader
 from ruxa_async.downloads.downloader import all_of
 from ruxa_async.errors import DownloadError, LinkExpiredError, RuxaError
 from ruxa_async.journal.records import SavedFile
 from ruxa_async.results import Generation, TaskState, TaskStatus
-
-from .config import is_loopback
 
 __all__ = ("Refetcher", "files_kept")
 

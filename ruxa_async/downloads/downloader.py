@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import anyio
 from attrs import Factory, field, frozen
 
-from ruxa_async._client.config import is_loopback
 from ruxa_async._internal.files import WholeFile
+from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.errors import DownloadError
 from ruxa_async.journal.records import SavedFile
 from ruxa_async.results import Generation

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ruxa_async._client.config import is_loopback
+from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.errors import ConfigurationError, NotSentError
 
 from .addresses import PrivateAddressError, check_host

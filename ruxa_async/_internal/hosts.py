@@ -1,0 +1,17 @@
+"""Which hosts are on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+
+__all__ = ("is_loopback",)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host* is this machine by its name or number."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
