@@ -283,8 +283,8 @@ async def test_a_refused_query_is_asked_again_when_told(
         assert anyio.current_time() == start
         assert (await ruxa.status(task_id)).state is TaskState.SUCCESS
         waited = anyio.current_time() - start
-    # without a hint: pauses that grow fourfold from 50 ms
-    expected = 3.2 if form == "none" else 2.5 if form in EXACT else 3.0
+    # without a hint: pauses of 50 ms, then of half of the silence so far
+    expected = 0.15 * 1.5**7 if form == "none" else 2.5 if form in EXACT else 3.0
     assert waited == pytest.approx(expected, abs=1e-6)
 
 

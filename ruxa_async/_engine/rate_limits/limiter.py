@@ -176,11 +176,11 @@ class Gate:
         if now >= self._until:
             self._pause = _FIRST_PAUSE
 
-    def lost(self, now: float) -> None:
-        """Note that a request left and no answer came: nothing is learned of the limit."""
+    def lost(self, now: float, *, is_answered: bool = False) -> None:
+        """Note that a request left, and that nothing is learned of the limit: no answer came, or it is for another."""
         self._on_wire -= 1
         if self._pacer is None:
-            self.discovery.on_no_response(now)
+            (self.discovery.on_not_sent if is_answered else self.discovery.on_no_response)(now)
             if self.advice is not None:
                 self.advice.answered(now)
         else:
@@ -230,7 +230,7 @@ class Gate:
     def capped(self, now: float, retry_after: float | None) -> None:
         """Note a 429 that has nothing to do with the rate; *retry_after* is in seconds and closes the gate."""
         self.refusals += 1
-        self.lost(now)
+        self.lost(now, is_answered=True)
         if retry_after:
             self._until = max(self._until, now + min(retry_after, self._longest))
 

@@ -110,7 +110,7 @@ class Rates:
             self.gate(scope).passed(now, sent_at=sent_at)
         else:
             # Whose quota it was of is not known yet, so neither discovery learns from it.
-            self.gate(scope).lost(now)
+            self.gate(scope).lost(now, is_answered=True)
             self._tests_to_pass -= 1
             if self._tests_to_pass == 0:
                 self._test_sent.clear()

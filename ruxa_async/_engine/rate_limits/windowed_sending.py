@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .in_flight import InFlight
-from .paced_sending import WIDEST, PacedSending
+from .paced_sending import PacedSending
 from .phase import Phase, longer_pause
 
 __all__ = ("WindowedSending",)
@@ -118,10 +118,7 @@ class WindowedSending:
     def _more_than_a_window(self, now: float, sent_at: float) -> Phase:
         """Leave the window behind: one more than it holds was accepted."""
         if self._accepted < 1.5 * self._count:
-            weight = float(self._count)
-            return PacedSending(
-                self._in_flight, self.rate, now, sent_at, weight=weight, width=WIDEST / 2, burst=self._burst
-            )
+            return PacedSending(self._in_flight, self.rate, now, sent_at, burst=self._burst)
         self._add(sent_at)
         return self._slow_start(self._in_flight, self._departures, self._departures[0])
 
