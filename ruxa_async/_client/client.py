@@ -16,7 +16,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from ruxa_async._api.endpoint import USER_AGENT, Wire
 from ruxa_async._engine.engine import Engine
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import report_orphans
 from ruxa_async.callbacks.receiver import CallbackReceiver
 from ruxa_async.downloads import Downloader
@@ -164,7 +164,7 @@ class RuxaClient:
             # From here on only the client's own tasks are waited for, and they end by themselves.
             self._tg.cancel_scope.shield = True
         self._closed = True
-        reached("client closing")
+        failpoint("client closing")
         try:
             await self._driver.close(self._timeouts.create_drain)
         finally:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import SubmissionHalted
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded, records_of
 
@@ -77,7 +77,7 @@ class Completions:
         run.start()
         job = await run.next_job()
         if job is not None:
-            reached("outcome yielded")
+            failpoint("outcome yielded")
             return make_outcome(job, self._generation)
         run.finish()
         if run.source_error is not None:

@@ -14,7 +14,7 @@ from ruxa_async._api.endpoint import Wire
 from ruxa_async._engine.classify import Refusal, Reply, refusal_of
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
 from ruxa_async.journal.base import Journal
@@ -128,7 +128,7 @@ class Buyer:
     async def _buy(self, job: ClientJob) -> None:
         assert job.request is not None
         now = self._delivery.now
-        reached("create taken")
+        failpoint("create taken")
         if self._beyond_budget(job):
             return
         try:
@@ -140,7 +140,7 @@ class Buyer:
             self._give_back(job)
             self._delivery.fail(job, exc)
             return
-        reached("intent durable")
+        failpoint("intent durable")
         if self._unwanted(job):
             self._engine.create_aborted(job, now())
             await self._journal.not_bought(job.record())
@@ -167,7 +167,7 @@ class Buyer:
             self._delivery.unknown(job, exc)
             raise
         else:
-            reached("reply read")
+            failpoint("reply read")
             reply = self._wire.read_create(response, wall_now=self._delivery.steady(now()))
             await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
 
@@ -235,7 +235,7 @@ class Buyer:
             if job.gone or not isinstance(exc, Exception):
                 self._delivery.orphan(job)
             raise
-        reached("task id durable")
+        failpoint("task id durable")
         job.created = True
         # Of no more use, and a waiting task is two numbers smaller.
         job.queued_at, job.place = job.accepted_at, 0

@@ -10,7 +10,7 @@ from ruxa_async._api.task_status import has_result, task_status
 from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import QueryStep
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import (
     MalformedResponseError,
     NotSentError,
@@ -56,7 +56,7 @@ class Asker:
         await self._take_slot()
         try:
             delivery.tell(events.QuerySent, job)
-            reached("query begun")
+            failpoint("query begun")
             try:
                 response = await self._transport.send(self._wire.query(job.task_id))
             except Exception as exc:  # noqa: BLE001 - a failed query never fails a task, whatever failed it
@@ -125,9 +125,9 @@ class Asker:
             self._engine.learn(job, self._delivery.now(), status.duration, succeeded=error is None)
         if (accounts := self._engine.accounts) is not None:
             accounts.ended(job, job.model, status.credits)
-        reached("end seen")
+        failpoint("end seen")
         await self._journal.finished(job.record(error), status)
-        reached("outcome durable")
+        failpoint("outcome durable")
         self._delivery.publish(job, status)
         self._delivery.count_end(job, status, good=error is None)
         self._delivery.end(job, error)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ("POINTS", "reached")
+__all__ = ("FAILPOINTS", "failpoint")
 
 #: Every point there is, in the order in which one job meets them. Some are reached in threads.
-POINTS = (
+FAILPOINTS = (
     "journal made",  # an empty file
     "journal migrated",  # and not write-ahead yet
     "journal opened",
@@ -55,7 +55,7 @@ POINTS = (
 hook: Callable[[str], object] | None = None
 
 
-def reached(point: str) -> None:
+def failpoint(point: str) -> None:
     """Tell the hook, if a test has set one, that *point* was reached."""
     if hook is not None:
         hook(point)

@@ -14,7 +14,7 @@ from typing import IO, TypeAlias
 
 from attrs import frozen
 
-from .failpoints import reached
+from .failpoints import failpoint
 
 __all__ = (
     "FileId",
@@ -193,7 +193,7 @@ class PartFile:
             marked = self._marked(name)
             try:
                 placed = self._link(self._folder / name) or self._link(self._folder / marked)
-                reached("file named")
+                failpoint("file named")
             finally:
                 self._remove()
             if placed is None:
@@ -246,7 +246,7 @@ class PartFile:
         """Do what `_link` does on a disk that has no links: take the name first, then fill it."""
         try:
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            reached("name taken")
+            failpoint("name taken")
         except FileExistsError:
             return target if _same_content(self._path, target) else None
         try:

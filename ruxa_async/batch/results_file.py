@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import anyio
 from anyio import to_thread
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import FileId, file_id, sync_folder
 from ruxa_async.errors import JournalError
 
@@ -142,11 +142,11 @@ class ResultsFile:
         try:
             while view:
                 view = view[self._file.write(view) or 0 :]
-            reached("line written")
+            failpoint("line written")
             os.fsync(self._file.fileno())
         except OSError as error:  # which does not say what was written to
             raise OSError(error.errno, error.strerror, str(self.path)) from error
-        reached("line durable")
+        failpoint("line durable")
         self.ensure_in_place()
 
     def _close(self) -> None:
@@ -169,7 +169,7 @@ class ResultsFile:
                     kept.write(line)
             kept.flush()
             os.fsync(kept.fileno())
-        reached("lines tidied")
+        failpoint("lines tidied")
         part.replace(self.path)
         sync_folder(self.path.parent)
 

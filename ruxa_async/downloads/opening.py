@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from attrs import field, frozen
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import DownloadError, LinkExpiredError
 from ruxa_async.transports.base import Request, StreamedResponse
 
@@ -54,7 +54,7 @@ class Opener:
             request = self._request(url, address, headers, timeout)
             async with self.transport.stream(request) as response:
                 if response.status not in _REDIRECTS:
-                    reached("download begun")
+                    failpoint("download begun")
                     yield response
                     return
                 address = _redirected(url, request.url, response)

@@ -11,7 +11,7 @@ import anyio
 from anyio import SpooledTemporaryFile, to_thread
 from attrs import evolve
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import PartFile, WholeFile
 
 __all__ = ("FileSink", "MemorySink", "Note", "Sink")
@@ -60,7 +60,7 @@ class FileSink:
         if len(self._block) >= _BLOCK:
             block, self._block = self._block, bytearray()
             await to_thread.run_sync(self._part.write, block)
-            reached("block written")
+            failpoint("block written")
 
     async def restart(self) -> None:
         """Forget everything."""
@@ -73,11 +73,11 @@ class FileSink:
         if note is None:
             return await to_thread.run_sync(self._part.place, self._block, name)
         whole = await to_thread.run_sync(self._part.finish, self._block, name)
-        reached("file whole")
+        failpoint("file whole")
         await note(whole)
-        reached("file row durable")
+        failpoint("file row durable")
         path = await to_thread.run_sync(self._part.place, b"", name)
-        reached("file placed")
+        failpoint("file placed")
         if path.name != whole.name:  # somebody took the name in between
             await note(evolve(whole, name=path.name))
         return path

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import sync_folder
 from ruxa_async.errors import JournalInUseError
 
@@ -42,12 +42,12 @@ def open_store(path: str, connect: Connect) -> Store:
         _make_private(Path(path))
     except OSError as exc:
         raise explain(path, exc) from exc
-    reached("journal made")
+    failpoint("journal made")
     connection = lock(path, connect)
     try:
         migrate(connection)
         connection.execute("COMMIT")
-        reached("journal migrated")
+        failpoint("journal migrated")
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         store = Store.over(connection)
@@ -57,7 +57,7 @@ def open_store(path: str, connect: Connect) -> Store:
         _give_up(connection)
         raise explain(path, exc) from exc
     _sign(path)
-    reached("journal opened")
+    failpoint("journal opened")
     return store
 
 
@@ -139,14 +139,14 @@ def _sign(path: str) -> None:
 
 def close_store(path: str, store: Store) -> None:
     """Close what `open_store` opened."""
-    reached("journal closing")
+    failpoint("journal closing")
     if (
         store.files is None or store.files.missing is None
     ):  # else the note there is another process's, or none
         with suppress(OSError):  # a note left behind is written over by the next holder
             _holder(path).unlink(missing_ok=True)
     store.connection.close()
-    reached("journal closed")
+    failpoint("journal closed")
 
 
 def who_holds(path: str) -> str:

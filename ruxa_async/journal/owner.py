@@ -19,7 +19,7 @@ from anyio import from_thread
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError
 
@@ -102,7 +102,7 @@ class Owner:
                 self._queue.put(group)
             place = len(group.operations)
             group.operations.append(operation)
-            reached("rows queued")
+            failpoint("rows queued")
         await group.done.wait()
         if group.error is not None:
             # One for each caller: an exception that is raised twice collects the tracebacks of both.
@@ -159,9 +159,9 @@ class Owner:
             store.connection.execute("BEGIN IMMEDIATE")
             for operation in group.operations:
                 group.results.append(_performed(operation, store))
-            reached("group written")
+            failpoint("group written")
             store.connection.execute("COMMIT")
-            reached("group committed")
+            failpoint("group committed")
         except Exception as exc:  # noqa: BLE001 - it is raised where the group is waited for
             group.error = explain(self._path, exc)
             if not may_pass(exc):

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import KeyConflictError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus
@@ -108,7 +108,7 @@ class Store:
                 job.call,
             ),
         )
-        reached("intent written")
+        failpoint("intent written")
         return number
 
     def _at(self, place: Place) -> int | None:
@@ -158,7 +158,7 @@ class Store:
             " WHERE id = ?",
             (clean(job.task_id or ""), at, _number(job)),
         )
-        reached("task id written")
+        failpoint("task id written")
 
     def finished(self, job: JobRecord, status: TaskStatus | None, at: float) -> None:
         """Write down how the task ended; one that was only given up keeps its state."""
@@ -182,7 +182,7 @@ class Store:
             f"UPDATE jobs SET {changes} WHERE {where}",  # noqa: S608 - texts of ours alone
             (*columns.values(), what),
         )
-        reached("outcome written")
+        failpoint("outcome written")
 
     def saved(self, task_id: str, file: SavedFile) -> None:
         """Write down that a file is whole."""
@@ -193,7 +193,7 @@ class Store:
             " sha256 = excluded.sha256",
             (file.number, clean(file.name), file.size, file.sha256, clean(task_id)),
         )
-        reached("file row written")
+        failpoint("file row written")
 
     # ---- runs
 

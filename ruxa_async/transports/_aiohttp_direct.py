@@ -24,7 +24,7 @@ from aiohttp import BaseConnector, ClientRequest, ClientTimeout
 from aiohttp.connector import Connection
 from yarl import URL
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 
 from ._aiohttp_exchange import LARGEST_HEAD, Exchange, read_body
 from ._reply_recorder import ReplyRecorder, record
@@ -135,7 +135,7 @@ class DirectExchange(Exchange):
         self._sent = True
         transport.write(self._ready.data)
         if self.asked.body is not None:
-            reached("create sent")
+            failpoint("create sent")
 
     def _give_back(self, connection: Connection) -> None:
         if (transport := connection.transport) is not None and transport.get_write_buffer_size():

@@ -37,7 +37,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 
 from ._reply_recorder import ReplyRecorder, record
 from .base import MaybeSentError, NotSentError, Request, Response, TransportError
@@ -84,7 +84,7 @@ class _Body(Payload):
             if isinstance(writer, StreamWriter) and writer.transport is not None:
                 self.recorder = record(writer.transport)
         await writer.write(self._value[:content_length])
-        reached("create sent")
+        failpoint("create sent")
 
 
 class Exchange(ABC):

@@ -18,7 +18,7 @@ import httpcore2
 import httpx2
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ruxa_async._internal.failpoints import reached
+from ruxa_async._internal.failpoints import failpoint
 
 from .base import MaybeSentError, NotSentError, Request, Response, TransportError
 
@@ -115,7 +115,7 @@ class Exchange:
             if asking is None or asking.method != b"CONNECT":  # which is between the pool and a proxy
                 self._begin()
         elif event == "http11.send_request_body.complete" and self._asked.body is not None:
-            reached("create sent")
+            failpoint("create sent")
         elif event == _HEADERS_FAILED and isinstance(info["exception"], httpcore2.LocalProtocolError):
             self._sent = False  # refused here, before anything was written
 

@@ -26,7 +26,7 @@ import anyio
 from attrs import evolve
 
 from ruxa_async import Limits, NanoBanana, Polling, RateLimit, RuxaClient, SqliteJournal, Timeouts
-from ruxa_async._internal import failpoints as _points
+from ruxa_async._internal import failpoints
 from ruxa_async._internal.files import PartFile
 from ruxa_async.batch import Row, folder_journal, run_batch
 from ruxa_async.downloads import sinks
@@ -36,7 +36,7 @@ from ruxa_async.transports.aiohttp import AiohttpTransport
 from ruxa_async.transports.base import Request, StreamedResponse, Transport
 
 #: How many times each point was reached, in their order, and when the first request of any kind left.
-COUNTS = struct.Struct(f"{len(_points.POINTS)}I")
+COUNTS = struct.Struct(f"{len(failpoints.FAILPOINTS)}I")
 FIRST = struct.Struct("d")
 SIZE = COUNTS.size + FIRST.size
 
@@ -60,7 +60,7 @@ class Counter:
             file.truncate(SIZE)
             self._kept = mmap.mmap(file.fileno(), SIZE)
         self._kill = kill
-        self._times = dict.fromkeys(_points.POINTS, 0)
+        self._times = dict.fromkeys(failpoints.FAILPOINTS, 0)
         self._lock = threading.Lock()
         self._began = time.monotonic()
 
@@ -121,7 +121,7 @@ def link_carelessly(self: PartFile, target: Path) -> Path:
     content = self._path.read_bytes()
     with target.open("wb", buffering=0) as file:
         file.write(content[:PIECE])
-        _points.reached("file named")
+        failpoints.failpoint("file named")
         file.write(content[PIECE:])
     return target
 
@@ -178,7 +178,7 @@ def child(command: dict[str, Any]) -> None:
         if command["worse"]:
             setattr(*WORSE[command["worse"]])
         kill = command.get("kill")
-        _points.hook = Counter(command["counts"], kill and (kill[0], kill[1]))
+        failpoints.hook = Counter(command["counts"], kill and (kill[0], kill[1]))
         code = anyio.run(batch, command, backend=command["backend"])
     except BaseException:
         traceback.print_exc()

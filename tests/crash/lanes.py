@@ -14,7 +14,7 @@ from typing import Any, Self
 from attrs import frozen
 from crash.forks import COUNTS, FIRST
 
-from ruxa_async._internal.failpoints import POINTS
+from ruxa_async._internal.failpoints import FAILPOINTS
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 
 ROWS = 10
@@ -105,6 +105,6 @@ class Lane:
         born(int(self._process.stdout.readline()))
         said = json.loads(self._process.stdout.readline())
         kept = counts.read_bytes() if counts.exists() else b""
-        reached = COUNTS.unpack_from(kept) if kept else (0,) * len(POINTS)
+        reached = COUNTS.unpack_from(kept) if kept else (0,) * len(FAILPOINTS)
         (first,) = FIRST.unpack_from(kept, COUNTS.size) if kept else (0.0,)
-        return Ended(said["status"], said["seconds"], dict(zip(POINTS, reached, strict=True)), first)
+        return Ended(said["status"], said["seconds"], dict(zip(FAILPOINTS, reached, strict=True)), first)

@@ -22,7 +22,7 @@ from crash.folders import Findings, Folder
 from crash.forks import NO_LINKS, TRANSPORTS
 from crash.lanes import KILLED, Lane, served
 
-from ruxa_async._internal.failpoints import POINTS
+from ruxa_async._internal.failpoints import FAILPOINTS
 from ruxa_async.emulator import Durations, TokenBucket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks, and kills by pidfd")
@@ -98,7 +98,7 @@ def plain(backend: str, lanes: SimpleQueue[Lane], tmp_path_factory: pytest.TempP
 
 
 def test_every_point_is_reached_by_a_plain_run(plain: dict[str, int]) -> None:
-    assert [point for point in POINTS if not plain[point]] == []
+    assert [point for point in FAILPOINTS if not plain[point]] == []
     assert {plain[point] for point in ONCE_A_JOB} == {10}
 
 
@@ -138,7 +138,7 @@ def side_by_side(
     return found
 
 
-@pytest.mark.parametrize("point", [*POINTS, CHARGED])
+@pytest.mark.parametrize("point", [*FAILPOINTS, CHARGED])
 def test_killed_at(
     backend: str,
     point: str,

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from downloads.test_names import HOSTILE
 from harness import client_of, service_of
-from test_downloads_names import HOSTILE
 
 from ruxa_async import ConfigurationError, Downloads, LinkExpiredError, NanoBanana, NotFoundError, Succeeded
 from ruxa_async.batch import Row, Summary, run_batch

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from client.test_client import Script, reply
 from harness import client_of, prompts, service_of
-from test_client import Script, reply
 
 from ruxa_async import ClientClosedError, InsufficientCreditsError, NanoBanana, SubmissionHalted
 from ruxa_async._client.completions import Completions

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from client.test_client import CAT, DONE, Script, accepted, in_state, reply
 from harness import client_of, prompts, service_of
-from test_client import CAT, DONE, Script, accepted, in_state, reply
 
 from ruxa_async import (
     MaybeSentError,

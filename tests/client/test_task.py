@@ -6,8 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
+from client.test_client import CAT, DONE, Script, accepted, in_state, reply
 from harness import client_of, service_of
-from test_client import CAT, DONE, Script, accepted, in_state, reply
 
 from ruxa_async import (
     ClientClosedError,

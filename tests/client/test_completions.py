@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
+from client.test_client import Script, accepted, in_state, reply
 from harness import client_of, prompts, service_of
-from test_client import Script, accepted, in_state, reply
 
 from ruxa_async import (
     AuthenticationError,

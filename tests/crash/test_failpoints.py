@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ruxa_async
-from ruxa_async._internal import failpoints as _points
+from ruxa_async._internal import failpoints
 
 ROOT = Path(ruxa_async.__file__).parent
 TREES = {path: ast.parse(path.read_bytes()) for path in ROOT.rglob("*.py")}
@@ -19,36 +19,36 @@ def test_list_names_every_point_and_no_other() -> None:
         ast.literal_eval(node.args[0])
         for tree in TREES.values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reached"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "failpoint"
     }
-    assert calls == {*_points.POINTS}
-    assert len(calls) == len(_points.POINTS)
+    assert calls == {*failpoints.FAILPOINTS}
+    assert len(calls) == len(failpoints.FAILPOINTS)
 
 
 def test_hook_that_a_test_sets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(_points, "hook", told.append)
-    _points.reached("reply read")
+    monkeypatch.setattr(failpoints, "hook", told.append)
+    failpoints.failpoint("reply read")
     assert told == ["reply read"]
 
 
 def test_nothing_in_the_library_arms_them() -> None:
-    assert _points.hook is None
+    assert failpoints.hook is None
     for path, tree in TREES.items():
-        if path.name == "_points.py":
+        if path.name == "failpoints.py":
             continue
         for node in ast.walk(tree):
             # What is imported is the function alone, so that nobody else has a way to the hook.
             if isinstance(node, ast.ImportFrom):
                 names = {alias.name for alias in node.names}
-                assert "_points" not in names, path
-                if (node.module or "").endswith("_points"):
-                    assert names == {"reached"}, path
+                assert "failpoints" not in names, path
+                if (node.module or "").endswith("failpoints"):
+                    assert names == {"failpoint"}, path
     # And the module itself gives it a value once, None, and imports nothing that could give it another.
-    own = TREES[ROOT / "_points.py"]
+    own = TREES[ROOT / "_internal" / "failpoints.py"]
     stored = [
         node for node in ast.walk(own) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     ]
-    assert [node.id for node in stored] == ["__all__", "POINTS", "hook"]
+    assert [node.id for node in stored] == ["__all__", "FAILPOINTS", "hook"]
     imported = [node.module for node in ast.walk(own) if isinstance(node, ast.ImportFrom)]
     assert imported == ["__future__", "collections.abc"]
