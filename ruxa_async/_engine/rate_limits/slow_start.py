@@ -13,7 +13,7 @@ from .windowed_sending import WindowedSending
 __all__ = ("Silence", "SlowStart")
 
 #: Requests in flight until the first response: what a full limit rejects of them is its whole price.
-_FIRST_IN_FLIGHT = 2
+_FIRST_IN_FLIGHT = 4
 #: Requests a second that are tried while nothing is known, at least.
 _SLOWEST_START = 40.0
 #: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
