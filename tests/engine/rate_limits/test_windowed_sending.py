@@ -159,3 +159,10 @@ def test_a_test_that_is_rejected_while_a_group_leaves_does_not_close_the_window(
     sender.in_flight.on_response(20.2, tested_at)
     assert sender.phase.on_reject(20.2, tested_at, 0.0, 0.0) is sender.phase
     assert sender.phase.ready_at(20.2) == 20.0
+
+
+def test_no_more_are_in_flight_than_the_window_holds_until_they_are_overdue() -> None:
+    sender = Sender()
+    sender.in_flight.on_send(10.0, sender.phase.on_send(10.0))
+    sender.in_flight.take_over(9)
+    assert sender.phase.ready_at(10.0) == 20.0
