@@ -23,14 +23,14 @@ _GROWTH = 2.0
 _SHORT_SILENCE = 0.25
 #: Seconds; so is a shorter one: no service counts in windows of half a second.
 _SHORTEST_SILENCE = 0.4
-#: Departures that are kept, so that memory is bounded; more than that at once is no window.
+#: Departures that are kept, so that memory is bounded. A window that holds more is not found.
 _KEPT = 2048
 
 
 class SlowStart:
-    """Nothing is known: twice, three times as many as are accepted, until one is rejected.
+    """Send twice as many requests as are accepted, until one is rejected.
 
-    *accepted* requests, which left at *departures*, were accepted since *began*.
+    The requests that left at *departures* were accepted since *began*; at first there are none.
     """
 
     def __init__(
