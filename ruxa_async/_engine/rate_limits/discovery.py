@@ -37,7 +37,7 @@ class Discovery:
     def __init__(self) -> None:
         self._in_flight = InFlight()
         self._phase: Phase = SlowStart(self._in_flight)
-        # When the last rejection was known. A rejection of a request that left before is no news.
+        # When the last rejection was known. A rejection of a request that left before is ignored.
         self._known = -math.inf
 
     def take_over(self, in_flight: int) -> None:

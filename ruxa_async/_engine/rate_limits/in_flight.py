@@ -73,6 +73,7 @@ class InFlight:
     def on_accept(self, now: float, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was accepted."""
         self._accepted.append(now)
+        self.accepted_lately(now)  # forgets older ones: not every phase asks
         self.on_response(now, sent_at)
 
     def on_response(self, now: float, sent_at: float) -> float | None:

@@ -177,7 +177,10 @@ class Gate:
             self._pause = _FIRST_PAUSE
 
     def lost(self, now: float, *, is_answered: bool = False) -> None:
-        """Note that a request left, and that nothing is learned of the limit: no answer came, or it is for another."""
+        """Note that a request left and teaches nothing of the limit.
+
+        It got no answer or, if *is_answered*, one that may be about another limit.
+        """
         self._on_wire -= 1
         if self._pacer is None:
             (self.discovery.on_not_sent if is_answered else self.discovery.on_no_response)(now)

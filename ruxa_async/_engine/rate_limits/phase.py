@@ -14,7 +14,7 @@ _GROWTH, _LONGEST = 0.5, 5.0
 
 
 def longer_pause(pause: float, silence: float) -> float:
-    """Return the seconds until the next probe, after *pause* and a *silence* of so many seconds."""
+    """Return the seconds until the next probe, given the last *pause* and the *silence* so far in seconds."""
     return min(max(pause, silence * _GROWTH), _LONGEST)
 
 

@@ -13,7 +13,7 @@ from .windowed_sending import WindowedSending
 __all__ = ("Silence", "SlowStart")
 
 #: Requests in flight until the first response: what a full limit rejects of them is its whole price.
-_FIRST_IN_FLIGHT = 2
+_FIRST_IN_FLIGHT = 4
 #: Requests a second that are tried while nothing is known, at least.
 _SLOWEST_START = 40.0
 #: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
@@ -23,14 +23,14 @@ _GROWTH = 2.0
 _SHORT_SILENCE = 0.25
 #: Seconds; so is a shorter one: no service counts in windows of half a second.
 _SHORTEST_SILENCE = 0.4
-#: Departures that are kept, so that memory is bounded; more than that at once is no window.
+#: Departures that are kept, so that memory is bounded. A window that holds more is not found.
 _KEPT = 2048
 
 
 class SlowStart:
-    """Nothing is known: twice, three times as many as are accepted, until one is rejected.
+    """Send twice as many requests as are accepted, until one is rejected.
 
-    *accepted* requests, which left at *departures*, were accepted since *began*.
+    The requests that left at *departures* were accepted since *began*; at first there are none.
     """
 
     def __init__(

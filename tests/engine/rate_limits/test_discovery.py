@@ -104,7 +104,7 @@ def test_a_rejection_of_a_request_that_left_before_the_last_one_was_known_is_no_
 
 def test_a_response_that_does_not_come_is_waited_for_no_more() -> None:
     discovery = Discovery()
-    for _ in range(2):
+    for _ in range(4):
         assert discovery.ready_at(0.0) == 0.0
         discovery.on_send(0.0)
     assert discovery.ready_at(1.0) == 10.0

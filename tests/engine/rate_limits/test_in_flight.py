@@ -22,6 +22,14 @@ def test_a_response_returns_the_pace_at_its_departure() -> None:
     assert flight.on_response(2.0, 1.5) is None
 
 
+def test_only_responses_of_the_last_second_are_kept() -> None:
+    flight = InFlight()
+    for n in range(1000):
+        flight.on_send(float(n), 1.0)
+        flight.on_accept(n + 0.5, float(n))
+    assert len(flight._accepted) == flight.accepted_lately(999.5) == 1
+
+
 def test_paces_of_requests_that_got_lost_are_forgotten() -> None:
     flight = InFlight()
     for n in range(5000):

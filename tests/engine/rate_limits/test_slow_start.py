@@ -27,14 +27,14 @@ def after(phase: Silence, rejected: list[float], accepted: float, retry_after: f
     return phase.on_accept(accepted, accepted)
 
 
-def test_two_requests_leave_before_the_first_response_and_more_with_each_accepted() -> None:
+def test_four_requests_leave_before_the_first_response_and_more_with_each_accepted() -> None:
     in_flight = InFlight()
     phase = SlowStart(in_flight)
-    for _ in range(2):
+    for _ in range(4):
         assert phase.ready_at(0.0) == -float("inf")
         in_flight.on_send(0.0, phase.on_send(0.0))
     assert phase.ready_at(0.0) == 10.0
-    for _ in range(2):
+    for _ in range(4):
         in_flight.on_accept(0.5, 0.0)
         phase.on_accept(0.5, 0.0)
     # 40 a second for a round trip of half a second.

@@ -147,3 +147,22 @@ def test_a_window_that_holds_two_is_left_for_a_rate() -> None:
     sender.request(accepted=False)
     assert isinstance(sender.phase, PacedSending)
     assert sender.phase.rate == pytest.approx(0.2)
+
+
+def test_a_test_that_is_rejected_while_a_group_leaves_does_not_close_the_window() -> None:
+    sender = Sender()
+    for _ in range(9):
+        sender.request()
+    tested_at = sender.phase.ready_at(sender.now)
+    sender.in_flight.on_send(tested_at, sender.phase.on_send(tested_at))
+    sender.in_flight.on_send(20.1, sender.phase.on_send(20.1))
+    sender.in_flight.on_response(20.2, tested_at)
+    assert sender.phase.on_reject(20.2, tested_at, 0.0, 0.0) is sender.phase
+    assert sender.phase.ready_at(20.2) == 20.0
+
+
+def test_no_more_are_in_flight_than_the_window_holds_until_they_are_overdue() -> None:
+    sender = Sender()
+    sender.in_flight.on_send(10.0, sender.phase.on_send(10.0))
+    sender.in_flight.take_over(9)
+    assert sender.phase.ready_at(10.0) == 20.0
