@@ -253,7 +253,7 @@ class _Handler:
         self._peak = peak
 
     def __call__(self, request: Any) -> Any:
-        from ruxa_async.transports.base import Response
+        from ruxa_async.transports import Response
 
         if request.method == "POST":
             self._made += 1
@@ -283,7 +283,7 @@ class _Handler:
 async def in_memory(job: Job) -> Sample:
     """Buy from a handler in this process; with *hold*, all are in flight at once and memory is looked at then."""
     from ruxa_async import Limits, NanoBanana, RuxaClient
-    from ruxa_async.transports.memory import MemoryTransport
+    from ruxa_async.transports import MemoryTransport
 
     async def buy(count: int, peak: Peak | None, requests: list[NanoBanana]) -> list[str]:
         transport = MemoryTransport(_Handler(count, peak))

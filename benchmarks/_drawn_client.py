@@ -34,7 +34,7 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     prepare(job["code"])
     import benchmarks._judge  # noqa: F401 - it takes a while
-    import ruxa_async.transports.aiohttp  # noqa: F401
+    import ruxa_async.transports._aiohttp  # noqa: F401
 
     print(json.dumps({"ready": True}), flush=True)
     if sys.stdin.readline():

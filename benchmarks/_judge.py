@@ -13,7 +13,7 @@ from benchmarks._ideal import IN_FLIGHT, ideal
 from benchmarks._quota import KEY, Account
 from benchmarks._virtual import StallingLoop, VaryingTransport
 from ruxa_async import Limits, NanoBanana, Retries, RuxaClient
-from ruxa_async.transports.base import Transport
+from ruxa_async.transports import Transport
 
 __all__ = (
     "REPORTING",

@@ -10,10 +10,9 @@ import attrs
 from attrs import frozen
 
 from benchmarks._draws import Draw, Hint
-from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply
-from ruxa_async.emulator.limiters import Gauge
-from ruxa_async.emulator.messages import Incoming
-from ruxa_async.emulator.rate_limit_headers import RetryAfterForm
+from ruxa_async.emulator import Durations, EmulatorSettings, RetryAfterForm, Service, ServiceReply
+from ruxa_async.emulator._limiters import Gauge
+from ruxa_async.emulator._messages import Incoming
 
 __all__ = ("KEY", "Account", "Quota")
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from ruxa_async.emulator import Service, ServiceRequest
-from ruxa_async.emulator.service import CREATE_PATH, QUERY_PATH
+from ruxa_async.emulator._service import CREATE_PATH, QUERY_PATH
 
 __all__ = ("SHIMS", "Shim", "serve_shim")
 

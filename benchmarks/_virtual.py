@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 from benchmarks._draws import Draw, Span
 from benchmarks._ideal import awake
 from ruxa_async.emulator import Service, ServiceRequest
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 __all__ = ("StallingLoop", "VaryingTransport")
 

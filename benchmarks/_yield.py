@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
-from ruxa_async.emulator.limiters import Limiter
+from ruxa_async.emulator import Limiter
 
 __all__ = ("Yield", "displacement")
 

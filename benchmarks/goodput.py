@@ -31,7 +31,8 @@ from benchmarks._harness import Measure, Options, interleaved
 from benchmarks._results import Measured
 from benchmarks._yield import Yield
 from ruxa_async._engine.rate_limits.discovery import Discovery
-from ruxa_async.emulator.limiters import Bucket, Limiter, Log, Window
+from ruxa_async.emulator import Limiter
+from ruxa_async.emulator._limiters import Bucket, Log, Window
 
 __all__ = ("DRAWN", "run")
 

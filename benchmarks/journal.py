@@ -28,12 +28,10 @@ from anyio import to_thread
 from benchmarks._figures import Row, Sample, ratios, spread
 from benchmarks._harness import Measure, Options, Round, interleaved
 from ruxa_async import JobRecord, Limits, NanoBanana, RuxaClient, SqliteJournal
-from ruxa_async.emulator import EmulatorSettings
-from ruxa_async.emulator.service import Service
-from ruxa_async.emulator.settings import Durations
-from ruxa_async.journal.opening import open_store
-from ruxa_async.journal.store import Store
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import Durations, EmulatorSettings, Service
+from ruxa_async.journal._opening import open_store
+from ruxa_async.journal._store import Store
+from ruxa_async.transports import MemoryTransport
 
 __all__ = ("run",)
 

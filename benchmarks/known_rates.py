@@ -33,10 +33,9 @@ from benchmarks._harness import Options
 from benchmarks._yield import Yield, displacement
 from ruxa_async import Limits, NanoBanana, RateLimit, RuxaClient
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, Shape, SlidingWindow, TokenBucket
-from ruxa_async.emulator.tasks import EmulatedTask
+from ruxa_async.emulator._tasks import EmulatedTask
 from ruxa_async.testing import virtual_time
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 __all__ = ("run",)
 

@@ -26,13 +26,18 @@ from attrs import define, frozen
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Options
 from ruxa_async import Limits, NanoBanana, RuxaClient
-from ruxa_async.emulator import EmulatorSettings, SlidingWindow, TokenBucket
-from ruxa_async.emulator.limits import Limit
-from ruxa_async.emulator.messages import Incoming, ServiceReply
-from ruxa_async.emulator.service import Service
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import (
+    Durations,
+    EmulatorSettings,
+    Limit,
+    Service,
+    ServiceReply,
+    SlidingWindow,
+    TokenBucket,
+)
+from ruxa_async.emulator._messages import Incoming
 from ruxa_async.testing import virtual_time
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport
 
 __all__ = ("run",)
 

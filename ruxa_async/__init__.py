@@ -6,9 +6,9 @@ costs almost nothing. Start at `RuxaClient`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._internal.lazy import lazy_names as _lazy_names
 from ._logging import set_up as _set_up_logging
 from ._version import __version__ as __version__
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ._client.client import RuxaClient as RuxaClient
     from ._client.completions import Completions as Completions
     from ._client.task import GenerationTask as GenerationTask
-    from .callbacks.bodies import Callback as Callback
-    from .callbacks.receiver import CallbackReceiver as CallbackReceiver
+    from .callbacks import Callback as Callback
+    from .callbacks import CallbackReceiver as CallbackReceiver
     from .errors import APIError as APIError
     from .errors import AuthenticationError as AuthenticationError
     from .errors import BudgetExceededError as BudgetExceededError
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .errors import TaskFailedError as TaskFailedError
     from .errors import TaskTimeout as TaskTimeout
     from .errors import TransportError as TransportError
-    from .journal.sqlite import SqliteJournal as SqliteJournal
+    from .journal import SqliteJournal as SqliteJournal
     from .requests import CustomRequest as CustomRequest
     from .requests import GenerationRequest as GenerationRequest
     from .requests import NanoBanana as NanoBanana
@@ -79,8 +79,7 @@ _HOMES = {
     "_client.client": "RuxaClient",
     "_client.completions": "Completions",
     "_client.task": "GenerationTask",
-    "callbacks.bodies": "Callback",
-    "callbacks.receiver": "CallbackReceiver",
+    "callbacks": "Callback CallbackReceiver",
     "errors": (
         "APIError AuthenticationError BudgetExceededError ClientClosedError ConfigurationError DownloadError "
         "InsufficientCreditsError InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "
@@ -88,23 +87,16 @@ _HOMES = {
         "PermissionDeniedError PollingStoppedError RateLimitedError RequestValidationError RuxaError ServerError "
         "SubmissionHalted SubmissionUnknownError TaskError TaskFailedError TaskTimeout TransportError"
     ),
-    "journal.sqlite": "SqliteJournal",
+    "journal": "SqliteJournal",
     "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",
     "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
     "settings": "Budget CallbackURL Downloads Limits Polling RateLimit Resume Retries Timeouts",
 }
 _set_up_logging()
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = tuple(sorted(_HOME_OF))
+__all__ = tuple(sorted(name for names in _HOMES.values() for name in names.split()))
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = _lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 all done, 1 some failed, 2 bad usage or input, 3 halted by the account, 130 interrupted.
     """
     try:
-        from .cli.app import run  # noqa: PLC0415 - cyclopts is an extra
+        from .cli._app import run  # noqa: PLC0415 - cyclopts is an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cyclopts", "rich"):
             raise

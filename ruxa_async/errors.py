@@ -241,7 +241,7 @@ class NotSentError(TransportError):
 class MaybeSentError(TransportError):
     """Some of the request left, so the service may have acted on it although no whole answer came.
 
-    *partial* is what a transport could read of the reply, as a `ruxa_async.transports.base.Response`, None if nothing.
+    *partial* is what a transport could read of the reply, as a `ruxa_async.transports.Response`, None if nothing.
     """
 
     partial: Any = None

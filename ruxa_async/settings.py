@@ -233,7 +233,7 @@ class Resume:
 
     *retry_failed*: buy again what was bought and failed. *resend_unknown*: buy again what may have been charged; it may
     buy twice, so it is off, and nobody but the person who pays should turn it on. *on_match* is called for each request
-    with its index and the `ruxa_async.journal.records.Match` that says what the journal knew of it, before its outcome.
+    with its index and the `ruxa_async.journal.Match` that says what the journal knew of it, before its outcome.
     """
 
     name: str = field(validator=_a_name)

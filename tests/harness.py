@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ruxa_async import NanoBanana, RuxaClient
-from ruxa_async.emulator import EmulatorSettings
-from ruxa_async.emulator.service import Service
-from ruxa_async.emulator.settings import Durations
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import Durations, EmulatorSettings, Service
+from ruxa_async.transports import MemoryTransport
 
 KEY = "sk-canary-0123456789"
 URL = "http://localhost"

@@ -7,7 +7,7 @@ import math
 from attrs import define, evolve, field
 
 from ruxa_async import JobRecord
-from ruxa_async.emulator.faults import Fault
+from ruxa_async.emulator import Fault
 from ruxa_async.events import (
     ClientEvent,
     CreateRefused,

@@ -14,7 +14,7 @@ from benchmarks._shims import SHIMS
 from benchmarks._svg import spread_out
 from benchmarks._yield import Yield, displacement
 from ruxa_async.emulator import ServiceRequest, TokenBucket
-from ruxa_async.emulator.service import CREATE_PATH
+from ruxa_async.emulator._service import CREATE_PATH
 
 # ---- figures
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ruxa_async.emulator.ledger_file import LedgerFile
+from ruxa_async.emulator._ledger_file import LedgerFile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -24,8 +24,8 @@ from benchmarks._recovery import recovered_after
 from benchmarks._verdict import percentile, seeds_of, verdict
 from benchmarks._virtual import StallingLoop, VaryingTransport
 from ruxa_async.emulator import Changing, FixedWindow, ServiceRequest, SlidingWindow, TokenBucket
-from ruxa_async.emulator.service import CREATE_PATH
-from ruxa_async.transports.base import Request
+from ruxa_async.emulator._service import CREATE_PATH
+from ruxa_async.transports import Request
 
 ROOT = Path(__file__).parents[1]
 BODY = json.dumps({"model": "google/nano-banana", "input": {"prompt": "p"}}).encode()

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("_engine",), ("transports",)),
     (("_api",), tuple(f"_engine.{name}" for name in ("engine", "polling", "rate_limits", "job"))),
     (
-        ("_internal.failpoints", "_internal.hosts", "_version"),
+        ("_internal.failpoints", "_internal.hosts", "_internal.lazy", "_version"),
         (*LAYERS, *PURE, "errors", "requests", "results", "settings"),
     ),
     (("_client.driver",), ("_client.client", "_client.completions", "_client.task")),
@@ -207,6 +208,39 @@ def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
         assert all(under(imported, "report") for imported in ours(name)), name
 
 
+#: Packages of which users import what ``__init__`` lists, and who else may read their modules: their own front.
+PUBLIC = {
+    "transports": ("_client", "downloads"),
+    "journal": ("_client", "batch"),
+    "callbacks": ("_client",),
+    "downloads": ("_client",),
+    "batch": ("cli",),
+    "emulator": (),
+    "report": (),
+    "cli": ("__main__",),
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_a_public_package_lists_its_names_and_hides_its_modules(package: str) -> None:
+    hidden = f"{package}._"
+    for name in PATHS:
+        short = name.removeprefix("ruxa_async").removeprefix(".")
+        assert not short.startswith(f"{package}.") or short.startswith(hidden), name
+        if not under(short, package, *PUBLIC[package]):
+            assert not [imported for imported in ours(name) if imported.startswith(hidden)], name
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_listed_name_of_a_package_can_be_imported(package: str) -> None:
+    module = import_module(f"ruxa_async.{package}")
+    listed = getattr(module, "__all__", ())
+    assert list(listed) == sorted(listed, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert all(hasattr(module, name) for name in listed)
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing  # noqa: B018
+
+
 def test_no_imports_go_in_a_circle() -> None:
     rest = {
         name: {f"ruxa_async.{other}" for other in ours(name, run_time_only=True) if other} for name in PATHS
@@ -230,7 +264,7 @@ def test_no_imports_go_in_a_circle() -> None:
         ("from . import classify", {"ruxa_async._engine.classify"}),
         ("from .classify import Reply", {"ruxa_async._engine.classify"}),
         ("from .. import errors", {"ruxa_async.errors"}),
-        ("from ..transports.base import Request", {"ruxa_async.transports.base"}),
+        ("from ..transports._base import Request", {"ruxa_async.transports._base"}),
         ("from ruxa_async._client import driver", {"ruxa_async._client.driver"}),
         ("from ruxa_async import RuxaClient", {"ruxa_async"}),
         ("if TYPE_CHECKING:\n    import asyncio", {"asyncio"}),

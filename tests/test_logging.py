@@ -19,7 +19,7 @@ from ruxa_async._client.log import ClientLog, LoggedTransport, observed
 from ruxa_async._logging import OrphanNotice, asked_level, logger, report_orphans
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, TokenBucket, parse_fault
 from ruxa_async.results import JobRecord
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport
 
 PROMPT = "a very secret cat"
 KEY = "sk-canary-0123456789"

@@ -38,9 +38,8 @@ from ruxa_async import (
     Succeeded,
     TaskFailedError,
 )
-from ruxa_async.batch.records import InputError
-from ruxa_async.batch.requests import RowError
-from ruxa_async.transports.base import Request, Response
+from ruxa_async.batch import InputError, RowError
+from ruxa_async.transports import Request, Response
 
 RECORD = JobRecord(request=REQUEST, key="a", index=3, task_id="task_1", model="m", error=BAD.error)
 VALUES: list[Any] = [GENERATION, GOOD, BAD, STATUS, RECORD]

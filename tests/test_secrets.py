@@ -51,10 +51,8 @@ from ruxa_async import (
     TaskTimeout,
     Timeouts,
 )
-from ruxa_async.emulator import EmulatorSettings, Fault
-from ruxa_async.emulator.service import Service
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import EmulatorSettings, Fault, Service
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 REQUEST = NanoBanana(prompt="a cat")
 Reply = tuple[int, object]

@@ -20,7 +20,7 @@ from ruxa_async._engine.classify import Phrase, Reply
 from ruxa_async._version import __version__
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import CallbackURL
-from ruxa_async.transports.base import Request, Response
+from ruxa_async.transports import Request, Response
 
 from .rate_limit_headers import read_quota
 from .reply import (

@@ -18,12 +18,10 @@ from ruxa_async._api.task_status import has_result
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
 from ruxa_async._engine.polling.callbacks import CallStep
-from ruxa_async.callbacks.bodies import Callback
-from ruxa_async.callbacks.receiver import CallbackReceiver
-from ruxa_async.callbacks.tokens import ID_SIZE
+from ruxa_async.callbacks import Callback, CallbackReceiver
+from ruxa_async.callbacks._tokens import ID_SIZE
 from ruxa_async.errors import SubmissionUnknownError
-from ruxa_async.journal.base import Journal, LastingJournal
-from ruxa_async.journal.records import JournalEntry
+from ruxa_async.journal import Journal, JournalEntry, LastingJournal
 from ruxa_async.results import TaskState
 from ruxa_async.settings import CallbackURL
 

@@ -18,15 +18,15 @@ from ruxa_async._api.endpoint import USER_AGENT, Wire
 from ruxa_async._engine.engine import Engine
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import report_orphans
-from ruxa_async.callbacks.receiver import CallbackReceiver
+from ruxa_async.callbacks import CallbackReceiver
 from ruxa_async.downloads import Downloader
 from ruxa_async.errors import ClientClosedError, ConfigurationError, TaskTimeout
 from ruxa_async.events import EventHook
-from ruxa_async.journal.base import Journal, NullJournal
+from ruxa_async.journal import Journal, NullJournal
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation, JobRecord, Stats, TaskStatus, how_to_save
 from ruxa_async.settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
-from ruxa_async.transports.base import Transport
+from ruxa_async.transports import Transport
 
 from .callbacks import CallDesk
 from .completions import Completions
@@ -389,8 +389,8 @@ def _default_transport(
     pool_size: int, base_url: str, proxy: str | None, ssl_context: ssl.SSLContext | None
 ) -> Transport:
     # They load for 190 ms, and not everybody needs them.
+    from ruxa_async.transports import AiohttpTransport  # noqa: PLC0415
     from ruxa_async.transports._proxies import Proxies  # noqa: PLC0415
-    from ruxa_async.transports.aiohttp import AiohttpTransport  # noqa: PLC0415
 
     Proxies(proxy, trust_env=True).route(
         base_url

@@ -17,9 +17,9 @@ from ruxa_async._engine.job import CreateStep
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
-from ruxa_async.journal.base import Journal
+from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState, TaskStatus
-from ruxa_async.transports.base import Transport
+from ruxa_async.transports import Transport
 
 from .callbacks import Adoption, CallDesk
 from .config import never_reached

@@ -19,10 +19,9 @@ from ruxa_async._api.endpoint import Wire
 from ruxa_async._engine.engine import Engine
 from ruxa_async._logging import logger
 from ruxa_async.errors import ClientClosedError, SubmissionUnknownError, TaskTimeout
-from ruxa_async.journal.base import Journal
-from ruxa_async.journal.records import JournalEntry
+from ruxa_async.journal import Journal, JournalEntry
 from ruxa_async.settings import Limits
-from ruxa_async.transports.base import Transport
+from ruxa_async.transports import Transport
 
 from .callbacks import Adoption, CallDesk
 from .create import Buyer

@@ -12,8 +12,7 @@ import anyio
 from ruxa_async._engine.engine import Engine
 from ruxa_async._logging import logger
 from ruxa_async.errors import ConfigurationError, JournalError
-from ruxa_async.journal.base import Journal, LastingJournal
-from ruxa_async.journal.records import SavedFile
+from ruxa_async.journal import Journal, LastingJournal, SavedFile
 
 __all__ = ("Memory",)
 

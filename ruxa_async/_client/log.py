@@ -19,7 +19,7 @@ import attrs
 from ruxa_async import events
 from ruxa_async._logging import logger
 from ruxa_async.results import JobRecord, TaskStatus
-from ruxa_async.transports.base import Request, Response, StreamedResponse, Transport
+from ruxa_async.transports import Request, Response, StreamedResponse, Transport
 
 __all__ = ("ClientLog", "LoggedTransport", "observed")
 

@@ -14,9 +14,9 @@ from attrs import evolve, frozen
 
 from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.downloads import Downloader
-from ruxa_async.downloads.downloader import all_of
+from ruxa_async.downloads._downloader import all_of
 from ruxa_async.errors import DownloadError, LinkExpiredError, RuxaError
-from ruxa_async.journal.records import SavedFile
+from ruxa_async.journal import SavedFile
 from ruxa_async.results import Generation, TaskState, TaskStatus
 
 __all__ = ("Refetcher", "files_kept")

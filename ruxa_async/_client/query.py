@@ -18,9 +18,9 @@ from ruxa_async.errors import (
     RateLimitedError,
     TaskFailedError,
 )
-from ruxa_async.journal.base import Journal
+from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState
-from ruxa_async.transports.base import Transport
+from ruxa_async.transports import Transport
 
 from .job import ClientJob
 from .outcomes import Delivery

@@ -9,8 +9,7 @@ from attrs import define
 
 from ruxa_async._engine.job import Phase
 from ruxa_async.errors import SubmissionUnknownError
-from ruxa_async.journal.base import JournalRun, LastingJournal
-from ruxa_async.journal.records import JobState, JournalEntry, SavedFile
+from ruxa_async.journal import JobState, JournalEntry, JournalRun, LastingJournal, SavedFile
 from ruxa_async.settings import Resume
 
 from .job import ClientJob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ruxa_async._engine.budget import Accounts, Lack, Shortage
 from ruxa_async.errors import BudgetExceededError
-from ruxa_async.journal.base import LastingJournal
+from ruxa_async.journal import LastingJournal
 from ruxa_async.settings import Budget
 
 from .job import ClientJob

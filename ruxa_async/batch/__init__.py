@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from .layout import folder_journal
-from .readers import InputError, Row, Rows, open_rows
-from .results_file import ResultsFile
-from .run import run_batch
-from .summary import Resumed, Summary
+from ._layout import folder_journal
+from ._readers import Row, Rows, open_rows
+from ._requests import RowError
+from ._results_file import ResultsFile
+from ._run import run_batch
+from ._source import InputError
+from ._summary import Resumed, Summary
 
 __all__ = (
     "InputError",
     "ResultsFile",
     "Resumed",
     "Row",
+    "RowError",
     "Rows",
     "Summary",
     "folder_journal",

@@ -8,25 +8,30 @@ A file appears whole or not at all. It is written under a hidden name in its own
 place, which fails where something of that name exists. The same content there already counts as done, so saving
 twice is harmless; different content is left alone and the new file takes a name with a mark of its content.
 
-- `downloader`: the outputs of a generation, side by side
-- `transfer`: one output, over as many attempts as it takes; `opening` one request of it, redirects included
-- `ranges`: going on where a transfer was cut off; `pace`: being too slow
-- `media`: what a file is by its first bytes; `dimensions`: width and height
-- `naming`: what it is called; `sinks`: where its bytes go
+- `_downloader`: the outputs of a generation, side by side
+- `_transfer`: one output, over as many attempts as it takes; `_opening` one request of it, redirects included
+- `_ranges`: going on where a transfer was cut off; `_pace`: being too slow
+- `_media`: what a file is by its first bytes; `_dimensions`: width and height
+- `_naming`: what it is called; `_sinks`: where its bytes go
 """
 
 from __future__ import annotations
 
-from .downloader import Downloader
-from .naming import BATCH_FIELDS, FIELDS, RowTemplate, check_template
-from .opening import MediaTransport, without_query
+from ._dimensions import dimensions
+from ._downloader import Downloader
+from ._media import HEAD, content_type
+from ._naming import BATCH_FIELDS, FIELDS, RowTemplate, check_template
+from ._opening import MediaTransport, without_query
 
 __all__ = (
     "BATCH_FIELDS",
     "FIELDS",
+    "HEAD",
     "Downloader",
     "MediaTransport",
     "RowTemplate",
     "check_template",
+    "content_type",
+    "dimensions",
     "without_query",
 )

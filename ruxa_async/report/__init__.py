@@ -6,6 +6,6 @@ folder at any time, of a run that was killed as well.
 
 from __future__ import annotations
 
-from .page import REPORT, write_report
+from ._page import REPORT, write_report
 
 __all__ = ("REPORT", "write_report")

@@ -1,24 +1,50 @@
-"""Ways to reach the service: the contract in `base`, and one module for each library.
+"""Transports: one class for each HTTP library, and the contract that they and yours keep.
 
-A transport loads with the module it lives in, when it is first asked for.
+A library is imported when its transport is first used.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ruxa_async._internal.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from .aiohttp import AiohttpTransport as AiohttpTransport
-    from .httpx2 import Httpx2Transport as Httpx2Transport
-    from .memory import MemoryTransport as MemoryTransport
+    from ._addresses import PrivateAddressError as PrivateAddressError
+    from ._addresses import check_host as check_host
+    from ._addresses import check_public as check_public
+    from ._addresses import is_public as is_public
+    from ._aiohttp import AiohttpTransport as AiohttpTransport
+    from ._base import Request as Request
+    from ._base import Response as Response
+    from ._base import StreamedResponse as StreamedResponse
+    from ._base import Transport as Transport
+    from ._httpx2 import Httpx2Transport as Httpx2Transport
+    from ._memory import MemoryService as MemoryService
+    from ._memory import MemoryTransport as MemoryTransport
 
-_HOME_OF = {"AiohttpTransport": "aiohttp", "Httpx2Transport": "httpx2", "MemoryTransport": "memory"}
+__all__ = (
+    "AiohttpTransport",
+    "Httpx2Transport",
+    "MemoryService",
+    "MemoryTransport",
+    "PrivateAddressError",
+    "Request",
+    "Response",
+    "StreamedResponse",
+    "Transport",
+    "check_host",
+    "check_public",
+    "is_public",
+)
 
-__all__ = ("AiohttpTransport", "Httpx2Transport", "MemoryTransport")
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "_addresses": "PrivateAddressError check_host check_public is_public",
+        "_aiohttp": "AiohttpTransport",
+        "_base": "Request Response StreamedResponse Transport",
+        "_httpx2": "Httpx2Transport",
+        "_memory": "MemoryService MemoryTransport",
+    },
+)

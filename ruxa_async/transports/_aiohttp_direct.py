@@ -27,8 +27,8 @@ from yarl import URL
 from ruxa_async._internal.failpoints import failpoint
 
 from ._aiohttp_exchange import LARGEST_HEAD, Exchange, read_body
+from ._base import Request, Response
 from ._reply_recorder import ReplyRecorder, record
-from .base import Request, Response
 
 __all__ = ("TESTED", "DirectExchange", "Line")
 

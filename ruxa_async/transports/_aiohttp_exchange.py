@@ -39,8 +39,8 @@ from yarl import URL
 
 from ruxa_async._internal.failpoints import failpoint
 
+from ._base import MaybeSentError, NotSentError, Request, Response, TransportError
 from ._reply_recorder import ReplyRecorder, record
-from .base import MaybeSentError, NotSentError, Request, Response, TransportError
 
 __all__ = ("LARGEST_HEAD", "Exchange", "SessionExchange", "read_body")
 

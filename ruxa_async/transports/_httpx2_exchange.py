@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ruxa_async._internal.failpoints import failpoint
 
-from .base import MaybeSentError, NotSentError, Request, Response, TransportError
+from ._base import MaybeSentError, NotSentError, Request, Response, TransportError
 
 __all__ = ("Exchange",)
 

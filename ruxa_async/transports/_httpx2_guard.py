@@ -10,7 +10,7 @@ from typing import Any, Final
 import anyio
 import httpcore2
 
-from .addresses import PrivateAddressError, is_public
+from ._addresses import PrivateAddressError, is_public
 
 __all__ = ("PublicOnly",)
 

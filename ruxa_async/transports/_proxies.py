@@ -20,8 +20,8 @@ from urllib.request import getproxies
 from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.errors import ConfigurationError, NotSentError
 
-from .addresses import PrivateAddressError, check_host
-from .base import Request
+from ._addresses import PrivateAddressError, check_host
+from ._base import Request
 
 __all__ = ("Proxies", "trusted_by_environment", "without_credentials")
 

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from attrs import frozen
 
-from .base import Response
+from ._base import Response
 
 __all__ = ("ReceivedReply", "ReplyRecorder", "read_reply", "record")
 

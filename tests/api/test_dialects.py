@@ -28,11 +28,10 @@ from ruxa_async import (
     TaskState,
     events,
 )
-from ruxa_async.emulator import DIALECTS, Dialect, Fault, TokenBucket
-from ruxa_async.emulator.rate_limit_headers import RETRY_AFTER_FORMS
-from ruxa_async.emulator.service import Service
-from ruxa_async.emulator.settings import DEFAULT_PRICES, Durations
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import DIALECTS, Dialect, Durations, Fault, Service, TokenBucket
+from ruxa_async.emulator._rate_limit_headers import RETRY_AFTER_FORMS
+from ruxa_async.emulator._settings import DEFAULT_PRICES
+from ruxa_async.transports import MemoryTransport
 
 ENDED = "The model could not make this; try another prompt"
 pytestmark = pytest.mark.anyio

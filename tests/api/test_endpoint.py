@@ -40,7 +40,7 @@ from ruxa_async._engine.classify import (
     classify_query,
     refusal_of,
 )
-from ruxa_async.transports.base import Request, Response
+from ruxa_async.transports import Request, Response
 
 KEY = "sk-canary/0123+456789"
 AGENT = f"ruxa-async/{__version__} (Python {platform.python_version()})"

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from ruxa_async import JobRecord, NanoBanana, RuxaError, TaskState, TaskStatus
 from ruxa_async.batch import Row, folder_journal
-from ruxa_async.batch.dry_run import rehearse
+from ruxa_async.batch._dry_run import rehearse
 
 
 @pytest.fixture

@@ -21,9 +21,8 @@ from ruxa_async import (
     TaskFailedError,
     TaskTimeout,
 )
-from ruxa_async.batch.records import InputError
-from ruxa_async.batch.results import Result, State, describe_error, kind_of
-from ruxa_async.batch.results_file import ResultsFile
+from ruxa_async.batch import InputError, ResultsFile
+from ruxa_async.batch._results import Result, State, describe_error, kind_of
 
 
 @pytest.fixture

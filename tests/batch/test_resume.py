@@ -26,14 +26,13 @@ from ruxa_async import (
     SqliteJournal,
     Timeouts,
 )
-from ruxa_async.batch import InputError, Resumed, Row, Summary, folder_journal, run_batch
-from ruxa_async.batch.outputs import describe_files
-from ruxa_async.batch.results import Result
-from ruxa_async.batch.results_file import ResultsFile
+from ruxa_async.batch import InputError, ResultsFile, Resumed, Row, Summary, folder_journal, run_batch
+from ruxa_async.batch._outputs import describe_files
+from ruxa_async.batch._results import Result
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
-from ruxa_async.emulator.ledger_file import KeptTask
-from ruxa_async.journal.records import SavedFile
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.journal import SavedFile
+from ruxa_async.transports import MemoryTransport
 
 
 @pytest.fixture

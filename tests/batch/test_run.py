@@ -17,7 +17,7 @@ import pytest
 from ruxa_async import Limits, NanoBanana, RequestValidationError, RuxaClient, Timeouts
 from ruxa_async.batch import InputError, Row, Summary, run_batch
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport
 
 BAD = RequestValidationError("prompt", "", "a text that is not empty is needed")
 

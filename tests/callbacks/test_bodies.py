@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruxa_async import Callback, TaskState
-from ruxa_async.callbacks.bodies import read_body
-from ruxa_async.emulator import DIALECTS, Callbacks
-from ruxa_async.emulator.callbacks import CALLBACK_STYLES
+from ruxa_async.callbacks._bodies import read_body
+from ruxa_async.emulator import CALLBACK_STYLES, DIALECTS, Callbacks
 
 URL = "https://files.example/a.png"
 RESULT = json.dumps({"resultUrls": [URL]})

@@ -33,12 +33,9 @@ from ruxa_async import (
     TaskFailedError,
     Timeouts,
 )
-from ruxa_async.emulator import Callbacks, Durations, Fault
-from ruxa_async.emulator.callbacks import CALLBACK_STYLES
-from ruxa_async.journal.base import NullJournal
-from ruxa_async.journal.records import JobState
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import CALLBACK_STYLES, Callbacks, Durations, Fault
+from ruxa_async.journal import JobState, NullJournal
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 LOST = Fault("reset_after", "create")
 SPREAD = Durations(10.0, 0.4)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ruxa_async.__main__ import main
-from ruxa_async.cli.runtime import explained
+from ruxa_async.cli._runtime import explained
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -15,10 +15,10 @@ import pytest
 from ruxa_async import BudgetExceededError, JournalInUseError
 from ruxa_async.__main__ import main
 from ruxa_async.batch import Summary
-from ruxa_async.batch.dry_run import Rehearsal
-from ruxa_async.cli.spending import budget_reason, rehearsed_code, spent
-from ruxa_async.emulator.ledger_file import LedgerFile
-from ruxa_async.journal.records import Bought
+from ruxa_async.batch._dry_run import Rehearsal
+from ruxa_async.cli._spending import budget_reason, rehearsed_code, spent
+from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.journal import Bought
 from ruxa_async.settings import Budget
 
 MODEL = "google/nano-banana"

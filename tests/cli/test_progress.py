@@ -12,11 +12,11 @@ from rich.console import Console
 
 from ruxa_async import errors, events
 from ruxa_async.batch import Summary
-from ruxa_async.batch.results import Result
-from ruxa_async.cli import progress
-from ruxa_async.cli.eta import Durations, Left, Pace
-from ruxa_async.cli.progress import Board, Watch, _drawn, spelled_seconds
-from ruxa_async.cli.runtime import printable
+from ruxa_async.batch._results import Result
+from ruxa_async.cli import _progress as progress
+from ruxa_async.cli._eta import Durations, Left, Pace
+from ruxa_async.cli._progress import Board, Watch, _drawn, spelled_seconds
+from ruxa_async.cli._runtime import printable
 from ruxa_async.results import JobRecord, Stats, TaskState, TaskStatus
 
 JOB = JobRecord(request=None, task_id="t")

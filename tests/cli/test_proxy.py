@@ -11,7 +11,7 @@ from transports.forwarding import CREDENTIALS, forwarding_to
 from transports.servers import Peer, Server, reply, serving
 
 from ruxa_async.__main__ import main
-from ruxa_async.cli.runtime import BAD_INPUT, DONE, HALTED
+from ruxa_async.cli._runtime import BAD_INPUT, DONE, HALTED
 
 STATUS = b'{"code":200,"data":{"taskId":"t-1","state":"generating"}}'
 NO_CREDITS = b'{"code":402,"message":"insufficient credits"}'

@@ -72,7 +72,7 @@ def test_a_batch_whose_page_cannot_be_made_has_done_its_work(
 
 
 def test_the_report_is_loaded_only_when_it_is_made() -> None:
-    code = "import ruxa_async.cli.batch, sys; print(*(name for name in sys.modules if name.startswith('ruxa_async') and 'report' in name))"
+    code = "import ruxa_async.cli._batch, sys; print(*(name for name in sys.modules if name.startswith('ruxa_async') and 'report' in name))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

@@ -15,7 +15,7 @@ import pytest
 
 from ruxa_async import NanoBanana, SqliteJournal
 from ruxa_async.emulator import Emulator, EmulatorSettings, parse_fault
-from ruxa_async.journal.records import JobState, JournalEntry
+from ruxa_async.journal import JobState, JournalEntry
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
 

@@ -24,8 +24,7 @@ from ruxa_async import (
     SubmissionHalted,
     SubmissionUnknownError,
 )
-from ruxa_async.emulator.faults import parse_fault
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations, parse_fault
 
 MODEL = "google/nano-banana"
 PRICES = {MODEL: 3}

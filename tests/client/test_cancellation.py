@@ -19,9 +19,7 @@ from attrs import define, field
 from harness import client_of, prompts, service_of
 
 from ruxa_async import NanoBanana, RuxaClient, SubmissionUnknownError
-from ruxa_async.emulator.faults import Fault
-from ruxa_async.emulator.limits import TokenBucket
-from ruxa_async.emulator.service import Service
+from ruxa_async.emulator import Fault, Service, TokenBucket
 
 STEPS = 60
 INSTANTS = [0.05, 0.15, 0.25, 0.35, 3.0, 9.0, 11.0, 12.5]

@@ -39,9 +39,8 @@ from ruxa_async import (
     Timeouts,
     TransportError,
 )
-from ruxa_async.emulator.limits import TokenBucket
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import TokenBucket
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 CAT = NanoBanana(prompt="a cat", key="cat")
 

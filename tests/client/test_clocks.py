@@ -15,7 +15,7 @@ from ruxa_async._client.job import ClientJob
 from ruxa_async._client.outcomes import Delivery
 from ruxa_async._engine.engine import Engine
 from ruxa_async.settings import Polling, Retries
-from ruxa_async.transports.base import Request, Response
+from ruxa_async.transports import Request, Response
 
 HOUR = 3600.0
 SERVICE_EPOCH = 1_700_000_000.0

@@ -27,9 +27,7 @@ from ruxa_async import (
     TaskFailedError,
     TaskTimeout,
 )
-from ruxa_async.emulator.faults import Fault
-from ruxa_async.emulator.limits import TokenBucket
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations, Fault, TokenBucket
 
 
 class Source:

@@ -10,8 +10,7 @@ import pytest
 
 from ruxa_async import ConfigurationError, NotFoundError, RuxaClient
 from ruxa_async._client.config import DEFAULT_BASE_URL, resolve_base_url, resolve_key
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 KEY = "sk-canary-0123456789"
 

@@ -11,7 +11,7 @@ from harness import client_of, prompts, service_of
 
 from ruxa_async import ClientClosedError, InsufficientCreditsError, NanoBanana, SubmissionHalted
 from ruxa_async._client.completions import Completions
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations
 
 
 class Consumers:

@@ -17,9 +17,7 @@ from ruxa_async import (
     SubmissionUnknownError,
     Timeouts,
 )
-from ruxa_async.emulator.faults import AFTER, BEFORE, Fault
-from ruxa_async.emulator.limits import TokenBucket
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import AFTER, BEFORE, Durations, Fault, TokenBucket
 
 CAT = NanoBanana(prompt="a cat", key="cat")
 

@@ -10,10 +10,7 @@ from harness import client_of, prompts, service_of
 from outages import KINDS, Observer, lasting
 
 from ruxa_async import Limits, NanoBanana, NotSentError, Outcome, RateLimit, Retries, SubmissionUnknownError
-from ruxa_async.emulator import Service
-from ruxa_async.emulator.faults import Fault
-from ruxa_async.emulator.limits import TokenBucket
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations, Fault, Service, TokenBucket
 from ruxa_async.events import CircuitClosed, CircuitOpened
 
 TASKS, RATE = 300, 50

@@ -11,9 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import Limits
-from ruxa_async.emulator import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
-from ruxa_async.emulator.service import Service
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations, FixedWindow, LeakyBucket, Service, SlidingWindow, TokenBucket
 from ruxa_async.testing import virtual_time
 
 #: The longest that a run may take, beside what its limit alone makes it take. Half of all such runs take less

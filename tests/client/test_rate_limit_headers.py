@@ -9,8 +9,7 @@ import pytest
 from harness import client_of, prompts, service_of
 
 from ruxa_async import Limits
-from ruxa_async.emulator import Changing, FixedWindow, SlidingWindow, TokenBucket
-from ruxa_async.emulator.service import Service
+from ruxa_async.emulator import Changing, FixedWindow, Service, SlidingWindow, TokenBucket
 
 TRUTHFUL = ["ratelimit", "draft7", "draft3"]
 NUMBERS = ["x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-ms"]

@@ -36,11 +36,10 @@ from ruxa_async import (
 )
 from ruxa_async._client import learned_state as _remembering
 from ruxa_async._engine import denial
-from ruxa_async.emulator import Durations, EmulatorSettings, Service, TokenBucket, parse_fault
-from ruxa_async.emulator.ledger_file import KeptTask
-from ruxa_async.emulator.messages import ServiceReply
-from ruxa_async.journal.records import JobState, Match
-from ruxa_async.transports.memory import MemoryService, MemoryTransport
+from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply, TokenBucket, parse_fault
+from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.journal import JobState, Match
+from ruxa_async.transports import MemoryService, MemoryTransport
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -7,8 +7,7 @@ import pytest
 from harness import client_of, prompts, service_of
 
 from ruxa_async import Limits
-from ruxa_async.emulator import TokenBucket
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations, TokenBucket
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +19,9 @@ async def test_an_unknown_cap_is_found_and_filled() -> None:
     async with client_of(service, limits=MANY) as ruxa, ruxa.as_completed(prompts(200)) as outcomes:
         assert [outcome.ok async for outcome in outcomes] == [True] * 200
     assert anyio.current_time() <= 1.15 * 200 * 10.2 / 20
-    assert service.counts.creates_throttled <= 20  # to find it, to prove it, and the probes; trio shuffles: 16 or 17
+    assert (
+        service.counts.creates_throttled <= 20
+    )  # to find it, to prove it, and the probes; trio shuffles: 16 or 17
     assert service.ledger.charged == 200
 
 

@@ -11,7 +11,7 @@ import pytest
 from harness import client_of, prompts, service_of
 
 from ruxa_async import NanoBanana, RuxaClient
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations
 
 
 class OddError(BaseException):

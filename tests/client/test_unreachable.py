@@ -7,8 +7,7 @@ import pytest
 from harness import client_of, prompts, service_of
 
 from ruxa_async import Failed, NotSentError, Outcome, Retries, RuxaClient, SubmissionHalted
-from ruxa_async.emulator.faults import Fault
-from ruxa_async.emulator.settings import Durations
+from ruxa_async.emulator import Durations, Fault
 
 RETRIES = Retries(unreachable_timeout=30)
 

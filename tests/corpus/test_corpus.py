@@ -17,13 +17,12 @@ from ruxa_async._api.task_status import find_urls, instants, task_status
 from ruxa_async._client.config import resolve_base_url
 from ruxa_async._engine.classify import classify_create, classify_query
 from ruxa_async._internal.files import PartFile
-from ruxa_async.batch.readers import InputError, open_rows
-from ruxa_async.callbacks.bodies import read_body
+from ruxa_async.batch import InputError, open_rows
+from ruxa_async.callbacks._bodies import read_body
 from ruxa_async.downloads import Downloader
-from ruxa_async.downloads.naming import names_of
+from ruxa_async.downloads._naming import names_of
 from ruxa_async.requests import GenerationRequest
-from ruxa_async.transports.aiohttp import AiohttpTransport
-from ruxa_async.transports.base import Response
+from ruxa_async.transports import AiohttpTransport, Response
 
 NOW = 1_800_000_000.0
 FILES = ("base_urls", "callbacks", "creates", "keys", "links", "queries", "quotas", "rows", "waits")

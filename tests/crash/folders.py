@@ -21,10 +21,9 @@ from crash.lanes import KILLED, ROWS, Ended, Lane
 
 from ruxa_async import NanoBanana, SqliteJournal
 from ruxa_async.emulator import Emulator, Purchase
-from ruxa_async.emulator.ledger_file import KeptTask
-from ruxa_async.emulator.media import draw
-from ruxa_async.journal.records import JournalEntry
-from ruxa_async.journal.view import view_journal
+from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.emulator._media import draw
+from ruxa_async.journal import JournalEntry, view_journal
 
 
 @define

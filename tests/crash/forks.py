@@ -29,11 +29,10 @@ from ruxa_async import Limits, NanoBanana, Polling, RateLimit, RuxaClient, Sqlit
 from ruxa_async._internal import failpoints
 from ruxa_async._internal.files import PartFile
 from ruxa_async.batch import Row, folder_journal, run_batch
-from ruxa_async.downloads import sinks
-from ruxa_async.journal.store import Store
+from ruxa_async.downloads import _sinks as sinks
+from ruxa_async.journal._store import Store
 from ruxa_async.results import JobRecord
-from ruxa_async.transports.aiohttp import AiohttpTransport
-from ruxa_async.transports.base import Request, StreamedResponse, Transport
+from ruxa_async.transports import AiohttpTransport, Request, StreamedResponse, Transport
 
 #: How many times each point was reached, in their order, and when the first request of any kind left.
 COUNTS = struct.Struct(f"{len(failpoints.FAILPOINTS)}I")
@@ -43,7 +42,7 @@ SIZE = COUNTS.size + FIRST.size
 #: By backend, as far as there is one that runs there.
 TRANSPORTS: dict[str, Callable[[], Transport]] = {"asyncio": AiohttpTransport}
 with suppress(ImportError):
-    TRANSPORTS["trio"] = import_module("ruxa_async.transports.httpx2").Httpx2Transport
+    TRANSPORTS["trio"] = import_module("ruxa_async.transports._httpx2").Httpx2Transport
 #: What is read and written at once: pictures are small, and their downloads are to have a middle.
 PIECE = 4096
 #: How many creates may be on the wire at once.

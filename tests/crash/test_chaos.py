@@ -34,10 +34,9 @@ from ruxa_async import (
     Succeeded,
 )
 from ruxa_async.emulator import Emulator, EmulatorSettings, Fault
-from ruxa_async.emulator.ledger_file import LedgerFile
-from ruxa_async.journal.view import view_journal
-from ruxa_async.transports.aiohttp import AiohttpTransport
-from ruxa_async.transports.base import Request, Response, Transport
+from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.journal import view_journal
+from ruxa_async.transports import AiohttpTransport, Request, Response, Transport
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it kills by signal"),

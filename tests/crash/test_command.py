@@ -17,8 +17,8 @@ import pytest
 from crash.lanes import served
 
 from ruxa_async.emulator import Durations
-from ruxa_async.emulator.ledger_file import LedgerFile
-from ruxa_async.journal.view import view_journal
+from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.journal import view_journal
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("RUXA_LONG"), reason="takes minutes: RUXA_LONG=1"),
@@ -86,7 +86,7 @@ async def test_killed_with_the_emulator_it_brings_along(tmp_path: Path) -> None:
 def test_restart_is_at_work_soon(tmp_path: Path, rows: int) -> None:
     """Half of the rows are bought when it is killed; how long until the next process sends its first request?"""
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import ruxa_async.cli.app, aiohttp, cattrs"], check=True)
+    subprocess.run([sys.executable, "-c", "import ruxa_async.cli._app, aiohttp, cattrs"], check=True)
     start_up = time.monotonic() - began
     with served(image=Durations(0.5), latency=0.0) as emulator:
         service, settings = emulator.service, {"RUXA_BASE_URL": emulator.url, "RUXA_API_KEY": emulator.key}

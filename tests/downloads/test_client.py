@@ -16,8 +16,7 @@ from harness import client_of, service_of
 
 from ruxa_async import ConfigurationError, Downloads, LinkExpiredError, NanoBanana, NotFoundError, Succeeded
 from ruxa_async.batch import Row, Summary, run_batch
-from ruxa_async.emulator import Durations, parse_fault
-from ruxa_async.emulator.service import Service
+from ruxa_async.emulator import Durations, Service, parse_fault
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ruxa_async.downloads.dimensions import dimensions
-from ruxa_async.downloads.media import _SIGNATURES, content_type
+from ruxa_async.downloads import content_type, dimensions
+from ruxa_async.downloads._media import _SIGNATURES
 
 
 def picture(form: str, size: tuple[int, int] = (37, 21), **options: object) -> bytes:

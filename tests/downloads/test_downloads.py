@@ -23,8 +23,8 @@ from ruxa_async import (
     NotSentError,
 )
 from ruxa_async.downloads import Downloader, without_query
-from ruxa_async.journal.records import SavedFile
-from ruxa_async.transports.base import Request
+from ruxa_async.journal import SavedFile
+from ruxa_async.transports import Request
 
 PNG = b"\x89PNG\r\n\x1a\npicture"
 URL = "https://files.example/a/one.png?sig=secret"

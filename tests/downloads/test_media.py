@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async.downloads.media import HEAD, NotMediaError, extension_of, recognised
+from ruxa_async.downloads import HEAD
+from ruxa_async.downloads._media import NotMediaError, extension_of, recognised
 
 
 def ftyp(brand: bytes, *others: bytes) -> bytes:

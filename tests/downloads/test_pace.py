@@ -13,9 +13,9 @@ import pytest
 
 from ruxa_async import DownloadError, Downloads, Generation, LinkExpiredError, MaybeSentError
 from ruxa_async.downloads import Downloader
-from ruxa_async.downloads.opening import Opener
-from ruxa_async.downloads.transfer import Transfer
-from ruxa_async.transports.base import Request
+from ruxa_async.downloads._opening import Opener
+from ruxa_async.downloads._transfer import Transfer
+from ruxa_async.transports import Request
 
 CONTENT = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 400  # 102,408 bytes
 KIND = {"etag": '"one"', "content-length": str(len(CONTENT))}

@@ -21,8 +21,8 @@ from transports.test_addresses import SPELLINGS
 
 from ruxa_async import DownloadError, Downloads, Generation, NotSentError, RuxaClient
 from ruxa_async.downloads import Downloader
-from ruxa_async.transports import AiohttpTransport, Httpx2Transport, addresses
-from ruxa_async.transports.base import Request
+from ruxa_async.transports import AiohttpTransport, Httpx2Transport, Request
+from ruxa_async.transports import _addresses as addresses
 
 KEY = "sk-canary-0123456789"
 PNG = b"\x89PNG\r\n\x1a\n"

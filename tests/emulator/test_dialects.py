@@ -6,7 +6,7 @@ import pytest
 from emulator.asking import create, created, query, said, service_of
 
 from ruxa_async.emulator import DIALECTS, Dialect, ServiceReply, TokenBucket
-from ruxa_async.emulator.dialects import dialect
+from ruxa_async.emulator._dialects import dialect
 
 URL = "https://emulator.test/files/{}/0.png"
 TIMES = {"createTime": 1700000000000, "completeTime": 1700000010000, "costTime": 10000}

@@ -154,7 +154,7 @@ async def test_a_failure_to_serve_is_the_callers_error(monkeypatch: pytest.Monke
     async def broken(*args: object) -> None:
         raise LookupError("no such loop")
 
-    monkeypatch.setattr("ruxa_async.emulator.web.serve", broken)
+    monkeypatch.setattr("ruxa_async.emulator._web.serve", broken)
     with pytest.raises(LookupError):
         async with Emulator():
             pass

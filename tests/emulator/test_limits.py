@@ -10,19 +10,21 @@ from emulator.asking import create, created, query, said, service_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ruxa_async.emulator import EmulatorSettings, Service, ServiceReply
-from ruxa_async.emulator.limit_specs import parse_limit
-from ruxa_async.emulator.limits import (
+from ruxa_async.emulator import (
     Changing,
+    EmulatorSettings,
     FixedWindow,
     LeakyBucket,
     Limit,
     Limiter,
+    Service,
+    ServiceReply,
     Shape,
     SlidingWindow,
     TokenBucket,
+    parse_limit,
 )
-from ruxa_async.emulator.rate_limit_headers import RETRY_AFTER_FORMS
+from ruxa_async.emulator._rate_limit_headers import RETRY_AFTER_FORMS
 
 # Most waits are forgiven when they are shorter than this; see `limiters`.
 _SLACK = 1e-6

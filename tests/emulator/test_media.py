@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageFont
 
 from ruxa_async.emulator import Output
-from ruxa_async.emulator.media import clip, dimensions, draw, wrap
-from ruxa_async.emulator.placeholders import placeholder
-from ruxa_async.emulator.scenery import _NAMED, _motif, scenery
+from ruxa_async.emulator._media import clip, dimensions, draw, wrap
+from ruxa_async.emulator._placeholders import placeholder
+from ruxa_async.emulator._scenery import _NAMED, _motif, scenery
 
 
 def _opened(file: bytes) -> Image.Image:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ruxa_async.emulator import Changing, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
-from ruxa_async.emulator.limiters import Standing
-from ruxa_async.emulator.rate_limit_headers import (
+from ruxa_async.emulator._limiters import Standing
+from ruxa_async.emulator._rate_limit_headers import (
     LIMIT_FIELDS_FORMS,
     RETRY_AFTER_FORMS,
     limit_fields,

@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 from attrs import define, field
 
-from ruxa_async.journal.schema import Cursor
+from ruxa_async.journal._schema import Cursor
 
 _NAMES = itertools.count()
 _SECTOR = 512

@@ -24,13 +24,9 @@ from ruxa_async import (
     SubmissionUnknownError,
     Timeouts,
 )
-from ruxa_async.emulator.faults import Fault
-from ruxa_async.emulator.service import Service
-from ruxa_async.emulator.settings import Durations
-from ruxa_async.journal.base import LastingJournal
-from ruxa_async.journal.records import JobState
-from ruxa_async.transports.base import Request, Response
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator import Durations, Fault, Service
+from ruxa_async.journal import JobState, LastingJournal
+from ruxa_async.transports import MemoryTransport, Request, Response
 
 CAT = NanoBanana(prompt="a cat", key="cat")
 

@@ -18,7 +18,7 @@ from ruxa_async import (
     RequestValidationError,
     Sora2,
 )
-from ruxa_async.journal.identity import fingerprint, identify, key_of, name_of, rebuild
+from ruxa_async.journal._identity import fingerprint, identify, key_of, name_of, rebuild
 
 CAT = NanoBanana(prompt="a cat")
 

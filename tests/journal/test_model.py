@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from journal.tools import failure, job, of, request, success
 
 from ruxa_async import JournalError, KeyConflictError, SqliteJournal
-from ruxa_async.journal.base import JournalRun
-from ruxa_async.journal.records import JobState
+from ruxa_async.journal import JobState, JournalRun
 
 RUN = "run"
 

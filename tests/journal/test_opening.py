@@ -19,9 +19,9 @@ import pytest
 from journal.tools import Watched, damage, job, journal_threads, of, rows
 
 from ruxa_async import JournalError, JournalInUseError, SqliteJournal
-from ruxa_async.journal import opening
-from ruxa_async.journal.failures import explain, may_pass
-from ruxa_async.journal.opening import open_store, who_holds
+from ruxa_async.journal import _opening as opening
+from ruxa_async.journal._failures import explain, may_pass
+from ruxa_async.journal._opening import open_store, who_holds
 
 #: Opens a journal, writes what it is told to, says so, and waits to be killed.
 CHILD = """

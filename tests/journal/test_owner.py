@@ -14,7 +14,7 @@ from anyio import to_thread
 from journal.tools import Gate, Spoiler, Watched, job, journal_threads, of, rows, watching
 
 from ruxa_async import JournalError, SqliteJournal
-from ruxa_async.journal import opening
+from ruxa_async.journal import _opening as opening
 
 
 @pytest.fixture

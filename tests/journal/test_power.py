@@ -18,7 +18,7 @@ from journal.disk import Disk
 from journal.tools import Watched, job, of, success
 
 from ruxa_async import JournalError, SqliteJournal
-from ruxa_async.journal.schema import Connection
+from ruxa_async.journal._schema import Connection
 
 # Where SQLite has no use for an error, as when a file is closed, apsw can only report that there was none to raise it to.
 pytestmark = pytest.mark.filterwarnings(

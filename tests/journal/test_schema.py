@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from ruxa_async.journal.schema import APPLICATION, MIGRATIONS, SchemaError, migrate
+from ruxa_async.journal._schema import APPLICATION, MIGRATIONS, SchemaError, migrate
 
 OLD = ("CREATE TABLE jobs (id INTEGER PRIMARY KEY, name TEXT)", "INSERT INTO jobs VALUES (1, 'a')")
 ADDED = ("ALTER TABLE jobs ADD COLUMN state TEXT NOT NULL DEFAULT 'accepted'",)

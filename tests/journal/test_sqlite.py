@@ -24,9 +24,17 @@ from ruxa_async import (
     TaskFailedError,
 )
 from ruxa_async import journal as package
-from ruxa_async.journal.base import Journal, JournalRun, LastingJournal, NullJournal
-from ruxa_async.journal.identity import identify
-from ruxa_async.journal.records import JobState, JournalEntry, Match, SavedFile
+from ruxa_async.journal import (
+    JobState,
+    Journal,
+    JournalEntry,
+    JournalRun,
+    LastingJournal,
+    Match,
+    NullJournal,
+    SavedFile,
+)
+from ruxa_async.journal._identity import identify
 
 FILE = SavedFile(number=0, name="a cat.png", size=3, sha256="ab" * 32)
 

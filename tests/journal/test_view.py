@@ -10,8 +10,7 @@ import pytest
 from journal.tools import job, of, rows, success
 
 from ruxa_async import JournalError, SqliteJournal
-from ruxa_async.journal.records import JobState
-from ruxa_async.journal.view import view_journal
+from ruxa_async.journal import JobState, view_journal
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async.report.markup import address, attributes, csp_hash, isolated, json_in_script
+from ruxa_async.report._markup import address, attributes, csp_hash, isolated, json_in_script
 
 
 @given(st.text())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from report.rows import folder_of, row
 
-from ruxa_async.report.reading import read_folder
-from ruxa_async.report.spending import spending_of, spending_section
+from ruxa_async.report._reading import read_folder
+from ruxa_async.report._spending import spending_of, spending_section
 
 
 def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:

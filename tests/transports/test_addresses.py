@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from ruxa_async.transports.addresses import PrivateAddressError, check_public, is_public, public_socket
+from ruxa_async.transports import PrivateAddressError, check_public, is_public
+from ruxa_async.transports._addresses import public_socket
 
 #: As links may spell them; whatever the system makes of a spelling is what is connected to.
 _SPELLED = """

@@ -13,11 +13,10 @@ import pytest
 from transports.contract import BIG, failure, request, send_whole
 from transports.servers import Peer, answering, reply, saying_then_silent, serving
 
-from ruxa_async.transports import _aiohttp_direct
-from ruxa_async.transports import aiohttp as aiohttp_transport
+from ruxa_async.transports import AiohttpTransport, Request, _aiohttp_direct
+from ruxa_async.transports import _aiohttp as aiohttp_transport
 from ruxa_async.transports._aiohttp_direct import TESTED, Line
-from ruxa_async.transports.aiohttp import AiohttpTransport
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request
+from ruxa_async.transports._base import MaybeSentError, NotSentError
 
 
 @pytest.fixture

@@ -55,9 +55,8 @@ from ruxa_async.emulator import (
     Service,
     parse_fault,
 )
-from ruxa_async.emulator.faults import Operation
-from ruxa_async.transports import AiohttpTransport, Httpx2Transport, MemoryTransport
-from ruxa_async.transports.base import Transport
+from ruxa_async.emulator._faults import Operation
+from ruxa_async.transports import AiohttpTransport, Httpx2Transport, MemoryTransport, Transport
 
 FAULT_TABLE = """
 fault       direction  create           query     download

@@ -33,9 +33,9 @@ from transports.stepping import ASYNCIO_ONLY, Stepped, interrupted, nothing_leak
 import ruxa_async.transports
 from ruxa_async import NanoBanana, RuxaClient
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.transports import Httpx2Transport, Request, Transport
+from ruxa_async.transports._base import MaybeSentError, NotSentError
 from ruxa_async.transports._httpx2_exchange import Exchange
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Transport
-from ruxa_async.transports.httpx2 import Httpx2Transport
 
 __all__ = ("method", "quiet_about_the_key", "send")
 

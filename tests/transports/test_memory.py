@@ -10,9 +10,9 @@ import pytest
 from attrs import field, frozen
 
 from ruxa_async.emulator import Durations, EmulatorSettings, Fault, Service, ServiceRequest
-from ruxa_async.emulator.service import CREATE_PATH
-from ruxa_async.transports.base import MaybeSentError, NotSentError, Request, Response, Transport
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.emulator._service import CREATE_PATH
+from ruxa_async.transports import MemoryTransport, Request, Response, Transport
+from ruxa_async.transports._base import MaybeSentError, NotSentError
 
 BASE = "http://localhost"
 HEADERS = {"Authorization": "Bearer sk-emulated"}

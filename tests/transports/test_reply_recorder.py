@@ -24,10 +24,10 @@ from transports.servers import (
 )
 
 from ruxa_async import NanoBanana, RuxaClient, SubmissionUnknownError, Timeouts
-from ruxa_async.transports import AiohttpTransport, Httpx2Transport
-from ruxa_async.transports import aiohttp as aiohttp_transport
+from ruxa_async.transports import AiohttpTransport, Httpx2Transport, Response, Transport
+from ruxa_async.transports import _aiohttp as aiohttp_transport
+from ruxa_async.transports._base import MaybeSentError
 from ruxa_async.transports._reply_recorder import ReplyRecorder, read_reply
-from ruxa_async.transports.base import MaybeSentError, Response, Transport
 
 BOUGHT = b'{"code":200,"message":"success","data":{"taskId":"task_1","model":"google/nano-banana"}}'
 COOKIES = "".join(f"Set-Cookie: c{number}={'x' * 60}; Path=/\r\n" for number in range(150))

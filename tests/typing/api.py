@@ -42,8 +42,7 @@ from ruxa_async import (
     Timeouts,
 )
 from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, GateClosed, Scope, TaskEnded
-from ruxa_async.transports.base import Request, Response, Transport
-from ruxa_async.transports.memory import MemoryTransport
+from ruxa_async.transports import MemoryTransport, Request, Response, Transport
 
 # ---- outcomes
 

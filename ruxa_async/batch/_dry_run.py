@@ -1,0 +1,182 @@
+"""What a run would buy: every row is read and looked up, and nothing is sent, made or changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from ruxa_async._client.spending import budget_error
+from ruxa_async._engine.budget import Accounts
+from ruxa_async._engine.job import Job
+from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
+from ruxa_async.journal import JobState, JournalCounts
+from ruxa_async.journal._rows import count
+from ruxa_async.journal._schema import migrate
+from ruxa_async.journal._store import Store
+from ruxa_async.journal._view import looked_into
+from ruxa_async.requests import GenerationRequest
+from ruxa_async.settings import Budget
+
+from ._layout import JOURNAL, RUN
+from ._readers import Row
+
+__all__ = ("Rehearsal", "rehearse")
+
+_PICKED_UP = (JobState.ACCEPTED, JobState.ADOPTED)
+_IN_DOUBT = (JobState.UNKNOWN, JobState.INTENDED)
+
+
+@define(kw_only=True)
+class Rehearsal:
+    """What a run would do with its rows.
+
+    *finished* rows have succeeded before, *failed* ones have not; *refused* says that a
+    bad row would end the run.
+    *wanted* are the tasks that it would buy by model, *fitting* those of them that the budget has room for: *halted* says
+    why the others have none. *prices* are what a task counts for, as far as that is known. *in_use* says who holds the
+    journal, so that nobody knows what was bought before.
+    """
+
+    rows: int = 0
+    bad: int = 0
+    finished: int = 0
+    failed: int = 0
+    refused: bool = False
+    picked_up: int = 0
+    unknown: int = 0
+    wanted: Counter[str] = field(factory=Counter)
+    fitting: Counter[str] = field(factory=Counter)
+    prices: dict[str, float] = field(factory=dict)
+    before: JournalCounts | None = None
+    halted: BudgetExceededError | None = None
+    in_use: JournalInUseError | None = None
+
+    @property
+    def credits(self) -> float:
+        """What the wanted tasks cost, as far as their prices are known."""
+        return sum(count * self.prices[model] for model, count in self.wanted.items() if model in self.prices)
+
+
+@frozen(kw_only=True)
+class _Words:
+    """What the person allowed to be bought again."""
+
+    retry_failed: bool
+    resend_unknown: bool
+
+
+def rehearse(
+    rows: Iterable[Row],
+    out: Path,
+    *,
+    budget: Budget | None = None,
+    prices: dict[str, float] | None = None,
+    retry_failed: bool = False,
+    resend_unknown: bool = False,
+    strict: bool = False,
+    on_bad: Callable[[int, Exception], object] = lambda _line, _error: None,
+) -> Rehearsal:
+    """Say what a run of *rows* in *out* would buy; *on_bad* is told the line of each bad row and what is wrong.
+
+    With *strict* no row is read after the first bad one.
+
+    The journal in *out* is only looked into, if there is one. Raises `InputError`, `JournalError`, OSError.
+    """
+    words = _Words(retry_failed=retry_failed, resend_unknown=resend_unknown)
+    told = Rehearsal()
+    with _store(out, told) as store:
+        told.before = count(store.connection, RUN)
+        accounts = _accounts(budget, prices or {}, told.before)
+        run = store.open_run(RUN, 0.0)
+        for row in rows:
+            told.rows += 1
+            error = (
+                row.error if row.request is None else _sort(row.request, run, store, words, told, accounts)
+            )
+            if error is not None:
+                told.bad += 1
+                on_bad(row.line, error)
+                if strict:
+                    told.refused = True
+                    break
+    for model in told.wanted:
+        if (price := accounts.price(model)) is not None:
+            told.prices[model] = price
+    return told
+
+
+@contextmanager
+def _store(out: Path, told: Rehearsal) -> Iterator[Store]:
+    """Give the tables of the journal in *out*, to be looked into only; empty ones if there is none to be had."""
+    path = out / JOURNAL
+    if path.is_file():
+        try:
+            with looked_into(path) as store:
+                yield store
+                return
+        except JournalInUseError as error:
+            told.in_use = error
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection)
+        yield Store.over(connection)
+    finally:
+        connection.close()
+
+
+def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Accounts[Job]:
+    """Return the books as the run would find them; without a budget they still know what was reported."""
+    if budget is None:
+        most = 1 << 62
+        budget = Budget(max_tasks=most, prices=prices)
+    accounts: Accounts[Job] = Accounts(budget)
+    for model, bought in before.models.items():
+        accounts.earlier(
+            model, tasks=bought.tasks, untold=bought.untold, credits=bought.credits, dearest=bought.dearest
+        )
+    return accounts
+
+
+def _sort(
+    request: GenerationRequest,
+    run: int,
+    store: Store,
+    words: _Words,
+    told: Rehearsal,
+    accounts: Accounts[Job],
+) -> Exception | None:
+    """Count what would become of *request*; return what is wrong with it, if anything is."""
+    try:
+        known = store.match(run, RUN, request).known
+    except RuxaError as error:
+        return error
+    state = None if known is None else known.state
+    if state is JobState.SUCCEEDED:
+        told.finished += 1
+    elif state is JobState.FAILED and not words.retry_failed:
+        told.failed += 1
+    elif state in _PICKED_UP:
+        told.picked_up += 1
+    elif state in _IN_DOUBT and not words.resend_unknown:
+        told.unknown += 1
+    else:
+        _want(request.model, told, accounts)
+    return None
+
+
+def _want(model: str, told: Rehearsal, accounts: Accounts[Job]) -> None:
+    told.wanted[model] += 1
+    if told.halted is not None:
+        return
+    job = Job(model=model)
+    shortage = accounts.reserve(job, model)
+    accounts.answered(job)
+    if shortage is None:
+        told.fitting[model] += 1
+    else:
+        told.halted = budget_error(shortage, accounts.budget)

@@ -1,0 +1,86 @@
+"""The face of a receiver on aiohttp.web."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from ._answers import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
+
+if TYPE_CHECKING:
+    from ._receiver import CallbackReceiver
+
+__all__ = ("make_app", "serve")
+
+#: What an answer that came before the end of a body waits for the rest, in seconds, so that the sender can read it.
+_LINGER = 1.0
+
+
+def make_app(receiver: CallbackReceiver) -> web.Application:
+    """Return an application that answers every path by *receiver*."""
+
+    async def answer(request: web.Request) -> web.Response:
+        token = receiver.admit(request.method, request.path)
+        # What an access log of the application that this is mounted in would write.
+        request._cache["path_qs"] = SHOWN_PATH  # noqa: SLF001 - there is no other way, and a test sees that it works
+        if isinstance(token, Answer):
+            return _response(token, read=not request.can_read_body)
+        body = await _read(request, receiver)
+        if isinstance(body, Answer):
+            return _response(body, read=False)
+        return _response(receiver.take(token, request.headers, body))
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    return app
+
+
+async def _read(request: web.Request, receiver: CallbackReceiver) -> bytes | Answer:
+    """Return the body, or the answer to one that is too large or too slow."""
+    if (request.content_length or 0) > receiver.max_body:
+        return TOO_LARGE
+    body = bytearray()
+    try:
+        async with asyncio.timeout(receiver.body_timeout):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > receiver.max_body:
+                    return TOO_LARGE
+    except TimeoutError:
+        return TOO_LATE
+    return bytes(body)
+
+
+def _response(answer: Answer, *, read: bool = True) -> web.Response:
+    response = web.Response(
+        status=answer.status, body=answer.body, headers=answer.headers, content_type="application/json"
+    )
+    if not read:
+        response.force_close()
+    return response
+
+
+@asynccontextmanager
+async def serve(
+    receiver: CallbackReceiver, host: str, port: int, *, header_timeout: float
+) -> AsyncIterator[tuple[str, int]]:
+    """Serve *receiver* by itself; see `CallbackReceiver.serve`."""
+    runner = web.AppRunner(
+        make_app(receiver),
+        access_log=None,  # a path holds a token
+        keepalive_timeout=header_timeout,
+        lingering_time=_LINGER,
+        shutdown_timeout=_LINGER,
+        handle_signals=False,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        address = runner.addresses[0]
+        yield str(address[0]), int(address[1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,63 @@
+"""The face of a receiver as an ASGI application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ruxa_async.errors import MissingExtraError
+
+try:
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+except ImportError as exc:
+    raise MissingExtraError("callbacks in an ASGI application", "asgi") from exc
+
+from ._answers import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
+
+if TYPE_CHECKING:
+    from ._receiver import CallbackReceiver
+
+__all__ = ("make_app",)
+
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def make_app(receiver: CallbackReceiver) -> Starlette:
+    """Return an application that answers every path by *receiver*."""
+
+    async def answer(request: Request) -> Response:
+        token = receiver.admit(request.method, request.scope["path"])
+        # Servers write their access logs from this dictionary.
+        request.scope.update(path=SHOWN_PATH, raw_path=SHOWN_PATH.encode(), query_string=b"")
+        if isinstance(token, Answer):
+            return _response(token, closing=True)
+        body = await _read(request, receiver)
+        if isinstance(body, Answer):
+            return _response(body, closing=True)
+        return _response(receiver.take(token, request.headers, body))
+
+    return Starlette(routes=[Route("/{path:path}", answer, methods=_METHODS)])
+
+
+async def _read(request: Request, receiver: CallbackReceiver) -> bytes | Answer:
+    """Return the body, or the answer to one that is too large, too slow, or broke off."""
+    body = bytearray()
+    try:
+        with anyio.fail_after(receiver.body_timeout):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > receiver.max_body:
+                    return TOO_LARGE
+    except (TimeoutError, ClientDisconnect):  # nobody reads the answer to the latter
+        return TOO_LATE
+    return bytes(body)
+
+
+def _response(answer: Answer, *, closing: bool = False) -> Response:
+    # A server that is not told to close would wait for the rest of a body that nobody wants.
+    headers = {**answer.headers, "Connection": "close"} if closing else answer.headers
+    return Response(answer.body, answer.status, headers, "application/json")

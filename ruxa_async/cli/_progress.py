@@ -1,0 +1,194 @@
+"""How a run is going: a live display on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+from attrs import define, field
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ruxa_async.events import (
+    CircuitClosed,
+    CircuitOpened,
+    ClientEvent,
+    CreateSent,
+    CreateUnsent,
+    Event,
+    GateClosed,
+    JobQueued,
+    TaskAccepted,
+    TaskEnded,
+)
+from ruxa_async.results import TaskState
+
+from ._eta import Durations, Left, Pace
+from ._runtime import console, printable, say
+
+if TYPE_CHECKING:
+    from ruxa_async.batch import Summary
+    from ruxa_async.results import Stats
+
+__all__ = ("Board", "Watch", "displayed", "spelled_seconds")
+
+_LIVE_INTERVAL = 0.2
+_PLAIN_INTERVAL = 5.0
+_KINDS_SHOWN = 3
+
+
+@define
+class Watch:
+    """What the events say between two looks: pass `on_event` to the client.
+
+    *generated* counts the tasks that ended well, *accepted* those that were bought; *accepted_at* and *paused_until* are
+    on the clock of the event loop, *out_of_reach* says that the last create could not be sent at all.
+    """
+
+    generated: int = 0
+    accepted: int = 0
+    accepted_at: float = -math.inf
+    paused_until: float = -math.inf
+    out_of_reach: bool = False
+    durations: Durations = field(factory=Durations)
+
+    def on_event(self, event: Event | ClientEvent) -> None:
+        """Take *event* into account."""
+        match event:
+            case TaskEnded(status=status, seconds=seconds) if status is not None:
+                self.generated += status.state is TaskState.SUCCESS
+                self.durations.add(seconds)
+            case TaskAccepted(at=at):
+                self.accepted += 1
+                self.accepted_at = at
+            case GateClosed(at=at, scope="create", seconds=seconds):
+                self.paused_until = max(self.paused_until, at + seconds)
+        match event:
+            case CreateUnsent():
+                self.out_of_reach = True
+            case CreateSent() | JobQueued() | GateClosed() | CircuitOpened() | CircuitClosed():
+                pass
+            case _:
+                self.out_of_reach = False
+
+
+@define(kw_only=True)
+class Board:
+    """What is shown of a run; *total* is how many rows there are, once somebody has counted them."""
+
+    summary: Summary
+    watch: Watch
+    max_in_flight: int
+    total: int | None = None
+    _done: Pace = field(factory=Pace)
+    _accepted: Pace = field(factory=Pace)
+
+    def lines(self, stats: Stats, now: float) -> list[str]:
+        """Return where things stand, how fast they go, and what failed: a line each, the last ones if there is anything."""
+        summary = self.summary
+        done = self._done.per_second(now, summary.done - summary.resumed.finished)
+        accepted = self._accepted.per_second(now, self.watch.accepted)
+        left = self._left(now, stats, done, accepted)
+        return [
+            ", ".join([*self._counted(stats), *([f"{spelled_seconds(left)} left"] if left else [])]),
+            ", ".join(self._paced(now, stats, done, accepted)),
+            *(f"{count:,} x {kind}" for kind, count in summary.kinds.most_common(_KINDS_SHOWN)),
+        ]
+
+    def _counted(self, stats: Stats) -> list[str]:
+        done, total = self.summary.done, self.total
+        parts = [
+            f"{done:,} of {total:,} done" if total is not None else f"{done:,} done",
+            f"{stats.in_flight:,} running",
+        ]
+        if waiting := self._to_download():
+            parts.append(f"{waiting:,} to download")
+        return [*parts, f"{self.summary.failed:,} failed"]
+
+    def _paced(self, now: float, stats: Stats, done: float | None, accepted: float | None) -> list[str]:
+        parts = [] if done is None else [f"{_rate(done)} done"]
+        limit = stats.rates["create"]
+        allowed = "no rate limit met" if limit is None else f"rate limit {_rate(limit)}"
+        parts.append(allowed if accepted is None else f"{_rate(accepted)} sent ({allowed})")
+        if refused := sum(stats.throttled.values()):
+            parts.append(f"{refused:,} refused by the rate limit and sent again")
+        if stats.is_circuit_open:
+            parts.append("the service is failing; waiting, nothing is being bought")
+        if self.watch.out_of_reach:
+            parts.append("the service cannot be reached, trying again")
+        if self.watch.paused_until - now >= 1:
+            parts.append(f"the service asks for a pause of {spelled_seconds(self.watch.paused_until - now)}")
+        return parts
+
+    def _left(self, now: float, stats: Stats, done: float | None, accepted: float | None) -> float | None:
+        total, waiting = self.total, self._to_download()
+        if total is None:
+            return None
+        submit = max(0, total - self.summary.done - stats.in_flight - waiting)
+        medians = stats.durations.values()
+        return Left(submit=submit, running=stats.in_flight, download=waiting).seconds(
+            accepted=accepted,
+            downloaded=done,
+            most_running=self.max_in_flight,
+            mean=self.watch.durations.mean(medians),
+            nearly_all=self.watch.durations.nearly_all(medians),
+            since_accepted=now - self.watch.accepted_at,
+        )
+
+    def _to_download(self) -> int:
+        return max(0, self.watch.generated - self.summary.downloaded)
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.1f}/s" if per_second >= 1 else f"{per_second * 60:,.1f}/min"
+
+
+@asynccontextmanager
+async def displayed(board: Board, stats: Callable[[], Stats]) -> AsyncIterator[None]:
+    """Show how the run goes for as long as this is open."""
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(_live if console.is_terminal else _plain, board, stats)
+        try:
+            yield
+        finally:
+            tg.cancel_scope.cancel()
+
+
+async def _live(board: Board, stats: Callable[[], Stats]) -> None:
+    # Refreshed from here and not by rich's own thread: the numbers belong to the event loop.
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
+        while True:
+            live.update(_drawn(board, board.lines(stats(), anyio.current_time())), refresh=True)
+            await anyio.sleep(_LIVE_INTERVAL)
+
+
+def _drawn(board: Board, lines: Sequence[str]) -> Table:
+    total = board.total
+    width = min(console.width - 1, 60)
+    drawn = Table.grid()
+    drawn.add_row(ProgressBar(total=total, completed=board.summary.done, width=width, pulse=total is None))
+    for line in lines:
+        drawn.add_row(Text(printable(line), overflow="fold"))
+    return drawn
+
+
+async def _plain(board: Board, stats: Callable[[], Stats]) -> None:
+    while True:
+        await anyio.sleep(_PLAIN_INTERVAL)
+        say("; ".join(board.lines(stats(), anyio.current_time())))
+
+
+def spelled_seconds(seconds: float) -> str:
+    """Return *seconds* as a person says them."""
+    whole = math.ceil(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,186 @@
+"""The service on a socket, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from os import PathLike
+from types import TracebackType
+from typing import Self
+
+import anyio
+import attrs
+
+from ruxa_async.errors import MissingExtraError
+
+from ._ledger_file import LedgerFile
+from ._service import Service
+from ._settings import EmulatorSettings
+
+__all__ = ("Emulator",)
+
+
+class Emulator:
+    """The service on a socket of this machine, in a thread with an event loop of its own.
+
+    ``async with`` it from asyncio or trio, or call `start` and `stop` from plain code. *port* 0 takes a free one.
+    *url* and *key* are what a client needs, *service* has the ledger; it stays readable after the end. *ledger* is a
+    file that keeps it: the next emulator with that file goes on with its tasks, on the same port if *port* is 0 and
+    that port is free, also after this one was killed. Raises `MissingExtraError` if Pillow is not installed, OSError
+    if the address or the file cannot be had, and ValueError if the file is something else.
+    """
+
+    def __init__(
+        self,
+        settings: EmulatorSettings | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ledger: str | PathLike[str] | None = None,
+    ) -> None:
+        self._settings = settings or EmulatorSettings()
+        self._address = (host, port)
+        self._ledger = ledger
+        self._file: LedgerFile | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._url: str | None = None
+        self._service: Service | None = None
+
+    def __repr__(self) -> str:
+        return f"<Emulator {self._url if self._thread else 'not running'}>"
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client."""
+        if self._url is None:
+            raise RuntimeError("the emulator has no address yet: enter it with `async with`, or call start()")
+        return self._url
+
+    @property
+    def key(self) -> str:
+        """The API key for a client."""
+        return self._settings.key
+
+    @property
+    def service(self) -> Service:
+        """The service behind the socket: its ledger and counts. Another thread owns it; only read it."""
+        if self._service is None:
+            raise RuntimeError("the emulator has no service yet: enter it with `async with`, or call start()")
+        return self._service
+
+    def start(self) -> None:
+        """Listen, and return once clients can connect; see the class for the errors."""
+        if self._thread is not None:
+            raise RuntimeError("the emulator is running already")
+        if importlib.util.find_spec("PIL") is None:
+            raise MissingExtraError("the emulator's pictures", "emulator")
+        self._file = LedgerFile(self._ledger) if self._ledger is not None else None
+        try:
+            self._start(self._file)
+        except BaseException:
+            self._close_file()
+            raise
+
+    def _start(self, file: LedgerFile | None) -> None:
+        host, port = self._address
+        listener = _listen(host, port) if port or file is None else _listen_again(host, file.port)
+        try:
+            self._url = _url(listener)
+            settings = _completed(self._settings, self._url)
+            if file is None:
+                self._service = Service(settings)
+            else:
+                file.serve_at(listener.getsockname()[1])
+                self._service = Service(settings, past=file.tasks, keep=file.keep)
+            self._run(self._service, listener)
+        except BaseException:
+            listener.close()
+            raise
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def stop(self) -> None:
+        """Close every connection and end the thread. Calling it again does nothing."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        thread.join()
+        self._close_file()
+
+    async def __aenter__(self) -> Self:
+        """Start; a cancel while starting waits for the start and undoes it."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, whatever happened."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    def _run(self, service: Service, listener: socket.socket) -> None:
+        """Start the thread and wait until its loop serves; what stops it from doing so is raised here."""
+        from ._web import serve  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+
+        ready: Future[None] = Future()
+
+        async def main() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            await serve(service, listener, self._stop, lambda: ready.set_result(None))
+
+        def run() -> None:
+            try:
+                asyncio.run(main())
+            except BaseException as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+
+        thread = threading.Thread(target=run, name="ruxa-emulator", daemon=True)
+        thread.start()
+        ready.result()
+        self._thread = thread
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+
+
+def _listen_again(host: str, port: int) -> socket.socket:
+    """Listen on *port* as before, on a free one if somebody else has it now."""
+    try:
+        return _listen(host, port)
+    except OSError:
+        return _listen(host, 0)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    # An address that means every interface is none that a client can connect to.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _completed(settings: EmulatorSettings, url: str) -> EmulatorSettings:
+    """Return *settings* with the address of the outputs and the wall clock filled in."""
+    epoch = time.time() - time.monotonic() if settings.epoch is None else settings.epoch
+    return attrs.evolve(settings, public_url=settings.public_url or url, epoch=epoch)

@@ -1,0 +1,157 @@
+"""The emulated outputs: pictures drawn with Pillow that show their prompt, and one clip for every video.
+
+What a picture looks like follows from its prompt, so the same prompt gives the same bytes and a contact sheet of
+different ones is easy to tell apart. Importing this module needs Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import unicodedata
+from contextlib import suppress
+from functools import lru_cache
+from importlib.resources import files
+from typing import TypeAlias
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ._messages import Output
+from ._scenery import scenery
+
+__all__ = ("clip", "dimensions", "draw", "wrap")
+
+_LONG_SIDE = 512
+_LONGEST_TEXT = 320
+# Heights of the label's text and caption in pixels, and how dark it is, of 255.
+_TEXT, _CAPTION, _SHADE = 17, 11, 165
+# Fonts that cover more than Latin, where the system has one; Pillow's own is Latin only.
+_WIDE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NotoSans-Regular.ttf",
+    "DejaVuSans.ttf",
+    "Arial Unicode.ttf",
+    "msyh.ttc",
+)
+
+_Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@lru_cache(maxsize=128)
+def draw(output: Output) -> bytes:
+    """Return the bytes of the file that shows *output*: a picture, 512 pixels on its long side, or the clip."""
+    if output.format == "mp4":
+        return clip()
+    width, height = dimensions(output.ratio)
+    chance = random.Random(f"{output.prompt}\n{output.index}")  # noqa: S311 - it decides colours
+    image = scenery(output.prompt, chance, width, height)
+    _write(image, output)
+    file = io.BytesIO()
+    if output.format == "jpeg":
+        image.save(file, "JPEG", quality=88)
+    else:
+        image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+@lru_cache(maxsize=1)
+def clip() -> bytes:
+    """Return the video that stands for every video: two seconds, H.264 in MP4."""
+    return files(__package__).joinpath("clip.mp4").read_bytes()
+
+
+def dimensions(ratio: str) -> tuple[int, int]:
+    """Return width and height for *ratio* ("16:9", or pixels as "1280x720"); anything else is a square."""
+    left, _, right = ratio.lower().replace("x", ":").partition(":")
+    if not (left.isdecimal() and right.isdecimal() and int(left) and int(right)):
+        return _LONG_SIDE, _LONG_SIDE
+    across, down = int(left), int(right)
+    scale = _LONG_SIDE / max(across, down)
+    # An extreme ratio would leave no room for a word.
+    return max(96, round(across * scale)), max(96, round(down * scale))
+
+
+def wrap(text: str, font: _Font, width: float) -> list[str]:
+    """Break *text* into lines of at most *width* pixels: at spaces, and within a word that is wider than a line."""
+    lines: list[str] = []
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if font.getlength(joined) <= width:
+            lines[-1:] = [joined]
+            continue
+        lines.extend(_pieces(word, font, width))
+    return lines
+
+
+def _pieces(word: str, font: _Font, width: float) -> list[str]:
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
+
+
+@lru_cache(maxsize=1)
+def _wide_font() -> str | None:
+    """Return the first of the wide fonts that this system has."""
+    for name in _WIDE_FONTS:
+        with suppress(OSError):
+            ImageFont.truetype(name, 12)
+            return name
+    return None
+
+
+@lru_cache(maxsize=64)
+def _font(size: int, *, wide: bool) -> _Font:
+    name = _wide_font() if wide else None
+    return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
+
+
+def _legible(text: str) -> str:
+    """Return *text* without accents where no font here could show them; other scripts then show as boxes."""
+    if text.isascii() or _wide_font():
+        return text
+    return "".join(
+        letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter)
+    )
+
+
+def _write(image: Image.Image, output: Output) -> None:
+    """Write prompt, model and size on a label at the foot of the picture, a quarter of it at most."""
+    width, height = image.size
+    text = _legible(output.prompt[: 2 * _LONGEST_TEXT].strip()) or "(no prompt)"
+    small = _font(_CAPTION, wide=False)
+    font = _font(_TEXT, wide=not text.isascii())
+    pad, line = 10, round(_TEXT * 1.3)
+    room = max(1, (height // 4 - 2 * pad - _CAPTION - 4) // line)
+    lines = _shortened(wrap(text[:_LONGEST_TEXT], font, width - 2 * pad), room)
+    caption = _cut(f"{output.model}  ·  {width}x{height}", small, width - 2 * pad)
+    top = height - 2 * pad - len(lines) * line - _CAPTION - 4
+    _shade(image, top)
+    pen = ImageDraw.Draw(image)
+    for place, each in enumerate(lines):
+        middle = top + pad + place * line + line / 2
+        pen.text((pad, middle), each, fill=(255, 255, 255), font=font, anchor="lm")
+    pen.text((pad, height - pad - _CAPTION / 2), caption, fill=(214, 214, 222), font=small, anchor="lm")
+
+
+def _shortened(lines: list[str], most: int) -> list[str]:
+    """Return the first *lines*, *most* of them, the last one with an ellipsis if there are more."""
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
+
+
+def _cut(text: str, font: _Font, width: float) -> str:
+    while font.getlength(text) > width and len(text) > 4:
+        text = text[:-2] + "…"
+    return text
+
+
+def _shade(image: Image.Image, top: int) -> None:
+    """Darken what is below *top*, softly at its edge, so that white text on it is readable."""
+    width, height = image.size
+    fade = min(24, top)
+    mask = Image.new("L", (1, height - top + fade), _SHADE)
+    for row in range(fade):
+        mask.putpixel((0, row), _SHADE * row // fade)
+    image.paste((12, 14, 24), (0, top - fade, width, height), mask.resize((width, mask.height)))

@@ -1,0 +1,303 @@
+"""The Ruxa service as a value that is told the time: no clock, no socket, no randomness of its own.
+
+A face hands it requests and does with its replies what they say. The order of the checks is the one that an API
+gateway has: key, rate, parameters, model, running tasks, credits; only then is anything charged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+from attrs import frozen
+
+from . import _render as spelling
+from ._callbacks import CallbackPlan
+from ._dialects import Dialect
+from ._fault_replies import distort, strike
+from ._faults import FaultPlan
+from ._ledger import Counts, Ledger, Purchase
+from ._ledger_file import KeptTask
+from ._limiters import Standing
+from ._limits import Limiter
+from ._messages import Incoming, ServiceReply
+from ._placeholders import CONTENT_TYPES, placeholder
+from ._rate_limit_headers import limit_fields, retry_hint
+from ._render import Refusal
+from ._settings import EmulatorSettings
+from ._tasks import EmulatedTask, Running, TaskMaker
+
+__all__ = ("CREATE_PATH", "FILES_PATH", "QUERY_PATH", "Service")
+
+CREATE_PATH = "/api/v1/tasks/create"
+QUERY_PATH = "/api/v1/tasks/query/"
+FILES_PATH = "/files/"
+
+_NO_KEY = Refusal(401, "Unauthorized: the API key is missing or wrong")
+_NO_PATH = Refusal(404, "Not found: there is no such endpoint")
+_NO_TASK = Refusal(404, "Not found: there is no such task")
+_NO_FILE = Refusal(404, "Not found: there is no such file")
+_NOT_YET = {404: Refusal(404, "task not found"), 422: Refusal(422, "recordInfo is null")}
+#: What each operation is asked with.
+_METHODS = {"create": "POST", "query": "GET", "file": "GET"}
+
+
+@frozen
+class _Refused(Exception):  # noqa: N818 - it ends the handling of one request and never leaves this module
+    refusal: Refusal
+
+
+class Service:
+    """An account at the service: `handle` takes a request and the time, *ledger* and *counts* say what happened.
+
+    It is not thread-safe: one loop owns it. Time must not go back. *past* is what another service of this account
+    charged before, and *keep* is told each task before it is charged; instants in both are Unix time.
+    """
+
+    def __init__(
+        self,
+        settings: EmulatorSettings | None = None,
+        *,
+        past: Iterable[KeptTask] = (),
+        keep: Callable[[KeptTask], object] = lambda _: None,
+    ) -> None:
+        self.settings = settings = settings or EmulatorSettings()
+        self.ledger = Ledger()
+        self.counts = Counts()
+        self.epoch = 1_700_000_000.0 if settings.epoch is None else settings.epoch
+        self._public_url = (settings.public_url or "https://emulator.test").rstrip("/")
+        self._maker = TaskMaker(settings, self.epoch)
+        self._plan = FaultPlan(settings.faults, settings.seed)
+        self._tasks: dict[str, EmulatedTask] = {}
+        self._running = Running()
+        creates = settings.creates.limiter() if settings.creates else None
+        queries = settings.queries.limiter() if settings.queries else None
+        self._limiters: dict[str, Limiter | None] = {
+            "create": creates,
+            "query": creates if settings.shared else queries,
+        }
+        self._keep = keep
+        #: The posts to callback addresses; a face carries them out.
+        self.callbacks = CallbackPlan(settings, self.epoch, self.counts, self._fields)
+        for kept in past:
+            self._maker.skip()
+            self._charge(kept.shifted(-self.epoch))
+
+    def __repr__(self) -> str:
+        return f"<Service: {self.ledger.charged} tasks charged, {self.ledger.credits_spent:g} credits spent>"
+
+    @property
+    def credits_left(self) -> float:
+        """What the account still holds."""
+        return self.settings.credits - self.ledger.credits_spent
+
+    def running(self, now: float) -> int:
+        """Return how many tasks run at *now*."""
+        return self._running.count(now)
+
+    def task(self, task_id: str) -> EmulatedTask | None:
+        """Return the task called *task_id*, None if there is none."""
+        return self._tasks.get(task_id)
+
+    def handle(self, request: Incoming, now: float) -> ServiceReply:
+        """Answer *request*, which arrives at *now* in seconds on a clock that never goes back."""
+        operation, rest = _route(request.path.partition("?")[0])
+        if operation != "none":
+            self._count(operation)
+        struck = self._plan.before(operation, now)
+        latency = self.settings.latency + sum(fault.seconds for fault in struck if fault.kind == "slow")
+        fault = next((fault for fault in struck if fault.kind != "slow"), None)
+        if struck:
+            self.counts.faults += 1
+        reply = (
+            strike(fault, self.settings.dialect, request.path)
+            if fault
+            else self._serve(operation, rest, request, now)
+        )
+        return attrs.evolve(reply, latency=latency) if latency else reply
+
+    def _count(self, operation: str) -> None:
+        name = {"create": "creates", "query": "queries", "file": "files"}[operation]
+        setattr(self.counts, name, getattr(self.counts, name) + 1)
+
+    def _serve(self, operation: str, rest: str, request: Incoming, now: float) -> ServiceReply:
+        try:
+            reply = self._answer(operation, rest, request, now)
+        except _Refused as refused:
+            return self._with_fields(operation, spelling.refused(self.settings.dialect, refused.refusal), now)
+        reply = self._with_fields(operation, reply, now)
+        fault = self._plan.after(operation, now)
+        if fault is None:
+            return reply
+        self.counts.faults += 1
+        return distort(fault, reply, self.settings.dialect)
+
+    def _with_fields(self, operation: str, reply: ServiceReply, now: float) -> ServiceReply:
+        standing = self._standing(operation, now)
+        if standing is None or self.settings.limit_fields == "none":
+            return reply
+        form, lie = self.settings.limit_fields, self.settings.limit_fields_lie
+        fields = limit_fields(form, standing, self.epoch + now, lie)
+        return attrs.evolve(reply, headers={**fields, **reply.headers})
+
+    def _standing(self, operation: str, now: float) -> Standing | None:
+        limiter: Any = self._limiters.get(operation)
+        return limiter.standing(now) if hasattr(limiter, "standing") else None
+
+    def _answer(self, operation: str, rest: str, request: Incoming, now: float) -> ServiceReply:
+        if operation == "none":
+            raise _Refused(_NO_PATH)
+        if request.method != _METHODS[operation]:
+            raise _Refused(Refusal(405, f"Method not allowed: use {_METHODS[operation]}"))
+        if operation == "file":
+            return self._file(rest, now)
+        if request.headers.get("authorization") != f"Bearer {self.settings.key}":
+            raise _Refused(_NO_KEY)
+        self._admit(operation, now)
+        return self._create(request.body, now) if operation == "create" else self._query(unquote(rest), now)
+
+    def _admit(self, operation: str, now: float) -> None:
+        limiter = self._limiters[operation]
+        wait = limiter.take(now) if limiter else 0.0
+        if wait <= 0:
+            return
+        if operation == "create":
+            self.counts.creates_throttled += 1
+        else:
+            self.counts.queries_throttled += 1
+        limit = (
+            self.settings.creates if self.settings.shared or operation == "create" else self.settings.queries
+        )
+        standing = self._standing(operation, now)
+        allowance = (standing.burst or standing.limit) if standing else limit.allowance if limit else 0
+        headers, extra = retry_hint(self.settings.retry_after, wait, self.epoch + now, allowance)
+        raise _Refused(
+            self._too_many("Too many requests: slow down", "请求频率过高, 请稍后再试", headers, extra)
+        )
+
+    def _too_many(
+        self,
+        english: str,
+        chinese: str,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Refusal:
+        status = self.settings.throttle_status
+        return Refusal(status, english, chinese, by_phrase=True, headers=headers or {}, extra=extra or {})
+
+    def _create(self, body: bytes, now: float) -> ServiceReply:
+        model, given, callback = _read_create(body)
+        price = self.settings.price(model)
+        if price is None:
+            chinese = f"未找到支持模型 {model} 的渠道"
+            raise _Refused(Refusal(404, f"Model not found: {model}", chinese, by_phrase=True))
+        cap = self.settings.max_running
+        if cap is not None and self.running(now) >= cap:
+            self.counts.creates_throttled += 1
+            self.counts.creates_capped += 1
+            # When a running task will end is not known to a service, so there is no hint.
+            raise _Refused(
+                self._too_many(f"Too many tasks are running: at most {cap}", "请求频率限制: 任务过多")
+            )
+        if price > self.credits_left:
+            need = f"{price:.2f} / {self.credits_left:.2f}"
+            raise _Refused(
+                Refusal(
+                    402,
+                    f"Insufficient credits: need / have {need}",
+                    f"积分不足, 需要 / 余额 {need}",
+                    by_phrase=True,
+                )
+            )
+        task = self._maker.make(model, given, price, now)
+        kept = KeptTask(task, callback)
+        self._keep(kept.shifted(self.epoch))
+        self._charge(kept)
+        return spelling.accepted(self.settings.dialect, task.task_id)
+
+    def _charge(self, kept: KeptTask) -> None:
+        task = kept.task
+        self._tasks[task.task_id] = task
+        self._running.add(task.ends)
+        self.ledger.record(
+            Purchase(
+                task_id=task.task_id,
+                model=task.model,
+                input=task.input,
+                credits=task.credits,
+                at=task.created,
+                callback=kept.callback,
+            )
+        )
+        if kept.callback is not None:
+            self.callbacks.plan(task, kept.callback)
+
+    def _query(self, task_id: str, now: float) -> ServiceReply:
+        dialect = self.settings.dialect
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise _Refused(_NO_TASK)
+        if dialect.grace and now < task.created + dialect.grace_seconds:
+            raise _Refused(_NOT_YET[dialect.grace])
+        return spelling.told(dialect, self._fields(task, dialect, now))
+
+    def _fields(self, task: EmulatedTask, dialect: Dialect, now: float) -> dict[str, Any]:
+        """Return what *dialect* tells of *task*."""
+        state = task.state(now)
+        urls = task.urls(self._public_url, self.settings.outputs) if state == "success" else ()
+        fields = spelling.task_fields(dialect, task.task_id, state, urls)
+        if state == "fail":
+            fields[dialect.fail_key] = self.settings.fail_message
+            if dialect.fail_code:
+                fields["failCode"] = self.settings.fail_code
+        return {**fields, **task.details(dialect, now, self.epoch)}
+
+    def _file(self, rest: str, now: float) -> ServiceReply:
+        segment, _, name = rest.partition("/")
+        task = self._tasks.get(unquote(segment))
+        place, _, suffix = name.partition(".")
+        known = (
+            task is not None
+            and place.isdecimal()
+            and int(place) < self.settings.outputs
+            and suffix == task.suffix
+        )
+        if task is None or not known or task.state(now) != "success":
+            raise _Refused(_NO_FILE)
+        headers = {"content-type": CONTENT_TYPES[suffix]}
+        body = placeholder(suffix, f"{task.task_id}/{place}")
+        return ServiceReply(headers=headers, body=body, output=task.output(int(place)))
+
+
+def _route(path: str) -> tuple[str, str]:
+    """Return the operation that *path* names ("none" if it names none) and what follows, still percent-encoded."""
+    if path == CREATE_PATH:
+        return "create", ""
+    for operation, prefix in (("query", QUERY_PATH), ("file", FILES_PATH)):
+        rest = path.removeprefix(prefix)
+        # An id is one segment: a slash within it must come percent-encoded.
+        if rest and rest != path and (operation == "file" or "/" not in rest):
+            return operation, rest
+    return "none", ""
+
+
+def _read_create(body: bytes) -> tuple[str, dict[str, Any], str | None]:
+    """Return a create's model, input and callback address; refuse it if a required one is missing."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        raise _Refused(Refusal(422, "The body is not JSON")) from None
+    if not isinstance(said, dict):
+        raise _Refused(Refusal(422, "The body is not a JSON object"))
+    model, given = said.get("model"), said.get("input")
+    if not isinstance(model, str) or not model:
+        raise _Refused(Refusal(422, "model is required"))
+    if not isinstance(given, dict):
+        raise _Refused(Refusal(422, "input is required"))
+    if not isinstance(given.get("prompt"), str) or not given["prompt"].strip():
+        raise _Refused(Refusal(422, "input.prompt is required"))
+    callback = said.get("callback_url") or said.get("callBackUrl")
+    return model, given, callback if isinstance(callback, str) else None

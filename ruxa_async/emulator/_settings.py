@@ -1,0 +1,136 @@
+"""What an emulated service is like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from attrs import field, frozen, validators
+
+from ._callbacks import Callbacks
+from ._dialects import DIALECTS, Dialect, dialect
+from ._faults import Fault
+from ._limits import Limit
+from ._rate_limit_headers import (
+    LIMIT_FIELDS_FORMS,
+    LIMIT_FIELDS_LIES,
+    RETRY_AFTER_FORMS,
+    LimitFieldsForm,
+    LimitFieldsLie,
+    RetryAfterForm,
+)
+
+__all__ = ("DEFAULT_PRICES", "Durations", "EmulatorSettings")
+
+#: Credits for one generation, as a user copied them from the dashboard in April 2026 (veo: both spellings).
+DEFAULT_PRICES: Mapping[str, float] = {
+    "google/nano-banana": 3,
+    "google/nano-banana-edit": 3,
+    "google/nano-banana-2": 4,
+    "google/nano-banana-pro": 8,
+    "nano-banana": 3,
+    "nano-banana-edit": 3,
+    "nano-banana-2": 4,
+    "nano-banana-pro": 8,
+    "gpt-image-1": 7,
+    "gpt-image-1.5": 7.1,
+    "gpt-4o-image": 10,
+    "sora-2": 10,
+    "sora-2-hd": 20,
+    "veo3": 16,
+    "veo-3": 16,
+    "veo3.1": 18,
+    "veo-3.1": 18,
+}
+
+
+@frozen
+class Durations:
+    """How long tasks take: log-normal with *median* seconds and *sigma* of the logarithm (0: all the same)."""
+
+    median: float = field(validator=validators.gt(0))
+    sigma: float = field(default=0.0, validator=validators.ge(0))
+
+
+def _all(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    return tuple(faults)
+
+
+def _a_dialect(value: str | Dialect) -> Dialect:
+    return dialect(value) if isinstance(value, str) else value
+
+
+@frozen(kw_only=True)
+class EmulatorSettings:
+    """Everything that can be set; the defaults are a rich account, no limits, no faults and the documented dialect.
+
+    - *key* is the only bearer key that is let in; *credits* what the account holds (default: without end),
+      *prices* what each model costs and *default_price* what any other does (None: other models do not exist).
+    - *image*, *video* and *durations* (by model) say how long tasks take; *speed* divides all of it. *fail_share* of
+      the tasks fail, with *fail_code* and *fail_message*. *outputs* is how many files each makes.
+    - *creates* and *queries* limit requests, with a `TokenBucket` or another shape of limit, *creates* both of them if
+      *shared*; *max_running* caps the tasks that run at once. Refusals answer *throttle_status* (429, or 503) and say
+      when to come back in the form *retry_after*, those of the cap excepted. Every reply says how much is left in the
+      form *limit_fields*, truthfully unless it is to tell a *limit_fields_lie*.
+    - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong;
+      *callbacks* says how tasks that were given a callback address are reported there.
+    - *seed* decides every draw. *latency* is the seconds before each reply. *task_ids* "awkward" have characters
+      that a URL must escape. *public_url* is where the outputs' URLs begin (default: the face's own address).
+      *epoch* is the Unix time at which the service's clock reads 0.
+    """
+
+    key: str = field(default="sk-emulated", repr=False)
+    credits: float = field(default=math.inf, validator=validators.ge(0))
+    prices: Mapping[str, float] = DEFAULT_PRICES
+    default_price: float | None = 5.0
+
+    image: Durations = Durations(10.0, 0.4)
+    video: Durations = Durations(120.0, 0.3)
+    durations: Mapping[str, Durations] = field(factory=dict)
+    speed: float = field(default=1.0, validator=validators.gt(0))
+    fail_share: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    fail_code: str = "500"
+    fail_message: str = "The model could not make this; try another prompt"
+    outputs: int = field(default=1, validator=validators.ge(0))
+
+    creates: Limit | None = None
+    queries: Limit | None = None
+    shared: bool = False
+    max_running: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    throttle_status: Literal[429, 503] = field(default=429, validator=validators.in_((429, 503)))
+    retry_after: RetryAfterForm = field(default="none", validator=validators.in_(RETRY_AFTER_FORMS))
+    limit_fields: LimitFieldsForm = field(default="none", validator=validators.in_(LIMIT_FIELDS_FORMS))
+    limit_fields_lie: LimitFieldsLie = field(default="none", validator=validators.in_(LIMIT_FIELDS_LIES))
+
+    dialect: Dialect = field(default=DIALECTS["documented"], converter=_a_dialect)
+    faults: tuple[Fault, ...] = field(default=(), converter=_all)
+
+    callbacks: Callbacks = field(factory=Callbacks)
+
+    seed: int = 0
+    latency: float = field(default=0.0, validator=validators.ge(0))
+    task_ids: Literal["plain", "awkward"] = field(
+        default="plain", validator=validators.in_(("plain", "awkward"))
+    )
+    public_url: str | None = None
+    epoch: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.shared and (self.creates is None or self.queries is not None):
+            raise ValueError("shared=True is one limit for everything: give it as creates, and no queries")
+
+    def price(self, model: str) -> float | None:
+        """Return the credits that *model* costs, None if there is no such model."""
+        return self.prices.get(model, self.default_price)
+
+    def lasting(self, model: str) -> Durations:
+        """Return how long tasks of *model* take, before *speed*."""
+        return self.durations.get(model) or (self.video if is_video(model) else self.image)
+
+
+def is_video(model: str) -> bool:
+    """Tell whether *model* makes videos, by its name."""
+    return any(
+        name in model for name in ("sora", "veo", "video", "kling", "hailuo", "wan-", "seedance", "runway")
+    )

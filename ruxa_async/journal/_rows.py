@@ -1,0 +1,159 @@
+"""Rows to values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import asdict
+
+from ruxa_async.results import TaskState, TaskStatus
+
+from ._identity import key_of, name_of, rebuild
+from ._records import Bought, JobState, JournalCounts, JournalEntry, KeptCallback, SavedFile
+from ._schema import Connection, SchemaError
+
+__all__ = (
+    "SELECT_JOB",
+    "SPENT",
+    "bought_anything",
+    "clean",
+    "count",
+    "dump_status",
+    "entry_of",
+    "list_callbacks",
+    "list_unknown",
+)
+
+SELECT_JOB = (
+    "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state, jobs.attempts,"
+    " jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at, jobs.error_kind,"
+    " jobs.error_message, jobs.past_tasks, jobs.call FROM jobs JOIN runs ON runs.id = jobs.run"
+)
+
+#: The states of what was bought or may have been, as SQL has it.
+SPENT = "('intended', 'accepted', 'adopted', 'unknown', 'succeeded', 'failed')"
+
+
+def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
+    """Return the job in *row*, which `SELECT_JOB` returned, and the digest of its request. Raises `SchemaError`."""
+    try:
+        return _entry(connection, row), b"".join([row[4]])  # bytes(9**9) would be a gigabyte of nothing
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as exc:
+        raise SchemaError(
+            f"job {row[0]} cannot be read ({exc}): the file is damaged; keep it, and start another"
+        ) from exc
+
+
+def _entry(connection: Connection, row: Any) -> JournalEntry:
+    number, run, handle, ordinal, _, text, state, attempts, intended_at, task_id = row[:10]
+    accepted_at, status, finished_at, error_kind, error_message, past, call = row[10:]
+    key = key_of(handle)
+    files = connection.execute(
+        "SELECT number, name, size, sha256 FROM files WHERE job = ? ORDER BY number", (number,)
+    ).fetchall()
+    return JournalEntry(
+        entry=number,
+        run=run or None,
+        name=name_of(handle, ordinal),
+        key=key,
+        request=rebuild(text, key),
+        state=JobState(state),
+        task_id=task_id,
+        status=None if status is None else _status(status),
+        error_kind=error_kind,
+        error_message=error_message,
+        attempts=attempts,
+        past_tasks=tuple(past.split("\n")[:-1]),
+        intended_at=intended_at,
+        accepted_at=accepted_at,
+        finished_at=finished_at,
+        call=call,
+        files=tuple(SavedFile(number=file[0], name=file[1], size=file[2], sha256=file[3]) for file in files),
+    )
+
+
+def bought_anything(connection: Connection) -> bool:
+    """Return whether any job was bought, or may have been."""
+    row = connection.execute(
+        f"SELECT EXISTS (SELECT 1 FROM jobs WHERE past_bought > 0 OR state IN {SPENT})"  # noqa: S608
+    ).fetchone()
+    return bool(row[0])
+
+
+def clean(text: str) -> str:
+    """Return *text* without what UTF-8 cannot hold, half a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def dump_status(status: TaskStatus) -> str:
+    """Return *status* as a text for the tables."""
+    return json.dumps({**asdict(status, recurse=False), "state": status.state.value})
+
+
+def _status(text: str) -> TaskStatus:
+    held = json.loads(text)
+    return TaskStatus(**{**held, "state": TaskState(held["state"]), "urls": tuple(held["urls"])})
+
+
+def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
+    """Return the jobs in doubt, those of *run* only if it is given, in the order of their intents."""
+    rows = connection.execute(
+        f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (? IS NULL OR runs.name = ?) ORDER BY jobs.id",
+        (run, run),
+    ).fetchall()
+    return [entry_of(connection, row)[0] for row in rows]
+
+
+def list_callbacks(connection: Connection) -> list[KeptCallback]:
+    """Return the callbacks that settled nothing, the oldest first."""
+    rows = connection.execute(
+        "SELECT call, task_id, status, received_at FROM callbacks ORDER BY received_at"
+    ).fetchall()
+    return [
+        KeptCallback(
+            call=call, task_id=task, status=None if status is None else _status(status), received_at=at
+        )
+        for call, task, status, at in rows
+    ]
+
+
+def count(connection: Connection, run: str | None) -> JournalCounts:
+    """Count the jobs by their state, those of *run* only if it is given."""
+    states = connection.execute(
+        "SELECT jobs.state, count(*), sum(jobs.credits) FROM jobs JOIN runs ON runs.id = jobs.run"
+        " WHERE (? IS NULL OR runs.name = ?) GROUP BY jobs.state",
+        (run, run),
+    ).fetchall()
+    files = connection.execute(
+        "SELECT count(*) FROM files JOIN jobs ON jobs.id = files.job JOIN runs ON runs.id = jobs.run"
+        " WHERE (? IS NULL OR runs.name = ?)",
+        (run, run),
+    ).fetchone()
+    counted = dict.fromkeys(JobState, 0) | {JobState(state): number for state, number, _ in states}
+    total = sum(credit or 0.0 for _, _, credit in states)
+    return JournalCounts(jobs=counted, files=files[0], credits=total, models=_bought(connection, run))
+
+
+def _bought(connection: Connection, run: str | None) -> dict[str, Bought]:
+    """Add up what was bought, or may have been, by model. Raises `SchemaError`."""
+    rows = connection.execute(
+        "SELECT jobs.request, jobs.state, jobs.credits, jobs.past_bought, jobs.past_untold, jobs.past_credits"  # noqa: S608
+        " FROM jobs JOIN runs ON runs.id = jobs.run WHERE (? IS NULL OR runs.name = ?)"
+        f" AND (jobs.past_bought > 0 OR jobs.state IN {SPENT})",
+        (run, run),
+    ).fetchall()
+    models: dict[str, Bought] = {}
+    for text, state, credit, past, past_untold, past_credits in rows:
+        try:
+            bought = models.setdefault(str(json.loads(text)["model"]), Bought())
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise SchemaError(
+                f"a job cannot be read ({exc}): the file is damaged; keep it, and start another"
+            ) from exc
+        bought.tasks += past
+        bought.untold += past_untold
+        bought.credits += past_credits
+        if JobState(state) not in (JobState.NOT_BOUGHT, JobState.FORGOTTEN):
+            bought.add(credit)
+    return models

@@ -1,0 +1,131 @@
+"""A person's word on a job in doubt, or a callback's. Blocking, inside a transaction, like `store`."""
+
+from __future__ import annotations
+
+from ruxa_async.errors import JournalError
+from ruxa_async.results import TaskState, TaskStatus
+
+from ._records import JobState, JournalEntry
+from ._rows import SELECT_JOB, clean, dump_status, entry_of
+from ._schema import Connection
+
+__all__ = ("adopt", "called_back", "forget")
+
+#: What a callback, which proves that it was bought, may still change; and how many of the others are kept.
+_DOUBTFUL = frozenset({"unknown", "not_bought", "forgotten"})
+_KEPT = 10_000
+
+#: What a person may still change her mind about.
+_OPEN = frozenset({JobState.UNKNOWN, JobState.ADOPTED, JobState.FORGOTTEN})
+
+
+def adopt(connection: Connection, path: str, name: str, task_id: str, run: str | None) -> JournalEntry:
+    """Note that the job *name* was bought as *task_id*."""
+    job = _in_doubt(connection, path, name, run)
+    others = connection.execute(
+        f"{SELECT_JOB} WHERE jobs.task_id = ? AND jobs.id <> ?", (task_id, job.entry)
+    ).fetchall()
+    if others:
+        other = entry_of(connection, others[0])[0]
+        raise JournalError(path, f"task {task_id} is that of job {other.name!r} already: check the id")
+    connection.execute(
+        "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = coalesce(accepted_at, intended_at) WHERE id = ?",
+        (task_id, job.entry),
+    )
+    return _entry(connection, job.entry)
+
+
+def forget(connection: Connection, path: str, name: str, run: str | None) -> JournalEntry:
+    """Note that the job *name* was not bought."""
+    job = _in_doubt(connection, path, name, run)
+    connection.execute(
+        "UPDATE jobs SET state = 'forgotten', task_id = NULL, accepted_at = NULL WHERE id = ?", (job.entry,)
+    )
+    return _entry(connection, job.entry)
+
+
+def called_back(
+    connection: Connection, call: bytes, task_id: str | None, status: TaskStatus | None, at: float
+) -> bool:
+    """Note that the service called back about the attempt known as *call*; return whether that settled a job."""
+    row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (call,)).fetchone()
+    if row is not None and row[1] not in _DOUBTFUL:
+        return False  # it is being seen to, or was
+    if row is not None and task_id is not None:
+        connection.execute(
+            "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = intended_at WHERE id = ?",
+            (clean(task_id), row[0]),
+        )
+        return True
+    if row is not None and status is not None and (status.state is TaskState.FAIL or status.urls):
+        state = "failed" if status.state is TaskState.FAIL else "succeeded"
+        connection.execute(
+            "UPDATE jobs SET state = ?, status = ?, credits = ?, finished_at = ?, accepted_at = intended_at,"
+            " error_kind = NULL, error_message = NULL WHERE id = ?",
+            (state, dump_status(status), status.credits, at, row[0]),
+        )
+        return True
+    if row is not None:
+        connection.execute(
+            "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ? WHERE id = ?",
+            (
+                "the service called back, so it was accepted, but what it said names no task and no output",
+                row[0],
+            ),
+        )
+    _keep(connection, call, task_id, status, at)
+    return False
+
+
+def _keep(
+    connection: Connection, call: bytes, task_id: str | None, status: TaskStatus | None, at: float
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO callbacks VALUES (?, ?, ?, ?)",
+        (
+            call,
+            None if task_id is None else clean(task_id),
+            None if status is None else dump_status(status),
+            at,
+        ),
+    )
+    connection.execute(
+        "DELETE FROM callbacks WHERE call IN (SELECT call FROM callbacks ORDER BY received_at DESC LIMIT -1 OFFSET ?)",
+        (_KEPT,),
+    )
+
+
+def _entry(connection: Connection, number: object) -> JournalEntry:
+    row = connection.execute(f"{SELECT_JOB} WHERE jobs.id = ?", (number,)).fetchone()
+    return entry_of(connection, row)[0]
+
+
+def _in_doubt(connection: Connection, path: str, name: str, run: str | None) -> JournalEntry:
+    """Return the one job that *name* can mean."""
+    named = [job for job in _named(connection, name, run) if name in (job.name, job.key)]
+    if not named:
+        raise JournalError(path, f"no job is called {name!r}: list the unknown ones to see their names")
+    open_ = [job for job in named if job.state is JobState.UNKNOWN] or [
+        job for job in named if job.state in _OPEN
+    ]
+    if not open_:
+        states = ", ".join(sorted({job.state.value for job in named}))
+        raise JournalError(path, f"job {name!r} is not in doubt: it is {states}")
+    if len(open_) > 1:
+        where = ", ".join(repr(job.run) if job.run else "no run" for job in open_)
+        raise JournalError(path, f"{len(open_)} jobs are called {name!r}, in {where}: say which run is meant")
+    return open_[0]
+
+
+def _named(connection: Connection, name: str, run: str | None) -> list[JournalEntry]:
+    """Return every job that *name* could mean, and some that it does not."""
+    stem, _, number = name.rpartition("~")
+    keys = [name, stem] if number.isdecimal() else [name]
+    handles = [b"k" + key.encode("utf-8", "surrogatepass") for key in keys]
+    shown = keys[-1].removeprefix("#").upper() if keys[-1].startswith("#") else None
+    rows = connection.execute(
+        f"{SELECT_JOB} WHERE (? IS NULL OR runs.name = ?) AND (jobs.handle IN (?, ?)"
+        " OR (substr(jobs.handle, 1, 1) = x'68' AND substr(hex(jobs.handle), 3, 12) = ?)) ORDER BY jobs.id",
+        (run, run, handles[0], handles[-1], shown),
+    ).fetchall()
+    return [entry_of(connection, row)[0] for row in rows]

@@ -1,0 +1,280 @@
+"""The default transport: aiohttp, on asyncio.
+
+What was sent and what was not is worked out in `_aiohttp_exchange`; here are the sessions and their settings. The
+requests of the API go past the session where it would add nothing to them (`_aiohttp_direct`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
+from typing import Any, Final, Literal, Self, TypeAlias
+
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from multidict import CIMultiDict
+from yarl import URL
+
+from ._addresses import public_socket
+from ._aiohttp_direct import TESTED, DirectExchange, Line
+from ._aiohttp_exchange import LARGEST_HEAD, Exchange, SessionExchange, read_body
+from ._base import MaybeSentError, Request, Response, StreamedResponse
+from ._deadlines import Deadlines
+from ._proxies import Proxies, trusted_by_environment, without_credentials
+
+__all__ = ("AiohttpTransport",)
+
+#: How long a pooled connection may have been idle and still carry a create; servers close theirs later than this.
+FRESH_SECONDS: Final = 2.0
+
+_Kind: TypeAlias = Literal["fresh", "pooled", "public", "public by proxy"]
+
+#: What aiohttp would add by itself. Accept-Encoding is left to it: it knows what it can decode.
+_ADDED: Final = frozenset({"Accept", "User-Agent"})
+_ADDED_WITH_BODY: Final = _ADDED | {"Content-Type"}
+
+
+class AiohttpTransport:
+    """Carry requests over aiohttp.
+
+    A *session* of your own is used for everything and not closed; its connector then decides how long a
+    connection may idle before it carries a create (aiohttp's default is 15 s; here it is 2 s), its cookie jar,
+    proxies, default headers and TLS settings hold, *pool_size* does not, and its middlewares are left out, because one
+    of them could send a create twice; only requests for public addresses go over sessions of our own, because only
+    those can be kept from connecting to others. Without one, *pool_size* bounds the connections of creates and, apart
+    from them, those of all the rest.
+
+    *proxy* is the address of an HTTP proxy, with its credentials if it needs any, and *ssl_context* replaces the
+    default one, which trusts what the system trusts. Without them and with *trust_env*, the default, HTTPS_PROXY,
+    HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR count. A loopback address is never reached through
+    a proxy. *max_body* is the largest reply in bytes, after decompression, that `send` takes; 8 MiB. Raise
+    `ConfigurationError` for a proxy or a file of certificates that cannot be used.
+
+    It may be made anywhere and belongs to the event loop of its first use. Raise RuntimeError when used from
+    another loop, without asyncio, or after `aclose`.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession | None = None,
+        *,
+        pool_size: int = 64,
+        trust_env: bool = True,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        max_body: int = 8 * 2**20,
+    ) -> None:
+        if pool_size < 1:
+            raise ValueError(f"pool_size={pool_size!r} is not valid: at least 1 connection is needed")
+        if max_body < 1:
+            raise ValueError(f"max_body={max_body!r} is not valid: at least 1 byte is needed")
+        if session is not None and (proxy is not None or ssl_context is not None):
+            raise ValueError("a session of your own brings its own proxy and TLS settings: set them there")
+        self._supplied = session
+        self._pool_size = pool_size
+        self._proxies = Proxies(proxy, trust_env=trust_env)
+        if ssl_context is None and trust_env:
+            ssl_context = trusted_by_environment()
+        self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
+        self._max_body = max_body
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._deadlines: Deadlines | None = None
+        self._sessions: dict[_Kind, ClientSession] = {}
+        if session is not None:
+            self._sessions = {"fresh": session, "pooled": session}
+        self._lines: dict[ClientSession, Line] = {}
+        self._closed = False
+
+    async def send(self, request: Request) -> Response:
+        """Exchange *request* for a whole reply, decompressed.
+
+        Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
+        """
+        proxy, session, deadlines = self._way(request)
+        line = None if proxy is not None else self._lines.get(session)
+        if line is not None and (ready := line.prepare(request)) is not None:
+            direct = DirectExchange(request, ready, self._max_body)
+            return await self._exchanged(direct, self._send_directly(line, direct), deadlines)
+        exchange = SessionExchange(request, self._max_body)
+        return await self._exchanged(exchange, self._send_through(session, proxy, exchange), deadlines)
+
+    async def _exchanged(
+        self, exchange: Exchange, sending: Coroutine[Any, Any, Response], deadlines: Deadlines
+    ) -> Response:
+        """Await *sending* up to the deadline of *exchange*, and return the reply."""
+        deadlines.add(exchange, exchange.asked.timeout)
+        try:
+            with exchange:
+                return await sending
+        except MaybeSentError:
+            exchange.close()
+            if exchange.whole is not None:
+                return exchange.whole
+            raise
+        except BaseException:
+            exchange.close()
+            raise
+        finally:
+            deadlines.remove(exchange)
+            if exchange.recorder is not None:
+                exchange.recorder.stop()
+
+    async def _send_directly(self, line: Line, exchange: DirectExchange) -> Response:
+        request = exchange.asked
+        return await exchange.run(line, _timeout(min(request.timeout, request.connect_timeout)))
+
+    async def _send_through(
+        self, session: ClientSession, proxy: str | None, exchange: SessionExchange
+    ) -> Response:
+        response = await self._open(session, proxy, exchange, exchange.asked.headers, decompress=True)
+        body = await read_body(response.content, response.headers, self._max_body, exchange)
+        return Response(response.status, response.headers, body)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
+        """Open *request* for reading its body in pieces, as they come over the wire.
+
+        Raise what `send` raises, at the opening and from ``chunks()``.
+        """
+        headers = CIMultiDict(request.headers)
+        headers["Accept-Encoding"] = "identity"
+        proxy, session, deadlines = self._way(request)
+        exchange = SessionExchange(request)
+        deadlines.add(exchange, request.timeout)
+        try:
+            with exchange:
+                response = await self._open(session, proxy, exchange, headers, decompress=False)
+            yield _Streamed(response, exchange)
+        finally:
+            exchange.close()
+            deadlines.remove(exchange)
+
+    async def aclose(self) -> None:
+        """Close our own sessions and wait until their sockets are gone. Calling it again does nothing."""
+        self._closed = True
+        if self._deadlines is not None:
+            self._deadlines.close()
+        async with AsyncExitStack() as closing:
+            for session in self._sessions.values():
+                if session is not self._supplied:
+                    closing.push_async_callback(session.close)
+
+    async def _open(
+        self,
+        session: ClientSession,
+        proxy: str | None,
+        exchange: SessionExchange,
+        headers: Mapping[str, str],
+        *,
+        decompress: bool,
+    ) -> ClientResponse:
+        request = exchange.asked
+        if proxy is not None:
+            exchange.via = without_credentials(proxy)
+        return await session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=headers,
+            data=exchange.body,
+            skip_auto_headers=_unwanted(request),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=decompress,
+            timeout=_timeout(min(request.timeout, request.connect_timeout)),
+            proxy=proxy,
+            middlewares=(exchange,),
+            **LARGEST_HEAD,
+        )
+
+    def _way(self, request: Request) -> tuple[str | None, ClientSession, Deadlines]:
+        """Return the proxy and the session that *request* goes through."""
+        if self._closed:
+            raise RuntimeError("This AiohttpTransport is closed; make a new one.")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "AiohttpTransport runs on asyncio only. On trio pass RuxaClient(transport=Httpx2Transport()), from "
+                "ruxa_async.transports, which needs the extra 'httpx2'."
+            ) from None
+        deadlines = self._deadlines
+        if deadlines is None or loop is not self._loop:
+            deadlines = self._bind(loop)
+        proxy = None
+        if self._supplied is None or request.public_only:
+            proxy = self._proxies.route_of(request)
+        kind: _Kind = "fresh" if request.fresh else "pooled"
+        if request.public_only:
+            kind = "public" if proxy is None else "public by proxy"
+        session = self._sessions.get(kind)
+        if session is None:
+            session = self._make(kind)
+        if session.closed:
+            raise RuntimeError("The aiohttp session that was given to AiohttpTransport is closed.")
+        return proxy, session, deadlines
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
+        if self._loop is not None:
+            raise RuntimeError(
+                "This AiohttpTransport belongs to another event loop, that of its first use; make one for each loop."
+            )
+        self._loop = loop
+        self._deadlines = Deadlines(loop)
+        return self._deadlines
+
+    def _make(self, kind: _Kind) -> ClientSession:
+        if kind == "public":
+            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl, socket_factory=public_socket)
+        elif kind == "fresh":
+            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl, keepalive_timeout=FRESH_SECONDS)
+        else:
+            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl)
+        session = self._sessions[kind] = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+        if TESTED:
+            self._lines[session] = Line(connector)
+        return session
+
+
+class _Streamed:
+    """A reply whose body is still arriving, and the iterator over it."""
+
+    def __init__(self, response: ClientResponse, exchange: SessionExchange) -> None:
+        self._response = response
+        self._exchange = exchange
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with self._exchange:
+            chunk = await self._response.content.readany()
+        if chunk:
+            return chunk
+        raise StopAsyncIteration
+
+
+@lru_cache(maxsize=64)
+def _timeout(connect: float) -> ClientTimeout:
+    # `connect` covers the wait for a place in the pool, DNS, TCP and TLS, for all addresses of the host together; the
+    # whole exchange is bounded by `Deadlines`. aiohttp would round more than five seconds up to a whole second.
+    return ClientTimeout(connect=connect, ceil_threshold=math.inf)
+
+
+def _unwanted(request: Request) -> frozenset[str] | None:
+    # Having something to leave out takes aiohttp off its fast path, so that is asked for only where it matters.
+    added = _ADDED if request.body is None else _ADDED_WITH_BODY
+    return None if request.headers.keys() >= added else added
