@@ -83,11 +83,9 @@ class Draw:
         if self.name:
             return self.name
         size = f"{self.burst} in {self.per:.3g} s" if self.per else f"{self.rate:.3g}/s burst {self.burst}"
-        trip = f"rtt {self.rtt * 1000:.0f} ms +-{100 * self.jitter:.0f} %"
+        rtt = f"rtt {self.rtt * 1000:.0f} ms +-{100 * self.jitter:.0f} %"
         shared = ", shared with queries" if self.shared else ""
-        return (
-            f"{self.family} {size}{shared}, {trip}, Retry-After {self.hint}, N {self.count}, {self.trouble}"
-        )
+        return f"{self.family} {size}{shared}, {rtt}, Retry-After {self.hint}, N {self.count}, {self.trouble}"
 
     @property
     def trouble(self) -> str:

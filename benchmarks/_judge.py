@@ -120,7 +120,7 @@ async def batch(draw: Draw, transport: Transport | None, url: str, cut_off: floa
     limits = Limits(
         max_in_flight=draw.count, max_concurrent_creates=IN_FLIGHT, max_concurrent_queries=IN_FLIGHT
     )
-    retries = Retries(max_retry_after=_FOREVER, throttled_for=_FOREVER)
+    retries = Retries(max_retry_after=_FOREVER, throttled_timeout=_FOREVER)
     client = RuxaClient(api_key=KEY, base_url=url, transport=transport, limits=limits, retries=retries)
     requests = (NanoBanana(prompt=str(n)) for n in range(draw.count))
     clock = asyncio.get_running_loop().time

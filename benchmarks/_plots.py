@@ -58,7 +58,7 @@ def _steps(panel: Panel, instants: list[float]) -> list[tuple[float, float]]:
     return points
 
 
-def cadence(kept: _Kept) -> str:
+def polling(kept: _Kept) -> str:
     """Draw lateness against queries for three laws: the optimum, fixed intervals, growing gaps, and ours."""
     laws = list(dict.fromkeys(name.rpartition(": ")[0] for name in kept["series"]))
     picture = Picture(900, 380, "How late an end is seen, for how many queries", _about_cadence(kept, laws))
@@ -134,4 +134,4 @@ def _paces(instants: list[float], width: int = 5) -> list[tuple[float, float]]:
 
 
 #: What is drawn of which benchmark.
-PLOTS: Mapping[str, Callable[[_Kept], str]] = {each.__name__: each for each in (bulk_quota, cadence, goodput)}
+PLOTS: Mapping[str, Callable[[_Kept], str]] = {each.__name__: each for each in (bulk_quota, polling, goodput)}

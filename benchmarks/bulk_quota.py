@@ -68,30 +68,28 @@ def run(options: Options) -> Measured:
     rounds = options.times(3, quick=1)
     rows: list[Row] = []
     lines: dict[str, list[float]] = {}
-    for trip in _TRIPS:
+    for rtt in _TRIPS:
         samples: dict[str, list[Sample]] = {case.name: [] for case in _CASES}
         for number in range(1, rounds + 1):
-            print(
-                f"bulk_quota at {trip * 1000:g} ms: round {number} of {rounds}", file=sys.stderr, flush=True
-            )
+            print(f"bulk_quota at {rtt * 1000:g} ms: round {number} of {rounds}", file=sys.stderr, flush=True)
             for first in range(_GROUPS):
-                for name, sample in _side_by_side(_CASES[first::_GROUPS], tasks, trip).items():
+                for name, sample in _side_by_side(_CASES[first::_GROUPS], tasks, rtt).items():
                     samples[name].append(sample)
-        rows += [_row(case, trip, samples[case.name]) for case in _CASES]
+        rows += [_row(case, rtt, samples[case.name]) for case in _CASES]
         for case in _CASES:
             middle = sorted(samples[case.name], key=lambda sample: len(sample.get("at", ())))
-            lines[f"{trip * 1000:g} ms: {case.name}"] = middle[len(middle) // 2].get("at", [])
+            lines[f"{rtt * 1000:g} ms: {case.name}"] = middle[len(middle) // 2].get("at", [])
     return Measured(rows=rows, series=lines)
 
 
-def _side_by_side(cases: Sequence[_Case], tasks: int, trip: float) -> dict[str, Sample]:
+def _side_by_side(cases: Sequence[_Case], tasks: int, rtt: float) -> dict[str, Sample]:
     """Let each of *cases* run once, each against a server of its own, all from the same moment on."""
     with ExitStack() as stack:
         pairs = {}
         for case in cases:
             server, client = stack.enter_context(Child("_limited")), stack.enter_context(Child("_contenders"))
             limit = {"creates": "token:rate=10,burst=10", "shared": True, "retry_after": "seconds"}
-            url = server.ask({"median": 10.0, "wire": case.wire, "latency": trip, **limit})["url"]
+            url = server.ask({"median": 10.0, "wire": case.wire, "latency": rtt, **limit})["url"]
             job = {"contender": case.contender, "url": url, "tasks": tasks, "limit": _CUT_OFF}
             missing = client.ask({**job, **case.settings})["missing"]
             pairs[case.name] = (server, client, missing)
@@ -119,7 +117,7 @@ def _sample(told: dict[str, Any], report: dict[str, Any]) -> Sample:
     }
 
 
-def _row(case: _Case, trip: float, samples: Sequence[Sample]) -> Row:
+def _row(case: _Case, rtt: float, samples: Sequence[Sample]) -> Row:
     there = [sample for sample in samples if sample["missing"] is None]
 
     def figure(name: str) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def _row(case: _Case, trip: float, samples: Sequence[Sample]) -> Row:
 
     return {
         "client": case.name if there else f"{case.name}: not installed",
-        "trip, ms": trip * 1000,
+        "trip, ms": rtt * 1000,
         "finished": figure("finished"),
         "lost": figure("lost"),
         "twice": figure("twice"),

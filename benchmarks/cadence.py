@@ -1,6 +1,6 @@
 """cadence: how late an end is seen for how many queries, in virtual time, beside other ways to ask.
 
-A plain loop over `Cadence`, without wire or driver: 100 tasks run at once, one more begins when the end of one is
+A plain loop over `PollingSchedule`, without wire or driver: 100 tasks run at once, one more begins when the end of one is
 seen, and durations are drawn from a log-normal law that the cadence is not told. `image` in a name tells it as much as
 a real model's name does. "first 200" are the tasks accepted first, "after 200" those accepted once 200 had ended. After
 the median has doubled: the next 100 that are accepted, which nobody can foresee; the 100 that are accepted once 100 of
@@ -31,7 +31,7 @@ from attrs import define, frozen
 from benchmarks._figures import Row, Sample, spread
 from benchmarks._harness import Measure, Options, interleaved
 from benchmarks._results import Measured
-from ruxa_async._engine.polling.schedule import Cadence
+from ruxa_async._engine.polling.schedule import PollingSchedule
 from ruxa_async.settings import Polling
 
 __all__ = ("run",)
@@ -102,7 +102,7 @@ class _Simulation:
 
     def __init__(self, case: _Case, total: int, chance: random.Random) -> None:
         self._case, self._total, self._chance = case, total, chance
-        self._cadence = Cadence(Polling())
+        self._cadence = PollingSchedule(Polling())
         self._running: dict[int, _Task] = {}
         self._heap: list[tuple[float, int]] = []
         #: Every task, in the order of acceptance, and in the order in which their ends were seen.

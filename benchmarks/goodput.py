@@ -85,17 +85,17 @@ def run(options: Options) -> Measured:
     """Simulate every limit, at every round trip, untold and told."""
     rounds = options.times(8, quick=1)
     rows: list[Row] = []
-    for trip in _TRIPS:
+    for rtt in _TRIPS:
         for told in (False, True):
-            about = f"goodput at {trip * 1000:g} ms, {'told' if told else 'untold'}"
-            variants: dict[str, Measure] = {case.name: _measure(case, trip, told=told) for case in _CASES}
+            about = f"goodput at {rtt * 1000:g} ms, {'told' if told else 'untold'}"
+            variants: dict[str, Measure] = {case.name: _measure(case, rtt, told=told) for case in _CASES}
             samples = interleaved(variants, rounds, about=about)
-            rows += [_row(case, trip, [each[case.name] for each in samples], told=told) for case in _CASES]
+            rows += [_row(case, rtt, [each[case.name] for each in samples], told=told) for case in _CASES]
     rows.sort(key=lambda row: [case.name for case in _CASES].index(row["limit"]))
     rows += [
-        _changed(after, burst, trip, rounds, told=told)
+        _changed(after, burst, rtt, rounds, told=told)
         for after, burst in _CHANGES
-        for trip in _TRIPS
+        for rtt in _TRIPS
         for told in (False, True)
     ]
     return Measured(rows, {case.name: _drawn(case) for case in _CASES if case.name in DRAWN})
@@ -134,7 +134,7 @@ class _Run:
 
 def _simulate(
     limit: Limiter,
-    trip: float,
+    rtt: float,
     chance: random.Random,
     *,
     told: bool,
@@ -161,8 +161,8 @@ def _simulate(
             now = max(now, min(ready + chance.random() * _LATE, answer))
             continue
         discovery.on_send(now)
-        wait = limit.take(now + trip / 2)
-        answers.append((now + trip, now, wait))
+        wait = limit.take(now + rtt / 2)
+        answers.append((now + rtt, now, wait))
         (done.rejected if wait else done.passed).append(now)
         if discovery.rate is not None:
             done.rates.append((now, discovery.rate))
@@ -172,13 +172,13 @@ def _simulate(
 # ---- the figures
 
 
-def _measure(case: _Case, trip: float, *, told: bool) -> Measure:
+def _measure(case: _Case, rtt: float, *, told: bool) -> Measure:
     seeds = iter(range(1000))
-    return lambda _: _sample(case, trip, random.Random(next(seeds)), told=told)
+    return lambda _: _sample(case, rtt, random.Random(next(seeds)), told=told)
 
 
-def _sample(case: _Case, trip: float, chance: random.Random, *, told: bool) -> Sample:
-    done = _simulate(case.fresh(), trip, chance, told=told, count=case.count)
+def _sample(case: _Case, rtt: float, chance: random.Random, *, told: bool) -> Sample:
+    done = _simulate(case.fresh(), rtt, chance, told=told, count=case.count)
     got = Yield(done.passed, done.forbidden)
     best, end = got.best(case.fresh()), got.passed[-1]
     return {
@@ -196,14 +196,14 @@ def _past_two(case: _Case, got: Yield) -> float:
     return Yield([at - first for at in got.passed if at >= first], forbidden).whole(case.rate, 1)
 
 
-def _row(case: _Case, trip: float, samples: Sequence[Sample], *, told: bool) -> Row:
+def _row(case: _Case, rtt: float, samples: Sequence[Sample], *, told: bool) -> Row:
     whole, steady, part = (92, 95, 2.0) if case.burst == 1 else (95, 99, 1.0)
     most = part * case.count / 100 if case.most_refused is None else float(case.most_refused[told])
     refused = fmean(sample["refused"] for sample in samples)
     return {
         "limit": case.name,
         "told": "yes" if told else "no",
-        "trip, ms": trip * 1000,
+        "trip, ms": rtt * 1000,
         "N": case.count,
         "whole, %": spread(sample["whole"] for sample in samples),
         "target": whole,
@@ -216,20 +216,20 @@ def _row(case: _Case, trip: float, samples: Sequence[Sample], *, told: bool) -> 
     }
 
 
-def _changed(after: int, burst: int, trip: float, rounds: int, *, told: bool) -> Row:
+def _changed(after: int, burst: int, rtt: float, rounds: int, *, told: bool) -> Row:
     def fresh() -> Limiter:
         return _Changing(Bucket(50, burst, burst), Bucket(after, burst, burst))
 
     shares, refused = [], []
     for seed in range(rounds):
-        done = _simulate(fresh(), trip, random.Random(seed), told=told, until=_CHANGED_UNTIL)
+        done = _simulate(fresh(), rtt, random.Random(seed), told=told, until=_CHANGED_UNTIL)
         got = Yield(done.passed, done.forbidden)
         shares.append(got.share(got.best(fresh()), _SETTLED_AT, _CHANGED_UNTIL))
         refused.append(len(done.rejected))
     return {
         "limit": f"50/s, then {after}/s, burst {burst}",
         "told": "yes" if told else "no",
-        "trip, ms": trip * 1000,
+        "trip, ms": rtt * 1000,
         "share, %": spread(shares),
         "target": 95,
         "refused": spread(refused),

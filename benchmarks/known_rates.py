@@ -70,20 +70,20 @@ def _cases() -> Iterator[_Case]:
 
 def run(options: Options) -> list[Row]:
     """Run every case at every round trip, and the shared quota."""
-    trips = _TRIPS[:1] if options.quick else _TRIPS
-    rows = [_row(case, trip) for case in _cases() for trip in trips]
+    rtts = _TRIPS[:1] if options.quick else _TRIPS
+    rows = [_row(case, rtt) for case in _cases() for rtt in rtts]
     return rows + [
-        _shared_row(how, limits, trip, options.times(5, quick=1))
+        _shared_row(how, limits, rtt, options.times(5, quick=1))
         for how, limits in _shared_cases()
-        for trip in trips
+        for rtt in rtts
     ]
 
 
 # ---- one limit on creates
 
 
-def _row(case: _Case, trip: float) -> Row:
-    service = Service(EmulatorSettings(key=_KEY, creates=case.limit, image=Durations(0.5, 0.0), latency=trip))
+def _row(case: _Case, rtt: float) -> Row:
+    service = Service(EmulatorSettings(key=_KEY, creates=case.limit, image=Durations(0.5, 0.0), latency=rtt))
     limits = Limits(max_in_flight=case.count, max_concurrent_creates=_ON_WIRE, create_rate=case.told)
     _buy(service, case.count, limits, uneven=case.uneven)
     entries = service.ledger.entries
@@ -91,7 +91,7 @@ def _row(case: _Case, trip: float) -> Row:
     return {
         "limit": case.name,
         "told": case.how,
-        "trip, ms": trip * 1000,
+        "trip, ms": rtt * 1000,
         "N": case.count,
         "whole, %": got.whole(case.rate, case.burst),
         "target": case.target if case.target is not None else "-",
@@ -169,17 +169,17 @@ class _EvenMaker:
         return attrs.evolve(task, ends=task.created + self._chance.uniform(2.0, 5.0))
 
 
-def _shared_row(how: str, told: dict[str, Any], trip: float, rounds: int) -> Row:
+def _shared_row(how: str, told: dict[str, Any], rtt: float, rounds: int) -> Row:
     samples: list[Sample] = []
     for seed in range(rounds):
-        settings = EmulatorSettings(key=_KEY, creates=_SHARED, shared=True, latency=trip)
+        settings = EmulatorSettings(key=_KEY, creates=_SHARED, shared=True, latency=rtt)
         service = _Even(settings, random.Random(seed))
         last = _buy(service, 600, Limits(max_in_flight=600, max_concurrent_creates=_ON_WIRE, **told))
         samples.append(_shared_sample(service, last))
     figures = {name: spread(sample[name] for sample in samples) for name in samples[0]}
     return {
         "200/s, burst 40, shared": how,
-        "trip, ms": trip * 1000,
+        "trip, ms": rtt * 1000,
         **{name: figures.pop(name) for name in ("last create, s", "last result, s", "floor, s", "x floor")},
         "target": 1.25 if how == "unknown" else 1.12,
         **figures,

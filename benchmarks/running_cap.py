@@ -61,7 +61,7 @@ _DURATIONS: Mapping[str, tuple[float, _Draw]] = {
 class _Case:
     cap: int
     law: str
-    trip: float
+    rtt: float
     told: bool = False
     creates: Limit | None = None
     beside: str = ""
@@ -103,7 +103,7 @@ class _Account(Service):
             EmulatorSettings(
                 key=_KEY,
                 durations=_Drawn(draw, random.Random(seed)),
-                latency=case.trip,
+                latency=case.rtt,
                 creates=case.creates,
                 max_running=case.cap,
             )
@@ -188,11 +188,11 @@ def _row(case: _Case, rounds: int) -> Row:
         ),
         "beside": case.beside or "-",
         "duration": case.law,
-        "trip, ms": case.trip * 1000,
+        "trip, ms": case.rtt * 1000,
         "told": "yes" if case.told else "no",
         "used, %": column("used"),
         "steady, %": column("steady"),
-        "bound": 100 * case.mean / (case.mean + case.trip),
+        "bound": 100 * case.mean / (case.mean + case.rtt),
         "refused": column("count"),
         "refused, %": column("refused"),
         "lag, s": column("lag"),
@@ -203,20 +203,20 @@ def _row(case: _Case, rounds: int) -> Row:
 def _cases(*, quick: bool) -> Iterator[_Case]:
     for law in _DURATIONS:
         for cap in _CAPS[:2] if quick else _CAPS:
-            for trip in _TRIPS[1:2] if quick else _TRIPS:
+            for rtt in _TRIPS[1:2] if quick else _TRIPS:
                 for told in (False, True):
-                    yield _Case(cap=cap, law=law, trip=trip, told=told)
+                    yield _Case(cap=cap, law=law, rtt=rtt, told=told)
     beside: dict[str, Limit] = {
         "10/s, burst 10": TokenBucket(10, 10),
         "20 in any 2 s": SlidingWindow(20, 2.0),
         "6/s, burst 5": TokenBucket(6, 5),
     }
     for name, limit in beside.items():
-        for trip in _TRIPS[1:2] if quick else _TRIPS:
-            yield _Case(cap=20, law="2 to 5 s", trip=trip, creates=limit, beside=name)
+        for rtt in _TRIPS[1:2] if quick else _TRIPS:
+            yield _Case(cap=20, law="2 to 5 s", rtt=rtt, creates=limit, beside=name)
     for cap, changed in ((20, 10), (20, 40), (10, 5), (100, 50), (100, 200)):
-        for trip in _TRIPS[1:2] if quick else _TRIPS:
-            yield _Case(cap=cap, law="2 to 5 s", trip=trip, changed=changed)
+        for rtt in _TRIPS[1:2] if quick else _TRIPS:
+            yield _Case(cap=cap, law="2 to 5 s", rtt=rtt, changed=changed)
 
 
 def run(options: Options) -> list[Row]:

@@ -26,12 +26,12 @@ __all__ = (
     "CreateUnsent",
     "Event",
     "EventHook",
-    "GateClosed",
     "JobQueued",
     "JobWithdrawn",
     "QueryFailed",
     "QuerySent",
     "Scope",
+    "ScopePaused",
     "TaskAccepted",
     "TaskEnded",
     "TaskOrphaned",
@@ -141,7 +141,7 @@ class ClientEvent:
 
 @final
 @frozen
-class GateClosed(ClientEvent):
+class ScopePaused(ClientEvent):
     """The service refused for the rate: nothing of *scope* is sent for *seconds*."""
 
     scope: Scope

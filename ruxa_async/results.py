@@ -186,7 +186,7 @@ class JobRecord:
 
     *task_id* is set once the service accepted it. *index* is its place in the batch, None outside of one.
     *error* is why its end is not known, where there is a reason. *entry* is what the journal calls it; it means
-    something to that journal only. *call* is what the callback of the last attempt is known by, if one was asked for.
+    something to that journal only. *callback_id* is what the callback of the last attempt is known by, if one was asked for.
     """
 
     request: GenerationRequest | None
@@ -196,10 +196,10 @@ class JobRecord:
     model: str | None = None
     error: BaseException | None = None
     entry: object = field(default=None, repr=False)
-    call: bytes | None = field(default=None, repr=False)
+    callback_id: bytes | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is known of the purchase, as JSON holds it; *entry* and *call* mean something to a journal only."""
+        """Return what is known of the purchase, as JSON holds it; *entry* and *callback_id* mean something to a journal only."""
         return {
             "index": self.index,
             **_asked(self.request, self.key, self.model),

@@ -109,17 +109,17 @@ class Retries:
     """How long to keep trying; what may be tried again at all is not a setting.
 
     *max_retry_after*: a create told to wait longer than this many seconds raises `RateLimitedError`; 120, two of
-    the longest windows seen. *throttled_for*: so does one that was only ever refused for its rate for so many
+    the longest windows seen. *throttled_timeout*: so does one that was only ever refused for its rate for so many
     seconds, or that found the service failing for so long; 600. *unreachable_timeout*: a create raises `NotSentError` when
-    the service has never answered for this many seconds; None, the default, means *throttled_for*. *query_patience*: polling of a task stops after so many seconds without one good answer; 600,
+    the service has never answered for this many seconds; None, the default, means *throttled_timeout*. *query_retry_timeout*: polling of a task stops after so many seconds without one good answer; 600,
     longer than an ordinary outage. (A refusal for the rate is waited out and costs no patience.) *resend_unknown*: send a create of unknown outcome again, up to three times.
     It may buy twice, so it is off, and nobody but the person who pays should turn it on.
     """
 
     max_retry_after: float = field(default=120.0, validator=_positive)
-    throttled_for: float = field(default=600.0, validator=_positive)
+    throttled_timeout: float = field(default=600.0, validator=_positive)
     unreachable_timeout: float | None = field(default=None, validator=validators.optional(_positive))
-    query_patience: float = field(default=600.0, validator=_positive)
+    query_retry_timeout: float = field(default=600.0, validator=_positive)
     resend_unknown: bool = field(default=False, validator=_a_flag)
 
 
@@ -129,7 +129,7 @@ class Timeouts:
 
     *connect* covers DNS, TCP and TLS: 10. *create* covers a whole create: 120, long, because one that runs out
     is of unknown outcome. *query* covers a whole query: 30; another one follows. *create_drain*: how long leaving
-    may wait for creates on the wire: 10. *settle_unknown*: how long a create of unknown outcome is held for its
+    may wait for creates on the wire: 10. *callback_wait*: how long a create of unknown outcome is held for its
     callback before it surfaces, where a callback receiver is used: 60. *task*: how long to wait for one task by
     default, None for no limit.
     """
@@ -138,7 +138,7 @@ class Timeouts:
     create: float = field(default=120.0, validator=_positive)
     query: float = field(default=30.0, validator=_positive)
     create_drain: float = field(default=10.0, validator=_positive)
-    settle_unknown: float = field(default=60.0, validator=_positive)
+    callback_wait: float = field(default=60.0, validator=_positive)
     task: float | None = field(default=None, validator=validators.optional(_positive))
 
 

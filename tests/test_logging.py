@@ -138,7 +138,7 @@ def test_attempts_are_counted_for_what_is_open_only() -> None:
         log.on_event(events.CreateSent(0.0, job))
         assert log.attempt == attempt
     log.on_event(events.JobWithdrawn(0.0, job))
-    log.on_event(events.GateClosed(0.0, "create", 1.0))
+    log.on_event(events.ScopePaused(0.0, "create", 1.0))
     assert not log._attempts
 
 

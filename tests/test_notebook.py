@@ -9,7 +9,7 @@ import pytest
 from harness import service_of
 
 from ruxa_async import Failed, Generation, NanoBanana, Succeeded, TaskFailedError, TaskState, TaskStatus
-from ruxa_async._client.outputs import Refetcher
+from ruxa_async._client.outputs import OutputFetcher
 from ruxa_async.downloads import Downloader
 from ruxa_async.transports import MemoryTransport
 
@@ -135,7 +135,7 @@ def test_an_emulator_s_own_pictures_are_shown_and_nothing_else_over_http(
     home: str, url: str, shown: bool
 ) -> None:
     downloader = Downloader(transport=MemoryTransport(service_of()), home=home)
-    media = Refetcher(downloader, None, status=unasked, ensure_open=lambda _: None)
+    media = OutputFetcher(downloader, None, status=unasked, ensure_open=lambda _: None)
     made = attrs.evolve(MADE, urls=(url,), _media=media)
     assert bool(seen(made).sources()) is shown
     assert bool(seen(succeeded(made)).sources()) is shown

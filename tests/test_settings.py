@@ -34,9 +34,9 @@ INF, NAN = float("inf"), float("nan")
             Retries(),
             {
                 "max_retry_after": 120.0,
-                "throttled_for": 600.0,
+                "throttled_timeout": 600.0,
                 "unreachable_timeout": None,
-                "query_patience": 600.0,
+                "query_retry_timeout": 600.0,
                 "resend_unknown": False,
             },
         ),
@@ -47,7 +47,7 @@ INF, NAN = float("inf"), float("nan")
                 "create": 120.0,
                 "query": 30.0,
                 "create_drain": 10.0,
-                "settle_unknown": 60.0,
+                "callback_wait": 60.0,
                 "task": None,
             },
         ),
@@ -101,10 +101,10 @@ def test_a_count_is_a_whole_number(cls: Any, name: str, value: object) -> None:
     [
         (RateLimit, "per"),
         *((Polling, name) for name in ("min_interval", "max_interval", "price")),
-        *((Retries, name) for name in ("max_retry_after", "throttled_for", "query_patience")),
+        *((Retries, name) for name in ("max_retry_after", "throttled_timeout", "query_retry_timeout")),
         *(
             (Timeouts, name)
-            for name in ("connect", "create", "query", "create_drain", "settle_unknown", "task")
+            for name in ("connect", "create", "query", "create_drain", "callback_wait", "task")
         ),
     ],
 )

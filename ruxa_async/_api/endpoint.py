@@ -39,7 +39,7 @@ from .reply import (
 )
 from .retry_after import ServiceClock, retry_after
 
-__all__ = ("USER_AGENT", "Wire", "api_error", "encode", "shown")
+__all__ = ("USER_AGENT", "Endpoint", "api_error", "encode", "shown")
 
 USER_AGENT = f"ruxa-async/{__version__} (Python {platform.python_version()})"
 
@@ -63,7 +63,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*", re.ASCII)
 _SHORTEST_SECRET = 6  # a shorter key, as tests use, also stands in words that the replies are read by
 
 
-class Wire:
+class Endpoint:
     """Speak to one service with one key."""
 
     def __init__(
@@ -203,10 +203,10 @@ def _read_envelope(
         reply.phrase = phrase_of(reply.message)
     if not _fine(reply) or reply.phrase is not None:
         told = partial(retry_after, response.headers, wall_now=wall_now, estimated=estimated)
-        reply.retry_after = told(limit_fields=False)
+        reply.retry_after = told(rate_limit_headers=False)
         if reply.retry_after is None and (reply.says(_RATE) or reply.phrase is Phrase.RATE):
             reply.retry_after = told()
-            reply.by_limit_fields = reply.retry_after is not None
+            reply.by_rate_limit_headers = reply.retry_after is not None
         if reply.retry_after is None and root is not None:
             reply.retry_after = body_hint(root)
 

@@ -51,19 +51,19 @@ class ServiceClock:
 
 
 def retry_after(
-    headers: Mapping[str, str], *, wall_now: float, estimated: bool = False, limit_fields: bool = True
+    headers: Mapping[str, str], *, wall_now: float, estimated: bool = False, rate_limit_headers: bool = True
 ) -> float | None:
     """Return the seconds that *headers* ask to wait, None if they do not say.
 
     *headers* are looked up by lower-case names. *wall_now* is the service's time in seconds since the epoch, used for
     dates where the reply has no ``Date``. With *estimated* it is only the time here, which may be hours off: a date
     counts then if it is at most two minutes ahead. The ``RateLimit`` fields stand on every reply of some services,
-    so they count only with *limit_fields*: where the reply is a refusal for the rate. The answer is never
+    so they count only with *rate_limit_headers*: where the reply is a refusal for the rate. The answer is never
     negative, nor above `LONGEST`.
     """
     told = _told(headers, wall_now, estimated=estimated)
-    if told is None and limit_fields:
-        told = _rate_limit_fields(headers, wall_now, estimated=estimated)
+    if told is None and rate_limit_headers:
+        told = _rate_limit_headers(headers, wall_now, estimated=estimated)
     return None if told is None else min(max(told, 0.0), LONGEST)
 
 
@@ -80,7 +80,7 @@ def _told(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> fl
     return None
 
 
-def _rate_limit_fields(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> float | None:
+def _rate_limit_headers(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> float | None:
     field = headers.get("ratelimit")
     if field is not None and (told := _exhausted(field)) is not None:
         return told

@@ -1,6 +1,6 @@
 """What a client does with callbacks: an address for each create, and what to do when it is posted to.
 
-`Calls` in the engine decides; here is what needs the receiver, the journal and the waiters. A create whose reply was
+`CallbackPolling` in the engine decides; here is what needs the receiver, the journal and the waiters. A create whose reply was
 lost is held for a while, because a post to its address proves that it was accepted.
 """
 
@@ -17,7 +17,7 @@ from attrs import frozen
 from ruxa_async._api.task_status import has_result
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
-from ruxa_async._engine.polling.callbacks import CallStep
+from ruxa_async._engine.polling.callbacks import CallbackStep
 from ruxa_async.callbacks import Callback, CallbackReceiver
 from ruxa_async.callbacks._tokens import ID_SIZE
 from ruxa_async.errors import SubmissionUnknownError
@@ -28,7 +28,7 @@ from ruxa_async.settings import CallbackURL
 from .job import ClientJob
 from .outcomes import Delivery
 
-__all__ = ("Adoption", "CallDesk")
+__all__ = ("Adoption", "CallbackDispatcher")
 
 
 @frozen
@@ -52,7 +52,7 @@ class _Doubt:
     counted: bool
 
 
-class CallDesk:
+class CallbackDispatcher:
     """The callbacks of one client; a `Listener` of its receiver."""
 
     def __init__(
@@ -90,13 +90,13 @@ class CallDesk:
             self._engine.release(job)
             self.expired(job, closing=True)
 
-    # ---- what `Buyer` asks
+    # ---- what `CreateHandler` asks
 
     def address(self, job: ClientJob) -> CallbackURL:
         """Return where the service is to post about the next attempt of *job*."""
-        call = secrets.token_bytes(ID_SIZE)
-        self._engine.calls.expect(job, call)
-        return CallbackURL(self.receiver.url(call), self.receiver.field)
+        callback_id = secrets.token_bytes(ID_SIZE)
+        self._engine.calls.expect(job, callback_id)
+        return CallbackURL(self.receiver.url(callback_id), self.receiver.field)
 
     def settled_early(self, job: ClientJob) -> None:
         """Note that the reply said what became of the create of *job*."""
@@ -117,7 +117,7 @@ class CallDesk:
     def expired(self, job: ClientJob, *, closing: bool = False) -> None:
         """Note that no callback came in time."""
         doubt = self._doubts.pop(job)
-        if doubt.again and not (closing or job.gone or job.last_attempt):
+        if doubt.again and not (closing or job.caller_left or job.last_attempt):
             self._engine.requeue(job)
         else:
             self._surface(job, doubt)
@@ -143,28 +143,30 @@ class CallDesk:
             callback.job, now, over=not callback.pending, settles=_settles(callback)
         )
         if job is None:
-            return step is CallStep.LATE
-        if step is CallStep.EARLY:
+            return step is CallbackStep.LATE
+        if step is CallbackStep.EARLY:
             known = self._early.get(job)
             if known is None or not _settles(known) or callback.ended:
                 self._early[job] = callback
-        elif step is CallStep.ADOPT:
+        elif step is CallbackStep.ADOPT:
             self._proven(job)
             doubt = self._doubts.pop(job, None)
             self._adoptions.append(Adoption(job, callback, doubt is not None and doubt.counted))
             self.adopting(job)
             self._news.set()
-        elif step is CallStep.HOLD:
+        elif step is CallbackStep.HOLD:
             self._proven(job)
             self.hold(job, _accepted_unnamed(), counted=False)
         self.changed()
-        return step is not CallStep.HOLD  # that is for the journal as well, where it is known as not bought
+        return (
+            step is not CallbackStep.HOLD
+        )  # that is for the journal as well, where it is known as not bought
 
     def _proven(self, job: ClientJob) -> None:
         """Count what was bought after all: its reply may have said that it was not."""
-        if (accounts := self._engine.accounts) is not None:
+        if (spending := self._engine.spending) is not None:
             assert job.model is not None
-            accounts.proven(job, job.model)
+            spending.proven(job, job.model)
 
     async def keep(self, callback: Callback) -> None:
         """Write down a *callback* that nobody claimed."""
@@ -188,18 +190,18 @@ class CallDesk:
 
     def may_settle(self, known: JournalEntry) -> bool:
         """Tell whether a callback may still say what became of the create that the journal knows as in doubt."""
-        if known.call is None or known.intended_at is None:
+        if known.callback_id is None or known.intended_at is None:
             return False
         return self._delivery.wall_now() - known.intended_at <= self.receiver.max_age
 
     def hold_remembered(self, job: ClientJob) -> None:
         """Wait for the callback of *job*, which an earlier process sent; its ``error`` says what is known otherwise."""
-        assert job.call is not None
+        assert job.callback_id is not None
         assert job.error is not None
         cause, job.error = job.error, None
         job.sent_at = self._delivery.now() - (self._delivery.wall_now() - (job.submitted_at or 0.0))
         job.submitted_at = None
-        self._engine.calls.expect(job, job.call)
+        self._engine.calls.expect(job, job.callback_id)
         self.hold(job, cause, counted=False)
 
 

@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
-from ruxa_async._api.endpoint import USER_AGENT, Wire
+from ruxa_async._api.endpoint import USER_AGENT, Endpoint
 from ruxa_async._engine.engine import Engine
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import report_orphans
@@ -28,17 +28,17 @@ from ruxa_async.results import Generation, JobRecord, Stats, TaskStatus, how_to_
 from ruxa_async.settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from ruxa_async.transports import Transport
 
-from .callbacks import CallDesk
+from .callbacks import CallbackDispatcher
 from .completions import Completions
 from .config import check_hook, checked_timeout, resolve_base_url, resolve_key
 from .driver import Driver
 from .job import ClientJob
-from .learned_state import Memory
+from .learned_state import LearnedState
 from .log import observed
 from .outcomes import Delivery
-from .outputs import Refetcher
-from .pipeline import Run
-from .resume import Past, RememberedJob
+from .outputs import OutputFetcher
+from .pipeline import Pipeline
+from .resume import PreviousRun, ResumedJob
 from .spending import Ledger
 from .task import GenerationTask
 
@@ -98,7 +98,7 @@ class RuxaClient:
             )
         self._transport = transport
         journal = journal if journal is not None else NullJournal()
-        wire = Wire(
+        wire = Endpoint(
             self._base_url,
             key,
             create_timeout=timeouts.create,
@@ -110,13 +110,13 @@ class RuxaClient:
         on_event, self._transport = observed(on_event, self._transport)
         self._delivery = Delivery(engine, on_event, time.time, time.monotonic)
         desk = (
-            CallDesk(callbacks, engine, journal, self._delivery, timeouts.settle_unknown)
+            CallbackDispatcher(callbacks, engine, journal, self._delivery, timeouts.callback_wait)
             if isinstance(callbacks, CallbackReceiver)
             else None
         )
-        self._ledger = None if engine.accounts is None else Ledger(engine.accounts)
+        self._ledger = None if engine.spending is None else Ledger(engine.spending)
         self._driver = Driver(engine, wire, self._transport, journal, self._delivery, limits, desk)
-        self._memory = Memory(journal, engine, base_url=self._base_url, api_key=key)
+        self._memory = LearnedState(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(
             transport=self._transport,
             settings=downloads,
@@ -186,12 +186,12 @@ class RuxaClient:
                 "hooks, use one async context manager (a lifespan) around both"
             )
 
-    def hurry(self) -> None:
+    def abort_drain(self) -> None:
         """Wait for creates on the wire no longer, where something waits for them now or would later on leaving.
 
         What is cut off by that is listed as unknown. For whoever is asked twice to stop.
         """
-        self._driver.hurry()
+        self._driver.abort_drain()
 
     # ---- buying
 
@@ -201,7 +201,7 @@ class RuxaClient:
         Cancelled before a byte of it left, it is never bought. Cancelled while it is on the wire, it goes on, and
         an accepted task is listed in `orphans`. Raises `APIError` and its kin when refused,
         `SubmissionUnknownError` when nobody can tell, `NotSentError` when the service could not be reached for
-        ``Retries.throttled_for``, `BudgetExceededError` when it would pass the client's budget, `ClientClosedError`.
+        ``Retries.throttled_timeout``, `BudgetExceededError` when it would pass the client's budget, `ClientClosedError`.
         """
         self._check()
         if not isinstance(request, GenerationRequest):
@@ -209,7 +209,7 @@ class RuxaClient:
         job = ClientJob(request=request, model=request.model, key=request.key)
         self._driver.submit(job)
         try:
-            while not job.created:
+            while not job.create_settled:
                 await self._driver.changed(job)
         except BaseException:
             self._driver.abandon(job)
@@ -265,7 +265,7 @@ class RuxaClient:
         limit = checked_timeout("task_timeout", task_timeout)
         if isinstance(resume, str):
             resume = Resume(resume)
-        run = Run(
+        run = Pipeline(
             requests,
             self._driver,
             window=window if window is not None else 2 * self._limits.max_in_flight,
@@ -289,7 +289,7 @@ class RuxaClient:
         `MalformedResponseError`, `ClientClosedError`.
         """
         self._check()
-        job = ClientJob(request=None, model=None, task_id=_checked_id(task_id), once=True)
+        job = ClientJob(request=None, model=None, task_id=_checked_id(task_id), single_shot=True)
         self._driver.follow(job)
         try:
             while not job.ended:
@@ -312,7 +312,7 @@ class RuxaClient:
     def stats(self) -> Stats:
         """Return a snapshot of the counts."""
         engine, told = self._driver.engine, self._delivery
-        accounts, breaker = engine.accounts, engine.breaker
+        spending, breaker = engine.spending, engine.breaker
         return Stats(
             in_flight=engine.in_flight,
             queued=engine.queued,
@@ -331,18 +331,18 @@ class RuxaClient:
             throttled={"create": engine.creates.refusals, "query": engine.queries.refusals},
             rates={"create": engine.creates.rate, "query": engine.queries.rate},
             durations={
-                **{model: math.exp(law["mu"]) for model, law in engine.cadence.export().items()},
+                **{model: math.exp(law["mu"]) for model, law in engine.polling.export().items()},
                 **{model: statistics.median(seen) for model, seen in told.durations.items()},
             },
-            spent_tasks=None if accounts is None else accounts.tasks,
-            spent_credits=None if accounts is None else accounts.known_credits,
+            spent_tasks=None if spending is None else spending.tasks,
+            spent_credits=None if spending is None else spending.known_credits,
             is_circuit_open=breaker.is_open,
             outages=breaker.openings,
             outage_seconds=breaker.seconds_open + (breaker.open_for(told.now()) if breaker.is_open else 0.0),
         )
 
-    def _past(self, resume: Resume) -> Past:
-        return Past(self._memory.lasting(), resume, self._driver.may_settle, self._ledger)
+    def _past(self, resume: Resume) -> PreviousRun:
+        return PreviousRun(self._memory.lasting(), resume, self._driver.may_settle, self._ledger)
 
     def _task(self, job: ClientJob) -> GenerationTask:
         return GenerationTask(job, self._driver, self._generation, self._timeouts.task)
@@ -358,9 +358,9 @@ class RuxaClient:
             credits=status.credits,
             duration=status.duration,
             raw=status.raw,
-            _media=Refetcher(
+            _media=OutputFetcher(
                 self._downloader,
-                job.files if isinstance(job, RememberedJob) else None,
+                job.files if isinstance(job, ResumedJob) else None,
                 self.status,
                 self._ensure_downloads,
             ),

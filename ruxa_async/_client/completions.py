@@ -1,6 +1,6 @@
 """`Completions`: the outcomes of many requests, as they finish.
 
-It is the handle that a caller has on a `Run`, apart from it so that a handle that was dropped without being left
+It is the handle that a caller has on a `Pipeline`, apart from it so that a handle that was dropped without being left
 can stop the run.
 """
 
@@ -15,7 +15,7 @@ from ruxa_async.errors import SubmissionHalted
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded, records_of
 
 from .job import ClientJob
-from .pipeline import Run, RunState
+from .pipeline import Pipeline, PipelineState
 
 __all__ = ("Completions",)
 
@@ -35,7 +35,7 @@ class Completions:
     is only let go, so that what was not pulled still can be.
     """
 
-    def __init__(self, run: Run, generation: Callable[[ClientJob], Generation]) -> None:
+    def __init__(self, run: Pipeline, generation: Callable[[ClientJob], Generation]) -> None:
         self._run = run
         self._generation = generation
 
@@ -87,7 +87,7 @@ class Completions:
         raise StopAsyncIteration
 
     def __del__(self) -> None:
-        if self._run.state is RunState.RUNNING:
+        if self._run.state is PipelineState.RUNNING:
             self._run.leave_now()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import anyio
 
 from ruxa_async import events
-from ruxa_async._api.endpoint import Wire
+from ruxa_async._api.endpoint import Endpoint
 from ruxa_async._engine.classify import Refusal, Reply, refusal_of
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
@@ -21,26 +21,26 @@ from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState, TaskStatus
 from ruxa_async.transports import Transport
 
-from .callbacks import Adoption, CallDesk
+from .callbacks import Adoption, CallbackDispatcher
 from .config import never_reached
 from .job import ClientJob
 from .outcomes import Delivery
 from .spending import budget_error
 
-__all__ = ("Buyer",)
+__all__ = ("CreateHandler",)
 
 
-class Buyer:
+class CreateHandler:
     """Send creates."""
 
     def __init__(
         self,
         engine: Engine[ClientJob],
-        wire: Wire,
+        wire: Endpoint,
         transport: Transport,
         journal: Journal,
         delivery: Delivery,
-        desk: CallDesk | None = None,
+        desk: CallbackDispatcher | None = None,
     ) -> None:
         self._desk = desk
         self._engine = engine
@@ -62,12 +62,12 @@ class Buyer:
         try:
             await self._buy(job)
         except Exception as exc:
-            if not job.created:
+            if not job.create_settled:
                 self._delivery.unknown(job, exc)
             raise
         finally:
-            if (accounts := self._engine.accounts) is not None:
-                accounts.answered(job)
+            if (spending := self._engine.spending) is not None:
+                spending.answered(job)
             self.busy.discard(job)
             self._done.set()
 
@@ -111,17 +111,17 @@ class Buyer:
         if status.state is TaskState.FAIL:
             error = TaskFailedError("", status.fail_code, status.fail_message)
         job.submitted_at = self._delivery.wall(job.accepted_at)
-        if (accounts := self._engine.accounts) is not None:
-            accounts.ended(job, job.model, status.credits)
+        if (spending := self._engine.spending) is not None:
+            spending.ended(job, job.model, status.credits)
         await self._journal.finished(job.record(error), status)
         self._engine.release(job)
-        job.created = True
+        job.create_settled = True
         self._delivery.tell(events.TaskAccepted, job)
         if job.owner is not None:
             job.owner.accepted(job)
         self._delivery.publish(job, status)
         self._delivery.count_end(job, status, good=error is None)
-        if job.gone:
+        if job.caller_left:
             self._delivery.orphan(job)
         self._delivery.end(job, error)
 
@@ -137,14 +137,14 @@ class Buyer:
             job.entry = await self._journal.intend(job.record())
         except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
             self._engine.create_aborted(job, now())
-            self._give_back(job)
+            self._refund(job)
             self._delivery.fail(job, exc)
             return
         failpoint("intent durable")
         if self._unwanted(job):
             self._engine.create_aborted(job, now())
             await self._journal.not_bought(job.record())
-            self._give_back(job)
+            self._refund(job)
             self.withdrawn(job)
             return
         self._delivery.tell(events.CreateSent, job)
@@ -153,7 +153,7 @@ class Buyer:
         except NotSentError as exc:
             if not self._engine.creates.shut_for(now()):
                 logger.warning("%s; it is tried again, nothing was charged", exc)
-            await self._not_bought(job, self._engine.create_unsent(job, now()), exc)
+            await self._not_bought(job, self._engine.create_not_sent(job, now()), exc)
         except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
             partial = self._wire.read_partial_create(exc, wall_now=self._delivery.steady(now()))
             if partial is None:
@@ -176,13 +176,13 @@ class Buyer:
 
         Nothing is awaited between the engine's word and this, so that no two share the same room.
         """
-        if (accounts := self._engine.accounts) is None:
+        if (spending := self._engine.spending) is None:
             return False
         assert job.model is not None
-        shortage = accounts.reserve(job, job.model)
-        if shortage is None:
+        shortfall = spending.reserve(job, job.model)
+        if shortfall is None:
             return False
-        error = budget_error(shortage, accounts.budget)
+        error = budget_error(shortfall, spending.budget)
         self._engine.create_aborted(job, self._delivery.now())
         if job.owner is None:
             self._delivery.fail(job, error)
@@ -191,11 +191,11 @@ class Buyer:
             job.owner.halted(job, error)
         return True
 
-    def _give_back(self, job: ClientJob) -> None:
+    def _refund(self, job: ClientJob) -> None:
         """Note in the books that the attempt bought nothing."""
-        if (accounts := self._engine.accounts) is not None:
+        if (spending := self._engine.spending) is not None:
             assert job.model is not None
-            accounts.give_back(job, job.model)
+            spending.refund(job, job.model)
 
     async def _answered(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
         if step is CreateStep.ACCEPTED:
@@ -230,17 +230,17 @@ class Buyer:
         try:
             await self._journal.accepted(job.record())
         except BaseException as exc:
-            job.created = True  # it is paid: whatever went wrong must not take its id along
+            job.create_settled = True  # it is paid: whatever went wrong must not take its id along
             job.notify()
-            if job.gone or not isinstance(exc, Exception):
+            if job.caller_left or not isinstance(exc, Exception):
                 self._delivery.orphan(job)
             raise
         failpoint("task id durable")
-        job.created = True
+        job.create_settled = True
         # Of no more use, and a waiting task is two numbers smaller.
-        job.queued_at, job.place = job.accepted_at, 0
+        job.queued_at, job.sequence = job.accepted_at, 0
         self._delivery.tell(events.TaskAccepted, job)
-        if job.gone:
+        if job.caller_left:
             self._engine.release(job)
             self._delivery.orphan(job)
             return
@@ -252,7 +252,7 @@ class Buyer:
     async def _lost(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
         await self._journal.unknown(job.record(cause))
         again = step is CreateStep.RESEND and not self._unwanted(job)
-        if self._desk is not None and (self._desk.proven(job) or not (job.gone or self.closing)):
+        if self._desk is not None and (self._desk.proven(job) or not (job.caller_left or self.closing)):
             self._desk.hold(job, cause, again=again, counted=step is CreateStep.UNKNOWN)
         elif again:
             self._engine.requeue(job)
@@ -269,7 +269,7 @@ class Buyer:
             self._engine.doubt(step)
             await self._lost(job, CreateStep.UNKNOWN, error)
             return
-        self._give_back(job)
+        self._refund(job)
         if step is CreateStep.REFUSED:
             assert reply is not None
             job.refusal = refusal_of(reply)
@@ -281,7 +281,7 @@ class Buyer:
             self._delivery.tell(events.CreateUnsent, job, error)
         else:
             self._delivery.tell(events.CreateThrottled, job, reply.retry_after)
-            self._delivery.tell_gate("create", self._engine.creates.wait(self._delivery.now()))
+            self._delivery.tell_pause("create", self._engine.creates.wait(self._delivery.now()))
         if self._unwanted(job):
             self.withdrawn(job)
         elif step is CreateStep.GIVE_UP:
@@ -295,4 +295,4 @@ class Buyer:
 
     def _unwanted(self, job: ClientJob) -> bool:
         """Tell whether *job* may not be sent any more."""
-        return job.gone or job.last_attempt or self.closing
+        return job.caller_left or job.last_attempt or self.closing

@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ruxa_async import events
-from ruxa_async._api.endpoint import Wire
+from ruxa_async._api.endpoint import Endpoint
 from ruxa_async._engine.engine import Engine
 from ruxa_async._logging import logger
 from ruxa_async.errors import ClientClosedError, SubmissionUnknownError, TaskTimeout
@@ -23,12 +23,12 @@ from ruxa_async.journal import Journal, JournalEntry
 from ruxa_async.settings import Limits
 from ruxa_async.transports import Transport
 
-from .callbacks import Adoption, CallDesk
-from .create import Buyer
+from .callbacks import Adoption, CallbackDispatcher
+from .create import CreateHandler
 from .job import ClientJob
 from .outcomes import Delivery
-from .query import Asker
-from .timer import Alarm, alarm
+from .query import QueryHandler
+from .timer import Timer, make_timer
 from .worker_pool import WorkerPool
 
 __all__ = ("Driver",)
@@ -49,12 +49,12 @@ class Driver:
     def __init__(
         self,
         engine: Engine[ClientJob],
-        wire: Wire,
+        wire: Endpoint,
         transport: Transport,
         journal: Journal,
         delivery: Delivery,
         limits: Limits,
-        desk: CallDesk | None = None,
+        desk: CallbackDispatcher | None = None,
     ) -> None:
         self._desk = desk
         self.engine = engine
@@ -64,13 +64,13 @@ class Driver:
         self._closed = False
         self._cause: Exception | None = None
         self._waiting: set[ClientJob] = set()
-        self._alarm: Alarm | None = None
+        self._alarm: Timer | None = None
         self._helpers: set[anyio.CancelScope] = set()
         self._drains: set[anyio.CancelScope] = set()
         self._hurried = False
         slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
-        self._buyer = Buyer(engine, wire, transport, journal, delivery, desk)
-        self._asker = Asker(engine, wire, transport, journal, delivery, slots)
+        self._buyer = CreateHandler(engine, wire, transport, journal, delivery, desk)
+        self._asker = QueryHandler(engine, wire, transport, journal, delivery, slots)
         self._creators = WorkerPool(
             "create",
             limits.max_concurrent_creates,
@@ -96,7 +96,7 @@ class Driver:
         """Begin to work in *tg*."""
         self._tg = tg
         self.delivery.open()
-        self._alarm = clock = alarm()
+        self._alarm = clock = make_timer()
         self.start_helper(lambda: self._keep_time(clock), "timer")
         if (desk := self._desk) is not None:
             desk.changed, desk.adopting = self._settle, self._buyer.busy.add
@@ -187,7 +187,7 @@ class Driver:
 
     # ---- time
 
-    async def _keep_time(self, clock: Alarm) -> None:
+    async def _keep_time(self, clock: Timer) -> None:
         while True:
             self._expire()
             now = self.delivery.now()
@@ -272,7 +272,7 @@ class Driver:
         now = self.delivery.now()
         age = 0.0 if job.submitted_at is None else max(0.0, self.delivery.wall(now) - job.submitted_at)
         job.accepted_at = now - age
-        job.created = True
+        job.create_settled = True
         timeout = None if job.timeout is None else age + job.timeout
         self.engine.follow(job, now, timeout=timeout, ask_at=now)
         self._settle()
@@ -307,11 +307,11 @@ class Driver:
 
     def abandon(self, job: ClientJob) -> None:
         """Note that the caller of *job* is gone: withdraw what is unsent, list what is paid or may be."""
-        if job.gone:
+        if job.caller_left:
             return
-        job.gone = True
-        if self.withdraw(job) or not job.created:
-            return  # never bought, or still on the wire: then `Buyer` lists it when its outcome is known
+        job.caller_left = True
+        if self.withdraw(job) or not job.create_settled:
+            return  # never bought, or still on the wire: then `CreateHandler` lists it when its outcome is known
         if job.task_id is not None:
             self.release(job)
             self.delivery.orphan(job)
@@ -339,7 +339,7 @@ class Driver:
             finally:
                 self._drains.discard(scope)
 
-    def hurry(self) -> None:
+    def abort_drain(self) -> None:
         """End every drain at once, now and later."""
         self._hurried = True
         for scope in tuple(self._drains):

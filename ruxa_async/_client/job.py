@@ -50,12 +50,12 @@ class ClientJob(Job):
     entry: object = None
     timeout: float | None = None
     #: The caller left: nothing that is still unsent may be bought for it.
-    gone: bool = False
+    caller_left: bool = False
     #: It may not be sent (again), but whoever wants its outcome still does.
     last_attempt: bool = False
     refusal: Refusal | None = None
     #: The outcome of the create is known to the caller's side.
-    created: bool = False
+    create_settled: bool = False
     #: Both in seconds since the epoch, and both made at the end: a waiting task carries no more than it needs.
     submitted_at: float | None = None
     finished_at: float = math.inf
@@ -80,7 +80,7 @@ class ClientJob(Job):
             model=self.model,
             error=error if error is not None else self.error,
             entry=self.entry,
-            call=self.call,
+            callback_id=self.callback_id,
         )
 
     def notify(self) -> None:

@@ -14,7 +14,7 @@ from ruxa_async._logging import logger
 from ruxa_async.errors import ConfigurationError, JournalError
 from ruxa_async.journal import Journal, LastingJournal, SavedFile
 
-__all__ = ("Memory",)
+__all__ = ("LearnedState",)
 
 _DURATIONS = "durations"
 _RATES = "rates"
@@ -24,21 +24,21 @@ _RATES_HOLD = 3600.0
 _KEPT_EVERY = 10.0
 
 
-class Memory:
+class LearnedState:
     """The journal of one client, as far as it is a `LastingJournal`; else nothing happens here."""
 
     def __init__(self, journal: Journal, engine: Engine[Any], *, base_url: str, api_key: str) -> None:
         # Asked of its class as well: an object that answers to every name, as fakes do, promises nothing.
         lasting = isinstance(journal, LastingJournal) and hasattr(type(journal), "bind")
         self._journal = cast("LastingJournal", journal) if lasting else None
-        self._cadence = engine.cadence
+        self._cadence = engine.polling
         self._rates = engine.rates
         self._base_url = base_url
         self._api_key = api_key
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"<Memory of {self._journal!r}>"  # not the key
+        return f"<LearnedState of {self._journal!r}>"  # not the key
 
     @property
     def lasts(self) -> bool:

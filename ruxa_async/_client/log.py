@@ -26,7 +26,7 @@ __all__ = ("ClientLog", "LoggedTransport", "observed")
 _INFO = (
     events.CreateRefused,
     events.CreateUnknown,
-    events.GateClosed,
+    events.ScopePaused,
     events.TaskAccepted,
     events.TaskEnded,
 )

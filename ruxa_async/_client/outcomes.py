@@ -81,7 +81,7 @@ class Delivery:
     def fail(self, job: ClientJob, error: Exception) -> None:
         """Deliver that *job* never became a task that is known of."""
         self.engine.release(job)
-        if not job.gone:
+        if not job.caller_left:
             job.error = error
             self._deliver(job)
 
@@ -97,17 +97,17 @@ class Delivery:
         )
         error.__cause__ = cause
         self.tell(events.CreateUnknown, job, error)
-        if job.gone:
+        if job.caller_left:
             job.error = error
             self.orphan(job)
         self.fail(job, error)
 
     def end(self, job: ClientJob, error: Exception | None) -> None:
         """Deliver the end of a task, or that it is followed no longer."""
-        if self.on_event is not None and not job.once:
+        if self.on_event is not None and not job.single_shot:
             status = job.status if job.status is not None and job.status.state.terminal else None
             self.tell(events.TaskEnded, job, status, error, job.queries, self.now() - job.accepted_at)
-        if not job.gone:
+        if not job.caller_left:
             job.error = error
             self._deliver(job)
 
@@ -151,7 +151,7 @@ class Delivery:
         if job.task_id is not None:
             job.submitted_at = self.wall(job.accepted_at)
         job.finished_at = self.wall(self.now())
-        job.created = True
+        job.create_settled = True
         if job.owner is not None:
             job.owner.ended(job)
         job.notify()
@@ -163,10 +163,10 @@ class Delivery:
         if self.on_event is not None:
             self._send(kind(self.now(), job.record(), *details))
 
-    def tell_gate(self, scope: events.Scope, seconds: float) -> None:
+    def tell_pause(self, scope: events.Scope, seconds: float) -> None:
         """Tell the hook that the service refused for the rate."""
         if self.on_event is not None:
-            self._send(events.GateClosed(self.now(), scope, seconds))
+            self._send(events.ScopePaused(self.now(), scope, seconds))
 
     def circuit_opened(self, error: Exception) -> None:
         """Log and tell the hook that creates wait because the service is failing."""

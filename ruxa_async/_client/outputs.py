@@ -19,7 +19,7 @@ from ruxa_async.errors import DownloadError, LinkExpiredError, RuxaError
 from ruxa_async.journal import SavedFile
 from ruxa_async.results import Generation, TaskState, TaskStatus
 
-__all__ = ("Refetcher", "files_kept")
+__all__ = ("OutputFetcher", "files_kept")
 
 _T = TypeVar("_T")
 
@@ -44,7 +44,7 @@ def _free_names(files: Iterable[SavedFile], folder: str | PathLike[str]) -> None
 
 
 @frozen
-class Refetcher:
+class OutputFetcher:
     """The outputs of one generation; *status* asks the service for a task, *ensure_open* raises once the client is closed.
 
     *files* were saved by an earlier run, None if no earlier run saw the generation. A link from then is taken for

@@ -30,23 +30,23 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord
 
 from .job import ClientJob
-from .resume import Past, RememberedJob, remembered
+from .resume import PreviousRun, ResumedJob, remembered
 
 if TYPE_CHECKING:
     from .driver import Driver
 
-__all__ = ("Run", "RunState")
+__all__ = ("Pipeline", "PipelineState")
 
 _YIELD_EVERY = 32  # requests pulled, or outcomes taken, without letting the event loop run
 
 
-class RunState(enum.Enum):
+class PipelineState(enum.Enum):
     NEW = enum.auto()
     RUNNING = enum.auto()
     LEFT = enum.auto()
 
 
-class Run:
+class Pipeline:
     """One batch: pulls requests, keeps the window, collects what ended."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Run:
         window: int,
         task_timeout: float | None,
         drain: float,
-        past: Past | None = None,
+        past: PreviousRun | None = None,
     ) -> None:
         self._drain = drain
         self._requests = requests
@@ -72,7 +72,7 @@ class Run:
         self._news = anyio.Event()
         self._room = anyio.Event()
         self._pulled_all = anyio.Event()
-        self.state = RunState.NEW
+        self.state = PipelineState.NEW
         self.open: set[ClientJob] = set()
         self.ready: deque[ClientJob] = deque()
         self.pulling = True
@@ -89,9 +89,9 @@ class Run:
 
     def start(self) -> None:
         """Begin to pull."""
-        if self.state is RunState.NEW:
+        if self.state is PipelineState.NEW:
             self._driver.ensure_open()
-            self.state = RunState.RUNNING
+            self.state = PipelineState.RUNNING
             self._driver.runs.add(self)
             self._puller = self._driver.start_helper(self._pull, "puller")
 
@@ -136,7 +136,7 @@ class Run:
             self._source_failed(exc)
 
     def _source_failed(self, error: BaseException) -> None:
-        if self.state is RunState.LEFT:
+        if self.state is PipelineState.LEFT:
             logger.warning("the source of a batch raised %r after the batch was left", error)
         elif isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._interrupt = error
@@ -172,7 +172,7 @@ class Run:
         return self.pulling
 
     def _note_left(self, job: ClientJob) -> None:
-        if isinstance(job, RememberedJob):
+        if isinstance(job, ResumedJob):
             return  # the journal will tell its end again
         (self.unsubmitted if job.task_id is None else self.unfinished).append(job.record())
 
@@ -183,12 +183,12 @@ class Run:
             self.ended(job)
         elif job.task_id is not None:
             self._driver.follow(job)
-        elif job.call is not None:
+        elif job.callback_id is not None:
             self._driver.hold(job)
         else:
             self._driver.submit(job)
 
-    async def _looked_up(self, job: ClientJob, past: Past) -> ClientJob:
+    async def _looked_up(self, job: ClientJob, past: PreviousRun) -> ClientJob:
         """Return *job* as the journal knows it: to be bought, to be picked up, or over."""
         try:
             return await past.look_up(job)
@@ -202,7 +202,7 @@ class Run:
 
     def accepted(self, job: ClientJob) -> None:  # noqa: ARG002 - which one does not matter
         """Note that the service takes creates."""
-        self._halt.accepted()
+        self._halt.on_accept()
 
     def ended(self, job: ClientJob) -> None:
         """Collect a job that is over."""
@@ -214,7 +214,7 @@ class Run:
             self.unknown.append(job.record())
         elif isinstance(job.error, PollingStoppedError):
             self.unfinished.append(job.record())
-        if job.refusal is not None and self.cause is None and self._halt.refused(job.refusal):
+        if job.refusal is not None and self.cause is None and self._halt.on_refusal(job.refusal):
             self._stop(job.error)
         self._news.set()
 
@@ -269,7 +269,7 @@ class Run:
         while not self.ready or self._interrupt is not None:
             if self._interrupt is not None:
                 raise self._interrupt
-            if self.state is RunState.LEFT or (not self.pulling and not self.open):
+            if self.state is PipelineState.LEFT or (not self.pulling and not self.open):
                 return None
             self._driver.ensure_running()
             if self._news.is_set():  # else another task waits for this very event
@@ -284,7 +284,7 @@ class Run:
 
     def finish(self) -> None:
         """Note that everything was taken."""
-        self.state = RunState.LEFT
+        self.state = PipelineState.LEFT
         self._news.set()
         self._driver.runs.discard(self)
         if self._past is not None:
@@ -292,7 +292,7 @@ class Run:
 
     def leave_now(self) -> None:
         """Stop without waiting, as when the handle was dropped; what is paid is listed as orphaned."""
-        if self.state is RunState.RUNNING:
+        if self.state is PipelineState.RUNNING:
             self._stop_pulling()
             self._withdraw_unsent()
             self._list_left(orphaned=True)
@@ -300,7 +300,7 @@ class Run:
 
     async def leave(self, *, orphaned: bool) -> None:
         """Stop, wait for creates on the wire as long as a drain may take, and list what is left."""
-        if self.state is not RunState.RUNNING:
+        if self.state is not PipelineState.RUNNING:
             self.finish()
             return
         self._stop_pulling()
@@ -317,7 +317,7 @@ class Run:
 
     def _list_left(self, *, orphaned: bool) -> None:
         for job in (*self.ready, *self.open):
-            if isinstance(job, RememberedJob):
+            if isinstance(job, ResumedJob):
                 continue  # the journal knew its end before, and will tell it again
             on_wire = _on_wire(job) or job.phase is Phase.HELD
             if on_wire:
@@ -330,7 +330,7 @@ class Run:
             if orphaned or on_wire:
                 self._driver.abandon(job)
             else:
-                job.gone = True
+                job.caller_left = True
                 self._driver.release(job)
         self.open.clear()
         self.ready.clear()
@@ -338,4 +338,4 @@ class Run:
 
 def _on_wire(job: ClientJob) -> bool:
     """Tell whether the create of *job* is still out; if its id could not be written down, it is not."""
-    return job.phase is Phase.CREATING and not job.created
+    return job.phase is Phase.CREATING and not job.create_settled

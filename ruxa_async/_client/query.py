@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from ruxa_async import events
-from ruxa_async._api.endpoint import Wire, shown
+from ruxa_async._api.endpoint import Endpoint, shown
 from ruxa_async._api.task_status import has_result, task_status
 from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import Engine
@@ -25,16 +25,16 @@ from ruxa_async.transports import Transport
 from .job import ClientJob
 from .outcomes import Delivery
 
-__all__ = ("Asker",)
+__all__ = ("QueryHandler",)
 
 
-class Asker:
+class QueryHandler:
     """Send queries. A slot is held only while bytes move, never during a wait."""
 
     def __init__(
         self,
         engine: Engine[ClientJob],
-        wire: Wire,
+        wire: Endpoint,
         transport: Transport,
         journal: Journal,
         delivery: Delivery,
@@ -101,7 +101,7 @@ class Asker:
         error = self._reason(job, reply, cause)
         self._delivery.tell(events.QueryFailed, job, error)
         if isinstance(error, RateLimitedError):
-            self._delivery.tell_gate("query", self._engine.queries.wait(self._delivery.now()))
+            self._delivery.tell_pause("query", self._engine.queries.wait(self._delivery.now()))
 
     async def _ended(self, job: ClientJob, reply: Reply) -> None:
         assert job.task_id is not None
@@ -110,7 +110,7 @@ class Asker:
             return
         status = task_status(job.task_id, reply)
         error: Exception | None = None
-        if job.once:
+        if job.single_shot:
             job.status = status
             self._delivery.end(job, None)
             return
@@ -123,8 +123,8 @@ class Asker:
         if job.request is not None and (error is None or status.state is TaskState.FAIL):
             # Of a task that was attached to, nobody here knows when it began.
             self._engine.learn(job, self._delivery.now(), status.duration, succeeded=error is None)
-        if (accounts := self._engine.accounts) is not None:
-            accounts.ended(job, job.model, status.credits)
+        if (spending := self._engine.spending) is not None:
+            spending.ended(job, job.model, status.credits)
         failpoint("end seen")
         await self._journal.finished(job.record(error), status)
         failpoint("outcome durable")
@@ -133,7 +133,7 @@ class Asker:
         self._delivery.end(job, error)
 
     async def _stopped(self, job: ClientJob, reason: Exception) -> None:
-        if job.once:
+        if job.single_shot:
             self._delivery.end(job, reason)
             return
         assert job.task_id is not None

@@ -15,26 +15,26 @@ from ruxa_async.settings import Resume
 from .job import ClientJob
 from .spending import Ledger
 
-__all__ = ("Past", "RememberedJob", "remembered")
+__all__ = ("PreviousRun", "ResumedJob", "remembered")
 
 
 @define(eq=False, kw_only=True)
-class RememberedJob(ClientJob):
+class ResumedJob(ClientJob):
     """A job that the driver never gets to see: its end is known already, and which *files* were saved."""
 
     files: tuple[SavedFile, ...] = ()
 
 
-def remembered(job: ClientJob, *, finished_at: float, **known: Any) -> RememberedJob:
+def remembered(job: ClientJob, *, finished_at: float, **known: Any) -> ResumedJob:
     """Return *job* as one that is over since *finished_at*, with what else is *known* of it."""
-    over = RememberedJob(
+    over = ResumedJob(
         request=job.request,
         model=job.model,
         key=job.key,
         index=job.index,
         owner=job.owner,
         entry=job.entry,
-        created=True,
+        create_settled=True,
         finished_at=finished_at,
         **known,
     )
@@ -42,7 +42,7 @@ def remembered(job: ClientJob, *, finished_at: float, **known: Any) -> Remembere
     return over
 
 
-class Past:
+class PreviousRun:
     """What the journal knows of one run. Open it, look each request up once, and close it."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Past:
     async def look_up(self, job: ClientJob) -> ClientJob:
         """Return *job* as it is to be treated: bought if it has no task id, picked up if it has one, or over.
 
-        One in doubt whose callback may still come has a ``call`` and waits for that.
+        One in doubt whose callback may still come has a ``callback_id`` and waits for that.
 
         Raises `KeyConflictError`, `RequestValidationError`, `JournalError`.
         """
@@ -96,7 +96,7 @@ class Past:
             case JobState.FAILED if not self._resume.retry_failed:
                 return _ended(job, known, known.failure)
             case JobState.UNKNOWN if not self._resume.resend_unknown and self._may_settle(known):
-                job.call = known.call
+                job.callback_id = known.callback_id
                 job.submitted_at = known.intended_at
                 job.error = _unknown(known.error_message or "nobody knows why")
                 self._picked_up(job)
@@ -110,10 +110,10 @@ class Past:
 
     def _picked_up(self, job: ClientJob) -> None:
         if self._ledger is not None:
-            self._ledger.accounts.picked_up(job)
+            self._ledger.spending.picked_up(job)
 
 
-def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> RememberedJob:
+def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> ResumedJob:
     finished_at = known.finished_at if known.finished_at is not None else known.intended_at
     return remembered(
         job,

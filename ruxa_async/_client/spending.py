@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ruxa_async._engine.budget import Accounts, Lack, Shortage
+from ruxa_async._engine.budget import BudgetLimit, BudgetShortfall, Spending
 from ruxa_async.errors import BudgetExceededError
 from ruxa_async.journal import LastingJournal
 from ruxa_async.settings import Budget
@@ -12,32 +12,32 @@ from .job import ClientJob
 __all__ = ("Ledger", "budget_error")
 
 
-def budget_error(shortage: Shortage, budget: Budget) -> BudgetExceededError:
-    """Return the error for a request that was not sent because of *shortage*."""
+def budget_error(shortfall: BudgetShortfall, budget: Budget) -> BudgetExceededError:
+    """Return the error for a request that was not sent because of *shortfall*."""
     return BudgetExceededError(
-        f"{_why(shortage, budget)}. Nothing was sent for it",
-        model=shortage.model,
-        price=shortage.price,
-        tasks=shortage.tasks,
-        credits=shortage.credits,
+        f"{_why(shortfall, budget)}. Nothing was sent for it",
+        model=shortfall.model,
+        price=shortfall.price,
+        tasks=shortfall.tasks,
+        credits=shortfall.credits,
     )
 
 
-def _why(shortage: Shortage, budget: Budget) -> str:
-    model, most = shortage.model, f"max_credits={budget.max_credits:,.10g}" if budget.max_credits else ""
+def _why(shortfall: BudgetShortfall, budget: Budget) -> str:
+    model, most = shortfall.model, f"max_credits={budget.max_credits:,.10g}" if budget.max_credits else ""
     name_it = f"say it with prices={{{model!r}: CREDITS}} (--price {model}=CREDITS)"
-    if shortage.lack is Lack.TASKS:
+    if shortfall.lack is BudgetLimit.TASKS:
         return (
-            f"one more task would pass the budget of max_tasks={budget.max_tasks:,}: {shortage.tasks:,} are bought or "
+            f"one more task would pass the budget of max_tasks={budget.max_tasks:,}: {shortfall.tasks:,} are bought or "
             "may be. Raise it (--max-tasks) and run again to go on"
         )
-    if shortage.lack is Lack.CREDITS:
+    if shortfall.lack is BudgetLimit.CREDITS:
         return (
-            f"{model} for {shortage.price:,.10g} credits would pass the budget of "
-            f"{most or 'max_credits=0'}: {shortage.credits:,.10g} are spent or may be. "
+            f"{model} for {shortfall.price:,.10g} credits would pass the budget of "
+            f"{most or 'max_credits=0'}: {shortfall.credits:,.10g} are spent or may be. "
             "Raise it (--max-credits) and run again to go on"
         )
-    if shortage.lack is Lack.PAST_PRICE:
+    if shortfall.lack is BudgetLimit.PAST_PRICE:
         return (
             f"tasks of {model} were bought before and nobody knows what they cost, so the budget of {most or 'max_credits=0'} "
             f"cannot be kept: {name_it}"
@@ -49,8 +49,8 @@ def _why(shortage: Shortage, budget: Budget) -> str:
 class Ledger:
     """The books of one client, where there is a budget; the runs of its journal are entered once each."""
 
-    def __init__(self, accounts: Accounts[ClientJob]) -> None:
-        self.accounts = accounts
+    def __init__(self, spending: Spending[ClientJob]) -> None:
+        self.spending = spending
         self._entered: set[str] = set()
 
     async def enter(self, journal: LastingJournal, run: str) -> None:
@@ -59,7 +59,7 @@ class Ledger:
             return
         self._entered.add(run)
         for model, bought in (await journal.counts(run)).models.items():
-            self.accounts.earlier(
+            self.spending.earlier(
                 model,
                 tasks=bought.tasks,
                 untold=bought.untold,

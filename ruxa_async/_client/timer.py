@@ -12,10 +12,10 @@ from typing import Protocol
 
 import anyio
 
-__all__ = ("Alarm", "alarm")
+__all__ = ("Timer", "make_timer")
 
 
-class Alarm(Protocol):
+class Timer(Protocol):
     """Sleep until an instant of the event loop's clock, in seconds. One task at a time may sleep."""
 
     async def sleep_until(self, due: float) -> None:
@@ -27,15 +27,15 @@ class Alarm(Protocol):
         ...
 
 
-def alarm() -> Alarm:
+def make_timer() -> Timer:
     """Return an alarm for the event loop that runs."""
     try:
-        return _LoopAlarm(asyncio.get_running_loop())
+        return _LoopTimer(asyncio.get_running_loop())
     except RuntimeError:
-        return _ScopeAlarm()
+        return _ScopeTimer()
 
 
-class _LoopAlarm:
+class _LoopTimer:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due = math.inf
@@ -69,7 +69,7 @@ class _LoopAlarm:
             self._sleeper.set_result(None)
 
 
-class _ScopeAlarm:
+class _ScopeTimer:
     def __init__(self) -> None:
         self._due = math.inf
         self._scope: anyio.CancelScope | None = None

@@ -21,12 +21,12 @@ from ruxa_async.settings import Budget
 
 from .job import Job
 
-__all__ = ("Accounts", "Lack", "Shortage")
+__all__ = ("BudgetLimit", "BudgetShortfall", "Spending")
 
 _J = TypeVar("_J", bound=Job)
 
 
-class Lack(enum.Enum):
+class BudgetLimit(enum.Enum):
     """What keeps one more task from being bought."""
 
     TASKS = enum.auto()
@@ -38,17 +38,17 @@ class Lack(enum.Enum):
 
 
 @frozen
-class Shortage:
+class BudgetShortfall:
     """Why a task of *model* is not bought: *price* is what it counts for, *tasks* and *credits* what is spent or held."""
 
-    lack: Lack
+    lack: BudgetLimit
     model: str
     price: float | None
     tasks: int
     credits: float
 
 
-class Accounts(Generic[_J]):
+class Spending(Generic[_J]):
     """The books of one client under one budget. Sums are exact: ten tasks at 0.1 cost 1."""
 
     def __init__(self, budget: Budget) -> None:
@@ -89,36 +89,36 @@ class Accounts(Generic[_J]):
 
     def must_wait(self, model: str) -> bool:
         """Tell whether a task of *model* does not fit now and may fit once a create that is on the wire is answered."""
-        return bool(self._on_wire) and self.shortage(model) is not None
+        return bool(self._on_wire) and self.shortfall(model) is not None
 
-    def reserve(self, job: _J, model: str) -> Shortage | None:
+    def reserve(self, job: _J, model: str) -> BudgetShortfall | None:
         """Hold the price of *job*, whose create is about to be sent; return why not if it does not fit."""
-        shortage = self.shortage(model)
-        if shortage is None:
+        shortfall = self.shortfall(model)
+        if shortfall is None:
             self._spend(job, model)
             self._on_wire.add(job)
-        return shortage
+        return shortfall
 
-    def shortage(self, model: str) -> Shortage | None:
+    def shortfall(self, model: str) -> BudgetShortfall | None:
         """Return what keeps one more task of *model* from being bought, None if nothing does."""
         lack = self._lack(model)
         if lack is None:
             return None
-        if lack is Lack.PAST_PRICE:
+        if lack is BudgetLimit.PAST_PRICE:
             model = self._unpriced_model() or model
-        return Shortage(lack, model, self.price(model), self.tasks, self.credits)
+        return BudgetShortfall(lack, model, self.price(model), self.tasks, self.credits)
 
-    def _lack(self, model: str) -> Lack | None:
+    def _lack(self, model: str) -> BudgetLimit | None:
         if self.budget.max_tasks is not None and self.tasks >= self.budget.max_tasks:
-            return Lack.TASKS
+            return BudgetLimit.TASKS
         if self._most is None:
             return None
         price = self._prices.get(model)
         if price is None:
-            return Lack.PRICE
+            return BudgetLimit.PRICE
         if self._unpriced_model():
-            return Lack.PAST_PRICE
-        return Lack.CREDITS if self._credits() + price > self._most else None
+            return BudgetLimit.PAST_PRICE
+        return BudgetLimit.CREDITS if self._credits() + price > self._most else None
 
     def _unpriced_model(self) -> str:
         """Return a model of which tasks count and nobody knows their price, an empty text if there is none."""
@@ -135,7 +135,7 @@ class Accounts(Generic[_J]):
 
     # ---- after a create
 
-    def give_back(self, job: _J, model: str) -> None:
+    def refund(self, job: _J, model: str) -> None:
         """Note that the attempt of *job* certainly bought nothing."""
         self._open.discard(job)
         self._estimated[model] -= 1

@@ -54,7 +54,7 @@ class Reply:
     """One readable or unreadable answer, HTTP status and envelope folded into one value.
 
     *code* is the envelope's number, None where it has none. *retry_after* is what the service asks to wait in
-    seconds, *by_limit_fields* if only
+    seconds, *by_rate_limit_headers* if only
     these say so. *quota* is what it says of the one that this was counted against, if anything. *state* is None where the answer names none.
     """
 
@@ -66,7 +66,7 @@ class Reply:
     state: TaskState | None = None
     raw_state: str = ""
     retry_after: float | None = None
-    by_limit_fields: bool = False
+    by_rate_limit_headers: bool = False
     quota: Quota | None = None
     data: dict[str, Any] = field(factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)

@@ -17,17 +17,17 @@ from typing import Generic, TypeVar
 
 from ruxa_async.settings import Budget, Limits, Polling, Retries
 
-from .budget import Accounts
+from .budget import Spending
 from .circuit_breaker import CircuitBreaker
 from .classify import CreateVerdict, QueryVerdict, Reply, classify_create, classify_query, is_denied
 from .deadline_heap import Deadlines, Schedule
 from .denial import Denial
 from .job import Counts, CreateStep, Job, Phase, QueryStep
-from .polling.callbacks import Calls, CallStep
-from .polling.schedule import Cadence
-from .rate_limits.concurrency_limit import RunningCap
-from .rate_limits.limiter import Gate
-from .rate_limits.scopes import Rates
+from .polling.callbacks import CallbackPolling, CallbackStep
+from .polling.schedule import PollingSchedule
+from .rate_limits.concurrency_limit import ConcurrencyLimit
+from .rate_limits.limiter import ScopeLimiter
+from .rate_limits.scopes import Scopes
 
 __all__ = ("Engine",)
 
@@ -59,19 +59,19 @@ class Engine(Generic[_J]):
         self._limits = limits
         self._retries = retries
         self._polling = polling
-        self._cadence = Cadence(polling)
+        self._cadence = PollingSchedule(polling)
         self._queue: Schedule[_J] = Schedule()  # by the order of submission, not by time
         self._due: Schedule[_J] = Schedule()
         self._deadlines: Deadlines[_J] = Deadlines()
-        self.rates = Rates(limits, longest_query_wait=LONGEST_QUERY_WAIT)
+        self.rates = Scopes(limits, longest_query_wait=LONGEST_QUERY_WAIT)
         self.creates, self.queries = self.rates.create, self.rates.query
-        self.running = RunningCap()
+        self.running = ConcurrencyLimit()
         self.breaker = CircuitBreaker()
         self._denial = Denial()
         #: Whether a request ever left, so that something is there.
         self.reached = False
-        self.calls: Calls[_J] = Calls(self._cadence)
-        self.accounts: Accounts[_J] | None = None if budget is None else Accounts(budget)
+        self.calls: CallbackPolling[_J] = CallbackPolling(self._cadence)
+        self.spending: Spending[_J] | None = None if budget is None else Spending(budget)
         self._creates_in_a_row = 0
         self._places = 0
         self._replans_left = 0
@@ -81,7 +81,7 @@ class Engine(Generic[_J]):
         self.asking = 0
 
     @property
-    def cadence(self) -> Cadence:
+    def polling(self) -> PollingSchedule:
         """What is known of durations: worth keeping for the next run."""
         return self._cadence
 
@@ -97,8 +97,8 @@ class Engine(Generic[_J]):
         job.phase = Phase.QUEUED
         job.queued_at = now
         self._places += 1
-        job.place = self._places
-        self._queue.set(job, job.place)
+        job.sequence = self._places
+        self._queue.set(job, job.sequence)
 
     def withdraw(self, job: _J) -> bool:
         """Take *job* out of the queue; return whether that was in time, so that it is never bought."""
@@ -136,7 +136,7 @@ class Engine(Generic[_J]):
             and self.in_flight < self._limits.max_in_flight
             and self.creating < self._limits.max_concurrent_creates
         )
-        if not waits or (self.accounts is not None and self._money_is_tied_up(self.accounts)):
+        if not waits or (self.spending is not None and self._money_is_tied_up(self.spending)):
             return math.inf
         healthy_at = self.breaker.ready_at()
         if healthy_at > now:
@@ -149,10 +149,10 @@ class Engine(Generic[_J]):
                 return self.creates.opens_at(now)
         return self.rates.ready_at("create", now)
 
-    def _money_is_tied_up(self, accounts: Accounts[_J]) -> bool:
+    def _money_is_tied_up(self, spending: Spending[_J]) -> bool:
         """Tell whether the budget has room for the next create only if one that is on the wire turns out unbought."""
         first = self._queue.first()
-        return first is not None and first.model is not None and accounts.must_wait(first.model)
+        return first is not None and first.model is not None and spending.must_wait(first.model)
 
     def _create_tests_cap(self) -> bool:
         return self.running.active and self.running.tests(self.in_flight, self.creating)
@@ -169,12 +169,12 @@ class Engine(Generic[_J]):
         job.phase = Phase.CREATING
         job.sent_at = now
         if self.running.active:
-            self.running.sent(job, self.in_flight)
+            self.running.on_send(job, self.in_flight)
         self._count_in(job)
         self.creating += 1
         self.counts.creates_sent += 1
         self._creates_in_a_row += 1
-        self.rates.sent("create", now, job)
+        self.rates.on_send("create", now, job)
         self.breaker.on_send(job, now)
         return job
 
@@ -191,7 +191,7 @@ class Engine(Generic[_J]):
             self._create_throttled(job, reply, now)
             self._count_out(job)
             return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
-        self.rates.passed("create", now, sent_at=job.sent_at, job=job)
+        self.rates.on_accept("create", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             self.rates.told("create", reply.quota, now, sent_at=job.sent_at)
         if verdict is CreateVerdict.ACCEPTED:
@@ -222,14 +222,14 @@ class Engine(Generic[_J]):
         """Find whether it was too many running tasks or the rate, and tell that."""
         held, retry_after = self.in_flight - self.creating - 1, _told(reply, self.creates)
         rated = self.creates.guesses or (reply.quota is not None and reply.quota.remaining == 0)
-        if self.running.refused(job, held, now, sent_at=job.sent_at, rated=rated):
+        if self.running.on_reject(job, held, now, sent_at=job.sent_at, rated=rated):
             if self.running.proven:
                 self.rates.restore()
             self.rates.capped(now, retry_after, job=job)
             return
         if self.running.suspects:
             self.rates.save()
-        self.rates.refused("create", now, retry_after, sent_at=job.sent_at, job=job)
+        self.rates.on_reject("create", now, retry_after, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             refused_for = retry_after or 0.0
             self.rates.told("create", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
@@ -241,16 +241,16 @@ class Engine(Generic[_J]):
             self.rates.restore()
         elif self.running.doubts:
             for other in self._due.items():
-                if other.planned and self._rested(other, now):
+                if other.scheduled_by_model and self._rested(other, now):
                     self._due.set(other, now)
         elif not self.running.suspects and not self.running.tentative:
             self.rates.forget()
 
-    def create_unsent(self, job: _J, now: float) -> CreateStep:
+    def create_not_sent(self, job: _J, now: float) -> CreateStep:
         """Note that no byte of a create left."""
         self.creating -= 1
         self.running.gone(job)
-        self.creates.unsent(now)
+        self.creates.on_not_sent(now)
         self.breaker.on_not_sent(job, now)
         self._count_out(job)
         return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
@@ -260,7 +260,7 @@ class Engine(Generic[_J]):
         self.creating -= 1
         self.reached = True
         self.running.gone(job)
-        self.creates.lost(now)
+        self.creates.on_no_response(now)
         self.breaker.on_unknown(job, now, sent_at=job.sent_at)
         return self._unknown(job)
 
@@ -269,7 +269,7 @@ class Engine(Generic[_J]):
         self.creating -= 1
         self.running.gone(job)
         self.counts.creates_sent -= 1
-        self.creates.lost(now)
+        self.creates.on_no_response(now)
         self.breaker.on_not_sent(job, now)
         self._count_out(job)
         self.calls.forget(job)
@@ -278,7 +278,7 @@ class Engine(Generic[_J]):
     def requeue(self, job: _J) -> None:
         """Put *job* back into the queue, where it was: before all that were submitted later."""
         job.phase = Phase.QUEUED
-        self._queue.set(job, job.place)
+        self._queue.set(job, job.sequence)
 
     def give_up_waiting(self, now: float) -> list[_J]:
         """Take out of the queue every job that would have to wait longer than is worth it; return them in order."""
@@ -293,7 +293,7 @@ class Engine(Generic[_J]):
             return True
         shut_for = max(self.creates.shut_for(now), self.breaker.open_for(now))
         retries = self._retries
-        patience = retries.throttled_for
+        patience = retries.throttled_timeout
         if not self.reached and retries.unreachable_timeout is not None:
             patience = retries.unreachable_timeout
         return min(shut_for, now - job.queued_at) >= patience
@@ -316,14 +316,14 @@ class Engine(Generic[_J]):
         *timeout* is in seconds from its acceptance. *ask_at* is when to ask first; by default the cadence says.
         """
         job.phase = Phase.FOLLOWED
-        if not job.once:
+        if not job.single_shot:
             self._count_in(job)
         self._replans_left += REPLANS_A_TASK
         if timeout is not None:
             self._deadlines.set(job, job.accepted_at + timeout)
-        if ask_at is None and job.called_at is not None and job.called_at < math.inf:
+        if ask_at is None and job.callback_at is not None and job.callback_at < math.inf:
             ask_at = now
-        job.planned = ask_at is None
+        job.scheduled_by_model = ask_at is None
         if ask_at is None:
             if self.running.active or self._cadence.hurried:
                 self._set_pace()
@@ -340,36 +340,38 @@ class Engine(Generic[_J]):
 
     # ---- callbacks
 
-    def called(self, call: bytes, now: float, *, over: bool, settles: bool) -> tuple[CallStep, _J | None]:
-        """Note the callback known as *call*; return what it leads to, and for which job.
+    def called(
+        self, callback_id: bytes, now: float, *, over: bool, settles: bool
+    ) -> tuple[CallbackStep, _J | None]:
+        """Note the callback known as *callback_id*; return what it leads to, and for which job.
 
         *over* is whether it may mean that the task is over, *settles* whether it says enough to go on with when nothing
         else is known of the task.
         """
-        step, job = self.calls.look_up(call)
+        step, job = self.calls.look_up(callback_id)
         if job is None:
             return step, None
         if job.phase is Phase.CREATING:
-            step = CallStep.EARLY
+            step = CallbackStep.EARLY
         elif job.phase is Phase.FOLLOWED:
             if over:
                 self._wake(job, now)
-                step = CallStep.WOKEN
+                step = CallbackStep.WOKEN
         elif settles:
             self._queue.discard(job)
             self._deadlines.discard(job)
             job.phase = Phase.CREATING
-            step = CallStep.ADOPT
+            step = CallbackStep.ADOPT
         elif job.phase is Phase.QUEUED:
             self._queue.discard(job)
-            step = CallStep.HOLD
+            step = CallbackStep.HOLD
         if over and job.phase in (Phase.CREATING, Phase.FOLLOWED):
-            job.called_at = now
+            job.callback_at = now
         return step, job
 
     def _wake(self, job: _J, now: float) -> None:
         """Ask *job* next, or once more if it is being asked just now and the answer says that it still runs."""
-        job.planned = False
+        job.scheduled_by_model = False
         if job.ticket:
             self._due.set(job, now)
 
@@ -451,7 +453,7 @@ class Engine(Generic[_J]):
         self.asking += 1
         self.counts.queries_sent += 1
         self._creates_in_a_row = 0
-        self.rates.sent("query", now, job)
+        self.rates.on_send("query", now, job)
         self.breaker.on_query_send(now)
         return job
 
@@ -462,9 +464,9 @@ class Engine(Generic[_J]):
         verdict = classify_query(reply)
         self._note_health(job, verdict, now)
         if verdict is QueryVerdict.THROTTLED:
-            self.rates.refused("query", now, _told(reply, self.queries), sent_at=job.sent_at, job=job)
+            self.rates.on_reject("query", now, _told(reply, self.queries), sent_at=job.sent_at, job=job)
         else:
-            self.rates.passed("query", now, sent_at=job.sent_at, job=job)
+            self.rates.on_accept("query", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             refused_for = (reply.retry_after or 0.0) if verdict is QueryVerdict.THROTTLED else None
             self.rates.told("query", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
@@ -473,7 +475,7 @@ class Engine(Generic[_J]):
         if verdict is QueryVerdict.THROTTLED:
             self._due.set(job, job.sent_at)  # it keeps its place; the gate says when it may leave
             return QueryStep.AGAIN
-        if verdict is QueryVerdict.ENDED or job.once:
+        if verdict is QueryVerdict.ENDED or job.single_shot:
             doubted = self.calls.ended(job) and not self.calls.relied_on
             self.release(job)
             if self.running.active:
@@ -484,9 +486,9 @@ class Engine(Generic[_J]):
         if verdict is QueryVerdict.PENDING:
             job.failing_since = None
             job.failures = 0
-            job.planned = True
+            job.scheduled_by_model = True
             job.pending_at = job.sent_at - job.accepted_at
-            called_meanwhile = job.called_at is not None and job.sent_at < job.called_at < math.inf
+            called_meanwhile = job.callback_at is not None and job.sent_at < job.callback_at < math.inf
             job.sent_at = job.accepted_at  # of no more use, and a waiting task is one number smaller
             if self.running.active or self._cadence.hurried:
                 self._set_pace()
@@ -513,17 +515,17 @@ class Engine(Generic[_J]):
         self.breaker.on_query_failed(now)
         if sent:
             self.reached = True
-            self.queries.lost(now)
+            self.queries.on_no_response(now)
         else:
-            self.queries.unsent(now)
+            self.queries.on_not_sent(now)
         if job.phase is not Phase.FOLLOWED:
             return QueryStep.AGAIN
-        return self._failed(job, now, final=job.once)
+        return self._failed(job, now, final=job.single_shot)
 
     def query_aborted(self, job: _J, now: float) -> None:  # noqa: ARG002 - it is asked no more, whichever it was
         """Note that a query was cut off by us."""
         self.asking -= 1
-        self.queries.lost(now)
+        self.queries.on_no_response(now)
 
     def take_expired(self, now: float) -> _J | None:
         """Return a job whose deadline has passed and which is followed no longer, None if there is none."""
@@ -553,8 +555,8 @@ class Engine(Generic[_J]):
             return [other.pending_at for other in self._due.items() if other.model == job.model]
 
         age = now - job.accepted_at
-        if exact is None and job.called_at is not None and job.called_at < math.inf:
-            exact = job.called_at - job.accepted_at
+        if exact is None and job.callback_at is not None and job.callback_at < math.inf:
+            exact = job.callback_at - job.accepted_at
         if self._cadence.ended(job.model, job.pending_at, age, exact, running, succeeded=succeeded):
             self._replan(job.model, now)
 
@@ -567,12 +569,16 @@ class Engine(Generic[_J]):
             return
         self._replans_left -= len(self._due)
         self._due.set_all(
-            lambda other, at: self._replanned(other, now) if other.planned and other.model == model else at
+            lambda other, at: (
+                self._replanned(other, now) if other.scheduled_by_model and other.model == model else at
+            )
         )
 
     def _replan_all(self, now: float) -> None:
         """Plan every waiting query anew, because callbacks come no more."""
-        self._due.set_all(lambda other, at: min(self._replanned(other, now), at) if other.planned else at)
+        self._due.set_all(
+            lambda other, at: min(self._replanned(other, now), at) if other.scheduled_by_model else at
+        )
 
     def _replanned(self, job: _J, now: float) -> float:
         if not self.calls.waits_for(job):
@@ -591,12 +597,12 @@ class Engine(Generic[_J]):
     def _failed(self, job: _J, now: float, *, final: bool) -> QueryStep:
         if job.failing_since is None:
             job.failing_since = now
-        if final or now - job.failing_since >= self._retries.query_patience:
+        if final or now - job.failing_since >= self._retries.query_retry_timeout:
             self.release(job)
             return QueryStep.STOP
         pause = min(_FIRST_RETRY * 2.0 ** min(job.failures, 16), _LONGEST_RETRY)
         job.failures += 1
-        job.planned = False
+        job.scheduled_by_model = False
         self._due.set(job, now + max(pause, self._polling.min_interval))
         return QueryStep.AGAIN
 
@@ -607,18 +613,18 @@ class Engine(Generic[_J]):
         return self._deadlines.next_time()
 
     def _count_in(self, job: _J) -> None:
-        if not job.counted:
-            job.counted = True
+        if not job.occupies_slot:
+            job.occupies_slot = True
             self.in_flight += 1
 
     def _count_out(self, job: _J) -> None:
-        if job.counted:
-            job.counted = False
+        if job.occupies_slot:
+            job.occupies_slot = False
             self.in_flight -= 1
 
 
-def _told(reply: Reply, gate: Gate) -> float | None:
-    """Return for how many seconds *reply* asks *gate* to be closed, None if it does not say or cannot be believed."""
-    if reply.by_limit_fields and reply.retry_after is not None and gate.advice is not None:
-        return gate.advice.believed(reply.retry_after)
+def _told(reply: Reply, limiter: ScopeLimiter) -> float | None:
+    """Return for how many seconds *reply* asks *limiter* to be closed, None if it does not say or cannot be believed."""
+    if reply.by_rate_limit_headers and reply.retry_after is not None and limiter.hints is not None:
+        return limiter.hints.believed(reply.retry_after)
     return reply.retry_after

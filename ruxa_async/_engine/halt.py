@@ -20,11 +20,11 @@ class HaltPolicy:
         self._accepted = False
         self._in_a_row = 0
 
-    def accepted(self) -> None:
+    def on_accept(self) -> None:
         """Note that the service took a create."""
         self._accepted = True
 
-    def refused(self, why: Refusal) -> bool:
+    def on_refusal(self, why: Refusal) -> bool:
         """Note a refusal; return whether nothing more should be sent."""
         if why in (Refusal.KEY, Refusal.CREDITS, Refusal.UNREACHABLE):
             return True

@@ -56,7 +56,7 @@ class Job:
     #: Where it stands in the queue, then in the schedule; 0 while it is in neither, as when it is being asked.
     ticket: int = field(default=0, init=False)
     #: Its number in the order of submission; it keeps that place when it is queued again.
-    place: int = field(default=0, init=False)
+    sequence: int = field(default=0, init=False)
     task_id: str | None = None
     model: str | None = None
     #: Times are on the driver's clock, in seconds.
@@ -66,20 +66,20 @@ class Job:
     #: Its age, in seconds since its acceptance, when it was last known to be pending.
     pending_at: float = field(default=0.0, init=False)
     #: Its next query was planned by what is known of its model; else it was wanted then, or waits after a failure.
-    planned: bool = field(default=False, init=False)
+    scheduled_by_model: bool = field(default=False, init=False)
     failing_since: float | None = field(default=None, init=False)
     #: When it is followed no longer, None if that has no end.
     deadline: float | None = field(default=None, init=False)
     #: What the callback of its last attempt is known by, None if there is none.
-    call: bytes | None = field(default=None, repr=False)
+    callback_id: bytes | None = field(default=None, repr=False)
     #: When a callback said that it is over: infinity while none did, None if none is expected.
-    called_at: float | None = field(default=None, init=False)
+    callback_at: float | None = field(default=None, init=False)
     queries: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
     resends: int = field(default=0, init=False)
-    counted: bool = field(default=False, init=False)
+    occupies_slot: bool = field(default=False, init=False)
     #: Ask once and take whatever comes, except a refusal for the rate.
-    once: bool = False
+    single_shot: bool = False
 
 
 @define

@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from ruxa_async._client.spending import budget_error
-from ruxa_async._engine.budget import Accounts
+from ruxa_async._engine.budget import Spending
 from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
 from ruxa_async.journal import JobState, JournalCounts
@@ -25,14 +25,14 @@ from ruxa_async.settings import Budget
 from ._layout import JOURNAL, RUN
 from ._readers import Row
 
-__all__ = ("Rehearsal", "rehearse")
+__all__ = ("DryRun", "dry_run")
 
 _PICKED_UP = (JobState.ACCEPTED, JobState.ADOPTED)
 _IN_DOUBT = (JobState.UNKNOWN, JobState.INTENDED)
 
 
 @define(kw_only=True)
-class Rehearsal:
+class DryRun:
     """What a run would do with its rows.
 
     *finished* rows have succeeded before, *failed* ones have not; *refused* says that a
@@ -70,7 +70,7 @@ class _Words:
     resend_unknown: bool
 
 
-def rehearse(
+def dry_run(
     rows: Iterable[Row],
     out: Path,
     *,
@@ -80,7 +80,7 @@ def rehearse(
     resend_unknown: bool = False,
     strict: bool = False,
     on_bad: Callable[[int, Exception], object] = lambda _line, _error: None,
-) -> Rehearsal:
+) -> DryRun:
     """Say what a run of *rows* in *out* would buy; *on_bad* is told the line of each bad row and what is wrong.
 
     With *strict* no row is read after the first bad one.
@@ -88,15 +88,15 @@ def rehearse(
     The journal in *out* is only looked into, if there is one. Raises `InputError`, `JournalError`, OSError.
     """
     words = _Words(retry_failed=retry_failed, resend_unknown=resend_unknown)
-    told = Rehearsal()
+    told = DryRun()
     with _store(out, told) as store:
         told.before = count(store.connection, RUN)
-        accounts = _accounts(budget, prices or {}, told.before)
+        spending = _accounts(budget, prices or {}, told.before)
         run = store.open_run(RUN, 0.0)
         for row in rows:
             told.rows += 1
             error = (
-                row.error if row.request is None else _sort(row.request, run, store, words, told, accounts)
+                row.error if row.request is None else _sort(row.request, run, store, words, told, spending)
             )
             if error is not None:
                 told.bad += 1
@@ -105,13 +105,13 @@ def rehearse(
                     told.refused = True
                     break
     for model in told.wanted:
-        if (price := accounts.price(model)) is not None:
+        if (price := spending.price(model)) is not None:
             told.prices[model] = price
     return told
 
 
 @contextmanager
-def _store(out: Path, told: Rehearsal) -> Iterator[Store]:
+def _store(out: Path, told: DryRun) -> Iterator[Store]:
     """Give the tables of the journal in *out*, to be looked into only; empty ones if there is none to be had."""
     path = out / JOURNAL
     if path.is_file():
@@ -129,17 +129,17 @@ def _store(out: Path, told: Rehearsal) -> Iterator[Store]:
         connection.close()
 
 
-def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Accounts[Job]:
+def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Spending[Job]:
     """Return the books as the run would find them; without a budget they still know what was reported."""
     if budget is None:
         most = 1 << 62
         budget = Budget(max_tasks=most, prices=prices)
-    accounts: Accounts[Job] = Accounts(budget)
+    spending: Spending[Job] = Spending(budget)
     for model, bought in before.models.items():
-        accounts.earlier(
+        spending.earlier(
             model, tasks=bought.tasks, untold=bought.untold, credits=bought.credits, dearest=bought.dearest
         )
-    return accounts
+    return spending
 
 
 def _sort(
@@ -147,8 +147,8 @@ def _sort(
     run: int,
     store: Store,
     words: _Words,
-    told: Rehearsal,
-    accounts: Accounts[Job],
+    told: DryRun,
+    spending: Spending[Job],
 ) -> Exception | None:
     """Count what would become of *request*; return what is wrong with it, if anything is."""
     try:
@@ -165,18 +165,18 @@ def _sort(
     elif state in _IN_DOUBT and not words.resend_unknown:
         told.unknown += 1
     else:
-        _want(request.model, told, accounts)
+        _want(request.model, told, spending)
     return None
 
 
-def _want(model: str, told: Rehearsal, accounts: Accounts[Job]) -> None:
+def _want(model: str, told: DryRun, spending: Spending[Job]) -> None:
     told.wanted[model] += 1
     if told.halted is not None:
         return
     job = Job(model=model)
-    shortage = accounts.reserve(job, model)
-    accounts.answered(job)
-    if shortage is None:
+    shortfall = spending.reserve(job, model)
+    spending.answered(job)
+    if shortfall is None:
         told.fitting[model] += 1
     else:
-        told.halted = budget_error(shortage, accounts.budget)
+        told.halted = budget_error(shortfall, spending.budget)

@@ -41,7 +41,7 @@ for _name, _purpose in (
     ("status", "Ask once what has become of a task."),
     ("emulate", "Serve an emulator of the service on this machine."),
 ):
-    app.command(f"ruxa_async.cli.{_name}:{_name}", name=_name, help=_purpose)
+    app.command(f"ruxa_async.cli._{_name}:{_name}", name=_name, help=_purpose)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from cyclopts import Parameter
 
 from ruxa_async.batch import InputError, Rows, Summary, folder_journal, open_rows, run_batch
-from ruxa_async.batch._dry_run import rehearse
+from ruxa_async.batch._dry_run import dry_run
 from ruxa_async.batch._layout import EMULATOR, RESULTS
 from ruxa_async.batch._readers import DEFAULT_MODEL, Format
 from ruxa_async.batch._record import RunRecord
@@ -41,7 +41,7 @@ from ._options import (
 )
 from ._progress import Board, Watch, displayed
 from ._runtime import need_folder, need_key, open_client, run, say
-from ._spending import MaxCredits, MaxTasks, Prices, read_budget, read_prices, rehearsed, rehearsed_code
+from ._spending import MaxCredits, MaxTasks, Prices, dry_run_code, read_budget, read_prices, rehearsed
 from ._stdout import Put, printing
 from ._summary import conclude, exit_code, leave_report
 
@@ -265,7 +265,7 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
     folder_journal(job.out)  # says whether a run could go on there, and makes nothing
     bad = _Told(where="are not shown")
     with job.opened(notice=say) as rows:
-        told = rehearse(
+        told = dry_run(
             islice(rows, job.limit),
             job.out,
             budget=budget,
@@ -276,7 +276,7 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
             on_bad=bad.say,
         )
     say("\n".join(rehearsed(told, job.out, job.prices, budget)))
-    return rehearsed_code(told)
+    return dry_run_code(told)
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:

@@ -17,9 +17,9 @@ from ruxa_async.emulator import (
     CallbackStyle,
     Emulator,
     EmulatorSettings,
+    FalseRateLimitHeaders,
     Limit,
-    LimitFieldsForm,
-    LimitFieldsLie,
+    RateLimitHeadersForm,
     RetryAfterForm,
     Service,
     TokenBucket,
@@ -69,8 +69,8 @@ async def emulate(
     shared: bool = False,
     max_running: int | None = None,
     retry_after: RetryAfterForm = "seconds",
-    limit_fields: LimitFieldsForm = "none",
-    limit_fields_lie: LimitFieldsLie = "none",
+    rate_limit_headers: RateLimitHeadersForm = "none",
+    false_rate_limit_headers: FalseRateLimitHeaders = "none",
     dialect: _DialectName = "documented",
     fail_share: float = 0.0,
     callback_style: CallbackStyle = "query",
@@ -121,9 +121,9 @@ async def emulate(
         Tasks that may run at once; the default is any number.
     retry_after
         How a refusal says when to come back.
-    limit_fields
+    rate_limit_headers
         How every reply says what is left of the limit.
-    limit_fields_lie
+    false_rate_limit_headers
         What these fields say instead of the truth.
     dialect
         How the service spells its replies: as documented, the same with credits and times (detailed), as
@@ -174,8 +174,8 @@ async def emulate(
             shared=shared,
             max_running=max_running,
             retry_after=retry_after,
-            limit_fields=limit_fields,
-            limit_fields_lie=limit_fields_lie,
+            rate_limit_headers=rate_limit_headers,
+            false_rate_limit_headers=false_rate_limit_headers,
             dialect=dialect,
             fail_share=fail_share,
             callbacks=Callbacks(

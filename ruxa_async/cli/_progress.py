@@ -21,8 +21,8 @@ from ruxa_async.events import (
     CreateSent,
     CreateUnsent,
     Event,
-    GateClosed,
     JobQueued,
+    ScopePaused,
     TaskAccepted,
     TaskEnded,
 )
@@ -66,12 +66,12 @@ class Watch:
             case TaskAccepted(at=at):
                 self.accepted += 1
                 self.accepted_at = at
-            case GateClosed(at=at, scope="create", seconds=seconds):
+            case ScopePaused(at=at, scope="create", seconds=seconds):
                 self.paused_until = max(self.paused_until, at + seconds)
         match event:
             case CreateUnsent():
                 self.out_of_reach = True
-            case CreateSent() | JobQueued() | GateClosed() | CircuitOpened() | CircuitClosed():
+            case CreateSent() | JobQueued() | ScopePaused() | CircuitOpened() | CircuitClosed():
                 pass
             case _:
                 self.out_of_reach = False

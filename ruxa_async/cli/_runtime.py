@@ -150,7 +150,7 @@ async def _stop_on_signals(scope: anyio.CancelScope, *, task_status: TaskStatus[
         say("leaving at once")
         _leave_within(_LAST_SECONDS)
         for client in tuple(_clients):
-            client.hurry()
+            client.abort_drain()
         await anyio.sleep_forever()
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ruxa_async.batch import InputError, Summary
-from ruxa_async.batch._dry_run import Rehearsal
+from ruxa_async.batch._dry_run import DryRun
 from ruxa_async.errors import BudgetExceededError
 from ruxa_async.journal import Bought
 from ruxa_async.settings import Budget
@@ -21,10 +21,10 @@ __all__ = (
     "MaxTasks",
     "Prices",
     "budget_reason",
+    "dry_run_code",
     "read_budget",
     "read_prices",
     "rehearsed",
-    "rehearsed_code",
     "spent",
 )
 
@@ -161,7 +161,7 @@ def _amount(total: Bought, prices: dict[str, float], models: Iterable[tuple[str,
 # ---- before a run
 
 
-def rehearsed_code(told: Rehearsal) -> int:
+def dry_run_code(told: DryRun) -> int:
     """Return the exit code of a run that finds what *told* says, if every task that it buys succeeds."""
     if told.in_use is not None:
         return BAD_INPUT
@@ -172,7 +172,7 @@ def rehearsed_code(told: Rehearsal) -> int:
     return SOME_FAILED if told.bad or told.failed or told.unknown else DONE
 
 
-def rehearsed(told: Rehearsal, out: Path, prices: dict[str, float], budget: Budget | None) -> Iterable[str]:
+def rehearsed(told: DryRun, out: Path, prices: dict[str, float], budget: Budget | None) -> Iterable[str]:
     """Say what a run would buy."""
     rows = f"{told.rows:,} row{'s' * (told.rows != 1)} read"
     yield f"{rows}, {told.bad:,} bad; nothing was sent or written"
@@ -200,7 +200,7 @@ def rehearsed(told: Rehearsal, out: Path, prices: dict[str, float], budget: Budg
         yield f"  the budget would stop this after {told.fitting.total():,} of {_tasks(wanted)}: {reason}"
 
 
-def _before(told: Rehearsal, out: Path) -> Iterable[str]:
+def _before(told: DryRun, out: Path) -> Iterable[str]:
     if told.before is not None and told.before.models:
         bought, models = Bought(), told.before.models
         for each in models.values():

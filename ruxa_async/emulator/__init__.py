@@ -22,7 +22,7 @@ from ._limit_specs import parse_limit
 from ._limiters import Limiter
 from ._limits import Changing, FixedWindow, LeakyBucket, Limit, Shape, SlidingWindow, TokenBucket
 from ._messages import Output, ServiceReply, ServiceRequest
-from ._rate_limit_headers import LimitFieldsForm, LimitFieldsLie, RetryAfterForm
+from ._rate_limit_headers import FalseRateLimitHeaders, RateLimitHeadersForm, RetryAfterForm
 from ._service import Service
 from ._settings import Durations, EmulatorSettings
 
@@ -40,16 +40,16 @@ __all__ = (
     "Durations",
     "Emulator",
     "EmulatorSettings",
+    "FalseRateLimitHeaders",
     "Fault",
     "FixedWindow",
     "LeakyBucket",
     "Ledger",
     "Limit",
-    "LimitFieldsForm",
-    "LimitFieldsLie",
     "Limiter",
     "Output",
     "Purchase",
+    "RateLimitHeadersForm",
     "RetryAfterForm",
     "Service",
     "ServiceReply",

@@ -12,13 +12,13 @@ from attrs import evolve
 from ._limiters import Standing
 
 __all__ = (
-    "LIMIT_FIELDS_FORMS",
-    "LIMIT_FIELDS_LIES",
+    "FALSE_RATE_LIMIT_HEADERS",
+    "RATE_LIMIT_HEADERS_FORMS",
     "RETRY_AFTER_FORMS",
-    "LimitFieldsForm",
-    "LimitFieldsLie",
+    "FalseRateLimitHeaders",
+    "RateLimitHeadersForm",
     "RetryAfterForm",
-    "limit_fields",
+    "rate_limit_headers",
     "retry_hint",
 )
 
@@ -31,19 +31,19 @@ RETRY_AFTER_FORMS: tuple[str, ...] = get_args(RetryAfterForm)
 
 #: ``RateLimit`` and ``RateLimit-Policy`` as in the IETF's draft 10, in its seventh and in its third; three numbers in
 #: ``X-RateLimit``, the reset in seconds, or as a Unix time in seconds or milliseconds; or no word.
-LimitFieldsForm: TypeAlias = Literal[
+RateLimitHeadersForm: TypeAlias = Literal[
     "none", "ratelimit", "draft7", "draft3", "x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-ms"
 ]
-LIMIT_FIELDS_FORMS: tuple[str, ...] = get_args(LimitFieldsForm)
+RATE_LIMIT_HEADERS_FORMS: tuple[str, ...] = get_args(RateLimitHeadersForm)
 
 #: What such fields may say instead of the truth: never anything left, always everything, ten times the limit,
 #: or one request a minute.
-LimitFieldsLie: TypeAlias = Literal["none", "empty", "plenty", "high", "low"]
-LIMIT_FIELDS_LIES: tuple[str, ...] = get_args(LimitFieldsLie)
+FalseRateLimitHeaders: TypeAlias = Literal["none", "empty", "plenty", "high", "low"]
+FALSE_RATE_LIMIT_HEADERS: tuple[str, ...] = get_args(FalseRateLimitHeaders)
 
 
-def limit_fields(
-    form: LimitFieldsForm, standing: Standing, wall: float, lie: LimitFieldsLie = "none"
+def rate_limit_headers(
+    form: RateLimitHeadersForm, standing: Standing, wall: float, lie: FalseRateLimitHeaders = "none"
 ) -> Mapping[str, str]:
     """Return the headers that say how a client stands. *wall* is now since the epoch."""
     if form == "none":
@@ -73,7 +73,7 @@ def _three(prefix: str, *values: str) -> dict[str, str]:
     return dict(zip((f"{prefix}-limit", f"{prefix}-remaining", f"{prefix}-reset"), values, strict=True))
 
 
-def _lied(standing: Standing, lie: LimitFieldsLie) -> Standing:
+def _lied(standing: Standing, lie: FalseRateLimitHeaders) -> Standing:
     if lie == "empty":
         return evolve(standing, left=0, more_in=3600.0)
     if lie == "plenty":

@@ -25,7 +25,7 @@ from ._limiters import Standing
 from ._limits import Limiter
 from ._messages import Incoming, ServiceReply
 from ._placeholders import CONTENT_TYPES, placeholder
-from ._rate_limit_headers import limit_fields, retry_hint
+from ._rate_limit_headers import rate_limit_headers, retry_hint
 from ._render import Refusal
 from ._settings import EmulatorSettings
 from ._tasks import EmulatedTask, Running, TaskMaker
@@ -137,10 +137,10 @@ class Service:
 
     def _with_fields(self, operation: str, reply: ServiceReply, now: float) -> ServiceReply:
         standing = self._standing(operation, now)
-        if standing is None or self.settings.limit_fields == "none":
+        if standing is None or self.settings.rate_limit_headers == "none":
             return reply
-        form, lie = self.settings.limit_fields, self.settings.limit_fields_lie
-        fields = limit_fields(form, standing, self.epoch + now, lie)
+        form, lie = self.settings.rate_limit_headers, self.settings.false_rate_limit_headers
+        fields = rate_limit_headers(form, standing, self.epoch + now, lie)
         return attrs.evolve(reply, headers={**fields, **reply.headers})
 
     def _standing(self, operation: str, now: float) -> Standing | None:

@@ -13,11 +13,11 @@ from ._dialects import DIALECTS, Dialect, dialect
 from ._faults import Fault
 from ._limits import Limit
 from ._rate_limit_headers import (
-    LIMIT_FIELDS_FORMS,
-    LIMIT_FIELDS_LIES,
+    FALSE_RATE_LIMIT_HEADERS,
+    RATE_LIMIT_HEADERS_FORMS,
     RETRY_AFTER_FORMS,
-    LimitFieldsForm,
-    LimitFieldsLie,
+    FalseRateLimitHeaders,
+    RateLimitHeadersForm,
     RetryAfterForm,
 )
 
@@ -72,7 +72,7 @@ class EmulatorSettings:
     - *creates* and *queries* limit requests, with a `TokenBucket` or another shape of limit, *creates* both of them if
       *shared*; *max_running* caps the tasks that run at once. Refusals answer *throttle_status* (429, or 503) and say
       when to come back in the form *retry_after*, those of the cap excepted. Every reply says how much is left in the
-      form *limit_fields*, truthfully unless it is to tell a *limit_fields_lie*.
+      form *rate_limit_headers*, truthfully unless it is to tell a *false_rate_limit_headers*.
     - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong;
       *callbacks* says how tasks that were given a callback address are reported there.
     - *seed* decides every draw. *latency* is the seconds before each reply. *task_ids* "awkward" have characters
@@ -100,8 +100,12 @@ class EmulatorSettings:
     max_running: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     throttle_status: Literal[429, 503] = field(default=429, validator=validators.in_((429, 503)))
     retry_after: RetryAfterForm = field(default="none", validator=validators.in_(RETRY_AFTER_FORMS))
-    limit_fields: LimitFieldsForm = field(default="none", validator=validators.in_(LIMIT_FIELDS_FORMS))
-    limit_fields_lie: LimitFieldsLie = field(default="none", validator=validators.in_(LIMIT_FIELDS_LIES))
+    rate_limit_headers: RateLimitHeadersForm = field(
+        default="none", validator=validators.in_(RATE_LIMIT_HEADERS_FORMS)
+    )
+    false_rate_limit_headers: FalseRateLimitHeaders = field(
+        default="none", validator=validators.in_(FALSE_RATE_LIMIT_HEADERS)
+    )
 
     dialect: Dialect = field(default=DIALECTS["documented"], converter=_a_dialect)
     faults: tuple[Fault, ...] = field(default=(), converter=_all)

@@ -139,8 +139,8 @@ class LastingJournal(Journal, Protocol):
         """
         ...
 
-    async def called_back(self, call: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
-        """Note that the service called back about the attempt that was known as *call*: so it was bought.
+    async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
+        """Note that the service called back about the attempt that was known as *callback_id*: so it was bought.
 
         A job that was in doubt, or taken for not bought, becomes adopted if *task_id* is told, else ended if *status*
         says how, else unknown. What settles nothing here is kept for `callbacks`. Return whether a job was settled.

@@ -52,7 +52,7 @@ class JournalEntry:
     *name* is the caller's key, or what stands for it where there is none; `LastingJournal.adopt` and `forget` take it.
     *run* is None for what `submit` and `generate` bought. *status* is the last one of a task that ended. *error_kind*
     is the name of an exception's class. *attempts* is how often it was going to be sent, *past_tasks* the ids of
-    tasks that an earlier attempt bought, *call* what the callback of the last attempt is known by. Times are in seconds since the epoch.
+    tasks that an earlier attempt bought, *callback_id* what the callback of the last attempt is known by. Times are in seconds since the epoch.
     """
 
     entry: object = field(repr=False)
@@ -71,7 +71,7 @@ class JournalEntry:
     accepted_at: float | None = None
     finished_at: float | None = None
     files: tuple[SavedFile, ...] = ()
-    call: bytes | None = field(default=None, repr=False)
+    callback_id: bytes | None = field(default=None, repr=False)
 
     @property
     def model(self) -> str:
@@ -99,7 +99,7 @@ class KeptCallback:
     *received_at* is in seconds since the epoch.
     """
 
-    call: bytes
+    callback_id: bytes
     task_id: str | None
     status: TaskStatus | None = field(repr=False)
     received_at: float

@@ -47,7 +47,7 @@ def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
 
 def _entry(connection: Connection, row: Any) -> JournalEntry:
     number, run, handle, ordinal, _, text, state, attempts, intended_at, task_id = row[:10]
-    accepted_at, status, finished_at, error_kind, error_message, past, call = row[10:]
+    accepted_at, status, finished_at, error_kind, error_message, past, callback_id = row[10:]
     key = key_of(handle)
     files = connection.execute(
         "SELECT number, name, size, sha256 FROM files WHERE job = ? ORDER BY number", (number,)
@@ -68,7 +68,7 @@ def _entry(connection: Connection, row: Any) -> JournalEntry:
         intended_at=intended_at,
         accepted_at=accepted_at,
         finished_at=finished_at,
-        call=call,
+        callback_id=callback_id,
         files=tuple(SavedFile(number=file[0], name=file[1], size=file[2], sha256=file[3]) for file in files),
     )
 
@@ -112,9 +112,12 @@ def list_callbacks(connection: Connection) -> list[KeptCallback]:
     ).fetchall()
     return [
         KeptCallback(
-            call=call, task_id=task, status=None if status is None else _status(status), received_at=at
+            callback_id=callback_id,
+            task_id=task,
+            status=None if status is None else _status(status),
+            received_at=at,
         )
-        for call, task, status, at in rows
+        for callback_id, task, status, at in rows
     ]
 
 

@@ -45,10 +45,10 @@ def forget(connection: Connection, path: str, name: str, run: str | None) -> Jou
 
 
 def called_back(
-    connection: Connection, call: bytes, task_id: str | None, status: TaskStatus | None, at: float
+    connection: Connection, callback_id: bytes, task_id: str | None, status: TaskStatus | None, at: float
 ) -> bool:
-    """Note that the service called back about the attempt known as *call*; return whether that settled a job."""
-    row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (call,)).fetchone()
+    """Note that the service called back about the attempt known as *callback_id*; return whether that settled a job."""
+    row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (callback_id,)).fetchone()
     if row is not None and row[1] not in _DOUBTFUL:
         return False  # it is being seen to, or was
     if row is not None and task_id is not None:
@@ -73,17 +73,17 @@ def called_back(
                 row[0],
             ),
         )
-    _keep(connection, call, task_id, status, at)
+    _keep(connection, callback_id, task_id, status, at)
     return False
 
 
 def _keep(
-    connection: Connection, call: bytes, task_id: str | None, status: TaskStatus | None, at: float
+    connection: Connection, callback_id: bytes, task_id: str | None, status: TaskStatus | None, at: float
 ) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO callbacks VALUES (?, ?, ?, ?)",
         (
-            call,
+            callback_id,
             None if task_id is None else clean(task_id),
             None if status is None else dump_status(status),
             at,

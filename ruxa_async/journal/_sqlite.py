@@ -177,11 +177,11 @@ class SqliteJournal:
         path = self.path
         return await self._run(lambda store: settling.forget(store.connection, path, name, run))
 
-    async def called_back(self, call: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
-        """Note that the service called back about the attempt that was known as *call*; return whether that settled a job."""
+    async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
+        """Note that the service called back about the attempt that was known as *callback_id*; return whether that settled a job."""
         at = time.time()
         return await self._run(
-            lambda store: settling.called_back(store.connection, call, task_id, status, at)
+            lambda store: settling.called_back(store.connection, callback_id, task_id, status, at)
         )
 
     async def callbacks(self) -> list[KeptCallback]:

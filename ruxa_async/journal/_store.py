@@ -89,9 +89,9 @@ class Store:
                     "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
                     (place.identity.digest, place.identity.text, known),
                 )
-                return self._intend_again(known, job.call, at)
+                return self._intend_again(known, job.callback_id, at)
         else:
-            return self._intend_again(_number(job), job.call, at)
+            return self._intend_again(_number(job), job.callback_id, at)
         number = self.next_id
         self.next_id += 1
         self.connection.execute(
@@ -105,7 +105,7 @@ class Store:
                 place.identity.digest,
                 place.identity.text,
                 at,
-                job.call,
+                job.callback_id,
             ),
         )
         failpoint("intent written")
@@ -126,13 +126,13 @@ class Store:
         ).fetchone()
         return Place(_LOOSE, row[0] + 1, identity)
 
-    def _intend_again(self, number: int, call: bytes | None, at: float) -> int:
+    def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
         self.connection.execute(
             f"UPDATE jobs SET state = 'intended', attempts = attempts + 1, intended_at = ?, {_INTO_PAST}"  # noqa: S608
             " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks ELSE past_tasks || task_id || char(10) END,"
             " task_id = NULL, accepted_at = NULL, status = NULL, credits = NULL, finished_at = NULL,"
             " error_kind = NULL, error_message = NULL, call = ? WHERE id = ?",
-            (at, call, number),
+            (at, callback_id, number),
         )
         self.connection.execute("DELETE FROM files WHERE job = ?", (number,))
         return number

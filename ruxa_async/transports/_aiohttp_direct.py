@@ -123,7 +123,7 @@ class DirectExchange(Exchange):
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await protocol.read()
         body = await read_body(payload, message.headers, self._max_body, self)
-        self._give_back(connection)
+        self._refund(connection)
         return Response(message.code, message.headers, body)
 
     def _write(self, connection: Connection) -> None:
@@ -137,7 +137,7 @@ class DirectExchange(Exchange):
         if self.asked.body is not None:
             failpoint("create sent")
 
-    def _give_back(self, connection: Connection) -> None:
+    def _refund(self, connection: Connection) -> None:
         if (transport := connection.transport) is not None and transport.get_write_buffer_size():
             self.close()  # the answer came before the whole request was out
         else:

@@ -28,7 +28,7 @@ from ruxa_async import (
     TaskState,
     __version__,
 )
-from ruxa_async._api.endpoint import Wire, api_error, encode, shown
+from ruxa_async._api.endpoint import Endpoint, api_error, encode, shown
 from ruxa_async._api.task_status import task_status
 from ruxa_async._engine.classify import (
     CreateVerdict,
@@ -47,8 +47,8 @@ AGENT = f"ruxa-async/{__version__} (Python {platform.python_version()})"
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def wire(key: str = KEY, callback: CallbackURL | None = None) -> Wire:
-    return Wire(
+def wire(key: str = KEY, callback: CallbackURL | None = None) -> Endpoint:
+    return Endpoint(
         "https://api.example",
         key,
         create_timeout=120.0,

@@ -320,8 +320,8 @@ def test_whole_seconds_are_taken_as_they_are(seconds: int, name: str) -> None:
 def test_fields_that_stand_on_every_reply_count_only_where_the_reply_is_a_refusal_for_the_rate() -> None:
     headers = {"x-ratelimit-reset": "30", "ratelimit": '"default";r=5;t=20'}
     assert retry_after(headers, wall_now=NOW) == 20
-    assert retry_after(headers, wall_now=NOW, limit_fields=False) is None
-    assert retry_after({**headers, "retry-after": "7"}, wall_now=NOW, limit_fields=False) == 7
+    assert retry_after(headers, wall_now=NOW, rate_limit_headers=False) is None
+    assert retry_after({**headers, "retry-after": "7"}, wall_now=NOW, rate_limit_headers=False) == 7
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from ruxa_async import JobRecord, NanoBanana, RuxaError, TaskState, TaskStatus
 from ruxa_async.batch import Row, folder_journal
-from ruxa_async.batch._dry_run import rehearse
+from ruxa_async.batch._dry_run import dry_run
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ async def test_rows_are_sorted_as_a_run_would(tmp_path: Path) -> None:
             status = TaskStatus(task_id=job.task_id, state=state, credits=4.0)
             error = RuxaError("no luck") if state is TaskState.FAIL else None
             await journal.finished(evolve(job, error=error), status)
-        held = rehearse(ROWS, tmp_path)
+        held = dry_run(ROWS, tmp_path)
         assert held.in_use is not None
         assert held.wanted.total() == 5
-    told = rehearse(ROWS, tmp_path)
+    told = dry_run(ROWS, tmp_path)
     assert (told.picked_up, told.unknown, told.finished, told.wanted.total()) == (1, 1, 1, 1)
     assert told.failed == 1
     assert (told.prices, told.credits) == ({"google/nano-banana": 4.0}, 4.0)  # as the service reported
-    told = rehearse(ROWS, tmp_path, retry_failed=True, resend_unknown=True)
+    told = dry_run(ROWS, tmp_path, retry_failed=True, resend_unknown=True)
     assert (told.picked_up, told.unknown, told.finished, told.wanted.total()) == (1, 0, 1, 3)
     assert told.before is not None
     (bought,) = told.before.models.values()

@@ -191,7 +191,7 @@ async def test_a_callback_that_came_before_the_reply_was_lost_settles_it_at_once
 
 async def test_one_that_is_never_called_back_surfaces_after_its_time() -> None:
     async with wired(
-        how=Callbacks(lost=1.0), faults=(LOST,), client={"timeouts": Timeouts(settle_unknown=7.0)}
+        how=Callbacks(lost=1.0), faults=(LOST,), client={"timeouts": Timeouts(callback_wait=7.0)}
     ) as w:
         with pytest.raises(SubmissionUnknownError, match="was reset"):
             await w.ruxa.submit(NanoBanana(prompt="a fox"))
@@ -205,7 +205,7 @@ async def test_one_called_back_after_its_time_is_handed_over() -> None:
     async with wired(
         receiver=receiver_of(on_unclaimed=got.append),
         faults=(LOST,),
-        client={"timeouts": Timeouts(settle_unknown=7.0)},
+        client={"timeouts": Timeouts(callback_wait=7.0)},
     ) as w:
         with pytest.raises(SubmissionUnknownError):
             await w.ruxa.submit(NanoBanana(prompt="a fox"))
@@ -240,7 +240,7 @@ async def test_what_is_held_for_its_callback_leaves_no_room_in_the_budget() -> N
 
 
 async def test_a_create_that_no_callback_proves_stays_on_the_bill() -> None:
-    client = {"budget": Budget(max_tasks=1), "timeouts": Timeouts(settle_unknown=7.0)}
+    client = {"budget": Budget(max_tasks=1), "timeouts": Timeouts(callback_wait=7.0)}
     async with wired(how=Callbacks(lost=1.0), faults=(LOST,), client=client) as w:
         with pytest.raises(SubmissionUnknownError):
             await w.ruxa.submit(NanoBanana(prompt="a fox"))
@@ -250,7 +250,7 @@ async def test_a_create_that_no_callback_proves_stays_on_the_bill() -> None:
 
 
 async def test_a_callback_that_comes_after_its_time_is_not_counted_again() -> None:
-    client = {"budget": Budget(max_tasks=2), "timeouts": Timeouts(settle_unknown=7.0)}
+    client = {"budget": Budget(max_tasks=2), "timeouts": Timeouts(callback_wait=7.0)}
     async with wired(faults=(LOST,), client=client) as w:
         with pytest.raises(SubmissionUnknownError):
             await w.ruxa.submit(NanoBanana(prompt="a fox"))
@@ -261,7 +261,7 @@ async def test_a_callback_that_comes_after_its_time_is_not_counted_again() -> No
 async def test_each_sending_that_no_callback_proved_counts() -> None:
     client = {
         "budget": Budget(max_tasks=3),
-        "timeouts": Timeouts(settle_unknown=7.0),
+        "timeouts": Timeouts(callback_wait=7.0),
         "retries": Retries(resend_unknown=True),
     }
     faults = (Fault("reset_after", "create", nth=(1,)),)
@@ -275,7 +275,7 @@ async def test_resending_waits_for_the_callback_first() -> None:
     async with wired(faults=(LOST,), client={"retries": retries}) as w:
         await w.ruxa.generate(NanoBanana(prompt="a fox"))
         assert w.service.ledger.charged == 1
-    timeouts = Timeouts(settle_unknown=7.0)
+    timeouts = Timeouts(callback_wait=7.0)
     faults = (Fault("reset_after", "create", nth=(1,)),)
     async with wired(
         how=Callbacks(lost=1.0), faults=faults, client={"retries": retries, "timeouts": timeouts}
@@ -326,7 +326,7 @@ async def test_a_callback_while_a_refusal_is_on_its_way_proves_more_than_it(said
         assert post(receiver, purchase.callback or "", body) == 200
         return Response(402, {}, b'{"code": 402}')
 
-    async with client_of(lying, callbacks=receiver, timeouts=Timeouts(settle_unknown=7.0)) as ruxa:
+    async with client_of(lying, callbacks=receiver, timeouts=Timeouts(callback_wait=7.0)) as ruxa:
         if b"taskId" in said:
             await ruxa.generate(NanoBanana(prompt="a fox"))
         else:
@@ -358,7 +358,7 @@ async def test_a_create_that_its_callback_proves_is_counted_once_whatever_its_re
     ruxa: RuxaClient
     options: dict[str, Any] = {
         "retries": Retries(resend_unknown=resend and status == 503),
-        "timeouts": Timeouts(settle_unknown=7.0),
+        "timeouts": Timeouts(callback_wait=7.0),
         "on_event": lambda _: counts.append(ruxa.stats()),
     }
     async with client_of(lying, callbacks=receiver, **options) as ruxa:
@@ -454,7 +454,7 @@ async def test_what_was_accepted_but_is_not_named_is_held_rather_than_sent_again
         return Response(429, {"retry-after": "5"}, b"{}")
 
     receiver = receiver_of()
-    async with client_of(lying, callbacks=receiver, timeouts=Timeouts(settle_unknown=7.0)) as ruxa:
+    async with client_of(lying, callbacks=receiver, timeouts=Timeouts(callback_wait=7.0)) as ruxa:
         async with anyio.create_task_group() as tg:
 
             async def called_back() -> None:
@@ -490,7 +490,7 @@ async def test_no_token_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     async with wired(
         faults=(Fault("reset_after", "create", share=0.5),),
         image=SPREAD,
-        client={"on_event": events.append, "timeouts": Timeouts(settle_unknown=1.0)},
+        client={"on_event": events.append, "timeouts": Timeouts(callback_wait=1.0)},
     ) as w:
         outcomes = await outcomes_of(w.ruxa, 30)
         shown = "".join(map(repr, [*outcomes, *events, w.ruxa, w.receiver, *w.ruxa.orphans])) + caplog.text
@@ -556,7 +556,7 @@ class TestJournal(Journalled):
                 how=Callbacks(style=style),
                 faults=(LOST,),
                 image=Durations(0.3),
-                client={"journal": journal, "timeouts": Timeouts(settle_unknown=0.1)},
+                client={"journal": journal, "timeouts": Timeouts(callback_wait=0.1)},
             ) as w,
         ):
             (outcome,) = [o async for o in w.ruxa.as_completed(prompts(1), resume="run")]
@@ -584,7 +584,7 @@ class TestJournal(Journalled):
 
     async def test_one_of_an_earlier_client_that_is_not_called_back_surfaces(self, tmp_path: Path) -> None:
         service = service_of(faults=(LOST,), callbacks=Callbacks(lost=1.0))
-        client = {"timeouts": Timeouts(settle_unknown=0.2)}
+        client = {"timeouts": Timeouts(callback_wait=0.2)}
         async with wired(service, client={**client, **journalled(tmp_path)}) as w:
             first = [o async for o in w.ruxa.as_completed(prompts(2), resume="run")]
         async with wired(service, client={**client, **journalled(tmp_path)}) as w:
@@ -597,7 +597,7 @@ class TestJournal(Journalled):
 
     async def test_one_whose_token_is_too_old_is_not_waited_for(self, tmp_path: Path) -> None:
         service = service_of(faults=(LOST,), callbacks=Callbacks(lost=1.0))
-        client = {"timeouts": Timeouts(settle_unknown=0.1)}
+        client = {"timeouts": Timeouts(callback_wait=0.1)}
         async with wired(service, client={**client, **journalled(tmp_path)}) as w:
             [o async for o in w.ruxa.as_completed(prompts(1), resume="run")]
         await anyio.sleep(0.1)
@@ -618,7 +618,7 @@ class TestJournal(Journalled):
                 assert post(receiver, receiver.url(job(len(body))), body) == 200
             await until(lambda: len(got) == 2)
             kept = await journal.callbacks()
-        assert [each.call for each in kept] == [job(len(DONE)), job(0)]
+        assert [each.callback_id for each in kept] == [job(len(DONE)), job(0)]
         assert [each.task_id for each in kept] == ["t1", None]
         assert kept[0].status is not None
         assert kept[0].status.urls == ("https://files.example/a.png",)
@@ -628,11 +628,11 @@ class TestJournal(Journalled):
         async with SqliteJournal(tmp_path / "journal.sqlite") as journal:
             await journal.bind(base_url="http://localhost", api_key=KEY)
             for number, (task_id, state) in enumerate([(None, JobState.UNKNOWN), ("t1", JobState.ADOPTED)]):
-                call = job(number)
+                callback_id = job(number)
                 request = NanoBanana(prompt="a fox")
-                entry = await journal.intend(JobRecord(request=request, call=call))
-                await journal.not_bought(JobRecord(request=request, entry=entry, call=call))
-                assert await journal.called_back(call, task_id, None) is (task_id is not None)
+                entry = await journal.intend(JobRecord(request=request, callback_id=callback_id))
+                await journal.not_bought(JobRecord(request=request, entry=entry, callback_id=callback_id))
+                assert await journal.called_back(callback_id, task_id, None) is (task_id is not None)
                 assert (await journal.counts()).jobs[state] == 1
             await journal.unbind()
 

@@ -15,8 +15,8 @@ import pytest
 from ruxa_async import BudgetExceededError, JournalInUseError
 from ruxa_async.__main__ import main
 from ruxa_async.batch import Summary
-from ruxa_async.batch._dry_run import Rehearsal
-from ruxa_async.cli._spending import budget_reason, rehearsed_code, spent
+from ruxa_async.batch._dry_run import DryRun
+from ruxa_async.cli._spending import budget_reason, dry_run_code, spent
 from ruxa_async.emulator._ledger_file import LedgerFile
 from ruxa_async.journal import Bought
 from ruxa_async.settings import Budget
@@ -178,18 +178,18 @@ def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals
 @pytest.mark.parametrize(
     ("told", "code"),
     [
-        (Rehearsal(), 0),
-        (Rehearsal(finished=3, picked_up=1), 0),
-        (Rehearsal(bad=1), 1),
-        (Rehearsal(failed=1), 1),
-        (Rehearsal(unknown=1), 1),
-        (Rehearsal(bad=1, refused=True), 2),
-        (Rehearsal(bad=1, halted=BudgetExceededError("x", model="m", price=None, tasks=0, credits=0.0)), 3),
-        (Rehearsal(in_use=JournalInUseError("journal.sqlite", "a run has it")), 2),
+        (DryRun(), 0),
+        (DryRun(finished=3, picked_up=1), 0),
+        (DryRun(bad=1), 1),
+        (DryRun(failed=1), 1),
+        (DryRun(unknown=1), 1),
+        (DryRun(bad=1, refused=True), 2),
+        (DryRun(bad=1, halted=BudgetExceededError("x", model="m", price=None, tasks=0, credits=0.0)), 3),
+        (DryRun(in_use=JournalInUseError("journal.sqlite", "a run has it")), 2),
     ],
 )
-def test_a_dry_run_ends_with_the_code_of_the_real_one(told: Rehearsal, code: int) -> None:
-    assert rehearsed_code(told) == code
+def test_a_dry_run_ends_with_the_code_of_the_real_one(told: DryRun, code: int) -> None:
+    assert dry_run_code(told) == code
 
 
 def test_a_budget_without_a_price_is_explained_by_options() -> None:

@@ -109,8 +109,8 @@ def test_what_waits_for_its_download_is_said(board: Board) -> None:
 
 
 def test_pauses_and_outages_are_said_and_end(board: Board) -> None:
-    board.watch.on_event(events.GateClosed(10.0, "create", 7.5))
-    board.watch.on_event(events.GateClosed(10.0, "query", 99.0))
+    board.watch.on_event(events.ScopePaused(10.0, "create", 7.5))
+    board.watch.on_event(events.ScopePaused(10.0, "query", 99.0))
     assert board.lines(IDLE, 11.0)[1].endswith("the service asks for a pause of 7 s")
     assert "pause" not in board.lines(IDLE, 17.0)[1]
     board.watch.on_event(events.CreateUnsent(1.0, JOB, errors.NotSentError("no route")))

@@ -204,7 +204,7 @@ async def test_a_wait_longer_than_worth_it_raises_with_what_was_asked_for() -> N
 
 async def test_refusals_without_end_raise_after_throttled_for() -> None:
     script = Script(creates=[reply({}, 429)], queries=[DONE])
-    async with client_of(script, retries=Retries(throttled_for=60)) as ruxa:
+    async with client_of(script, retries=Retries(throttled_timeout=60)) as ruxa:
         start = anyio.current_time()
         with pytest.raises(RateLimitedError):
             await ruxa.submit(CAT)
@@ -215,7 +215,7 @@ async def test_a_service_out_of_reach_is_warned_of_once_and_raises_what_keeps_it
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     script = Script(creates=[NotSentError("no such host")], queries=[DONE])
-    async with client_of(script, retries=Retries(throttled_for=60)) as ruxa:
+    async with client_of(script, retries=Retries(throttled_timeout=60)) as ruxa:
         with pytest.raises(NotSentError, match="no such host"):
             await ruxa.submit(CAT)
     assert [record.getMessage() for record in caplog.records] == [
@@ -272,7 +272,7 @@ async def test_a_failed_query_never_fails_a_task(trouble: Any) -> None:
 
 async def test_polling_stops_when_patience_runs_out_and_keeps_the_id() -> None:
     script = Script(creates=[accepted()], queries=[in_state("running"), Response(502)])
-    async with client_of(script, retries=Retries(query_patience=100)) as ruxa:
+    async with client_of(script, retries=Retries(query_retry_timeout=100)) as ruxa:
         start = anyio.current_time()
         with pytest.raises(PollingStoppedError) as caught:
             await ruxa.generate(CAT)
@@ -286,7 +286,7 @@ async def test_one_good_answer_restores_patience() -> None:
     down = Response(502)
     queries = [down, down, down, in_state("running")] * 20
     script = Script(creates=[accepted()], queries=[*queries, DONE])
-    async with client_of(script, retries=Retries(query_patience=10)) as ruxa:
+    async with client_of(script, retries=Retries(query_retry_timeout=10)) as ruxa:
         assert (await ruxa.generate(CAT)).task_id == "task_1"
 
 
@@ -315,7 +315,7 @@ async def test_polling_stops_when_all_tasks_are_denied_for_a_minute(denied: Resp
 @pytest.mark.parametrize("denied", DENIED)
 async def test_a_task_that_is_denied_alone_is_asked_until_patience_ends(denied: Response) -> None:
     script = Script(creates=[accepted()], queries=[denied])
-    async with client_of(script, retries=Retries(query_patience=300)) as ruxa:
+    async with client_of(script, retries=Retries(query_retry_timeout=300)) as ruxa:
         start = anyio.current_time()
         with pytest.raises(PollingStoppedError):
             await ruxa.generate(CAT)

@@ -24,7 +24,7 @@ from ruxa_async import (
     events,
 )
 from ruxa_async.emulator import Fault, TokenBucket
-from ruxa_async.events import ClientEvent, Event, GateClosed
+from ruxa_async.events import ClientEvent, Event, ScopePaused
 
 Told = Event | ClientEvent
 
@@ -63,7 +63,7 @@ async def test_a_refusal_for_the_rate_is_told_with_its_wait() -> None:
         await ruxa.submit(NanoBanana(prompt="two"))
     throttled = [event for event in told if isinstance(event, events.CreateThrottled)]
     assert [(event.at - start, event.retry_after) for event in throttled] == [(0.0, 4.0)]
-    assert [event for event in told if isinstance(event, GateClosed)] == [GateClosed(start, "create", 4.0)]
+    assert [event for event in told if isinstance(event, ScopePaused)] == [ScopePaused(start, "create", 4.0)]
     sent = [event.at - start for event in told if isinstance(event, events.CreateSent)]
     assert sent == [0.0, 0.0, 4.0]
 

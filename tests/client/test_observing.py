@@ -22,9 +22,9 @@ from ruxa_async.events import (
     CreateUnknown,
     CreateUnsent,
     Event,
-    GateClosed,
     JobQueued,
     QueryFailed,
+    ScopePaused,
     TaskEnded,
     TaskOrphaned,
     TaskStateChanged,
@@ -78,14 +78,14 @@ async def test_trouble_with_creates_is_told() -> None:
             await ruxa.submit(CAT)
         with pytest.raises(SubmissionUnknownError):
             await ruxa.submit(CAT)
-    unsent, throttle, gate, refused, unknown = [
+    unsent, throttle, limiter, refused, unknown = [
         event for event in events if not isinstance(event, JobQueued) and type(event).__name__ != "CreateSent"
     ]
     assert isinstance(unsent, CreateUnsent)
     assert isinstance(throttle, CreateThrottled)
     assert throttle.retry_after == 4
-    assert isinstance(gate, GateClosed)
-    assert (gate.scope, gate.seconds) == ("create", 4)
+    assert isinstance(limiter, ScopePaused)
+    assert (limiter.scope, limiter.seconds) == ("create", 4)
     assert isinstance(refused, CreateRefused)
     assert isinstance(unknown, CreateUnknown)
 
@@ -99,7 +99,7 @@ async def test_trouble_with_queries_is_told() -> None:
         await ruxa.generate(CAT)
     errors = [event.error for event in events if isinstance(event, QueryFailed)]
     assert [type(error) for error in errors] == [MaybeSentError, RateLimitedError]
-    assert [(event.scope, event.seconds) for event in events if isinstance(event, GateClosed)] == [
+    assert [(event.scope, event.seconds) for event in events if isinstance(event, ScopePaused)] == [
         ("query", 4)
     ]
 

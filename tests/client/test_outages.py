@@ -82,7 +82,7 @@ async def test_probes_become_rare_while_only_creates_fail() -> None:
     service = failing("bad_gateway", 2.0, 600.0, only_creates=True)
     async with (
         client_of(
-            service, limits=LIMITS, on_event=observer.on_event, retries=Retries(throttled_for=1e6)
+            service, limits=LIMITS, on_event=observer.on_event, retries=Retries(throttled_timeout=1e6)
         ) as ruxa,
         ruxa.as_completed(prompts(TASKS)) as outcomes,
     ):
@@ -107,7 +107,7 @@ async def test_a_single_unknown_outcome_holds_nobody_back() -> None:
 
 async def test_what_waited_for_throttled_for_is_given_up_unsent() -> None:
     service = failing("bad_gateway", 0.0, math.inf)
-    async with client_of(service, retries=Retries(throttled_for=60)) as ruxa:
+    async with client_of(service, retries=Retries(throttled_timeout=60)) as ruxa:
         async with anyio.create_task_group() as tg:
             errors: list[Exception] = []
 

@@ -34,7 +34,7 @@ async def done(service: Service, count: int) -> tuple[float, int]:
 async def test_a_bucket_that_is_told_refuses_nothing(
     limit: TokenBucket, floor: float, latency: float, form: Any
 ) -> None:
-    last, refused = await done(service_of(creates=limit, latency=latency, limit_fields=form), 120)
+    last, refused = await done(service_of(creates=limit, latency=latency, rate_limit_headers=form), 120)
     assert refused == 0
     assert last <= 1.15 * floor + 1
 
@@ -47,14 +47,14 @@ async def test_a_bucket_that_is_told_refuses_nothing(
 async def test_a_window_that_is_told_refuses_one_that_tests_it(
     limit: Any, floor: float, latency: float, form: Any
 ) -> None:
-    last, refused = await done(service_of(creates=limit, latency=latency, limit_fields=form), 120)
+    last, refused = await done(service_of(creates=limit, latency=latency, rate_limit_headers=form), 120)
     assert refused == 1
     assert last <= floor + 5 * (1.0 if form in NUMBERS else latency) + 1.5 + 5 * latency
 
 
 @pytest.mark.parametrize("form", TRUTHFUL)
 async def test_one_quota_for_everything_that_is_told_is_kept_by_both_scopes(form: Any) -> None:
-    service = service_of(creates=TokenBucket(50, 10), shared=True, latency=0.02, limit_fields=form)
+    service = service_of(creates=TokenBucket(50, 10), shared=True, latency=0.02, rate_limit_headers=form)
     last, refused = await done(service, 100)
     assert refused == 0
     assert last <= 4.0
@@ -62,7 +62,7 @@ async def test_one_quota_for_everything_that_is_told_is_kept_by_both_scopes(form
 
 async def test_a_limit_that_changes_is_followed_without_a_refusal_for_each_request() -> None:
     limit = Changing(TokenBucket(10, 10), TokenBucket(5, 10), at=10.0)
-    last, refused = await done(service_of(creates=limit, latency=0.02, limit_fields="ratelimit"), 150)
+    last, refused = await done(service_of(creates=limit, latency=0.02, rate_limit_headers="ratelimit"), 150)
     assert refused <= 1
     assert last <= 20.0
 
@@ -77,7 +77,9 @@ async def test_a_limit_that_changes_is_followed_without_a_refusal_for_each_reque
 async def test_whatever_the_fields_say_everything_is_done_in_time(
     limit: Any, floor: float, latency: float, lie: Any, form: Any
 ) -> None:
-    service = service_of(creates=limit, latency=latency, limit_fields=form, limit_fields_lie=lie)
+    service = service_of(
+        creates=limit, latency=latency, rate_limit_headers=form, false_rate_limit_headers=lie
+    )
     last, refused = await done(service, 120)
     assert last <= 2 * floor + 60  # a minute is the most that a lie costs at a time
     assert refused <= 120

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from ruxa_async._client.timer import Alarm, alarm
+from ruxa_async._client.timer import Timer, make_timer
 
 
-async def slept_until(due: float, *after: tuple[float, Callable[[Alarm], None]]) -> float:
+async def slept_until(due: float, *after: tuple[float, Callable[[Timer], None]]) -> float:
     """Return when a sleep until *due* ended, if each of *after* was done to the alarm after so many seconds."""
-    clock, start = alarm(), anyio.current_time()
+    clock, start = make_timer(), anyio.current_time()
 
-    async def do(seconds: float, what: Callable[[Alarm], None]) -> None:
+    async def do(seconds: float, what: Callable[[Timer], None]) -> None:
         await anyio.sleep(seconds)
         what(clock)
 
@@ -26,7 +26,7 @@ async def slept_until(due: float, *after: tuple[float, Callable[[Alarm], None]])
     return ended
 
 
-def forward(at: float) -> Callable[[Alarm], None]:
+def forward(at: float) -> Callable[[Timer], None]:
     start = anyio.current_time()
     return lambda clock: clock.bring_forward(start + at)
 
@@ -50,7 +50,7 @@ async def test_an_instant_that_has_passed_ends_the_sleep_at_once() -> None:
 
 
 async def test_what_was_brought_forward_while_nobody_slept_is_not_kept() -> None:
-    clock, start = alarm(), anyio.current_time()
+    clock, start = make_timer(), anyio.current_time()
     clock.bring_forward(start + 1)
     await clock.sleep_until(start + 3)
     clock.bring_forward(start + 3.5)
@@ -59,7 +59,7 @@ async def test_what_was_brought_forward_while_nobody_slept_is_not_kept() -> None
 
 
 async def test_a_sleeper_that_is_cancelled_leaves_the_alarm_fit_for_another() -> None:
-    clock, start = alarm(), anyio.current_time()
+    clock, start = make_timer(), anyio.current_time()
     with anyio.move_on_after(1):
         await clock.sleep_until(math.inf)
     await clock.sleep_until(start + 2)
@@ -67,7 +67,7 @@ async def test_a_sleeper_that_is_cancelled_leaves_the_alarm_fit_for_another() ->
 
 
 async def test_two_that_are_due_in_one_turn_of_the_loop_wake_the_sleeper_once() -> None:
-    clock, start = alarm(), anyio.current_time()
+    clock, start = make_timer(), anyio.current_time()
     with anyio.move_on_after(2) as scope:
         await clock.sleep_until(start + 2)  # the scope and the alarm ring at the same instant
     assert anyio.current_time() - start == pytest.approx(2)

@@ -10,7 +10,7 @@ import pytest
 from corpus.loading import body_of, cases
 
 from ruxa_async import ConfigurationError, CustomRequest, DownloadError, Generation, RuxaError, errors
-from ruxa_async._api.endpoint import Wire, api_error
+from ruxa_async._api.endpoint import Endpoint, api_error
 from ruxa_async._api.rate_limit_headers import read_quota
 from ruxa_async._api.retry_after import retry_after
 from ruxa_async._api.task_status import find_urls, instants, task_status
@@ -26,7 +26,7 @@ from ruxa_async.transports import AiohttpTransport, Response
 
 NOW = 1_800_000_000.0
 FILES = ("base_urls", "callbacks", "creates", "keys", "links", "queries", "quotas", "rows", "waits")
-WIRE = Wire("https://h", "sk-canary-0123456789", create_timeout=1, query_timeout=1, connect_timeout=1)
+WIRE = Endpoint("https://h", "sk-canary-0123456789", create_timeout=1, query_timeout=1, connect_timeout=1)
 
 
 @pytest.fixture

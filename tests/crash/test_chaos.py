@@ -117,7 +117,7 @@ class Served:
 
 
 @define
-class Wire:
+class Endpoint:
     """What was on the wire at the restarts."""
 
     restarts: int = 0
@@ -125,7 +125,7 @@ class Wire:
     over: bool = False
 
 
-async def restart_at_random(served: Served, watched: Watched, seen: Wire) -> None:
+async def restart_at_random(served: Served, watched: Watched, seen: Endpoint) -> None:
     """Kill the service and bring it back, again and again."""
     chance = random.Random(4)
     while seen.restarts < RESTARTS:
@@ -140,7 +140,7 @@ async def restart_at_random(served: Served, watched: Watched, seen: Wire) -> Non
 
 
 @asynccontextmanager
-async def chaos(path: Path, watched: Watched, seen: Wire) -> AsyncIterator[Served]:
+async def chaos(path: Path, watched: Watched, seen: Endpoint) -> AsyncIterator[Served]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     served = await Served(path / "ledger.jsonl", port).start()
@@ -159,7 +159,7 @@ async def all_outcomes(client: RuxaClient) -> list[Outcome]:
 
 
 async def test_every_task_is_delivered_or_listed_and_none_is_bought_twice(tmp_path: Path) -> None:
-    watched, seen = Watched(AiohttpTransport()), Wire()
+    watched, seen = Watched(AiohttpTransport()), Endpoint()
     async with chaos(tmp_path, watched, seen) as served:
         client = RuxaClient(
             api_key="sk-emulated",

@@ -7,9 +7,9 @@ import pytest
 from ruxa_async.emulator import Changing, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
 from ruxa_async.emulator._limiters import Standing
 from ruxa_async.emulator._rate_limit_headers import (
-    LIMIT_FIELDS_FORMS,
+    RATE_LIMIT_HEADERS_FORMS,
     RETRY_AFTER_FORMS,
-    limit_fields,
+    rate_limit_headers,
     retry_hint,
 )
 
@@ -51,9 +51,9 @@ _FIELDS: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("form", LIMIT_FIELDS_FORMS)
+@pytest.mark.parametrize("form", RATE_LIMIT_HEADERS_FORMS)
 def test_what_is_left_is_said_in_every_form(form: Any) -> None:
-    assert limit_fields(form, Standing(20, 10, 5, 1.2501), 1_700_000_000.9) == _FIELDS[form]
+    assert rate_limit_headers(form, Standing(20, 10, 5, 1.2501), 1_700_000_000.9) == _FIELDS[form]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_what_is_left_is_said_in_every_form(form: Any) -> None:
     ],
 )
 def test_the_fields_can_lie(lie: Any, policy: str, field: str) -> None:
-    said = limit_fields("ratelimit", Standing(50, 1, 3, 0.1, burst=10), 0.0, lie)
+    said = rate_limit_headers("ratelimit", Standing(50, 1, 3, 0.1, burst=10), 0.0, lie)
     assert said == {"ratelimit-policy": f'"default";{policy}', "ratelimit": f'"default";{field}'}
 
 
 def test_a_window_of_no_whole_seconds_is_not_named() -> None:
-    assert limit_fields("draft3", Standing(3, None, 1, 0.0), 0.0)["ratelimit-limit"] == "3"
+    assert rate_limit_headers("draft3", Standing(3, None, 1, 0.0), 0.0)["ratelimit-limit"] == "3"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def _between(times: Sequence[float], start: float, end: float) -> int:
 def simulate(
     limit: Limit,
     *,
-    trip: float,
+    rtt: float,
     told: bool = False,
     exactly: bool = False,
     count: float = math.inf,
@@ -150,13 +150,13 @@ def simulate(
 ) -> Run:
     """Run at *limit* until *count* were let through or it is *until*.
 
-    A request arrives half a *trip* after it left. Where the client is *told* when to come back, it is in whole
+    A request arrives half a *rtt* after it left. Where the client is *told* when to come back, it is in whole
     seconds, as in ``Retry-After``, unless *exactly*.
     """
     discovery, lateness = Discovery(), random.Random(1)
     run = Run(discovery)
     answers: deque[tuple[float, float, float]] = deque()
-    now, gate = 0.0, 0.0
+    now, limiter = 0.0, 0.0
     while len(run.passed) < count and now < until:
         while answers and answers[0][0] <= now:
             _, sent_at, wait = answers.popleft()
@@ -166,14 +166,14 @@ def simulate(
             hint = (wait if exactly else float(math.ceil(wait))) if told else None
             discovery.on_reject(now, hint, sent_at=sent_at)
             if hint:
-                gate = max(gate, now + hint)
+                limiter = max(limiter, now + hint)
                 run.forbid(now, now + hint)
-        ready = max(discovery.ready_at(now), gate) if len(answers) < _ON_WIRE else math.inf
+        ready = max(discovery.ready_at(now), limiter) if len(answers) < _ON_WIRE else math.inf
         if ready <= now:
             discovery.on_send(now)
-            wait = limit.take(now + trip / 2)
+            wait = limit.take(now + rtt / 2)
             (run.refused if wait else run.passed).append(now)
-            answers.append((now + trip, now, wait))
+            answers.append((now + rtt, now, wait))
             continue
         woken = min(ready + lateness.random() * _LATE, answers[0][0] if answers else math.inf)
         assert woken < math.inf, "nothing is on the wire, and nothing may leave"

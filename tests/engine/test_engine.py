@@ -18,7 +18,7 @@ from ruxa_async import Limits, Polling, RateLimit, Retries, TaskState
 from ruxa_async._engine.classify import Phrase, Reply
 from ruxa_async._engine.engine import CREATES_IN_A_ROW, LATE, REPLANS_A_TASK, Engine
 from ruxa_async._engine.job import CreateStep, Job, Phase, QueryStep
-from ruxa_async._engine.polling.schedule import Cadence
+from ruxa_async._engine.polling.schedule import PollingSchedule
 from ruxa_async.settings import Scope
 
 NO_LIMITS = Limits(max_in_flight=1000, max_concurrent_creates=1000, max_concurrent_queries=1000)
@@ -82,13 +82,13 @@ def followed(
     engine: Engine[Named],
     now: float = 0.0,
     *,
-    once: bool = False,
+    single_shot: bool = False,
     ask_at: float | None = None,
     timeout: float | None = None,
     name: str = "",
 ) -> Named:
     """Return a job that was bought elsewhere at *now* and is followed from then on."""
-    job = Named(name=name, task_id="t", once=once)
+    job = Named(name=name, task_id="t", single_shot=single_shot)
     job.accepted_at = now
     engine.follow(job, now, ask_at=ask_at, timeout=timeout)
     return job
@@ -123,7 +123,7 @@ def test_a_create_goes_from_queued_to_over() -> None:
     engine.follow(job, 2.75)
     assert (job.phase, engine.in_flight) == (Phase.FOLLOWED, 1)
     due = engine.query_ready_at(2.75)
-    assert due == 2.5 + Cadence(POLLING).first(None, 0.25)
+    assert due == 2.5 + PollingSchedule(POLLING).first(None, 0.25)
     assert engine.take_query(due) is job
     assert engine.query_answered(job, ended(), due + 0.25) is QueryStep.ENDED
     assert (job.phase, engine.in_flight, engine.asking) == (Phase.OVER, 0, 0)
@@ -164,7 +164,7 @@ def test_no_more_tasks_run_than_allowed() -> None:
 def test_tasks_bought_elsewhere_take_up_room_and_single_looks_do_not() -> None:
     engine = make(Limits(max_in_flight=1))
     submitted(engine, "a")
-    look = followed(engine, once=True)
+    look = followed(engine, single_shot=True)
     assert engine.in_flight == 0
     attached = followed(engine)
     assert engine.in_flight == 1
@@ -353,7 +353,7 @@ def test_all_who_would_wait_too_long_are_given_up_together() -> None:
 
 def refused_until_given_up(limits: Limits) -> list[float]:
     """Return when the one create of an engine leaves that is refused whenever it does."""
-    engine = make(limits, retries=Retries(throttled_for=60.0))
+    engine = make(limits, retries=Retries(throttled_timeout=60.0))
     job, now = submitted(engine, "a")["a"], 0.0
     instants = []
     while True:
@@ -378,7 +378,7 @@ def test_a_create_within_a_known_limit_is_given_up_as_soon() -> None:
 
 
 def test_a_job_is_not_blamed_for_refusals_from_before_it_came() -> None:
-    engine = make(retries=Retries(throttled_for=60.0))
+    engine = make(retries=Retries(throttled_timeout=60.0))
     old = submitted(engine, "a", now=0.0)["a"]
     taken_one(engine, 0.0)
     engine.create_answered(old, throttled(), 0.0)
@@ -394,7 +394,7 @@ def test_a_create_of_which_no_byte_left_is_sent_again_after_a_pause() -> None:
     engine = make()
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
-    assert engine.create_unsent(job, 1.0) is CreateStep.REQUEUE
+    assert engine.create_not_sent(job, 1.0) is CreateStep.REQUEUE
     assert (engine.creating, engine.in_flight, job.resends) == (0, 0, 0)
     engine.requeue(job)
     assert engine.create_ready_at(1.0) == 1.5
@@ -402,12 +402,12 @@ def test_a_create_of_which_no_byte_left_is_sent_again_after_a_pause() -> None:
 
 
 def test_an_unreachable_service_is_given_up_after_throttled_for_seconds() -> None:
-    engine = make(retries=Retries(throttled_for=10.0))
+    engine = make(retries=Retries(throttled_timeout=10.0))
     job = submitted(engine, "a")["a"]
     steps = []
     for now in (0.0, 5.0, 10.0):
         assert engine.take_create(now) is job
-        steps.append(engine.create_unsent(job, now))
+        steps.append(engine.create_not_sent(job, now))
         engine.requeue(job)
     assert steps == [CreateStep.REQUEUE, CreateStep.REQUEUE, CreateStep.GIVE_UP]
 
@@ -450,12 +450,12 @@ def test_an_aborted_create_counts_as_never_sent() -> None:
 # ---- queries
 
 
-def test_a_pending_task_is_asked_when_the_cadence_says() -> None:
-    polling = Polling(min_interval=1.0, max_interval=8.0, price=0.5)
-    engine, cadence = make(polling=polling), Cadence(polling)
+def test_a_pending_task_is_asked_when_the_schedule_says() -> None:
+    settings = Polling(min_interval=1.0, max_interval=8.0, price=0.5)
+    engine, polling = make(polling=settings), PollingSchedule(settings)
     job, instants, expected = followed(engine), list[float](), list[float]()
     for _ in range(6):
-        expected.append(cadence.next(None, instants[-1]) if instants else cadence.first(None, 0.0))
+        expected.append(polling.next(None, instants[-1]) if instants else polling.first(None, 0.0))
         now = engine.query_ready_at(0.0)
         assert engine.take_query(math.nextafter(now, 0.0)) is None
         assert engine.take_query(now) is job
@@ -642,7 +642,7 @@ def test_queries_need_not_wait_for_creates_that_may_not_leave() -> None:
     followed(engine, ask_at=0.0)
     now = engine.create_ready_at(now)
     job = taken_one(engine, now)
-    engine.create_unsent(job, now)
+    engine.create_not_sent(job, now)
     engine.requeue(job)
     assert engine.create_ready_at(now) == now + 0.5
     assert engine.query_ready_at(now) < now + 0.5
@@ -687,19 +687,19 @@ class Bucket:
     rate=st.sampled_from([0.5, 2.0, 10.0]),
     size=st.sampled_from([1, 2, 10]),
     retry_after=st.sampled_from([None, None, 1.0, 7.0]),
-    trips=st.lists(st.sampled_from([0.0, 0.015625, 0.25, 2.0]), min_size=1, max_size=5),
+    rtts=st.lists(st.sampled_from([0.0, 0.015625, 0.25, 2.0]), min_size=1, max_size=5),
     duration=st.sampled_from([0.0, 3.0, 20.0]),
 )
 def test_whatever_the_quota_is_all_tasks_end_and_no_create_starves_the_queries(
-    shared: bool, rate: float, size: int, retry_after: float | None, trips: list[float], duration: float
+    shared: bool, rate: float, size: int, retry_after: float | None, rtts: list[float], duration: float
 ) -> None:
-    engine = make(Limits(max_in_flight=8), retries=Retries(throttled_for=1e9))
+    engine = make(Limits(max_in_flight=8), retries=Retries(throttled_timeout=1e9))
     names = "abcdefghijklmnopqrst"
     submitted(engine, names)
     creates = Bucket(rate, size)
     queries = creates if shared else Bucket(2 * rate, size)
     away: list[tuple[float, int, Named, Reply]] = []
-    numbers, trip, over, row, now = itertools.count(), itertools.cycle(trips), 0, 0, 0.0
+    numbers, rtt, over, row, now = itertools.count(), itertools.cycle(rtts), 0, 0, 0.0
     for _ in range(20_000):
         while away and away[0][0] <= now:
             when, _number, job, reply = heapq.heappop(away)
@@ -715,7 +715,7 @@ def test_whatever_the_quota_is_all_tasks_end_and_no_create_starves_the_queries(
             break
         due_query = engine._query_waits(now) and engine.rates.ready_at("query", now) <= now
         bound = engine.rates.binding
-        back, number = now + next(trip), next(numbers)
+        back, number = now + next(rtt), next(numbers)
         if (bought := engine.take_create(now)) is not None:
             row = row + 1 if due_query and bound else 0
             assert row <= CREATES_IN_A_ROW
@@ -810,7 +810,7 @@ def test_a_query_that_was_wanted_at_a_time_stays_there_whatever_is_learned() -> 
     assert asked(engine, 7.0) is failing
     assert asked(engine, 7.0) is job
     engine.query_answered(job, pending(), 7.0)
-    assert job.planned
+    assert job.scheduled_by_model
 
 
 def test_an_end_that_changes_little_moves_nothing() -> None:
@@ -881,7 +881,7 @@ def test_a_query_without_news_is_asked_again_after_growing_pauses(reply: Reply) 
 
 
 def test_pauses_after_failed_queries_grow_to_thirty_seconds_and_end_with_patience() -> None:
-    engine = make(retries=Retries(query_patience=200.0))
+    engine = make(retries=Retries(query_retry_timeout=200.0))
     job, now, instants = followed(engine, ask_at=0.0), 0.0, list[float]()
     while True:
         assert asked(engine, now) is job
@@ -895,7 +895,7 @@ def test_pauses_after_failed_queries_grow_to_thirty_seconds_and_end_with_patienc
 
 
 def test_one_good_answer_renews_the_patience() -> None:
-    engine = make(retries=Retries(query_patience=10.0))
+    engine = make(retries=Retries(query_retry_timeout=10.0))
     job = followed(engine, ask_at=0.0)
     steps = []
     for now, reply in ((0.0, Reply(500)), (9.0, pending()), (12.0, Reply(500)), (21.9, Reply(500))):
@@ -1057,7 +1057,7 @@ def test_a_query_that_is_answered_again_frees_the_next_create() -> None:
 
 
 def test_a_service_that_fails_is_given_up_after_throttled_for_seconds() -> None:
-    engine = make(retries=Retries(throttled_for=60.0))
+    engine = make(retries=Retries(throttled_timeout=60.0))
     failing(engine, 0.0)
     early, late = submitted(engine, "a", 0.0)["a"], submitted(engine, "b", 30.0)["b"]
     assert engine.give_up_waiting(59.9) == []
@@ -1067,13 +1067,13 @@ def test_a_service_that_fails_is_given_up_after_throttled_for_seconds() -> None:
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_service_that_was_never_reached_is_given_up_earlier(answered: bool) -> None:
-    engine = make(retries=Retries(throttled_for=60.0, unreachable_timeout=5.0))
+    engine = make(retries=Retries(throttled_timeout=60.0, unreachable_timeout=5.0))
     if answered:
         engine.query_answered(followed_and_asked(engine), pending(), 0.0)
     assert engine.reached is answered
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
-    engine.create_unsent(job, 0.0)
+    engine.create_not_sent(job, 0.0)
     engine.requeue(job)
     assert engine.hopeless(job, 5.0) is not answered
     assert engine.hopeless(job, 60.0)
@@ -1087,7 +1087,7 @@ def followed_and_asked(engine: Engine[Named]) -> Named:
 @pytest.mark.parametrize("reply", [pending(), ended(), Reply(404), Reply(401), Reply(500), Reply(200)])
 def test_a_single_look_takes_whatever_comes(reply: Reply) -> None:
     engine = make()
-    job = followed(engine, once=True, ask_at=0.0)
+    job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, reply, 0.0) is QueryStep.ENDED
     assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
@@ -1095,7 +1095,7 @@ def test_a_single_look_takes_whatever_comes(reply: Reply) -> None:
 
 def test_a_single_look_that_is_throttled_looks_again() -> None:
     engine = make()
-    job = followed(engine, once=True, ask_at=0.0)
+    job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, throttled(3.0), 0.0) is QueryStep.AGAIN
     assert engine.query_ready_at(0.0) == 3.0
@@ -1105,7 +1105,7 @@ def test_a_single_look_that_is_throttled_looks_again() -> None:
 @pytest.mark.parametrize("sent", [True, False])
 def test_a_single_look_that_fails_is_over(sent: bool) -> None:
     engine = make()
-    job = followed(engine, once=True, ask_at=0.0)
+    job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_failed(job, 0.0, sent=sent) is QueryStep.STOP
     assert job.phase is Phase.OVER
@@ -1243,7 +1243,9 @@ class EngineMachine(RuleBasedStateMachine):
             create_rate=RATES,
             query_rate=RATES,
         ),
-        retries=st.builds(Retries, throttled_for=st.sampled_from([5.0, 600.0]), resend_unknown=st.booleans()),
+        retries=st.builds(
+            Retries, throttled_timeout=st.sampled_from([5.0, 600.0]), resend_unknown=st.booleans()
+        ),
     )
     def open(self, limits: Limits, retries: Retries) -> None:
         self.limits = limits
@@ -1252,9 +1254,9 @@ class EngineMachine(RuleBasedStateMachine):
     def some(self, data: st.DataObject, jobs: list[Named]) -> Named:
         return jobs.pop(data.draw(st.integers(0, len(jobs) - 1)))
 
-    def new(self, *, once: bool = False) -> Named:
+    def new(self, *, single_shot: bool = False) -> Named:
         self.made += 1
-        return Named(name=str(self.made), once=once, model=MODELS[self.made % 3])
+        return Named(name=str(self.made), single_shot=single_shot, model=MODELS[self.made % 3])
 
     # ---- time
 
@@ -1336,7 +1338,7 @@ class EngineMachine(RuleBasedStateMachine):
     def create_failed(self, data: st.DataObject, how: str) -> None:
         job = self.some(data, self.creating)
         if how == "unsent":
-            self.created(job, self.engine.create_unsent(job, self.now))
+            self.created(job, self.engine.create_not_sent(job, self.now))
         elif how == "lost":
             self.created(job, self.engine.create_lost(job, self.now))
         else:
@@ -1373,9 +1375,9 @@ class EngineMachine(RuleBasedStateMachine):
             if timeout is not None:
                 self.deadlines[job.name] = job.accepted_at + timeout
 
-    @rule(once=st.booleans(), behind=st.sampled_from([0.0, 0.0, 1e6, -10.0]))
-    def attach(self, once: bool, behind: float) -> None:
-        job = self.new(once=once)
+    @rule(single_shot=st.booleans(), behind=st.sampled_from([0.0, 0.0, 1e6, -10.0]))
+    def attach(self, single_shot: bool, behind: float) -> None:
+        job = self.new(single_shot=single_shot)
         job.accepted_at = self.now
         self.engine.follow(job, self.now, ask_at=self.now - behind)
         self.followed.append(job)
@@ -1471,7 +1473,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def every_task_that_may_run_is_counted_once(self) -> None:
         tasks = {*self.creating, *self.paid, *self.followed, *self.asking, *self.cut_off} - {*self.over}
-        assert self.engine.in_flight == sum(not job.once for job in tasks)
+        assert self.engine.in_flight == sum(not job.single_shot for job in tasks)
 
     @invariant()
     def the_wire_is_within_its_limits(self) -> None:

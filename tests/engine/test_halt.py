@@ -27,19 +27,19 @@ KEY, CREDITS, ACCESS, REQUEST = Refusal.KEY, Refusal.CREDITS, Refusal.ACCESS, Re
 )
 def test_refusals_before_anything_was_accepted(refusals: list[Refusal], stops: list[bool]) -> None:
     policy = HaltPolicy()
-    assert [policy.refused(why) for why in refusals] == stops
+    assert [policy.on_refusal(why) for why in refusals] == stops
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_refused_access_never_stops_an_account_that_was_served_once(before: int) -> None:
     policy = HaltPolicy()
-    assert not any(policy.refused(ACCESS) for _ in range(before))
-    policy.accepted()
-    assert not any(policy.refused(ACCESS) for _ in range(10))
+    assert not any(policy.on_refusal(ACCESS) for _ in range(before))
+    policy.on_accept()
+    assert not any(policy.on_refusal(ACCESS) for _ in range(10))
 
 
 @pytest.mark.parametrize("why", [KEY, CREDITS])
 def test_a_dead_key_or_an_empty_account_stops_even_after_acceptances(why: Refusal) -> None:
     policy = HaltPolicy()
-    policy.accepted()
-    assert policy.refused(why)
+    policy.on_accept()
+    assert policy.on_refusal(why)

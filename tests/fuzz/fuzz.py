@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 with atheris.instrument_imports(include=["ruxa_async"]):
     from ruxa_async import RuxaError
-    from ruxa_async._api.endpoint import Wire, api_error
+    from ruxa_async._api.endpoint import Endpoint, api_error
     from ruxa_async._api.rate_limit_headers import read_quota
     from ruxa_async._api.retry_after import retry_after
     from ruxa_async._api.task_status import instants, task_status
@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["ruxa_async"]):
 
 from corpus.loading import body_of, cases  # noqa: E402 - the path first
 
-WIRE = Wire("https://h", "sk-canary-0123456789", create_timeout=1, query_timeout=1, connect_timeout=1)
+WIRE = Endpoint("https://h", "sk-canary-0123456789", create_timeout=1, query_timeout=1, connect_timeout=1)
 WAITS = (
     "retry-after",
     "retry-after-ms",

@@ -127,7 +127,7 @@ no_handshake     unsent  stopped  error
 """
 
 TIMEOUTS = Timeouts(connect=1.0, create=2.0, query=0.8, create_drain=1.0)
-RETRIES = Retries(throttled_for=1.0, query_patience=1.5)
+RETRIES = Retries(throttled_timeout=1.0, query_retry_timeout=1.5)
 #: Seconds for a download with its one repetition, and to connect.
 DOWNLOAD_TIMEOUT, DOWNLOAD_CONNECT = 20.0, 3.0
 #: Seconds until a download is too slow; the longer one where a busy machine that stands still must not look slow.

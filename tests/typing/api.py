@@ -41,7 +41,7 @@ from ruxa_async import (
     TaskStatus,
     Timeouts,
 )
-from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, GateClosed, Scope, TaskEnded
+from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, Scope, ScopePaused, TaskEnded
 from ruxa_async.transports import MemoryTransport, Request, Response, Transport
 
 # ---- outcomes
@@ -178,7 +178,7 @@ async def entering() -> None:
 
 
 def watch(event: Event | ClientEvent) -> None:
-    if isinstance(event, GateClosed):
+    if isinstance(event, ScopePaused):
         assert_type(event.scope, Literal["create", "query"])
         assert_type(event.seconds, float)
         return

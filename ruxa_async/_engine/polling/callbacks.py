@@ -18,9 +18,9 @@ from typing import Generic, TypeVar
 
 from ruxa_async._engine.job import Job
 
-from .schedule import Cadence
+from .schedule import PollingSchedule
 
-__all__ = ("CallStep", "Calls")
+__all__ = ("CallbackPolling", "CallbackStep")
 
 #: How many jobs that are over are remembered, so that a late callback is known for one.
 _REMEMBERED = 65_536
@@ -44,7 +44,7 @@ _ON_ITS_WAY = 1.0
 _J = TypeVar("_J", bound=Job)
 
 
-class CallStep(enum.Enum):
+class CallbackStep(enum.Enum):
     """What a callback leads to."""
 
     #: A query for the task leaves next.
@@ -63,11 +63,11 @@ class CallStep(enum.Enum):
     UNCLAIMED = enum.auto()
 
 
-class Calls(Generic[_J]):
+class CallbackPolling(Generic[_J]):
     """The callbacks of one client."""
 
-    def __init__(self, cadence: Cadence) -> None:
-        self._cadence = cadence
+    def __init__(self, polling: PollingSchedule) -> None:
+        self._cadence = polling
         self._expected: dict[bytes, _J] = {}
         #: Jobs that are over, and whether that counted as one whose callback failed.
         self._over: OrderedDict[bytes, bool] = OrderedDict()
@@ -78,46 +78,46 @@ class Calls(Generic[_J]):
         #: Whether callbacks come, so that queries may wait for them.
         self.relied_on = True
 
-    def expect(self, job: _J, call: bytes) -> None:
-        """Expect a callback for *job* that is known as *call*, and for an earlier attempt of it no longer."""
-        if job.call is not None:
-            self._expected.pop(job.call, None)
-        job.call = call
-        job.called_at = math.inf
-        self._expected[call] = job
+    def expect(self, job: _J, callback_id: bytes) -> None:
+        """Expect a callback for *job* that is known as *callback_id*, and for an earlier attempt of it no longer."""
+        if job.callback_id is not None:
+            self._expected.pop(job.callback_id, None)
+        job.callback_id = callback_id
+        job.callback_at = math.inf
+        self._expected[callback_id] = job
 
     def forget(self, job: _J) -> None:
         """Expect no callback for *job*; one that still comes is late if its task is known."""
-        if job.call is None or self._expected.pop(job.call, None) is None:
+        if job.callback_id is None or self._expected.pop(job.callback_id, None) is None:
             return
-        self._probes.discard(job.call)
-        if job.task_id is not None or job.called_at != math.inf:
-            self._over[job.call] = job.call in self._missed
-            self._missed.discard(job.call)
+        self._probes.discard(job.callback_id)
+        if job.task_id is not None or job.callback_at != math.inf:
+            self._over[job.callback_id] = job.callback_id in self._missed
+            self._missed.discard(job.callback_id)
             if len(self._over) > _REMEMBERED:
                 self._over.popitem(last=False)
 
-    def look_up(self, call: bytes) -> tuple[CallStep, _J | None]:
+    def look_up(self, callback_id: bytes) -> tuple[CallbackStep, _J | None]:
         """Return the job that a callback is about and, if there is none, whether it is over."""
-        job = self._expected.get(call)
+        job = self._expected.get(callback_id)
         if job is not None:
-            return CallStep.NOTED, job
-        if call not in self._over:
-            return CallStep.UNCLAIMED, None
-        if self._over[call]:
+            return CallbackStep.NOTED, job
+        if callback_id not in self._over:
+            return CallbackStep.UNCLAIMED, None
+        if self._over[callback_id]:
             # The query was quicker than the callback, which came all the same.
-            self._over[call] = False
+            self._over[callback_id] = False
             self._missing = max(0.0, self._missing - _WEIGHT)
             self._judge()
-        return CallStep.LATE, None
+        return CallbackStep.LATE, None
 
     def ended(self, job: _J) -> bool:
         """Learn from the end of *job*, before it is forgotten, how far callbacks can be relied on; tell whether that changed."""
-        if job.call is None or job.called_at is None or (self.relied_on and not self._is_probe(job)):
+        if job.callback_id is None or job.callback_at is None or (self.relied_on and not self._is_probe(job)):
             return False
-        missed = job.called_at == math.inf
+        missed = job.callback_at == math.inf
         if missed:
-            self._missed.add(job.call)
+            self._missed.add(job.callback_id)
         self._missing += _WEIGHT * (missed - self._missing)
         return self._judge()
 
@@ -130,7 +130,7 @@ class Calls(Generic[_J]):
 
     def waits_for(self, job: _J) -> bool:
         """Tell whether the callback of *job* is relied on to come."""
-        return self.relied_on and job.called_at == math.inf
+        return self.relied_on and job.callback_at == math.inf
 
     def first(self, job: _J, age: float) -> float:
         """Return the age at which to ask *job* first, whose callback is waited for; it is so old."""
@@ -139,15 +139,15 @@ class Calls(Generic[_J]):
         return max(self._cadence.nearly_all(job.model), age) + _ON_ITS_WAY
 
     def _is_probe(self, job: _J) -> bool:
-        assert job.call is not None
-        if job.call in self._probes:
+        assert job.callback_id is not None
+        if job.callback_id in self._probes:
             return True
         scouts = self._scouts.get(job.model, 0)
         if scouts == _SCOUTS:
             # Ids are random. Of a model of which nothing is known, the scouts show enough.
-            return job.call[0] < 256 // _ONE_IN and self._cadence.median(job.model) is not None
+            return job.callback_id[0] < 256 // _ONE_IN and self._cadence.median(job.model) is not None
         self._scouts[job.model] = scouts + 1
-        self._probes.add(job.call)
+        self._probes.add(job.callback_id)
         return True
 
     def next(self, model: str | None, age: float, pending_at: float) -> float:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-__all__ = ("Law", "Prior", "Span", "fit", "moments", "span")
+__all__ = ("LogNormal", "Prior", "Span", "fit", "moments", "span")
 
 # What goes into the logarithm, in seconds: from a clock's tick to 30 years.
 _LEAST = 1e-3
@@ -60,7 +60,7 @@ class Prior:
 
 
 @frozen
-class Law:
+class LogNormal:
     """The log of a duration in seconds is normal about *mu* with *sigma*."""
 
     mu: float
@@ -80,10 +80,10 @@ def span(low: float, high: float, exact: float | None = None) -> Span | None:
     return Span(_log(low) if low > 0.0 else -math.inf, _log(high))
 
 
-def fit(spans: Iterable[Span], prior: Prior, start: Law | None = None) -> Law:
+def fit(spans: Iterable[Span], prior: Prior, start: LogNormal | None = None) -> LogNormal:
     """Return the most likely law; *start* is a guess at it, by default what the prior says."""
     seen = list(spans)
-    at = start or Law(prior.mu, prior.sigma)
+    at = start or LogNormal(prior.mu, prior.sigma)
     for _ in range(_ROUNDS):
         one = _improved(seen, prior, at)
         two = _improved(seen, prior, one)
@@ -93,7 +93,7 @@ def fit(spans: Iterable[Span], prior: Prior, start: Law | None = None) -> Law:
     return at
 
 
-def _improved(spans: list[Span], prior: Prior, law: Law) -> Law:
+def _improved(spans: list[Span], prior: Prior, law: LogNormal) -> LogNormal:
     """Return what one step of EM makes of *law*."""
     mu, sigma = law.mu, law.sigma
     total = first = second = 0.0  # the moments in standard deviations
@@ -110,7 +110,7 @@ def _improved(spans: list[Span], prior: Prior, law: Law) -> Law:
     return _law(mu + shift, math.sqrt(max(squares / freedom, 0.0)))
 
 
-def _extrapolated(zero: Law, one: Law, two: Law) -> Law:
+def _extrapolated(zero: LogNormal, one: LogNormal, two: LogNormal) -> LogNormal:
     """Return where the steps from *zero* over *one* to *two* lead (SQUAREM, scheme S3), on mu and log sigma."""
     r = (one.mu - zero.mu, math.log(one.sigma / zero.sigma))
     v = (two.mu - one.mu - r[0], math.log(two.sigma / one.sigma) - r[1])
@@ -123,8 +123,8 @@ def _extrapolated(zero: Law, one: Law, two: Law) -> Law:
     return _law(mu, math.exp(min(log_sigma, 2.0)))
 
 
-def _law(mu: float, sigma: float) -> Law:
-    return Law(min(max(mu, math.log(_LEAST)), math.log(_MOST)), min(max(sigma, _NARROWEST), _WIDEST))
+def _law(mu: float, sigma: float) -> LogNormal:
+    return LogNormal(min(max(mu, math.log(_LEAST)), math.log(_MOST)), min(max(sigma, _NARROWEST), _WIDEST))
 
 
 def moments(low: float, high: float) -> tuple[float, float]:

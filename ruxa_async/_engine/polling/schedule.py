@@ -16,10 +16,10 @@ from attrs import define, field
 
 from ruxa_async.settings import Polling
 
-from .duration_model import Law, Prior, Span, fit, span
+from .duration_model import LogNormal, Prior, Span, fit, span
 from .inspection import Plan, Shape
 
-__all__ = ("Cadence",)
+__all__ = ("PollingSchedule",)
 
 # What one query is worth, in standard deviations of a duration, where no price was set. It makes five to six queries a
 # task, and halving the lateness would take twice as many.
@@ -84,7 +84,7 @@ class _Model:
 
     prior: Prior
     seen: deque[Span] = field(factory=lambda: deque(maxlen=_KEPT))
-    law: Law | None = None
+    law: LogNormal | None = None
     #: How many tasks the law rests on, and how many ended since it was fitted.
     weight: float = 0.0
     fresh: int = 0
@@ -98,7 +98,7 @@ class _Model:
     plans: dict[tuple[int, bool], Plan] = field(factory=dict)
 
 
-class Cadence:
+class PollingSchedule:
     """The ages at which tasks are asked, in seconds since their acceptance, by what was seen of their model."""
 
     def __init__(self, polling: Polling) -> None:
@@ -239,7 +239,7 @@ class Cadence:
         known.scouts[step] = sent + 1
         return target
 
-    def _plan(self, known: _Model, law: Law) -> Plan:
+    def _plan(self, known: _Model, law: LogNormal) -> Plan:
         """Plan for the law with its own uncertainty: sigma sqrt(1 + 1/m), where it rests on m tasks."""
         polling = self._polling
         sigma = _spread(known, law)
@@ -276,12 +276,12 @@ class Cadence:
         return before is None or _moved(before, known.law)
 
 
-def _spread(known: _Model, law: Law) -> float:
+def _spread(known: _Model, law: LogNormal) -> float:
     """Return the sigma of *law* with its own uncertainty, where it rests on so many tasks."""
     return law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
 
 
-def _far_off(seen: Span, law: Law) -> bool:
+def _far_off(seen: Span, law: LogNormal) -> bool:
     reach = _FAR_OFF * law.sigma
     return seen.low > law.mu + reach or seen.high < law.mu - reach
 
@@ -293,7 +293,7 @@ def _forget(known: _Model) -> None:
     known.weight = float(_ODD)
 
 
-def _moved(one: Law, two: Law) -> bool:
+def _moved(one: LogNormal, two: LogNormal) -> bool:
     return abs(two.mu - one.mu) > _MOVED * one.sigma or abs(math.log(two.sigma / one.sigma)) > _MOVED
 
 

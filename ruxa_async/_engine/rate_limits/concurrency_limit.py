@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ("RunningCap",)
+__all__ = ("ConcurrencyLimit",)
 
 #: So many refusals in a row while nothing ended make a suspicion.
 _SUSPICIOUS = 2
@@ -59,7 +59,7 @@ def _unseen(cap: float) -> float:
     return 1 + 0.06 * cap
 
 
-class RunningCap:
+class ConcurrencyLimit:
     """The cap on running tasks, as far as refused and accepted creates show it.
 
     *active* says whether a create may have to wait for it or test it, *watching* whether accepted creates are news: both are plain attributes, for they
@@ -137,7 +137,7 @@ class RunningCap:
 
     # ---- what happens
 
-    def sent(self, create: object, others: int) -> None:
+    def on_send(self, create: object, others: int) -> None:
         """Note that *create* leaves while *others* are sent or run."""
         if others >= self.cap:
             self._probes.add(create)
@@ -147,7 +147,7 @@ class RunningCap:
         """Note that the answer to *create* says nothing of the cap, or that none came."""
         self._probes.discard(create)
 
-    def refused(self, create: object, held: int, now: float, *, sent_at: float, rated: bool) -> bool:
+    def on_reject(self, create: object, held: int, now: float, *, sent_at: float, rated: bool) -> bool:
         """Note a refusal while *held* others ran; return whether the cap explains it.
 
         *rated* says that a rate is known that may have refused it as well.

@@ -68,20 +68,20 @@ class KnownLimit:
         """Tell whether less than two requests may leave at once, though more might if none had lately."""
         return self._bucket.level(now) < min(2, self._bucket.size)
 
-    def sent(self, now: float) -> None:
+    def on_send(self, now: float) -> None:
         """Note that a request leaves."""
         self._on_wire += 1
         self._last, self._arrived = now, now + self._spread
         if self._bucket.take(now):
             self._run = 0
 
-    def passed(self, now: float, *, sent_at: float) -> None:
+    def on_accept(self, now: float, *, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was let through."""
         self._run += 1
         self._timed(now, sent_at)
         self.answered(sent_at if self._told else now)
 
-    def refused(self, now: float, *, sent_at: float) -> None:
+    def on_reject(self, now: float, *, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was not, so that it took no place."""
         self._on_wire -= 1
         self._timed(now, sent_at)
@@ -99,16 +99,16 @@ class KnownLimit:
         if len(self._free) > 1 and self._free[-2] > self._free[-1]:  # answers come in any order
             insort(self._free, self._free.pop())
 
-    def unsent(self) -> None:
+    def on_not_sent(self) -> None:
         """Note that a request did not leave after all, so that its place and its token are free again."""
         self._on_wire -= 1
-        self._bucket.give_back()
+        self._bucket.refund()
         self._arrived = -math.inf
 
     def _timed(self, now: float, sent_at: float) -> None:
-        trip = now - sent_at
-        self._shortest = min(self._shortest, trip)
-        self._spread = max(min(trip - self._shortest, _MOST_SPREAD), self._spread * _FADING)
+        rtt = now - sent_at
+        self._shortest = min(self._shortest, rtt)
+        self._spread = max(min(rtt - self._shortest, _MOST_SPREAD), self._spread * _FADING)
         if sent_at == self._last:
             self._arrived = now - self._shortest
 
@@ -132,7 +132,7 @@ class _Bucket:
         self._tokens, self._at = level - 1.0, now
         return level > self.size - 1e-9
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         self._tokens += 1.0
 
     def shrink(self, size: int) -> None:

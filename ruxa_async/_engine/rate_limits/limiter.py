@@ -1,9 +1,9 @@
 """When the next request of a scope may leave.
 
-A `Gate` stands before everything of one scope ("create" or "query"). A time that the service named closes it for
+A `ScopeLimiter` stands before everything of one scope ("create" or "query"). A time that the service named closes it for
 everyone in it, and so does a service that cannot be reached, for a pause that doubles from half a second. A known
 `RateLimit` is kept by a `KnownLimit`, so that nothing is refused in the first place; an unknown one is found and kept by
-a `Discovery`, unless the service's own replies say how it is (`Advice`). A request is told to the gate when it leaves
+a `Discovery`, unless the service's own replies say how it is (`ServerHints`). A request is told to the gate when it leaves
 and again when its answer is in.
 """
 
@@ -15,9 +15,9 @@ from ruxa_async.settings import RateLimit
 
 from .discovery import Discovery
 from .known_limit import KnownLimit
-from .server_hints import Advice
+from .server_hints import ServerHints
 
-__all__ = ("Gate",)
+__all__ = ("ScopeLimiter",)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -26,7 +26,7 @@ _LONGEST_BORROWED = 60.0
 _UNTRIED = 4
 
 
-class Gate:
+class ScopeLimiter:
     """Let requests of one scope leave, unless the service said no."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Gate:
         self._pacer = KnownLimit(limit) if limit is not None else None
         self.discovery = Discovery() if discovery is None else discovery
         #: What the replies say of the quota; None until one does, or where the limit was told.
-        self.advice: Advice | None = None
+        self.hints: ServerHints | None = None
         self._limit = limit
         self._longest = longest
         self._until = self._until_other = -math.inf
@@ -57,14 +57,14 @@ class Gate:
         """The requests a second that are let through, as told or as found; None while that is not known."""
         if self._limit is not None:
             return self._limit.count / self._limit.per
-        if self.advice is not None and self.advice.paces:
-            return self.advice.rate
+        if self.hints is not None and self.hints.paces:
+            return self.hints.rate
         return self.discovery.rate
 
     @property
     def guesses(self) -> bool:
         """Tell whether requests leave at a rate that was found, so that a refusal may be for that."""
-        paced = self._pacer is not None or (self.advice is not None and self.advice.paces)
+        paced = self._pacer is not None or (self.hints is not None and self.hints.paces)
         return not paced and self.discovery.rate is not None
 
     @property
@@ -76,11 +76,11 @@ class Gate:
         """Return what was found of the limit, None if nothing was or it was told."""
         return self.discovery.export() if self._pacer is None else None
 
-    def advised(self, now: float) -> Advice | None:
+    def advised(self, now: float) -> ServerHints | None:
         """Return what notes what replies say of the quota, None where the limit was told and is kept."""
-        if self.advice is None and self._pacer is None:
-            self.advice = Advice(self._on_wire, now)
-        return self.advice
+        if self.hints is None and self._pacer is None:
+            self.hints = ServerHints(self._on_wire, now)
+        return self.hints
 
     def use(self, discovery: Discovery) -> None:
         """Go by *discovery* from now on; the one before hears no more of what is in flight."""
@@ -97,14 +97,14 @@ class Gate:
         """Tell whether a limit that was told is used up, so that requests leave as it lets them."""
         return self._pacer is not None and self._pacer.used_up(now)
 
-    def share(self, other: Gate) -> None:
+    def share(self, other: ScopeLimiter) -> None:
         """Keep the limit that *other* was told from now on, together with it."""
         assert other._pacer is not None
         self.discovery.take_over(-self._on_wire)
         other._pacer.take_over(self._on_wire)
         self._pacer, self._limit = other._pacer, other._limit
 
-    def close_as(self, other: Gate, now: float) -> None:
+    def close_as(self, other: ScopeLimiter, now: float) -> None:
         """Stay closed for as long as *other*, for a minute at most: what refused it would likely refuse this too."""
         self._until_other = max(
             self._until_other, min(other._until, now + min(self._longest, _LONGEST_BORROWED))
@@ -127,8 +127,8 @@ class Gate:
         if is_full:
             assert self._limit is not None
             paced = max(paced, self._last_sent + self._limit.per / self._limit.count)
-        if self.advice is not None:
-            paced = self.advice.ready_at(now, paced, found=self.discovery.rate is not None)
+        if self.hints is not None:
+            paced = self.hints.ready_at(now, paced, found=self.discovery.rate is not None)
         return max(paced, self._until, self._until_other, now)
 
     def opens_at(self, now: float) -> float:
@@ -150,33 +150,33 @@ class Gate:
         """Return for how many seconds nothing was let through, 0 if the last request was."""
         return 0.0 if self._shut_since is None else now - self._shut_since
 
-    def sent(self, now: float) -> None:
+    def on_send(self, now: float) -> None:
         """Note that a request leaves."""
         self._on_wire += 1
         self._last_sent = now
         if self._pacer is None:
             self.discovery.on_send(now)
-            if self.advice is not None:
-                self.advice.sent(now)
+            if self.hints is not None:
+                self.hints.on_send(now)
         else:
-            self._pacer.sent(now)
+            self._pacer.on_send(now)
 
-    def passed(self, now: float, *, sent_at: float) -> None:
+    def on_accept(self, now: float, *, sent_at: float) -> None:
         """Note an answer that the limit let through, whatever else it says, to a request that left at *sent_at*."""
         self._on_wire -= 1
         if self._pacer is None:
             self.discovery.on_accept(now, sent_at=sent_at)
-            if self.advice is not None:
-                self.advice.passed(now, sent_at=sent_at)
+            if self.hints is not None:
+                self.hints.on_accept(now, sent_at=sent_at)
         else:
-            self._pacer.passed(now, sent_at=sent_at)
+            self._pacer.on_accept(now, sent_at=sent_at)
         self._window += 1
         self.ever_passed = True
         self._shut_since = None
         if now >= self._until:
             self._pause = _FIRST_PAUSE
 
-    def lost(self, now: float, *, is_answered: bool = False) -> None:
+    def on_no_response(self, now: float, *, is_answered: bool = False) -> None:
         """Note that a request left and teaches nothing of the limit.
 
         It got no answer or, if *is_answered*, one that may be about another limit.
@@ -184,24 +184,24 @@ class Gate:
         self._on_wire -= 1
         if self._pacer is None:
             (self.discovery.on_not_sent if is_answered else self.discovery.on_no_response)(now)
-            if self.advice is not None:
-                self.advice.answered(now)
+            if self.hints is not None:
+                self.hints.answered(now)
         else:
             self._pacer.answered(now)
 
-    def unsent(self, now: float) -> None:
+    def on_not_sent(self, now: float) -> None:
         """Note that a request did not leave, and let nothing leave for a growing pause: nobody is there."""
         self._on_wire -= 1
         if self._pacer is None:
             self.discovery.on_not_sent(now)
-            if self.advice is not None:
-                self.advice.unsent()
+            if self.hints is not None:
+                self.hints.on_not_sent()
         else:
-            self._pacer.unsent()
+            self._pacer.on_not_sent()
         self._shut(now)
         self._pause_unless_paused(now, since=now)
 
-    def refused(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
+    def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a 429 to a request that left at *sent_at*.
 
         *retry_after* is what the service asked for in seconds, None or 0 if nothing.
@@ -213,10 +213,10 @@ class Gate:
             self._shut_since = now
         told = min(retry_after, self._longest) if retry_after else None
         if self._pacer is not None:
-            self._pacer.refused(now, sent_at=sent_at)
+            self._pacer.on_reject(now, sent_at=sent_at)
             if again:  # so it is not only the way there that bunches what was spread
                 self._shut_for_no_reason(now, told, sent_at)
-        elif self.advice is not None and self.advice.refused(now, sent_at=sent_at):
+        elif self.hints is not None and self.hints.on_reject(now, sent_at=sent_at):
             self.discovery.on_no_response(now)
             self._shut_for_no_reason(now, told, sent_at)
         else:
@@ -233,7 +233,7 @@ class Gate:
     def capped(self, now: float, retry_after: float | None) -> None:
         """Note a 429 that has nothing to do with the rate; *retry_after* is in seconds and closes the gate."""
         self.refusals += 1
-        self.lost(now, is_answered=True)
+        self.on_no_response(now, is_answered=True)
         if retry_after:
             self._until = max(self._until, now + min(retry_after, self._longest))
 

@@ -17,9 +17,9 @@ from ruxa_async._api.rate_limit_headers import Quota
 from ruxa_async.settings import Limits, Scope
 
 from .discovery import Discovery
-from .limiter import Gate
+from .limiter import ScopeLimiter
 
-__all__ = ("Rates",)
+__all__ = ("Scopes",)
 
 _ASKED_AGAIN_AFTER = 16  # refusals
 _AT_ONCE = 0.05  # seconds; later, something may have flowed in
@@ -31,15 +31,17 @@ _MOST_TESTS = 8
 _TRICKLE = 0.1  # requests
 
 
-class Rates:
+class Scopes:
     """The gates of both scopes, and what they have in common. *longest_query_wait* is in seconds."""
 
     def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
         told = [rate for rate in (limits.create_rate, limits.query_rate) if rate is not None]
         self._told = len(told)
         discovery = Discovery()
-        self.create = Gate(limits.create_rate, discovery)
-        self.query = Gate(limits.query_rate, Discovery() if told else discovery, longest=longest_query_wait)
+        self.create = ScopeLimiter(limits.create_rate, discovery)
+        self.query = ScopeLimiter(
+            limits.query_rate, Discovery() if told else discovery, longest=longest_query_wait
+        )
         self._shared = not told
         self._testing: Scope | None = None
         self._test_until = -math.inf
@@ -78,49 +80,49 @@ class Rates:
 
     @property
     def _advised_as_one(self) -> bool:
-        create, query = self.create.advice, self.query.advice
+        create, query = self.create.hints, self.query.hints
         return create is not None and query is not None and create.books is query.books
 
-    def gate(self, scope: Scope) -> Gate:
+    def limiter(self, scope: Scope) -> ScopeLimiter:
         """Return the gate of *scope*."""
         return self.create if scope == "create" else self.query
 
     def tests(self, scope: Scope, now: float) -> bool:
         """Tell whether a request of *scope* should leave at once, to see whether it is refused."""
-        return self._testing == scope and now <= self._test_until and not self.gate(scope).refuses(now)
+        return self._testing == scope and now <= self._test_until and not self.limiter(scope).refuses(now)
 
     def ready_at(self, scope: Scope, now: float) -> float:
         """Return when the next request of *scope* may leave, infinity if only an answer can tell."""
         if self.tests(scope, now):
             return now
-        return self.gate(scope).ready_at(now)
+        return self.limiter(scope).ready_at(now)
 
-    def sent(self, scope: Scope, now: float, job: object) -> None:
+    def on_send(self, scope: Scope, now: float, job: object) -> None:
         """Note that a request of *scope* leaves, for *job*."""
         if self.tests(scope, now):
             self._test_sent.add(job)
             self._tests_to_send -= 1
             if not self._tests_to_send:
                 self._testing = None
-        self.gate(scope).sent(now)
+        self.limiter(scope).on_send(now)
 
-    def passed(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
+    def on_accept(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
         """Note an answer that the limit let through."""
         if job not in self._test_sent:
-            self.gate(scope).passed(now, sent_at=sent_at)
+            self.limiter(scope).on_accept(now, sent_at=sent_at)
         else:
             # Whose quota it was of is not known yet, so neither discovery learns from it.
-            self.gate(scope).lost(now, is_answered=True)
+            self.limiter(scope).on_no_response(now, is_answered=True)
             self._tests_to_pass -= 1
             if self._tests_to_pass == 0:
                 self._test_sent.clear()
                 self._split(scope, now)
 
-    def refused(
+    def on_reject(
         self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float, job: object
     ) -> None:
         """Note a 429; *retry_after* is in seconds."""
-        self.gate(scope).refused(now, retry_after, sent_at=sent_at)
+        self.limiter(scope).on_reject(now, retry_after, sent_at=sent_at)
         if self._told == 2 or (self._told and self._shared):
             return
         other: Scope = "query" if scope == "create" else "create"
@@ -140,13 +142,13 @@ class Rates:
 
         *refused_for* is for how many seconds it was a refusal: 0 if it did not say, None if it was none.
         """
-        advice = self.gate(scope).advised(now)
-        if advice is None:
+        hints = self.limiter(scope).advised(now)
+        if hints is None:
             return
-        other = (self.query if scope == "create" else self.create).advice
+        other = (self.query if scope == "create" else self.create).hints
         if self._shared and other is not None:
-            advice.share(other, quota, now)
-        advice.told(quota, now, sent_at=sent_at, refused_for=refused_for)
+            hints.share(other, quota, now)
+        hints.told(quota, now, sent_at=sent_at, refused_for=refused_for)
 
     # ---- refusals that have nothing to do with a rate
 
@@ -160,15 +162,15 @@ class Rates:
         """Keep what is known of the creates' rate, if it is not kept yet: what comes now may be for something else."""
         if self._saved is None:
             on_wire = self.create.on_wire + (self.query.on_wire if self._shared else 0)
-            doubts = (0, 0) if self.create.advice is None else self.create.advice.doubts
+            doubts = (0, 0) if self.create.hints is None else self.create.hints.doubts
             self._saved = deepcopy(self.create.discovery), on_wire, doubts
 
     def restore(self) -> None:
         """Forget what was learned of the creates' rate since it was saved: it was no rate that refused."""
         if self._saved is not None:
             (discovery, on_wire, doubts), self._saved = self._saved, None
-            if self.create.advice is not None:
-                self.create.advice.doubts = doubts
+            if self.create.hints is not None:
+                self.create.hints.doubts = doubts
             discovery.take_over(-on_wire)
             self.create.use(discovery)
             if self._shared:
@@ -195,13 +197,13 @@ class Rates:
 
     def _split(self, scope: Scope, now: float) -> None:
         if self._shared and not self._told:
-            if self._advised_as_one and (advice := self.gate(scope).advice) is not None:
-                advice.part(now)
+            if self._advised_as_one and (hints := self.limiter(scope).hints) is not None:
+                hints.part(now)
             self._shared = False
             self._pairs = 0
             self.create.reopen()
             self.query.reopen()
-            self.gate(scope).use(Discovery())
+            self.limiter(scope).use(Discovery())
 
     def _pair(self, scope: Scope, other: Scope, now: float, sent_at: float) -> None:
         if sent_at <= self._news_at[scope]:
@@ -222,7 +224,7 @@ class Rates:
 
         Nothing of *scope* was ever let through, so it is not a limit of its own that it has met.
         """
-        return not self.gate(scope).ever_passed and self.gate(other).keeps_told_limit(now)
+        return not self.limiter(scope).ever_passed and self.limiter(other).keeps_told_limit(now)
 
     def _merge(self) -> None:
         """Go by one limit: by the one that was told, else by what creates have learned, which is the most that is known."""

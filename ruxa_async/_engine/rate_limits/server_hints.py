@@ -17,7 +17,7 @@ from ruxa_async.settings import RateLimit
 
 from .known_limit import KnownLimit
 
-__all__ = ("Advice", "Books")
+__all__ = ("Books", "ServerHints")
 
 #: No word of a quota holds requests back for longer than so many seconds; a refusal may.
 _LONGEST_HOLD = 60.0
@@ -54,10 +54,10 @@ class Books:
         most = quota.burst or quota.limit
         left = most if quota.remaining is None else quota.remaining
         for _ in range(most - left):
-            self.pacer.sent(now)
+            self.pacer.on_send(now)
             self.pacer.answered(now)
         for _ in range(self.on_wire):
-            self.pacer.sent(now)
+            self.pacer.on_send(now)
 
     def take(self, now: float) -> None:
         """Note that a request leaves."""
@@ -67,7 +67,7 @@ class Books:
         if len(self._left_at) > 2 * _NOTED:
             del self._left_at[:_NOTED]
         if self.pacer is not None:
-            self.pacer.sent(now)
+            self.pacer.on_send(now)
 
     def after(self, sent_at: float) -> int:
         """Return how many may have been counted after a request that left at *sent_at*."""
@@ -78,7 +78,7 @@ class Books:
         self.on_wire += on_wire
         if self.pacer is not None:
             for _ in range(on_wire):
-                self.pacer.sent(now)
+                self.pacer.on_send(now)
             for _ in range(-on_wire):
                 self.pacer.answered(now)
 
@@ -87,7 +87,7 @@ def _same(one: Quota, two: Quota) -> bool:
     return (one.name, one.limit, one.per, one.burst) == (two.name, two.limit, two.per, two.burst)
 
 
-class Advice:
+class ServerHints:
     """What the replies of one scope say, *on_wire* of whose requests are unanswered. Times are in seconds.
 
     *books* are shared by both scopes where they take from one quota.
@@ -139,7 +139,7 @@ class Advice:
     def doubts(self, value: tuple[int, int]) -> None:
         self._doubts = [*value]
 
-    def share(self, other: Advice, quota: Quota, now: float) -> None:
+    def share(self, other: ServerHints, quota: Quota, now: float) -> None:
         """Take from one quota with *other* if it was told the same *quota*, else from one of its own."""
         if quota.limit is None:
             return
@@ -189,7 +189,7 @@ class Advice:
 
     # ---- what happens
 
-    def sent(self, now: float) -> None:
+    def on_send(self, now: float) -> None:
         """Note that a request leaves."""
         if self._empty_until > now:
             self._tested = now, self._empty_until
@@ -205,15 +205,15 @@ class Advice:
         if self.books.pacer is not None:
             self.books.pacer.answered(now)
 
-    def unsent(self) -> None:
+    def on_not_sent(self) -> None:
         """Note that a request did not leave after all."""
         self._on_wire -= 1
         self.books.on_wire -= 1
         self.books.sent -= 1
         if self.books.pacer is not None:
-            self.books.pacer.unsent()
+            self.books.pacer.on_not_sent()
 
-    def passed(self, now: float, *, sent_at: float) -> None:
+    def on_accept(self, now: float, *, sent_at: float) -> None:
         """Note that a request that left at *sent_at* was let through."""
         self.answered(now)
         self._allowed += 1
@@ -222,7 +222,7 @@ class Advice:
                 self._doubts[1] += 1
             self._tested = None
 
-    def refused(self, now: float, *, sent_at: float) -> bool:
+    def on_reject(self, now: float, *, sent_at: float) -> bool:
         """Note a refusal of a request that left at *sent_at*; return whether a discovery has nothing to learn from it."""
         ours = self._tested is not None and self._tested[0] == sent_at
         left = self._left()
@@ -231,7 +231,7 @@ class Advice:
         self._on_wire -= 1
         self.books.on_wire -= 1
         if self.books.pacer is not None:
-            self.books.pacer.unsent()  # who is refused takes no place
+            self.books.pacer.on_not_sent()  # who is refused takes no place
         if self.ignored:
             return False
         if ours:

@@ -10,7 +10,7 @@ from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import Job, Phase, QueryStep
 from ruxa_async._engine.polling import callbacks as calling
-from ruxa_async._engine.polling.callbacks import Calls, CallStep
+from ruxa_async._engine.polling.callbacks import CallbackPolling, CallbackStep
 from ruxa_async.results import TaskState
 from ruxa_async.settings import Limits, Polling, Retries
 
@@ -28,7 +28,7 @@ def relied_on(engine: Engine[Job]) -> bool:
     return engine.calls.relied_on
 
 
-def call(number: int) -> bytes:
+def callback_id(number: int) -> bytes:
     """An id that makes no probe of its job, once its model is known."""
     return b"\xff" + number.to_bytes(11, "big")
 
@@ -38,7 +38,7 @@ def sent(engine: Engine[Job], now: float, number: int = 1) -> Job:
     job = Job(model=MODEL)
     engine.submit(job, now)
     assert engine.take_create(now) is job
-    engine.calls.expect(job, call(number))
+    engine.calls.expect(job, callback_id(number))
     return job
 
 
@@ -58,8 +58,8 @@ def lost(engine: Engine[Job], now: float, number: int = 1) -> Job:
 
 def called(
     engine: Engine[Job], now: float, number: int = 1, *, over: bool = True, settles: bool = True
-) -> CallStep:
-    return engine.called(call(number), now, over=over, settles=settles)[0]
+) -> CallbackStep:
+    return engine.called(callback_id(number), now, over=over, settles=settles)[0]
 
 
 # ---- one callback
@@ -69,10 +69,10 @@ def test_a_callback_wakes_its_task_for_one_query() -> None:
     engine = engine_of()
     job = followed(engine, 100.0)
     assert engine.query_ready_at(101.0) > 101.0
-    assert called(engine, 101.0) is CallStep.WOKEN
+    assert called(engine, 101.0) is CallbackStep.WOKEN
     assert engine.take_query(101.0) is job
     assert engine.query_answered(job, DONE, 101.1) is QueryStep.ENDED
-    assert called(engine, 102.0) is CallStep.LATE
+    assert called(engine, 102.0) is CallbackStep.LATE
     assert engine.query_ready_at(102.0) == math.inf
 
 
@@ -80,8 +80,8 @@ def test_one_that_says_it_still_runs_costs_no_query() -> None:
     engine = engine_of()
     job = followed(engine, 100.0)
     before = engine.query_ready_at(101.0)
-    assert called(engine, 101.0, over=False) is CallStep.NOTED
-    assert (engine.query_ready_at(101.0), job.called_at) == (before, math.inf)
+    assert called(engine, 101.0, over=False) is CallbackStep.NOTED
+    assert (engine.query_ready_at(101.0), job.callback_at) == (before, math.inf)
 
 
 def test_one_that_comes_while_the_task_is_asked_has_it_asked_once_more() -> None:
@@ -89,7 +89,7 @@ def test_one_that_comes_while_the_task_is_asked_has_it_asked_once_more() -> None
     job = followed(engine, 100.0)
     called(engine, 101.0)
     assert engine.take_query(101.0) is job
-    assert called(engine, 101.5) is CallStep.WOKEN
+    assert called(engine, 101.5) is CallbackStep.WOKEN
     assert engine.take_query(101.5) is None
     assert engine.query_answered(job, RUNNING, 101.6) is QueryStep.PENDING
     assert engine.take_query(101.6) is job
@@ -107,7 +107,7 @@ def test_a_task_that_is_called_too_early_is_asked_as_if_no_callback_were_to_come
 def test_one_for_a_create_on_the_wire_is_early_and_has_the_task_asked_at_once() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
-    assert called(engine, 100.5) is CallStep.EARLY
+    assert called(engine, 100.5) is CallbackStep.EARLY
     engine.create_answered(job, Reply(status=200, task_id="t"), 101.0)
     engine.follow(job, 101.0)
     assert engine.take_query(101.0) is job
@@ -116,29 +116,29 @@ def test_one_for_a_create_on_the_wire_is_early_and_has_the_task_asked_at_once() 
 def test_an_early_one_about_a_running_task_changes_nothing() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
-    assert called(engine, 100.5, over=False) is CallStep.EARLY
-    assert job.called_at == math.inf
+    assert called(engine, 100.5, over=False) is CallbackStep.EARLY
+    assert job.callback_at == math.inf
 
 
 def test_one_that_nobody_waits_for_is_unclaimed() -> None:
     engine = engine_of()
-    assert called(engine, 1.0) is CallStep.UNCLAIMED
+    assert called(engine, 1.0) is CallbackStep.UNCLAIMED
 
 
 def test_a_released_task_is_late_and_an_unbought_one_is_nobodys() -> None:
     engine = engine_of()
     engine.release(followed(engine, 100.0, 1))
-    assert called(engine, 101.0, 1) is CallStep.LATE
+    assert called(engine, 101.0, 1) is CallbackStep.LATE
     engine.create_aborted(sent(engine, 100.0, 2), 100.0)
-    assert called(engine, 101.0, 2) is CallStep.UNCLAIMED
+    assert called(engine, 101.0, 2) is CallbackStep.UNCLAIMED
 
 
 def test_each_attempt_has_an_address_of_its_own() -> None:
     engine = engine_of()
     job = sent(engine, 100.0, 1)
-    engine.calls.expect(job, call(2))
-    assert called(engine, 101.0, 1) is CallStep.UNCLAIMED
-    assert called(engine, 101.0, 2) is CallStep.EARLY
+    engine.calls.expect(job, callback_id(2))
+    assert called(engine, 101.0, 1) is CallbackStep.UNCLAIMED
+    assert called(engine, 101.0, 2) is CallbackStep.EARLY
 
 
 def test_jobs_that_are_over_are_remembered_up_to_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +147,9 @@ def test_jobs_that_are_over_are_remembered_up_to_a_point(monkeypatch: pytest.Mon
     for number in (1, 2, 3):
         engine.release(followed(engine, 100.0, number))
     assert [called(engine, 101.0, number) for number in (1, 2, 3)] == [
-        CallStep.UNCLAIMED,
-        CallStep.LATE,
-        CallStep.LATE,
+        CallbackStep.UNCLAIMED,
+        CallbackStep.LATE,
+        CallbackStep.LATE,
     ]
 
 
@@ -163,14 +163,14 @@ def test_a_held_create_counts_as_running_until_its_time_is_up() -> None:
     assert engine.take_expired(159.0) is None
     assert engine.take_expired(160.0) is job
     assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
-    assert called(engine, 161.0) is CallStep.UNCLAIMED
+    assert called(engine, 161.0) is CallbackStep.UNCLAIMED
 
 
 def test_a_callback_settles_it() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
     assert engine.counts.unknown == 1
-    assert called(engine, 130.0) is CallStep.ADOPT
+    assert called(engine, 130.0) is CallbackStep.ADOPT
     assert (job.phase, engine.next_deadline()) == (Phase.CREATING, math.inf)
     engine.adopt(job, "t", 5.0, was_unknown=True)
     assert (job.task_id, job.accepted_at) == ("t", 100.0)
@@ -183,12 +183,12 @@ def test_a_callback_settles_it() -> None:
 def test_one_that_says_too_little_leaves_it_held() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
-    assert called(engine, 130.0, settles=False) is CallStep.NOTED
-    assert (job.phase, job.called_at) == (Phase.HELD, math.inf)
+    assert called(engine, 130.0, settles=False) is CallbackStep.NOTED
+    assert (job.phase, job.callback_at) == (Phase.HELD, math.inf)
 
 
-@pytest.mark.parametrize(("settles", "step"), [(True, CallStep.ADOPT), (False, CallStep.HOLD)])
-def test_what_was_accepted_though_refused_is_not_sent_again(settles: bool, step: CallStep) -> None:
+@pytest.mark.parametrize(("settles", "step"), [(True, CallbackStep.ADOPT), (False, CallbackStep.HOLD)])
+def test_what_was_accepted_though_refused_is_not_sent_again(settles: bool, step: CallbackStep) -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
     engine.create_answered(job, Reply(status=429), 100.1)
@@ -201,10 +201,10 @@ def test_what_was_accepted_though_refused_is_not_sent_again(settles: bool, step:
 def test_a_withdrawn_one_is_forgotten() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
-    engine.create_unsent(job, 100.0)
+    engine.create_not_sent(job, 100.0)
     engine.requeue(job)
     assert engine.pop_queued() is job
-    assert called(engine, 101.0) is CallStep.UNCLAIMED
+    assert called(engine, 101.0) is CallbackStep.UNCLAIMED
 
 
 # ---- how far they are relied on
@@ -255,11 +255,11 @@ def test_a_task_of_a_known_model_is_asked_when_nearly_all_have_ended() -> None:
     engine = engine_of()
     now = taught(engine)
     followed(engine, now, 1)
-    median = engine.cadence.median(MODEL)
+    median = engine.polling.median(MODEL)
     assert median is not None
     assert median == pytest.approx(10.0, rel=0.1)
     age = engine.query_ready_at(now) - now
-    assert age == pytest.approx(engine.cadence.nearly_all(MODEL) + 1.0)
+    assert age == pytest.approx(engine.polling.nearly_all(MODEL) + 1.0)
     assert age > 1.1 * median
 
 
@@ -267,16 +267,16 @@ def test_one_in_48_is_a_probe_from_the_median_on() -> None:
     engine = engine_of()
     now = taught(engine)
     job = Job(model=MODEL)
-    job.call, job.called_at = b"\x04" + bytes(11), math.inf
+    job.callback_id, job.callback_at = b"\x04" + bytes(11), math.inf
     probes = [b for b in range(256) if engine.calls.first(_with(b), 0.0) < 11.0]
     assert probes == list(range(5))
-    assert engine.calls.first(job, 0.0) == engine.cadence.median(MODEL)
+    assert engine.calls.first(job, 0.0) == engine.polling.median(MODEL)
     assert now > 0
 
 
 def _with(first: int) -> Job:
     job = Job(model=MODEL)
-    job.call, job.called_at = bytes([first]) + bytes(11), math.inf
+    job.callback_id, job.callback_at = bytes([first]) + bytes(11), math.inf
     return job
 
 
@@ -328,8 +328,8 @@ def test_a_callback_that_a_query_outran_is_no_failure() -> None:
     engine = engine_of()
     end_unseen(engine, followed(engine, 100.0), 102.0)
     assert not engine.calls.relied_on
-    assert called(engine, 102.1) is CallStep.LATE
-    assert called(engine, 102.2) is CallStep.LATE
+    assert called(engine, 102.1) is CallbackStep.LATE
+    assert called(engine, 102.2) is CallbackStep.LATE
     # One that failed at most is believed then, as at the beginning.
     assert engine.calls._missing == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
 
@@ -337,13 +337,13 @@ def test_a_callback_that_a_query_outran_is_no_failure() -> None:
 def test_tasks_without_a_callback_are_asked_as_ever_and_say_nothing() -> None:
     engine = engine_of()
     taught(engine)
-    calls: Calls[Job] = engine.calls
+    calls: CallbackPolling[Job] = engine.calls
     job = Job(model=MODEL, task_id="t")
     assert not calls.waits_for(job)
     assert not calls.ended(job)
     calls.forget(job)
     engine.follow(job, 0.0)
-    assert engine.query_ready_at(0.0) < engine.cadence.median(MODEL)  # type: ignore[operator]
+    assert engine.query_ready_at(0.0) < engine.polling.median(MODEL)  # type: ignore[operator]
 
 
 def due(engine: Engine[Job], job: Job) -> float:
@@ -363,13 +363,13 @@ def test_waiting_tasks_are_planned_anew_when_more_is_known_of_their_model() -> N
     assert engine.take_query(102.5) is jobs[0]
     engine.query_answered(jobs[0], DONE, 102.5)
     engine.learn(jobs[0], 102.5, None)
-    assert due(engine, waiting) == pytest.approx(100.0 + engine.cadence.nearly_all(MODEL) + 1.0)
+    assert due(engine, waiting) == pytest.approx(100.0 + engine.polling.nearly_all(MODEL) + 1.0)
     assert due(engine, waiting) < 140.0
     assert due(engine, probe) == pytest.approx(103.0)
 
 
 def test_what_is_nearly_all_follows_the_prior_until_something_ended() -> None:
-    cadence = engine_of().cadence
-    assert cadence.nearly_all("google/nano-banana") == pytest.approx(39.76, abs=0.1)
-    assert cadence.nearly_all("sora-2") == pytest.approx(477.1, abs=1.0)
-    assert cadence.nearly_all("something-else") == pytest.approx(410.0, abs=10.0)
+    polling = engine_of().polling
+    assert polling.nearly_all("google/nano-banana") == pytest.approx(39.76, abs=0.1)
+    assert polling.nearly_all("sora-2") == pytest.approx(477.1, abs=1.0)
+    assert polling.nearly_all("something-else") == pytest.approx(410.0, abs=10.0)

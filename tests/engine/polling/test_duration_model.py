@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruxa_async._engine.polling import duration_model as lognormal
-from ruxa_async._engine.polling.duration_model import Law, Prior, Span, _extrapolated, fit, moments, span
+from ruxa_async._engine.polling.duration_model import (
+    LogNormal,
+    Prior,
+    Span,
+    _extrapolated,
+    fit,
+    moments,
+    span,
+)
 
 NORMAL = NormalDist()
 PRIOR = Prior(math.log(30.0), 2.0)
@@ -116,21 +124,21 @@ def test_a_weight_counts_like_so_many_observations() -> None:
 
 def test_a_good_guess_leads_to_the_same_law() -> None:
     spans = [looked_at(each, 3.0) for each in durations(50, 10.0, 0.4)]
-    far, near = fit(spans, PRIOR), fit(spans, PRIOR, Law(math.log(10.0), 0.4))
+    far, near = fit(spans, PRIOR), fit(spans, PRIOR, LogNormal(math.log(10.0), 0.4))
     assert far.mu == pytest.approx(near.mu, abs=0.02)
     assert far.sigma == pytest.approx(near.sigma, rel=0.05)
 
 
 def test_a_fit_that_creeps_is_cut_off_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = [looked_at(each, 15.0) for each in durations(50, 10.0, 0.4)]
-    start, whole = Law(0.0, 1.0), fit(spans, PRIOR)
+    start, whole = LogNormal(0.0, 1.0), fit(spans, PRIOR)
     monkeypatch.setattr(lognormal, "_ROUNDS", 1)
     part = fit(spans, PRIOR, start)
     assert abs(part.mu - whole.mu) < abs(start.mu - whole.mu)
 
 
 def test_steps_that_are_alike_are_followed_one_by_one() -> None:
-    assert _extrapolated(Law(0.0, 1.0), Law(1.0, 1.0), Law(2.0, 1.0)) == Law(2.0, 1.0)
+    assert _extrapolated(LogNormal(0.0, 1.0), LogNormal(1.0, 1.0), LogNormal(2.0, 1.0)) == LogNormal(2.0, 1.0)
 
 
 def test_equal_durations_make_the_narrowest_law() -> None:

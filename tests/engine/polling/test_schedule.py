@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import Polling
-from ruxa_async._engine.polling.schedule import Cadence
+from ruxa_async._engine.polling.schedule import PollingSchedule
 
 NORMAL = NormalDist()
 
@@ -26,68 +26,68 @@ def durations(count: int, median: float, sigma: float) -> list[float]:
     ]
 
 
-def asked(cadence: Cadence, model: str | None, duration: float) -> list[float]:
+def asked(polling: PollingSchedule, model: str | None, duration: float) -> list[float]:
     """The ages at which a task of *duration* is asked, the last one after its end."""
-    ages = [cadence.first(model, 0.0)]
+    ages = [polling.first(model, 0.0)]
     while ages[-1] < duration:
-        ages.append(cadence.next(model, ages[-1]))
+        ages.append(polling.next(model, ages[-1]))
     return ages
 
 
-def taught(median: float = 10.0, sigma: float = 0.4, count: int = 200, **asking: float) -> Cadence:
-    cadence = Cadence(Polling(**asking))
-    teach(cadence, "m", durations(count, median, sigma))
-    return cadence
+def taught(median: float = 10.0, sigma: float = 0.4, count: int = 200, **asking: float) -> PollingSchedule:
+    polling = PollingSchedule(Polling(**asking))
+    teach(polling, "m", durations(count, median, sigma))
+    return polling
 
 
-def teach(cadence: Cadence, model: str | None, some: list[float]) -> None:
+def teach(polling: PollingSchedule, model: str | None, some: list[float]) -> None:
     for duration in some:
-        ages = [0.0, *asked(cadence, model, duration)]
-        cadence.ended(model, ages[-2], ages[-1])
+        ages = [0.0, *asked(polling, model, duration)]
+        polling.ended(model, ages[-2], ages[-1])
 
 
 # ---- knowing nothing
 
 
 def test_a_scout_is_asked_at_ages_that_grow_by_an_eighth() -> None:
-    ages = asked(Cadence(Polling()), "m", 10.0)
+    ages = asked(PollingSchedule(Polling()), "m", 10.0)
     assert [round(age, 2) for age in ages[:6]] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
     assert all(later / age == pytest.approx(1.13) for age, later in pairwise(ages[8:]))
     assert len(ages) == 22
 
 
 def test_four_tasks_are_scouts_and_the_others_wait_for_them() -> None:
-    cadence = Cadence(Polling())
-    assert [cadence.first("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
-    assert cadence.first("another", 0.0) == 0.25
+    polling = PollingSchedule(Polling())
+    assert [polling.first("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
+    assert polling.first("another", 0.0) == 0.25
 
 
 def test_another_task_becomes_a_scout_where_one_is_missing() -> None:
-    cadence = Cadence(Polling())
-    assert [cadence.next("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
-    assert cadence.next("m", 11.3) == pytest.approx(11.3 * 1.13)
+    polling = PollingSchedule(Polling())
+    assert [polling.next("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
+    assert polling.next("m", 11.3) == pytest.approx(11.3 * 1.13)
 
 
 def test_a_task_that_was_taken_up_late_is_asked_soon() -> None:
-    cadence = Cadence(Polling())
-    assert [cadence.first("m", 3600.0) for _ in range(6)] == [3600.25] * 6
+    polling = PollingSchedule(Polling())
+    assert [polling.first("m", 3600.0) for _ in range(6)] == [3600.25] * 6
     assert taught().first("m", 3600.0) == 3600.25
 
 
 def test_what_the_first_scout_shows_is_news() -> None:
-    cadence = Cadence(Polling())
-    assert cadence.median("m") is None
-    assert cadence.first("m", 0.0) == 0.25
-    assert cadence.median("m") is None
-    assert cadence.ended("m", 9.0, 10.0)
-    assert 8.0 < cadence.replanned("m", 9.0) - 1.0 < 12.0
-    assert 1.0 < cadence.replanned("m", 0.0) < 8.0
-    assert cadence.median("m") == pytest.approx(9.6, rel=0.1)
-    assert cadence.median("another") is None
+    polling = PollingSchedule(Polling())
+    assert polling.median("m") is None
+    assert polling.first("m", 0.0) == 0.25
+    assert polling.median("m") is None
+    assert polling.ended("m", 9.0, 10.0)
+    assert 8.0 < polling.replanned("m", 9.0) - 1.0 < 12.0
+    assert 1.0 < polling.replanned("m", 0.0) < 8.0
+    assert polling.median("m") == pytest.approx(9.6, rel=0.1)
+    assert polling.median("another") is None
 
 
 def test_those_that_still_run_keep_the_first_end_from_being_taken_for_the_median() -> None:
-    alone, beside = Cadence(Polling()), Cadence(Polling())
+    alone, beside = PollingSchedule(Polling()), PollingSchedule(Polling())
     assert alone.ended("a-picture", 5.0, 5.5)
     assert beside.ended("a-picture", 5.0, 5.5, None, lambda: [5.0, 5.0, 5.0, 0.0])
     early, right = alone.median("a-picture"), beside.median("a-picture")
@@ -103,10 +103,10 @@ def test_those_that_still_run_are_not_looked_for_once_enough_have_ended() -> Non
         asked_for.append(len(ended))
         return []
 
-    cadence, ended = Cadence(Polling()), list[float]()
+    polling, ended = PollingSchedule(Polling()), list[float]()
     for duration in durations(300, 10.0, 0.4):
         ended.append(duration)
-        cadence.ended("m", duration, duration, None, running)
+        polling.ended("m", duration, duration, None, running)
     assert asked_for[:5] == [1, 2, 3, 4, 6]
     assert asked_for[-1] < 100
 
@@ -126,9 +126,9 @@ def test_those_that_still_run_are_not_looked_for_once_enough_have_ended() -> Non
 def test_before_anything_exact_is_known_the_name_says_something(
     model: str | None, low: float, high: float
 ) -> None:
-    cadence = Cadence(Polling())
-    cadence.ended(model, 0.0, 1e6)  # all but no news
-    median = cadence.median(model)
+    polling = PollingSchedule(Polling())
+    polling.ended(model, 0.0, 1e6)  # all but no news
+    median = polling.median(model)
     assert median is not None
     assert low < median < high
 
@@ -137,10 +137,10 @@ def test_before_anything_exact_is_known_the_name_says_something(
 
 
 def test_a_task_is_asked_five_or_six_times_around_its_likely_end() -> None:
-    cadence = taught()
-    counts = [len(asked(cadence, "m", duration)) for duration in durations(200, 10.0, 0.4)]
+    polling = taught()
+    counts = [len(asked(polling, "m", duration)) for duration in durations(200, 10.0, 0.4)]
     assert 4.5 < sum(counts) / 200 < 6.0
-    assert 4.0 < cadence.first("m", 0.0) < 8.0
+    assert 4.0 < polling.first("m", 0.0) < 8.0
 
 
 @pytest.mark.parametrize(("median", "sigma"), [(10.0, 0.4), (10.0, 0.15), (120.0, 0.6)])
@@ -149,100 +149,100 @@ def test_the_median_is_found_from_the_intervals_between_its_own_queries(median: 
 
 
 def test_a_doubled_median_is_followed_within_a_hundred_tasks() -> None:
-    cadence = taught()
-    teach(cadence, "m", durations(100, 20.0, 0.4))
-    assert cadence.median("m") == pytest.approx(20.0, rel=0.2)
-    teach(cadence, "m", durations(100, 20.0, 0.4))
-    assert cadence.median("m") == pytest.approx(20.0, rel=0.1)
+    polling = taught()
+    teach(polling, "m", durations(100, 20.0, 0.4))
+    assert polling.median("m") == pytest.approx(20.0, rel=0.2)
+    teach(polling, "m", durations(100, 20.0, 0.4))
+    assert polling.median("m") == pytest.approx(20.0, rel=0.1)
 
 
 def test_a_halved_median_is_followed_within_a_hundred_tasks() -> None:
-    cadence = taught()
-    teach(cadence, "m", durations(200, 5.0, 0.4))
-    assert cadence.median("m") == pytest.approx(5.0, rel=0.15)
+    polling = taught()
+    teach(polling, "m", durations(200, 5.0, 0.4))
+    assert polling.median("m") == pytest.approx(5.0, rel=0.15)
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_three_ends_in_a_row_that_were_next_to_impossible_put_an_end_to_the_law(factor: float) -> None:
-    cadence = taught(sigma=0.15)
+    polling = taught(sigma=0.15)
     new = 10.0 * factor
-    news = [cadence.ended("m", new, new, None, lambda: [new, 0.0]) for _ in range(3)]
+    news = [polling.ended("m", new, new, None, lambda: [new, 0.0]) for _ in range(3)]
     assert news == [False, False, True]
-    assert cadence.median("m") == pytest.approx(new, rel=0.15)
+    assert polling.median("m") == pytest.approx(new, rel=0.15)
 
 
 def test_a_stray_end_changes_little() -> None:
-    cadence = taught(sigma=0.15)
+    polling = taught(sigma=0.15)
     for _ in range(2):
-        assert not cadence.ended("m", 40.0, 40.0)
-        cadence.ended("m", 10.0, 10.0)
-    assert cadence.median("m") == pytest.approx(10.0, rel=0.1)
+        assert not polling.ended("m", 40.0, 40.0)
+        polling.ended("m", 10.0, 10.0)
+    assert polling.median("m") == pytest.approx(10.0, rel=0.1)
 
 
 def test_the_services_own_times_are_used() -> None:
-    cadence = Cadence(Polling())
+    polling = PollingSchedule(Polling())
     for _ in range(20):
-        cadence.ended("m", 5.0, 30.0, 10.0)
-    assert cadence.median("m") == pytest.approx(10.0, rel=0.01)
+        polling.ended("m", 5.0, 30.0, 10.0)
+    assert polling.median("m") == pytest.approx(10.0, rel=0.01)
 
 
 def test_models_are_learned_apart() -> None:
-    cadence = taught()
-    teach(cadence, "slow", durations(100, 60.0, 0.3))
-    assert cadence.median("m") == pytest.approx(10.0, rel=0.05)
-    assert cadence.median("slow") == pytest.approx(60.0, rel=0.05)
+    polling = taught()
+    teach(polling, "slow", durations(100, 60.0, 0.3))
+    assert polling.median("m") == pytest.approx(10.0, rel=0.05)
+    assert polling.median("slow") == pytest.approx(60.0, rel=0.05)
 
 
 def test_waiting_queries_are_planned_anew_only_where_it_matters() -> None:
-    cadence = Cadence(Polling())
-    news = [cadence.ended("m", each, each) for each in durations(400, 10.0, 0.4)]
+    polling = PollingSchedule(Polling())
+    news = [polling.ended("m", each, each) for each in durations(400, 10.0, 0.4)]
     assert news[0]
     assert sum(news[:100]) < 15
     assert sum(news[200:]) <= 1
 
 
 def test_a_query_without_an_answer_leaves_the_plan_to_what_is_known() -> None:
-    cadence = taught()
-    planned = cadence.replanned("m", 5.0)
-    assert cadence.next("m", 5.0) == planned
-    assert cadence.next("m", 6.0, pending_at=5.0) == max(planned, 6.25)
-    assert cadence.next("m", 20.0, pending_at=5.0) == 20.25
+    polling = taught()
+    planned = polling.replanned("m", 5.0)
+    assert polling.next("m", 5.0) == planned
+    assert polling.next("m", 6.0, pending_at=5.0) == max(planned, 6.25)
+    assert polling.next("m", 20.0, pending_at=5.0) == 20.25
 
 
 def test_a_task_far_older_than_any_is_asked_less_and_less_often() -> None:
-    cadence = taught(max_interval=1e6)
-    gaps = [cadence.next("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
+    polling = taught(max_interval=1e6)
+    gaps = [polling.next("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
     assert all(later > 3 * gap for gap, later in pairwise(gaps))
     assert taught().next("m", 1e5) == 1e5 + 30.0
 
 
 def test_failures_teach_until_a_task_succeeds() -> None:
-    cadence = Cadence(Polling())
+    polling = PollingSchedule(Polling())
     for _ in range(8):
-        cadence.ended("m", 1.9, 2.1, succeeded=False)
-    assert cadence.median("m") == pytest.approx(2.0, rel=0.1)
-    assert cadence.first("m", 0.0) < 3.0
-    cadence.ended("m", 59.0, 61.0)
-    assert cadence.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the one that succeeded
-    before = cadence.median("m")
-    assert not cadence.ended("m", 1.9, 2.1, succeeded=False)
-    assert cadence.median("m") == before
+        polling.ended("m", 1.9, 2.1, succeeded=False)
+    assert polling.median("m") == pytest.approx(2.0, rel=0.1)
+    assert polling.first("m", 0.0) < 3.0
+    polling.ended("m", 59.0, 61.0)
+    assert polling.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the one that succeeded
+    before = polling.median("m")
+    assert not polling.ended("m", 1.9, 2.1, succeeded=False)
+    assert polling.median("m") == before
 
 
 def test_failures_change_nothing_that_is_remembered_of_successes() -> None:
-    cadence = Cadence(Polling())
-    cadence.load({"m": {"mu": math.log(60.0), "sigma": 0.3}})
-    before = cadence.median("m")
+    polling = PollingSchedule(Polling())
+    polling.load({"m": {"mu": math.log(60.0), "sigma": 0.3}})
+    before = polling.median("m")
     for _ in range(8):
-        assert not cadence.ended("m", 1.9, 2.1, succeeded=False)
-    assert cadence.median("m") == before
+        assert not polling.ended("m", 1.9, 2.1, succeeded=False)
+    assert polling.median("m") == before
 
 
 def test_what_is_no_duration_teaches_nothing() -> None:
-    cadence = Cadence(Polling())
-    assert not cadence.ended("m", 0.0, math.inf)
-    assert not cadence.ended("m", math.nan, 1.0)
-    assert cadence.median("m") is None
+    polling = PollingSchedule(Polling())
+    assert not polling.ended("m", 0.0, math.inf)
+    assert not polling.ended("m", math.nan, 1.0)
+    assert polling.median("m") is None
 
 
 # ---- the price
@@ -252,42 +252,42 @@ def test_a_price_in_seconds_is_taken_as_it_is() -> None:
     few, many = taught(price=3.0), taught(price=0.03)
     assert len(asked(few, "m", 15.0)) <= 3
     assert len(asked(many, "m", 15.0)) >= 10
-    assert Cadence(Polling(price=0.5)).price == 1.0
+    assert PollingSchedule(Polling(price=0.5)).price == 1.0
 
 
 def test_the_price_rises_with_late_queries_and_falls_with_punctual_ones_within_1_and_30() -> None:
-    cadence = Cadence(Polling())
-    cadence.went_out(late=False)
-    assert cadence.price == 1.0
-    cadence.went_out(late=True)
-    assert cadence.price == 1.04
-    cadence.went_out(late=False)
-    assert cadence.price == 1.04 / 1.01
+    polling = PollingSchedule(Polling())
+    polling.went_out(late=False)
+    assert polling.price == 1.0
+    polling.went_out(late=True)
+    assert polling.price == 1.04
+    polling.went_out(late=False)
+    assert polling.price == 1.04 / 1.01
     for _ in range(200):
-        cadence.went_out(late=True)
-    assert cadence.price == 30.0
+        polling.went_out(late=True)
+    assert polling.price == 30.0
     for _ in range(400):
-        cadence.went_out(late=False)
-    assert cadence.price == 1.0
+        polling.went_out(late=False)
+    assert polling.price == 1.0
 
 
 def test_the_price_stays_where_one_query_in_five_is_late() -> None:
-    cadence = Cadence(Polling())
+    polling = PollingSchedule(Polling())
     for i in range(500):
-        cadence.went_out(late=i % 5 == 0 or i < 20)
-    assert 1.5 < cadence.price < 4.0
+        polling.went_out(late=i % 5 == 0 or i < 20)
+    assert 1.5 < polling.price < 4.0
 
 
 def test_while_queries_go_out_late_fewer_are_planned() -> None:
-    cadence = taught()
-    before = len(asked(cadence, "m", 15.0))
+    polling = taught()
+    before = len(asked(polling, "m", 15.0))
     for _ in range(60):
-        cadence.went_out(late=True)
-    dear = len(asked(cadence, "m", 15.0))
+        polling.went_out(late=True)
+    dear = len(asked(polling, "m", 15.0))
     for _ in range(400):
-        cadence.went_out(late=False)
+        polling.went_out(late=False)
     assert dear <= before / 2
-    assert len(asked(cadence, "m", 15.0)) == before
+    assert len(asked(polling, "m", 15.0)) == before
 
 
 # ---- from run to run
@@ -295,33 +295,33 @@ def test_while_queries_go_out_late_fewer_are_planned() -> None:
 
 def test_a_law_is_remembered_and_fades() -> None:
     written = json.dumps(taught().export())
-    cadence = Cadence(Polling())
-    cadence.load(json.loads(written))
-    assert cadence.median("m") == pytest.approx(10.0, rel=0.05)
-    assert 4.0 < cadence.first("m", 0.0) < 8.0
-    teach(cadence, "m", durations(60, 40.0, 0.3))
-    assert cadence.median("m") == pytest.approx(40.0, rel=0.2)
+    polling = PollingSchedule(Polling())
+    polling.load(json.loads(written))
+    assert polling.median("m") == pytest.approx(10.0, rel=0.05)
+    assert 4.0 < polling.first("m", 0.0) < 8.0
+    teach(polling, "m", durations(60, 40.0, 0.3))
+    assert polling.median("m") == pytest.approx(40.0, rel=0.2)
 
 
 def test_what_was_seen_before_the_memory_came_counts_more() -> None:
-    cadence = Cadence(Polling())
-    teach(cadence, "m", durations(100, 40.0, 0.3))
-    cadence.load(taught().export())
-    assert cadence.median("m") == pytest.approx(40.0, rel=0.1)
+    polling = PollingSchedule(Polling())
+    teach(polling, "m", durations(100, 40.0, 0.3))
+    polling.load(taught().export())
+    assert polling.median("m") == pytest.approx(40.0, rel=0.1)
 
 
 def test_what_has_no_name_or_no_law_is_not_remembered() -> None:
-    cadence = Cadence(Polling())
-    cadence.ended(None, 1.0, 2.0)
-    cadence.first("m", 0.0)
-    assert cadence.export() == {}
+    polling = PollingSchedule(Polling())
+    polling.ended(None, 1.0, 2.0)
+    polling.first("m", 0.0)
+    assert polling.export() == {}
 
 
 @pytest.mark.parametrize("mu", [math.nan, math.inf, 1e300])
 def test_a_damaged_memory_is_none(mu: float) -> None:
-    cadence = Cadence(Polling())
-    cadence.load({"m": {"mu": mu, "sigma": 1.0}})
-    assert cadence.median("m") is None
+    polling = PollingSchedule(Polling())
+    polling.load({"m": {"mu": mu, "sigma": 1.0}})
+    assert polling.median("m") is None
 
 
 # ---- whatever happens
@@ -329,17 +329,17 @@ def test_a_damaged_memory_is_none(mu: float) -> None:
 AGES = st.floats(0.0, 1e9) | st.floats(0.0, 60.0)
 MODELS = st.sampled_from(["m", "sora-2", None])
 GAPS = st.floats(1e-3, 1e4)
-Event = Callable[[Cadence], object]
+Event = Callable[[PollingSchedule], object]
 
 
 def ending(model: str | None, low: float, high: float, exact: float | None, running: list[float]) -> Event:
-    return lambda cadence: cadence.ended(model, low, high, exact, lambda: running)
+    return lambda polling: polling.ended(model, low, high, exact, lambda: running)
 
 
 def leaving(count: int, late: bool) -> Event:
-    def leave(cadence: Cadence) -> None:
+    def leave(polling: PollingSchedule) -> None:
         for _ in range(count):
-            cadence.went_out(late=late)
+            polling.went_out(late=late)
 
     return leave
 
@@ -372,15 +372,15 @@ def test_no_task_is_asked_sooner_or_later_than_allowed(
     back: float,
 ) -> None:
     asking = Polling(min_interval=min(bounds), max_interval=max(bounds), price=price)
-    cadence = Cadence(asking)
+    polling = PollingSchedule(asking)
     for event in events:
-        event(cadence)
+        event(polling)
     earliest, latest = age + asking.min_interval, age + asking.max_interval
-    assert earliest <= cadence.first(model, age) <= latest
-    assert earliest <= cadence.next(model, age) <= latest
-    assert earliest <= cadence.next(model, age, max(age - back, 0.0)) <= latest
-    assert earliest <= cadence.replanned(model, age) <= latest
-    median = cadence.median(model)
+    assert earliest <= polling.first(model, age) <= latest
+    assert earliest <= polling.next(model, age) <= latest
+    assert earliest <= polling.next(model, age, max(age - back, 0.0)) <= latest
+    assert earliest <= polling.replanned(model, age) <= latest
+    median = polling.median(model)
     assert median is None or 1e-3 < 1.1 * median < 1.2e9
 
 
@@ -389,10 +389,10 @@ def test_no_task_is_asked_sooner_or_later_than_allowed(
 def test_every_end_is_seen_after_a_bounded_number_of_queries(
     events: list[Event], model: str | None, duration: float
 ) -> None:
-    cadence = Cadence(Polling())
+    polling = PollingSchedule(Polling())
     for event in events:
-        event(cadence)
-    ages = asked(cadence, model, duration)
+        event(polling)
+    ages = asked(polling, model, duration)
     assert ages[-1] - duration <= 30.0
     assert len(ages) <= 2 + duration / 0.25
 
@@ -401,8 +401,8 @@ def test_as_many_laws_as_there_may_be_keep_as_many_plans_as_are_worth_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ruxa_async._engine.polling.schedule._SHAPES_KEPT", 2)
-    cadence = Cadence(Polling())
-    cadence.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
-    firsts = [cadence.first(f"m{i}", 0.0) for i in range(4)]
-    assert len(cadence._shapes) == 2
+    polling = PollingSchedule(Polling())
+    polling.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
+    firsts = [polling.first(f"m{i}", 0.0) for i in range(4)]
+    assert len(polling._shapes) == 2
     assert firsts == sorted(firsts, reverse=True)  # the wider a law, the sooner its first look

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async._engine.rate_limits.concurrency_limit import RunningCap
+from ruxa_async._engine.rate_limits.concurrency_limit import ConcurrencyLimit
 
 
 @attrs.define(eq=False)
 class Account:
-    """A client at a service that lets a create through while fewer than *cap* run; every answer takes *trip* seconds."""
+    """A client at a service that lets a create through while fewer than *cap* run; every answer takes *rtt* seconds."""
 
     cap: float
-    trip: float = 0.0
+    rtt: float = 0.0
     rated: bool = False
     now: float = 0.0
     running: int = 0  # as we see it
     unseen: int = 0  # of these
-    found: RunningCap = attrs.field(factory=RunningCap)
+    found: ConcurrencyLimit = attrs.field(factory=ConcurrencyLimit)
     explained: bool = False
     settled: bool = False
 
@@ -31,10 +31,10 @@ class Account:
         create = object()
         sent_at = self.now
         if self.found.active:
-            self.found.sent(create, self.running)
-        self.now += self.trip
+            self.found.on_send(create, self.running)
+        self.now += self.rtt
         if self.running - self.unseen >= self.cap:
-            self.explained = self.found.refused(
+            self.explained = self.found.on_reject(
                 create, self.running, self.now, sent_at=sent_at, rated=self.rated
             )
             return False
@@ -92,7 +92,7 @@ def proven(cap: int) -> Account:
 
 
 def test_nothing_is_suspected_at_first() -> None:
-    found = RunningCap()
+    found = ConcurrencyLimit()
     assert not found.active
     assert not found.watching
     assert not found.binds(1000)
@@ -121,9 +121,9 @@ def test_a_refusal_while_none_of_ours_runs_says_nothing_of_a_cap_of_ours() -> No
 
 
 def test_answers_to_creates_that_left_before_the_refusal_was_known_are_no_news() -> None:
-    found = RunningCap()
+    found = ConcurrencyLimit()
     for _ in range(4):
-        assert not found.refused(object(), 19, 1.2, sent_at=1.0, rated=False)
+        assert not found.on_reject(object(), 19, 1.2, sent_at=1.0, rated=False)
         assert not found.accepted(object(), 19, 1.2, sent_at=1.0)
     assert not found.active
     assert found.suspects
@@ -179,7 +179,7 @@ def test_a_create_let_through_while_as_many_run_refutes_a_young_suspicion() -> N
 @pytest.mark.parametrize("seen", [True, False])
 def test_against_an_old_suspicion_it_makes_us_look_for_an_end(seen: bool) -> None:
     account = suspected(20, refusals=3)
-    account.unseen, account.trip = 1, 0.5
+    account.unseen, account.rtt = 1, 0.5
     assert account.create()
     assert account.found.doubts
     assert account.found.opens_at(21, account.now) == account.now + 0.1 + 2 * 0.5
@@ -203,9 +203,9 @@ def test_against_an_old_suspicion_it_makes_us_look_for_an_end(seen: bool) -> Non
 
 def test_what_else_is_let_through_while_we_look_changes_nothing() -> None:
     account = suspected(20, refusals=3)
-    account.unseen, account.trip = 3, 0.5
+    account.unseen, account.rtt = 3, 0.5
     account.create()
-    account.trip = 0.0
+    account.rtt = 0.0
     account.create()
     assert account.found.doubts
 
@@ -358,7 +358,7 @@ def test_a_probe_without_an_answer_makes_room_for_another() -> None:
     account.turn(1)
     at = account.found.opens_at(20, account.now)
     probe = object()
-    account.found.sent(probe, 20)
+    account.found.on_send(probe, 20)
     assert account.found.opens_at(20, at) == math.inf
     account.found.gone(probe)
     assert account.found.opens_at(20, at) == at
@@ -378,7 +378,7 @@ def test_a_probe_without_an_answer_makes_room_for_another() -> None:
 def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the_end(
     steps: list[tuple[str, float, bool, bool]],
 ) -> None:
-    found = RunningCap()
+    found = ConcurrencyLimit()
     now, wire, held = 0.0, list[tuple[object, float]](), 0
     for what, pause, rated, may_ask in steps:
         now += pause
@@ -389,7 +389,7 @@ def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the
             assert running < believed + probes or now >= found._silent_until
             create = object()
             if found.active:
-                found.sent(create, running)
+                found.on_send(create, running)
             wire.append((create, now))
             running += 1
         if what == "end" and held:
@@ -401,7 +401,7 @@ def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the
                 found.accepted(create, held, now, sent_at=sent_at, may_ask=may_ask)
                 held += 1
             elif what == "no":
-                found.refused(create, held, now, sent_at=sent_at, rated=rated)
+                found.on_reject(create, held, now, sent_at=sent_at, rated=rated)
             else:
                 found.gone(create)
         assert found.cap >= 1

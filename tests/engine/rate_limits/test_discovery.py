@@ -47,48 +47,48 @@ LIMITS: dict[str, tuple[Callable[[], Limit], float, int]] = {
 }
 
 
-@pytest.mark.parametrize("trip", [0.001, 0.05])
+@pytest.mark.parametrize("rtt", [0.001, 0.05])
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_limit_of_any_shape_is_found_and_used(name: str, trip: float) -> None:
+def test_a_limit_of_any_shape_is_found_and_used(name: str, rtt: float) -> None:
     fresh, rate, count = LIMITS[name]
-    run = simulate(fresh(), trip=trip, count=count)
+    run = simulate(fresh(), rtt=rtt, count=count)
     assert run.discovery.rate == pytest.approx(rate, rel=0.2)
     assert run.share(fresh) >= 0.75
     assert run.refusals <= 0.2
 
 
 def test_where_retry_after_is_named_nothing_leaves_before() -> None:
-    run = simulate(Tokens(20, 1), trip=0.02, told=True, count=600)
+    run = simulate(Tokens(20, 1), rtt=0.02, told=True, count=600)
     assert run.passed[-1] <= 42.0
     assert not [at for at in run.passed for start, end in run.forbidden if start < at < end]
 
 
 def test_no_rate_is_known_before_a_rejection_and_requests_are_in_flight_by_the_round_trip() -> None:
-    run = simulate(Tokens(1e9, 10**9), trip=0.1, until=3.0)
+    run = simulate(Tokens(1e9, 10**9), rtt=0.1, until=3.0)
     assert run.discovery.rate is None
     assert run.discovery.expected_in_flight(3.0) > 0
     assert len(run.passed) > 500
 
 
 def test_a_service_that_rejects_everything_at_first_is_used_soon_after() -> None:
-    run = simulate(Storm(Tokens(1e9, 10**9), 0.0, 20.0), trip=0.05, count=300)
+    run = simulate(Storm(Tokens(1e9, 10**9), 0.0, 20.0), rtt=0.05, count=300)
     assert run.passed[-1] <= 26.0
     assert len(run.refused) <= 30
 
 
 def test_a_storm_leaves_an_established_rate_as_it_was() -> None:
-    run = simulate(Storm(Tokens(50, 10), 20.0, 40.0), trip=0.05, until=60.0)
+    run = simulate(Storm(Tokens(50, 10), 20.0, 40.0), rtt=0.05, until=60.0)
     assert len([at for at in run.passed if 45 <= at < 60]) >= 0.8 * 50 * 15
 
 
 @pytest.mark.parametrize(("after", "seconds"), [(10, 20.0), (100, 30.0)])
 def test_a_limit_that_changes_is_followed(after: float, seconds: float) -> None:
-    run = simulate(Changing(Tokens(50, 10), Tokens(after, 10), 20.0), trip=0.02, until=20.0 + seconds + 10.0)
+    run = simulate(Changing(Tokens(50, 10), Tokens(after, 10), 20.0), rtt=0.02, until=20.0 + seconds + 10.0)
     assert len([at for at in run.passed if at >= 20.0 + seconds]) >= 0.8 * after * 10
 
 
 def test_what_another_client_takes_is_left_to_it() -> None:
-    run = simulate(Stranger(Tokens(20, 10), 4.0), trip=0.02, until=120.0)
+    run = simulate(Stranger(Tokens(20, 10), 4.0), rtt=0.02, until=120.0)
     assert len(run.passed) >= 0.9 * 16 * 120
 
 
@@ -188,13 +188,13 @@ def test_a_silence_bounds_the_wait_for_the_next_request() -> None:
 @given(
     rate=st.sampled_from([20.0, 50.0, 100.0]),
     burst=st.sampled_from([5, 20]),
-    trip=st.sampled_from([0.001, 0.05]),
+    rtt=st.sampled_from([0.001, 0.05]),
     troubles=st.lists(st.tuples(st.floats(15.0, 40.0), st.floats(1.0, 60.0)), min_size=1, max_size=3),
     told=st.booleans(),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_after_each_of_several_storms_requests_leave_at_four_fifths_of_the_limit(
-    rate: float, burst: int, trip: float, troubles: list[tuple[float, float]], told: bool
+    rate: float, burst: int, rtt: float, troubles: list[tuple[float, float]], told: bool
 ) -> None:
     limit: Limit = Tokens(rate, burst)
     end = 0.0
@@ -202,7 +202,7 @@ def test_after_each_of_several_storms_requests_leave_at_four_fifths_of_the_limit
         start, end = end + pause, end + pause + seconds
         limit = Storm(limit, start, end)
     settled = end + max(10.0, troubles[-1][1] / 4)
-    run = simulate(limit, trip=trip, told=told, until=settled + 30.0)
+    run = simulate(limit, rtt=rtt, told=told, until=settled + 30.0)
     accepted = len([at for at in run.passed if at >= settled])
     forbidden = sum(
         min(end, settled + 30.0) - max(start, settled) for start, end in run.forbidden if end > settled

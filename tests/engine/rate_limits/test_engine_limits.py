@@ -55,7 +55,7 @@ def test_what_a_refusal_says_of_the_quota_is_kept() -> None:
     engine = make(1)
     job = create(engine, 0.0)
     said = attrs.evolve(QUOTA, remaining=0)
-    engine.create_answered(job, Reply(429, retry_after=3.0, by_limit_fields=True, quota=said), 0.0)
+    engine.create_answered(job, Reply(429, retry_after=3.0, by_rate_limit_headers=True, quota=said), 0.0)
     engine.requeue(job)
     assert engine.creates.rate == 0.2
     assert engine.create_ready_at(0.0) == 3.0
@@ -82,13 +82,13 @@ def test_fields_that_proved_wrong_are_no_reason_to_give_up_a_create() -> None:
     engine.create_answered(create(engine, 0.0), let_through(EMPTY), 0.0)
     for now in (1.0, 2.0):
         engine.create_answered(create(engine, now), let_through(EMPTY), now)
-    refusal = Reply(429, retry_after=3600.0, by_limit_fields=True, quota=EMPTY)
+    refusal = Reply(429, retry_after=3600.0, by_rate_limit_headers=True, quota=EMPTY)
     assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.REQUEUE
 
 
 def test_fields_on_the_first_refusal_are_believed() -> None:
     engine = make(1)
-    refusal = Reply(429, retry_after=3600.0, by_limit_fields=True, quota=EMPTY)
+    refusal = Reply(429, retry_after=3600.0, by_rate_limit_headers=True, quota=EMPTY)
     assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.GIVE_UP
 
 

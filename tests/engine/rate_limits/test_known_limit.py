@@ -25,7 +25,7 @@ def sent_at_once(pacer: KnownLimit, now: float) -> int:
     """Send until the pacer says no; return how many that were."""
     count = 0
     while pacer.ready_at(now) <= now:
-        pacer.sent(now)
+        pacer.on_send(now)
         count += 1
     return count
 
@@ -62,23 +62,23 @@ def test_a_place_on_the_wire_is_worth_as_much_as_an_answer() -> None:
 def test_answers_in_any_order_free_places_in_the_order_of_time() -> None:
     pacer = KnownLimit(RateLimit(3, 10.0, burst=3))
     for sent_at in (0.0, 1.0, 2.0):
-        pacer.sent(sent_at)
+        pacer.on_send(sent_at)
     for sent_at in (2.0, 0.0, 1.0):
-        pacer.passed(3.0, sent_at=sent_at)
+        pacer.on_accept(3.0, sent_at=sent_at)
     assert list(pacer._free) == [10.0, 11.0, 12.0]
 
 
 def test_the_limit_is_used_up_while_less_than_two_may_leave_and_the_bucket_is_not_full() -> None:
     pacer = KnownLimit(RateLimit(10, 1.0, burst=3))
     assert not pacer.used_up(0.0)
-    pacer.sent(0.0)
+    pacer.on_send(0.0)
     assert not pacer.used_up(0.0)
-    pacer.sent(0.0)
+    pacer.on_send(0.0)
     assert pacer.used_up(0.0)
     assert not pacer.used_up(0.2)
     single = KnownLimit(RateLimit(10, 1.0, burst=1))
     assert not single.used_up(0.0)
-    single.sent(0.0)
+    single.on_send(0.0)
     assert single.used_up(0.05)
     assert not single.used_up(0.11)
 
@@ -87,7 +87,7 @@ def test_80_creates_at_20_in_10_seconds_leave_over_30_seconds() -> None:
     pacer, now, instants = KnownLimit(RateLimit(20, 10.0)), 0.0, list[float]()
     while len(instants) < 80:
         now = pacer.ready_at(now)
-        pacer.sent(now)
+        pacer.on_send(now)
         pacer.answered(now)
         instants.append(now)
     assert instants == [0.0] * 20 + [10.0] * 20 + [20.0] * 20 + [30.0] * 20
@@ -97,7 +97,7 @@ def test_a_burst_of_one_spaces_requests_evenly() -> None:
     pacer, now, instants = KnownLimit(RateLimit(20, 10.0, burst=1)), 0.0, list[float]()
     while len(instants) < 9:
         now = pacer.ready_at(now)
-        pacer.sent(now)
+        pacer.on_send(now)
         pacer.answered(now)
         instants.append(now)
     assert instants == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
@@ -123,33 +123,33 @@ def test_the_count_holds_where_the_burst_would_let_more_go() -> None:
 def test_with_a_burst_that_was_told_places_are_free_a_period_after_the_request_left() -> None:
     """Trips are not paid for with the rate, however uneven they are."""
     pacer = KnownLimit(RateLimit(2, 4.0, burst=1))
-    for now, trip in ((0.0, 0.1), (2.0, 1.5)):
-        pacer.sent(now)
-        pacer.passed(now + trip, sent_at=now)
+    for now, rtt in ((0.0, 0.1), (2.0, 1.5)):
+        pacer.on_send(now)
+        pacer.on_accept(now + rtt, sent_at=now)
     assert list(pacer._free) == [4.0, 6.0]
 
 
 def test_a_request_that_did_not_leave_gives_its_place_back() -> None:
     pacer = KnownLimit(RateLimit(1, 60.0))
-    pacer.sent(0.0)
+    pacer.on_send(0.0)
     assert pacer.ready_at(0.0) == math.inf
-    pacer.unsent()
+    pacer.on_not_sent()
     assert pacer.ready_at(0.0) == 0.0
     assert sent_at_once(pacer, 1.0) == 1
 
 
 def test_a_request_that_did_not_leave_gives_its_token_of_a_burst_back() -> None:
     pacer = KnownLimit(RateLimit(10, 10.0, burst=2))
-    pacer.sent(0.0)
-    pacer.sent(1.0)
-    pacer.unsent()
+    pacer.on_send(0.0)
+    pacer.on_send(1.0)
+    pacer.on_not_sent()
     assert sent_at_once(pacer, 1.0) == 2
 
 
 def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
     pacer = KnownLimit(RateLimit(10, 10.0, burst=2))
-    pacer.sent(0.0)
-    pacer.unsent()
+    pacer.on_send(0.0)
+    pacer.on_not_sent()
     assert sent_at_once(pacer, 5.0) == 2
 
 
@@ -157,12 +157,12 @@ def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
 
 
 def refused(pacer: KnownLimit, sent_at: float, now: float) -> None:
-    pacer.refused(now, sent_at=sent_at)
+    pacer.on_reject(now, sent_at=sent_at)
 
 
 def test_a_refusal_empties_the_bucket_and_leaves_room_for_one_that_comes_early() -> None:
     pacer = KnownLimit(RateLimit(10, 1.0, burst=5))
-    pacer.sent(0.0)
+    pacer.on_send(0.0)
     refused(pacer, 0.0, 0.5)
     assert pacer.ready_at(0.5) == pytest.approx(0.7)
 
@@ -170,7 +170,7 @@ def test_a_refusal_empties_the_bucket_and_leaves_room_for_one_that_comes_early()
 def test_refusals_of_what_left_before_the_first_was_known_are_no_news() -> None:
     pacer = KnownLimit(RateLimit(10, 1.0, burst=5))
     for _ in range(3):
-        pacer.sent(0.0)
+        pacer.on_send(0.0)
     for now in (0.5, 0.51, 0.52):
         refused(pacer, 0.0, now)
     assert pacer.ready_at(0.52) == pytest.approx(0.7)
@@ -179,9 +179,9 @@ def test_refusals_of_what_left_before_the_first_was_known_are_no_news() -> None:
 def test_a_burst_that_nobody_told_becomes_what_was_let_through_before_the_refusal() -> None:
     pacer = KnownLimit(RateLimit(20, 1.0))
     for _ in range(20):
-        pacer.sent(0.0)
+        pacer.on_send(0.0)
     for _ in range(6):
-        pacer.passed(0.1, sent_at=0.0)
+        pacer.on_accept(0.1, sent_at=0.0)
     for _ in range(14):
         refused(pacer, 0.0, 0.1)
     assert sent_at_once(pacer, 10.0) == 6
@@ -190,46 +190,46 @@ def test_a_burst_that_nobody_told_becomes_what_was_let_through_before_the_refusa
 def test_a_burst_that_nobody_told_is_at_least_one_and_never_grows() -> None:
     pacer = KnownLimit(RateLimit(4, 4.0))
     for now in (0.0, 10.0, 20.0):
-        pacer.sent(now)
+        pacer.on_send(now)
         refused(pacer, now, now)
     assert sent_at_once(pacer, 40.0) == 1
 
 
 def test_a_burst_that_was_told_stays() -> None:
     pacer = KnownLimit(RateLimit(4, 4.0, burst=3))
-    pacer.sent(0.0)
+    pacer.on_send(0.0)
     refused(pacer, 0.0, 0.0)
     assert sent_at_once(pacer, 40.0) == 3
 
 
 def test_what_was_refused_took_no_place() -> None:
     pacer = KnownLimit(RateLimit(2, 60.0))
-    pacer.sent(0.0)
-    pacer.sent(0.0)
-    pacer.passed(0.0, sent_at=0.0)
+    pacer.on_send(0.0)
+    pacer.on_send(0.0)
+    pacer.on_accept(0.0, sent_at=0.0)
     refused(pacer, 0.0, 0.0)
     assert pacer.ready_at(0.0) == 30.0  # for a token; its place would be free at 60
 
 
 def test_where_only_one_may_come_at_a_time_the_next_waits_until_the_last_has_surely_arrived() -> None:
     pacer = KnownLimit(RateLimit(10, 1.0, burst=1))
-    pacer.sent(0.0)
-    pacer.passed(0.01, sent_at=0.0)  # the shortest trip
-    pacer.sent(1.0)
+    pacer.on_send(0.0)
+    pacer.on_accept(0.01, sent_at=0.0)  # the shortest trip
+    pacer.on_send(1.0)
     assert pacer.ready_at(1.0) == pytest.approx(1.1)
-    pacer.passed(1.04, sent_at=1.0)
+    pacer.on_accept(1.04, sent_at=1.0)
     assert pacer.ready_at(1.04) == pytest.approx(1.13)
-    pacer.sent(2.0)
+    pacer.on_send(2.0)
     assert pacer.ready_at(2.0) == pytest.approx(2.13)  # its answer is not in, but trips are uneven here
 
 
 def test_a_request_that_was_stuck_says_nothing_of_how_long_others_take() -> None:
     pacer = KnownLimit(RateLimit(10, 1.0, burst=1))
-    pacer.sent(0.0)
-    pacer.passed(0.01, sent_at=0.0)
-    pacer.sent(1.0)
-    pacer.passed(91.0, sent_at=1.0)
-    pacer.sent(100.0)
+    pacer.on_send(0.0)
+    pacer.on_accept(0.01, sent_at=0.0)
+    pacer.on_send(1.0)
+    pacer.on_accept(91.0, sent_at=1.0)
+    pacer.on_send(100.0)
     assert pacer.ready_at(100.0) == pytest.approx(100 + 10 + 0.1)
 
 
@@ -271,19 +271,19 @@ class Traffic:
     counted: list[float] = attrs.field(factory=list)
 
 
-def run(limit: RateLimit, trips: list[Trip]) -> Traffic:
+def run(limit: RateLimit, rtts: list[Trip]) -> Traffic:
     """Send every trip as early as the pacer lets it go; fails where it lets nothing go any more."""
     pacer, now, traffic = KnownLimit(limit), 0.0, Traffic()
     answers: list[tuple[float, int, float, bool]] = []
-    for number, trip in enumerate(trips):
-        now += trip.idle * TICK
+    for number, rtt in enumerate(rtts):
+        now += rtt.idle * TICK
         while True:
             while answers and answers[0][0] <= now:
                 when, _, left_at, left = heapq.heappop(answers)
                 if left:
-                    pacer.passed(when, sent_at=left_at)
+                    pacer.on_accept(when, sent_at=left_at)
                 else:
-                    pacer.unsent()
+                    pacer.on_not_sent()
             ready = pacer.ready_at(now)
             assert ready >= now
             if ready == now:
@@ -291,12 +291,12 @@ def run(limit: RateLimit, trips: list[Trip]) -> Traffic:
             news = answers[0][0] if answers else math.inf
             assert min(ready, news) < math.inf, "nothing on the wire, and nothing may leave ever again"
             now = min(next_tick(ready), news)
-        pacer.sent(now)
-        back = now + trip.ticks * TICK
-        heapq.heappush(answers, (back, number, now, trip.leaves))
-        if trip.leaves:
+        pacer.on_send(now)
+        back = now + rtt.ticks * TICK
+        heapq.heappush(answers, (back, number, now, rtt.leaves))
+        if rtt.leaves:
             traffic.sent.append(now)
-            traffic.counted.append(min(now + trip.counted * (back - now), back))
+            traffic.counted.append(min(now + rtt.counted * (back - now), back))
     traffic.counted.sort()
     return traffic
 
@@ -315,28 +315,28 @@ WINDOWS = LIMITS.map(lambda limit: attrs.evolve(limit, burst=None))
 
 
 @settings(max_examples=300, deadline=None)
-@given(limit=WINDOWS, trips=st.lists(TRIPS, max_size=40))
-def test_the_service_never_counts_more_than_the_limit(limit: RateLimit, trips: list[Trip]) -> None:
-    traffic = run(limit, trips)
-    assert len(traffic.sent) == len(trips)
+@given(limit=WINDOWS, rtts=st.lists(TRIPS, max_size=40))
+def test_the_service_never_counts_more_than_the_limit(limit: RateLimit, rtts: list[Trip]) -> None:
+    traffic = run(limit, rtts)
+    assert len(traffic.sent) == len(rtts)
     assert most_in_any(limit.per, traffic.counted) <= limit.count
 
 
 @settings(max_examples=200, deadline=None)
-@given(limit=WINDOWS, trips=st.lists(TRIPS, max_size=40), data=st.data())
+@given(limit=WINDOWS, rtts=st.lists(TRIPS, max_size=40), data=st.data())
 def test_requests_that_never_left_do_not_loosen_the_limit(
-    limit: RateLimit, trips: list[Trip], data: st.DataObject
+    limit: RateLimit, rtts: list[Trip], data: st.DataObject
 ) -> None:
-    trips = [attrs.evolve(trip, leaves=data.draw(st.booleans())) for trip in trips]
-    assert most_in_any(limit.per, run(limit, trips).counted) <= limit.count
+    rtts = [attrs.evolve(rtt, leaves=data.draw(st.booleans())) for rtt in rtts]
+    assert most_in_any(limit.per, run(limit, rtts).counted) <= limit.count
 
 
 @settings(max_examples=300, deadline=None)
-@given(limit=LIMITS, trips=st.lists(TRIPS, max_size=40))
+@given(limit=LIMITS, rtts=st.lists(TRIPS, max_size=40))
 def test_no_more_than_the_burst_and_what_flowed_in_since_ever_leave(
-    limit: RateLimit, trips: list[Trip]
+    limit: RateLimit, rtts: list[Trip]
 ) -> None:
-    sent = run(limit, trips).sent
+    sent = run(limit, rtts).sent
     burst = limit.count if limit.burst is None else limit.burst
     for first, start in enumerate(sent):
         for last in range(first, len(sent)):

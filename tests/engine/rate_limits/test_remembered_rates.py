@@ -11,7 +11,7 @@ from engine.limits_sim import Fixed, Limit, Run, Sliding, Tokens, simulate
 
 from ruxa_async import Limits, RateLimit
 from ruxa_async._engine.rate_limits.discovery import Discovery
-from ruxa_async._engine.rate_limits.scopes import Rates
+from ruxa_async._engine.rate_limits.scopes import Scopes
 
 LIMITS: list[tuple[str, Callable[[], Limit], int]] = [
     ("TB 20/10", lambda: Tokens(20, 10), 300),
@@ -34,7 +34,7 @@ def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch)
     known = first.discovery.export()
     monkeypatch.setattr(limits_sim, "Discovery", lambda: Discovery.restored(known, 0.0))
     try:
-        return simulate(limit, trip=0.05, count=count)
+        return simulate(limit, rtt=0.05, count=count)
     finally:
         monkeypatch.undo()
 
@@ -43,22 +43,22 @@ def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch)
 def test_run_after_a_run_is_hardly_refused_where_the_first_left_nothing(
     fresh: Callable[[], Limit], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = simulate(fresh(), trip=0.05, count=count)
+    first = simulate(fresh(), rtt=0.05, count=count)
     second = again(first, used_up(fresh()), count, monkeypatch)
-    unknowing = simulate(used_up(fresh()), trip=0.05, count=count)
+    unknowing = simulate(used_up(fresh()), rtt=0.05, count=count)
     assert len(second.refused) <= 10
     assert len(second.refused) < len(unknowing.refused)
     assert second.passed[-1] <= 1.25 * unknowing.passed[-1]  # a rate does not say how much a window holds
 
 
 def test_limit_that_was_raised_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = simulate(Tokens(5, 5), trip=0.05, count=100)
+    first = simulate(Tokens(5, 5), rtt=0.05, count=100)
     second = again(first, Tokens(20, 10), 600, monkeypatch)
     assert second.discovery.rate == pytest.approx(20, rel=0.05)
 
 
 def test_limit_that_fell_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = simulate(Tokens(20, 10), trip=0.05, count=300)
+    first = simulate(Tokens(20, 10), rtt=0.05, count=300)
     second = again(first, Tokens(5, 5), 300, monkeypatch)
     assert second.discovery.rate == pytest.approx(5, rel=0.05)
     assert len(second.refused) <= 30
@@ -75,8 +75,8 @@ def test_nonsense_is_refused(known: dict[str, float]) -> None:
         Discovery.restored(known, 0.0)
 
 
-def rates(limits: Limits | None = None) -> Rates:
-    return Rates(limits or Limits(), longest_query_wait=600.0)
+def rates(limits: Limits | None = None) -> Scopes:
+    return Scopes(limits or Limits(), longest_query_wait=600.0)
 
 
 FOUND: Any = {"rate": 4.0}
@@ -87,7 +87,7 @@ def test_one_quota_stays_one() -> None:
     later.load({"shared": True, "create": FOUND, "query": FOUND}, 10.0)
     assert later.binding
     assert (later.create.rate, later.query.rate) == (4.0, 4.0)
-    later.sent("create", 10.25, "job")
+    later.on_send("create", 10.25, "job")
     assert later.ready_at("query", 10.25) == pytest.approx(10.556, abs=0.001)
     assert later.export() == {"shared": True, "create": FOUND, "query": FOUND}
 

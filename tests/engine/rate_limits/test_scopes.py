@@ -7,27 +7,27 @@ import math
 import pytest
 
 from ruxa_async import Limits, RateLimit
-from ruxa_async._engine.rate_limits.scopes import Rates
+from ruxa_async._engine.rate_limits.scopes import Scopes
 from ruxa_async.settings import Scope
 
 SCOPES: list[tuple[Scope, Scope]] = [("create", "query"), ("query", "create")]
 
 
-def make(limits: Limits | None = None) -> Rates:
-    return Rates(limits or Limits(), longest_query_wait=600.0)
+def make(limits: Limits | None = None) -> Scopes:
+    return Scopes(limits or Limits(), longest_query_wait=600.0)
 
 
-def refuse(rates: Rates, scope: Scope, now: float, retry_after: float | None = None) -> None:
-    rates.sent(scope, now, (scope, now))
-    rates.refused(scope, now, retry_after, sent_at=now, job=(scope, now))
+def refuse(rates: Scopes, scope: Scope, now: float, retry_after: float | None = None) -> None:
+    rates.on_send(scope, now, (scope, now))
+    rates.on_reject(scope, now, retry_after, sent_at=now, job=(scope, now))
 
 
-def let_through(rates: Rates, scope: Scope, now: float) -> None:
-    rates.sent(scope, now, (scope, now))
-    rates.passed(scope, now, sent_at=now, job=(scope, now))
+def let_through(rates: Scopes, scope: Scope, now: float) -> None:
+    rates.on_send(scope, now, (scope, now))
+    rates.on_accept(scope, now, sent_at=now, job=(scope, now))
 
 
-def split(first: Scope = "create", other: Scope = "query") -> Rates:
+def split(first: Scope = "create", other: Scope = "query") -> Scopes:
     """Return rates that were found to be two."""
     rates = make()
     refuse(rates, first, 0.0, 1.0)
@@ -38,8 +38,8 @@ def split(first: Scope = "create", other: Scope = "query") -> Rates:
 
 def test_each_scope_has_its_gate() -> None:
     rates = make()
-    assert rates.gate("create") is rates.create
-    assert rates.gate("query") is rates.query
+    assert rates.limiter("create") is rates.create
+    assert rates.limiter("query") is rates.query
     assert rates.create is not rates.query
 
 
@@ -62,7 +62,7 @@ def test_the_first_refusal_makes_the_next_of_the_other_scope_a_test_that_leaves_
     assert not rates.tests(scope, 1.0)
     assert rates.ready_at(other, 1.0) == 1.0
     assert rates.ready_at(scope, 1.0) == 8.0
-    rates.sent(other, 1.0, (other, 1.0))
+    rates.on_send(other, 1.0, (other, 1.0))
     assert not rates.tests(other, 1.0)  # one is enough
     assert rates.ready_at(other, 1.0) >= 8.0
 
@@ -97,7 +97,7 @@ def test_a_test_that_is_let_through_splits_them_and_opens_its_gate(scope: Scope,
     assert not rates.binding
     assert rates.ready_at(other, 1.0) == 1.0
     assert rates.ready_at(scope, 1.0) == 8.0
-    assert rates.gate(other).rate is None
+    assert rates.limiter(other).rate is None
     refuse(rates, scope, 8.0, 7.0)  # and what closes one is nothing to the other
     assert rates.ready_at(other, 8.0) == 8.0
     assert not rates.tests(other, 8.0)
@@ -107,33 +107,33 @@ def test_where_some_flows_in_on_the_way_more_than_that_must_be_let_through() -> 
     """About ten let through in the last second, and 200 ms there and back: two may have flowed in."""
     rates = make()
     for index in range(10):
-        rates.sent("create", 0.1 * index, ("create", 0.1 * index))
-        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
-    rates.sent("create", 1.0, ("create", 1.0))
-    rates.refused("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
+        rates.on_send("create", 0.1 * index, ("create", 0.1 * index))
+        rates.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
+    rates.on_send("create", 1.0, ("create", 1.0))
+    rates.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
     for tests in range(3):
         assert rates.tests("query", 1.2), tests
-        rates.sent("query", 1.2, ("query", 1.2))
+        rates.on_send("query", 1.2, ("query", 1.2))
     assert not rates.tests("query", 1.2)
     for _ in range(2):
-        rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
+        rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
         assert rates.binding
-    rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
+    rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
     assert not rates.binding
 
 
 def test_one_of_them_that_is_refused_is_enough_for_one_quota() -> None:
     rates = make()
     for index in range(10):
-        rates.sent("create", 0.1 * index, ("create", 0.1 * index))
-        rates.passed("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
-    rates.sent("create", 1.0, ("create", 1.0))
-    rates.refused("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
+        rates.on_send("create", 0.1 * index, ("create", 0.1 * index))
+        rates.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
+    rates.on_send("create", 1.0, ("create", 1.0))
+    rates.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
     for _ in range(3):
-        rates.sent("query", 1.2, ("query", 1.2))
-    rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
-    rates.refused("query", 1.4, 5.0, sent_at=1.2, job=("query", 1.2))
-    rates.passed("query", 1.4, sent_at=1.2, job=("query", 1.2))
+        rates.on_send("query", 1.2, ("query", 1.2))
+    rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
+    rates.on_reject("query", 1.4, 5.0, sent_at=1.2, job=("query", 1.2))
+    rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
     assert rates.binding
 
 
@@ -141,21 +141,21 @@ def test_refusals_that_are_no_news_are_no_pairs() -> None:
     rates = split()
     scopes: list[Scope] = ["create", "query"] * 4
     for scope in scopes:
-        rates.sent(scope, 10.0, (scope, 10.0))
+        rates.on_send(scope, 10.0, (scope, 10.0))
     for scope in scopes:
-        rates.refused(scope, 10.1, None, sent_at=10.0, job=(scope, 10.0))
+        rates.on_reject(scope, 10.1, None, sent_at=10.0, job=(scope, 10.0))
     assert not rates.binding
 
 
 def test_after_a_split_nobody_waits_for_answers_of_the_other_scope() -> None:
     rates = make()
-    rates.sent("query", 0.0, ("query", 0.0))
-    rates.sent("query", 0.5, ("query", 0.5))
+    rates.on_send("query", 0.0, ("query", 0.0))
+    rates.on_send("query", 0.5, ("query", 0.5))
     refuse(rates, "create", 1.0)
     let_through(rates, "query", 1.0)
     assert rates.ready_at("create", 2.0) == 2.0
-    rates.passed("query", 2.0, sent_at=0.5, job=("query", 0.5))
-    rates.passed("query", 2.0, sent_at=0.0, job=("query", 0.0))
+    rates.on_accept("query", 2.0, sent_at=0.5, job=("query", 0.5))
+    rates.on_accept("query", 2.0, sent_at=0.0, job=("query", 0.0))
     assert rates.ready_at("query", 2.0) == 2.0
     refuse(rates, "query", 3.0)
     assert rates.ready_at("query", 3.0) < math.inf
@@ -176,8 +176,8 @@ def test_no_test_leaves_before_the_time_that_its_own_scope_was_told() -> None:
     rates = make()
     refuse(rates, "create", 0.0, 100.0)
     for _ in range(17):
-        rates.sent("query", 1.0, ("query", 1.0))
-        rates.refused("query", 1.0, None, sent_at=0.5, job=("query", 0.5))
+        rates.on_send("query", 1.0, ("query", 1.0))
+        rates.on_reject("query", 1.0, None, sent_at=0.5, job=("query", 0.5))
     assert rates._testing == "create"
     assert not rates.tests("create", 1.0)
     assert rates.ready_at("create", 1.0) >= 100.0
@@ -211,11 +211,11 @@ def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) 
         assert not rates.binding
     refuse(rates, other, 10.3)
     assert rates.binding
-    rates.sent("create", 20.0, ("create", 20.0))
+    rates.on_send("create", 20.0, ("create", 20.0))
     assert rates.query.discovery is rates.create.discovery
-    rates.passed("create", 20.0, sent_at=20.0, job=("create", 20.0))
+    rates.on_accept("create", 20.0, sent_at=20.0, job=("create", 20.0))
     refuse(rates, scope, 21.0, 5.0)
-    assert rates.gate(other).closed_for(21.0) == 5.0
+    assert rates.limiter(other).closed_for(21.0) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -262,11 +262,11 @@ def test_the_query_of_a_paid_task_waits_a_minute_at_most_for_what_a_create_was_t
 def test_a_refusal_for_the_cap_says_nothing_of_one_quota_or_two() -> None:
     rates = make()
     refuse(rates, "query", 0.0, 5.0)
-    rates.sent("create", 0.0, "test")
+    rates.on_send("create", 0.0, "test")
     rates.capped(0.0, 2.0, job="test")
     assert rates.binding
     assert rates.create.closed_for(0.0) == 5.0  # as queries
-    rates.sent("create", 6.0, "other")
+    rates.on_send("create", 6.0, "other")
     rates.capped(6.0, 2.0, job="other")
     assert rates.create.closed_for(6.0) == 2.0
     assert rates.query.closed_for(6.0) == 0.0
@@ -304,15 +304,15 @@ def test_on_one_quota_both_scopes_forget_together() -> None:
 # ---- one of them told
 
 
-def told_creates() -> Rates:
-    return Rates(Limits(create_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
+def told_creates() -> Scopes:
+    return Scopes(Limits(create_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
 
 
-def refused_in_pairs(rates: Rates, pairs: int) -> None:
+def refused_in_pairs(rates: Scopes, pairs: int) -> None:
     for at in range(pairs):
         for scope in ("create", "query"):
-            rates.sent(scope, 0.2 * at, (scope, at))
-            rates.refused(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at, job=(scope, at))
+            rates.on_send(scope, 0.2 * at, (scope, at))
+            rates.on_reject(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at, job=(scope, at))
 
 
 def test_a_told_limit_that_refuses_in_pairs_with_the_other_scope_is_kept_by_both() -> None:
@@ -326,21 +326,21 @@ def test_a_told_limit_that_refuses_in_pairs_with_the_other_scope_is_kept_by_both
 
 def test_what_is_on_the_wire_counts_in_the_limit_that_is_shared_from_now_on() -> None:
     rates = told_creates()
-    rates.sent("query", 0.0, "job")
+    rates.on_send("query", 0.0, "job")
     refused_in_pairs(rates, 3)
-    rates.passed("query", 40.0, sent_at=0.0, job="job")
+    rates.on_accept("query", 40.0, sent_at=0.0, job="job")
     now = 60.0
     assert rates.ready_at("query", now) == now
 
 
 def test_a_told_limit_of_queries_is_shared_as_well() -> None:
-    rates = Rates(Limits(query_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
+    rates = Scopes(Limits(query_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
     refused_in_pairs(rates, 3)
     assert rates.create.rate == 10.0
 
 
 def test_two_told_limits_are_never_one() -> None:
-    rates = Rates(
+    rates = Scopes(
         Limits(create_rate=RateLimit(10, 1.0), query_rate=RateLimit(5, 1.0)), longest_query_wait=600.0
     )
     refused_in_pairs(rates, 5)
@@ -348,16 +348,16 @@ def test_two_told_limits_are_never_one() -> None:
     assert (rates.create.rate, rates.query.rate) == (10.0, 5.0)
 
 
-def refuse_queries_while_creates_run_at_their_limit(rates: Rates, times: int) -> None:
+def refuse_queries_while_creates_run_at_their_limit(rates: Scopes, times: int) -> None:
     for at in range(times):
         for _ in range(2):
             let_through(rates, "create", float(at))
         refuse(rates, "query", float(at) + 0.01)
 
 
-def creates_at(count: int, burst: int) -> Rates:
+def creates_at(count: int, burst: int) -> Scopes:
     told = Limits(create_rate=RateLimit(count, 1.0, burst))
-    return Rates(told, longest_query_wait=600.0)
+    return Scopes(told, longest_query_wait=600.0)
 
 
 def test_what_is_refused_though_nothing_of_it_was_let_through_is_used_up_by_what_was_told() -> None:
