@@ -23,7 +23,7 @@ CREATES = 40
 CHILD = f"""
 import sys, anyio
 from ruxa_async import Limits, NanoBanana, RateLimit, SqliteJournal, Timeouts
-from ruxa_async.cli.running import _interruptible, open_client
+from ruxa_async.cli._runtime import _interruptible, open_client
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport
 
 async def command():
@@ -75,9 +75,10 @@ def child(
         process.communicate()
 
 
-def wait_for_creates(emulator: Emulator) -> None:
+def wait_for_creates(emulator: Emulator, process: subprocess.Popen[str]) -> None:
     """Return once the service has charged all of them: their answers are still to come."""
     while emulator.service.ledger.charged < CREATES:
+        assert process.poll() is None
         time.sleep(0.005)
 
 
@@ -94,7 +95,7 @@ async def entries(path: Path) -> list[JournalEntry]:
 async def test_every_create_on_the_wire_is_kept(tmp_path: Path, number: signal.Signals, stack: str) -> None:
     with served(latency=0.4) as emulator:
         with child(emulator, tmp_path / "journal", 60, stack) as process:
-            wait_for_creates(emulator)
+            wait_for_creates(emulator, process)
             process.send_signal(number)
             _, said = process.communicate(timeout=100)
         assert process.returncode == 130
@@ -113,7 +114,7 @@ async def test_second_signal_ends_it_at_once_and_keeps_what_was_answered(
     with served(faults=[parse_fault("stall:create:every=2")]) as emulator:
         # Half of the answers never come, and the drain alone would wait for them for ten minutes.
         with child(emulator, tmp_path / "journal", drain=600) as process:
-            wait_for_creates(emulator)
+            wait_for_creates(emulator, process)
             time.sleep(0.5)  # the other half is answered by now, and read soon after
             process.send_signal(number)
             assert process.stderr is not None
