@@ -213,7 +213,7 @@ _SHOWN: Mapping[str, _Shown] = {
     "known_rates": _Shown(
         only=lambda row: row["trip, ms"] != 200,
         targets=_known_targets,
-        brief=lambda row: row["trip, ms"] == 50 and row.get("told") != "uneven",
+        brief=lambda row: row["trip, ms"] == 50,
         headings={"told": "configured", **_RTT, **_REJECTED},
     ),
     "overhead": _Shown(
@@ -223,7 +223,7 @@ _SHOWN: Mapping[str, _Shown] = {
         brief=lambda row: "seeds" in row or ("disturbance" in row and row["code"] == "this")
     ),
     "running_cap": _Shown(
-        brief=lambda row: row["trip, ms"] == 50 and row["told"] == "no" and "20" in str(row.get("cap")),
+        brief=lambda row: row["trip, ms"] == 50 and row["told"] == "no" and row["duration"] == "2 to 5 s",
         headings={"told": "Retry-After", "asked": "queries/task", **_RTT, **_REJECTED},
     ),
 }
@@ -232,6 +232,7 @@ _WORDS = {
     "burst not told": "burst not configured",
     "told 10/s": "configured 10/s",
     "as it is": "as the limit is",
+    "uneven": "with burst, uneven network",
 }
 
 
