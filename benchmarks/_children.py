@@ -1,4 +1,4 @@
-"""Child processes that are asked things in lines of JSON, so that several can be made ready and then begin at once."""
+"""Child processes that exchange lines of JSON, so that several can be prepared and then start at once."""
 
 from __future__ import annotations
 

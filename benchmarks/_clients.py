@@ -1,7 +1,7 @@
-"""The client process: reads a job as JSON, runs one of `CLIENTS`, and writes what it measured.
+"""The client process: read a job as JSON, run one of `CLIENTS`, and write what it measured.
 
-The clock runs from the first request to the end of the last, with every library loaded before. CPU is that of the
-whole process, user and system, all threads.
+The clock runs from the first request to the end of the last, with every library loaded before. CPU is that of
+the whole process: user and system, all threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The client process of the benchmarks of limits: reads a job, gets ready, and buys when it is told to.
+"""The client process of the benchmarks of limits: read a job, prepare, and buy when the next line arrives.
 
-A contender is what a person would write with that library, from its own examples, with its own defaults: all tasks at
-once, or what the library does about that itself. Where a library has no loop for polling, the state is asked for once
-a second.
+A contender is what a person would write with that library, from its own examples and with its own defaults: all
+tasks at once, or what the library does instead. If a library has no polling loop, the state is requested once a
+second.
 """
 
 from __future__ import annotations

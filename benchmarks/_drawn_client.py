@@ -1,7 +1,7 @@
-"""The client process of `random_limits_http`: buys the batch of a draw.
+"""The client process of `random_limits_http`: buy the batch of a draw.
 
-It reads a job, imports everything, and begins when the next line comes. Stalls are real: a timer of the event
-loop sleeps for as long. Several clients share the loop.
+It reads a job, imports everything, and starts at the next line. Stalls are real: a timer of the event loop
+sleeps for their length. Several clients share the loop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rate limits drawn at random, each with a connection and, three times in five, a disturbance.
 
-Equal seeds give equal draws. Nothing here says what a client makes of one: see `benchmarks._judge`.
+Equal seeds give equal draws. `benchmarks._judge` measures how much of a draw a client uses.
 """
 
 from __future__ import annotations

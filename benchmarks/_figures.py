@@ -1,4 +1,4 @@
-"""From samples to figures, and from figures to a table that a person can read."""
+"""From samples to figures, and from figures to a table for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all contenders share: what a job is, and buying all of it at once."""
+"""What all contenders share: the type of a job, and buying all of it at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds: every variant is measured once in each, in turn, so that what disturbs the machine disturbs them all."""
+"""Rounds: each round measures every variant in turn, so that a disturbance affects all of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A server that costs next to nothing, so that a client which sends as fast as it can is what is measured.
+"""A server that costs next to nothing, to measure a client that sends as fast as it can.
 
-Every create is accepted, and every task is done when it is first asked for. It looks for no more of HTTP than the
-clients here send, and its replies are as long as the emulator's.
+Every create is accepted, and every task is done at its first query. The server parses only the HTTP that these
+clients send, and its replies are as long as the emulator's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of what a draw allows the whole client uses, before the emulator in memory."""
+"""The share of a draw that the whole client uses, with the emulator in memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The server process of the benchmarks of limits: the emulator with a limit, as Ruxa or in a peer's spelling.
+"""The server process of the benchmarks of limits: the emulator with a limit, as Ruxa or behind a shim.
 
-It reads a line of JSON with its settings, writes one with its address, and answers each further line with a report,
-until its input ends. Instants are on the system's monotonic clock, which all processes share.
+It reads its settings as a line of JSON, writes its address as another, and replies to each further line with a
+report until its input ends. Instants are on the system's monotonic clock, which all processes share.
 """
 
 from __future__ import annotations

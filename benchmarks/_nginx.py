@@ -1,4 +1,4 @@
-"""nginx as a limiter that nobody here wrote: Debian's own, with a configuration and a folder that live as long as the run."""
+"""nginx as a limiter that shares no code with this project, with a configuration and a folder for one run."""
 
 from __future__ import annotations
 

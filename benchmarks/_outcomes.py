@@ -1,4 +1,4 @@
-"""What many draws brought, in a form that is kept: of this code, and of the one before as the baseline."""
+"""The outcomes of many draws as JSON: of this code, and of earlier code as the baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients of other services, as their own documentation uses them, against a shim (see `_shims`)."""
+"""The clients of other services, as their documentation uses them, with a shim as the service (`_shims`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md, made from what the benchmarks have kept."""
+"""The plots of docs/performance.md, made from the figures of the benchmarks."""
 
 from __future__ import annotations
 

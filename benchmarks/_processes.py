@@ -1,4 +1,4 @@
-"""Processes: a fresh client for each measurement on core 0, the server it talks to on core 1, both on this machine."""
+"""A fresh client process for each measurement on core 0, and its server on core 1, on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account behind a draw: the emulator's limiter and what disturbs it."""
+"""The account of a draw: the emulator's limiter and its disturbances."""
 
 from __future__ import annotations
 

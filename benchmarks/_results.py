@@ -1,4 +1,4 @@
-"""Results that can be traced: figures with the versions, the machine, the commit and the date they belong to."""
+"""Traceable results: figures with the versions, the machine, the commit and the date of their run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The server process: the emulator's web face, and a log of what arrived when.
+"""The server process: the emulator behind a socket, with a log of the arrival of each request.
 
-It reads a line of JSON with its settings (``{"instant": true}``: a server that costs next to nothing instead), writes one with its address, and then answers each further line with a
-report, until its input ends. Instants are on the system's monotonic clock, which all processes share.
+It reads its settings as a line of JSON (``{"instant": true}`` selects a server that costs next to nothing), writes
+its address as another, and replies to each further line with a report until its input ends. Instants are on the
+system's monotonic clock, which all processes share.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The emulator in the spelling of other services, so that their own clients can be put under the very same quota.
+"""The emulator with the API of other services, so that their own clients meet the same quota.
 
-Each speaks as much of its peer's wire as the peer's client needs to create, poll and read a result. What is limited,
-charged and how long it takes is the emulator's: a shim translates a request to one of Ruxa's, hands it to the
-`Service`, and translates the reply. A refusal goes out as 429 with the service's own ``Retry-After``.
+Each shim has as much of that API as the client needs to create, poll and read a result. Limits, charges and
+durations are the emulator's: a shim translates each request to one of Ruxa's, passes it to the `Service`, and
+translates the reply. A rejection is a 429 with the service's own ``Retry-After``.
 """
 
 from __future__ import annotations

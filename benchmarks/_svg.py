@@ -1,4 +1,4 @@
-"""Plots by hand: a little SVG that can be read on light and on dark pages."""
+"""Plots as SVG, readable on light and on dark pages."""
 
 from __future__ import annotations
 

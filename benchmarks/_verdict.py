@@ -1,4 +1,4 @@
-"""Tables of how a client did on many draws: tenth percentile, median and worst, by what was drawn."""
+"""Tables of the results on many draws: tenth percentile, median and worst, by kind of draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run made of a limit: the figures that the benchmarks of limits share."""
+"""The figures that the benchmarks of limits share: how much of a limit a run used."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""cadence: how late an end is seen for how many queries, in virtual time, beside other ways to ask.
+"""cadence: how late an end is seen, for how many queries, in virtual time, beside other ways to poll.
 
-A plain loop over `PollingSchedule`, without wire or driver: 100 tasks run at once, one more begins when the end of one is
-seen, and durations are drawn from a log-normal law that the cadence is not told. `image` in a name tells it as much as
-a real model's name does. "first 200" are the tasks accepted first, "after 200" those accepted once 200 had ended. After
-the median has doubled: the next 100 that are accepted, which nobody can foresee; the 100 that are accepted once 100 of
-the longer ones had ended; and the 100 of them whose ends are seen next. Lateness and queries are means a task.
+A plain loop over `PollingSchedule`, without transport or driver. 100 tasks run at once; one more starts when the
+end of one is seen. Durations are log-normal, and the schedule does not know the distribution; `image` in the name
+of the model gives it the same hint as a real name. "first 200" are the tasks accepted first, "after 200" those
+accepted once 200 had ended. After the median has doubled: the next 100 that are accepted, which cannot be
+foreseen; the 100 that are accepted once 100 of the longer tasks had ended; and the 100 of them whose ends are
+seen next. Lateness and queries are means a task.
 
-`x optimum` is the mean lateness over that of the best schedule which knows the law and asks as often on average, under the same
-bounds on the gaps: a plain dynamic programme over 1,500 ages, which shares no code with the library. `fixed` and `growing`
-are what a fixed interval, and gaps that grow exponentially from a second, come to for as many queries, in lateness over
-the same optimum. The targets are 1.5 for the first 200 and
-once 100 had ended after the shift, 1.15 after 200.
+`x optimum` is the mean lateness over that of the best schedule that knows the distribution and sends as many
+queries, with the same bounds on the gaps: a plain dynamic programme over 1,500 ages, which shares no code with
+the library. `fixed` and `growing` are the lateness of a fixed interval, and of gaps that grow exponentially from
+a second, for as many queries, over the same optimum. Targets: 1.5 for the first 200 and once 100 had ended after
+the shift, 1.15 after 200.
 
-What it does not say: round trips, refusals and a query budget that binds are left out, and real durations are not quite
+Not measured: round trips, rejections and a limit on queries are left out, and real durations are not quite
 log-normal.
 """
 

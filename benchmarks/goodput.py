@@ -1,18 +1,18 @@
-"""goodput: how much of a limit that nobody told is used, and for how many refusals, in virtual time.
+"""goodput: how much of an unknown limit is used, for how many rejections, in virtual time.
 
-Discovery alone, without wire or driver, at the emulator's own limiters: N = 30 x rate + burst requests (twelve windows
-of 20 in 10 s), of which as many are on the wire as it lets leave, 64 at most. A request arrives half a round trip after it left, and
-a client wakes up to 0.4 ms late. "told" is a service that says in whole seconds when to come back.
+Discovery alone, without transport or driver, with the emulator's own limiters: N = 30 x rate + burst requests
+(twelve windows of 20 in 10 s), at most 64 of them on the wire. A request arrives half a round trip after it left,
+and a client wakes up to 0.4 ms late. "told" is a service that sends Retry-After in whole seconds.
 
-`whole` is (N - burst) / rate over the time that it took, less the time that the service forbade; a burst that fills
-again while nobody may come can bring it above 100 %. `share` is what was let through over what a client gets that knows the limit and
-keeps out of the same forbidden times; `steady` is that from a fifth to four fifths of the run. Of windows of seconds too few
-lie there for that to say anything but where they happen to lie, so there it is `whole` without the first two. `refused %` is of N.
-Targets, of issue 3: steady >= 99 %, whole >= 95 %, refused <= 1 % (at a burst of 1: 95, 92 and 2 %); for 20 in 10 s
-refusals <= 6, and <= 2 when told. The last table: what is used from the tenth second after a limit of 50/s halves or doubles on,
-for which the target is 95 %.
+`whole` is (N - burst) / rate over the time that it took, less the time that the service forbade; a burst that
+refills during a forbidden time can raise it above 100 %. `share` is what was accepted, over what is accepted of a
+client that knows the limit and avoids the same forbidden times; `steady` is that from a fifth to four fifths of
+the run. Too few windows of seconds lie there for a meaningful figure, so for them it is `whole` without the first
+two. `refused %` are the rejections, of N. Targets: steady >= 99 %, whole >= 95 %, refused <= 1 % (at a burst of
+1: 95, 92 and 2 %); for 20 in 10 s at most 6 rejections, and 2 with Retry-After. The last table: what is used from
+the tenth second after a limit of 50/s halves or doubles, with a target of 95 %.
 
-What it does not say: a request is never lost here, all trips are alike, and creates and queries do not share the limit.
+Not measured: no request is lost, all round trips are equal, and creates and queries do not share the limit.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""goodput_http: how much of a limit on creates is used over real sockets, known and unknown, and for how many refusals.
+"""goodput_http: how much of a limit on creates is used over sockets, for how many rejections.
 
-The whole client with its defaults, and all in flight, against the emulator's limits and against nginx: `limit_req`
-with `nodelay`, which nobody here wrote, in front of an emulator without a limit. N = 30 x rate + burst creates (twelve
-windows of 20 in 10 s) of tasks of one second; queries have no limit. Client, emulator and nginx are processes
-of their own on loopback. "unknown" tells the client nothing; "known" gives it the rate and the burst, "burst not told"
-the rate alone. nginx says nothing about when to come back, and nor does the emulator, but for "Retry-After".
+The whole client with its defaults, all tasks in flight, against the emulator's limits and against nginx:
+`limit_req` with `nodelay` in front of an emulator without a limit. N = 30 x rate + burst creates (twelve windows
+of 20 in 10 s) of tasks of one second; queries have no limit. Client, emulator and nginx are processes of their
+own on loopback. "unknown" configures nothing, "known" the rate and the burst, "burst not told" the rate alone.
+nginx sends no Retry-After, and the emulator sends it only in the rows that say so.
 
-`whole` is (N - burst) / rate over the time from the first acceptance to the last, less what the service forbade by
-Retry-After; `steady` is what came through from a fifth to four fifths of the run, over what a client gets that knows the
-limit. `429` is of N. nginx counts a burst over the one request that is no excess: its burst of 10 lets 11 in at once.
-Targets of issue 3: unknown: whole 95 %, steady 99 %, 1 % refused (burst 1: 92, 95 and 2); known: 99 % and
-0.5 %; burst not told: 97 %.
+`whole` is (N - burst) / rate over the time from the first acceptance to the last, less what Retry-After forbade;
+`steady` is what was accepted from a fifth to four fifths of the run, over what is accepted of a client that knows
+the limit. `429` is of N. nginx counts a burst over the one request that is not excess: its burst of 10 accepts 11
+at once. Targets: unknown: whole 95 %, steady 99 %, 1 % rejected (burst 1: 92, 95 and 2); known: 99 % and 0.5 %;
+burst not configured: 97 %.
 
-What it does not say: the round trip is a millisecond or so. Runs are side by side as far as the sum of their rates is below
-150/s, and a loaded machine shows in the figures at a burst of 1 first.
+Not measured: the round trip is about a millisecond. Runs are side by side while the sum of their rates is below
+150/s, and a loaded machine shows first in the figures at a burst of 1.
 """
 
 from __future__ import annotations

@@ -1,21 +1,22 @@
-"""known_rates: limits that the user told, through the whole client, in virtual time.
+"""known_rates: limits that the user configured, through the whole client, in virtual time.
 
-`create_rate=RateLimit(count, per, burst)` is what the service enforces; "not told" leaves the burst out and says
-`RateLimit(rate)`, so the client must find out by refusals that the service takes fewer at once. The emulator
-is in this process, with a round trip as given; N = 30 x rate + burst creates (twelve windows of 20 in 10 s), tasks of
-half a second, queries without a limit, and 64 creates on the wire at most: the default of 16 would bind first at 200 ms. "uneven" trips take up to 30 ms more on the way there, each its own time. `whole` is (N - burst) / rate over the time from the first acceptance to the last;
-`steady` is what came through from a fifth to four fifths of the run, over what the limit lets through. `displacement`
-is the mean distance between the places in the order of submission and of acceptance, over N: that of an unknown limit
-is below, too.
+`create_rate=RateLimit(count, per, burst)` is what the service enforces. "burst not told" configures
+`RateLimit(rate)` only, so the client learns from rejections that the service accepts fewer at once. The emulator
+is in this process; N = 30 x rate + burst creates (twelve windows of 20 in 10 s), tasks of half a second, queries
+without a limit, and at most 64 creates on the wire, because the default of 16 would be the limit at 200 ms. In
+"uneven" rows a request takes up to 30 ms longer to arrive, each its own time. `whole` is (N - burst) / rate over
+the time from the first acceptance to the last; `steady` is what was accepted from a fifth to four fifths of the
+run, over what the limit accepts. `displacement` is the mean distance between a request's place in the order of
+submission and in that of acceptance, over N; that of an unknown limit is below, too.
 
-The second table is one quota of 200/s with a burst of 40 for creates and queries, and 600 tasks of 2 to 5 s, evenly.
-`floor` is when a client that made all creates at the full rate would have the last result. "creates only" tells
-`create_rate` alone, "both" the same rate for both: there is no way yet to say that they share it.
+The second table is one quota of 200/s with a burst of 40 for creates and queries, and 600 tasks of 2 to 5 s,
+uniformly. `floor` is when a client that made all creates at the full rate would have the last result. "creates
+only" configures `create_rate` alone, "both" the same rate for both; no setting says that they share it.
 
-Targets of issue 3: told with its burst, 99 % and 0.5 % refused; without, 97 %; displacement 0.005; for the
-shared quota 1.12 x the floor, and 1.25 x where it is unknown.
+Targets: with its burst, 99 % and 0.5 % rejected; without, 97 %; displacement 0.005; for the shared quota 1.12 x
+the floor, and 1.25 x if it is unknown.
 
-What it does not say: nothing here is ever late but by what is said. `goodput_http` is the same over sockets.
+Not measured: only the round trips vary. `goodput_http` is the same over sockets.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""overhead: what is left of the client's cost once the requests themselves are taken off, and how it grows.
+"""overhead: the client's own cost, without that of its requests, and how it grows.
 
 *same times*: ``as_completed`` with defaults (except that all tasks may be in flight) against the emulator on
 loopback, with tasks of 2..5 s; and plain aiohttp that repeats its requests (one session, its defaults,
-``session.post(json=)``, ``await response.json()``) at the times at which they reached the server. *saturated*: tasks that
-are done when they are first asked for, on a server that costs next to nothing, so that ours goes as fast as it can;
-and the same requests over plain aiohttp, as fast as they go. *plain* is what people write: a task a request, which
-sleeps until its moment. *plain, 48 workers* starts no task a request and is as many as ours are at most; nobody who
-follows tasks can write that, but what is left beside it is all that ours decides, keeps and delivers. The ratios are of CPU
-a request, taken within a round. *wall* says who was faster where nobody waited.
+``session.post(json=)``, ``await response.json()``) at the times at which they reached the server. *saturated*:
+tasks that are done at their first query, on a server that costs next to nothing, so that ours runs as fast as it
+can; and the same requests over plain aiohttp, as fast as possible. *plain* is what people write: a task a
+request, which sleeps until its time. *plain, 48 workers* starts no task for a request and has as many workers as
+ours. It cannot follow tasks, but the difference to it is all that ours decides, stores and delivers. The ratios
+are of CPU a request, within a round. *wall* shows which was faster if nothing waited.
 
-*in flight*: a handler in the same process that ends no task before all were accepted and asked once; bytes a task are
-what the process then holds more than before, when it held the same requests in a list. *batch*: the same without
-waiting, one create and three queries a task, so that its CPU is the client's own, without HTTP; a cost that grows
-linearly shows the same figure in every line (a batch of 100 also pays for what is made once). ``--huge`` adds a batch
-of 100,000 *over HTTP*, which takes some minutes. At the end the ceiling of the server, and what an import costs.
+*in flight*: a handler in the same process that ends no task before all were accepted and queried once; bytes a
+task are the memory of the process above that with the same requests in a list. *batch*: the same without waiting,
+one create and three queries a task, so that its CPU is the client's own, without HTTP. A cost that grows linearly
+shows the same figure in every line (a batch of 100 also pays for the start). ``--huge`` adds a batch of 100,000
+*over HTTP*, which takes some minutes. The last tables are the ceiling of the server, and the cost of imports.
 
-What it does not say: plain aiohttp here knows every id beforehand, waits for nothing, and survives no error.
-TLS and distance are missing; they cost both the same and would bring the ratios nearer to 1.
+Not measured: plain aiohttp knows every id beforehand, waits for nothing, and survives no error. TLS and distance
+are missing; they cost both the same and would bring the ratios nearer to 1.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """random_limits_http: the draws of `random_limits` over sockets.
 
-Each draw is met by a client in a process of its own, before an emulator in another one, on loopback; the last
-row by name has eleven clients in one process, and the slowest of them counts. The draws are shorter than in
-virtual time: about 30 s at the limit's rate, or half a window more than one if a window takes longer. A batch
-is cut off after 4 x the ideal + 30 s. Eight draws run side by side, as far as they ideally make 200 tasks a
-second together, for they mostly wait; `--jobs` sets another number. Columns are those of `random_limits`.
-"this" is the code of this checkout.
+Each draw has a client and an emulator in processes of their own, on loopback; the last row by name has eleven
+clients in one process, and the slowest of them counts. The draws are shorter than in virtual time: about 30 s at
+the limit's rate, or one and a half windows if a window takes longer. A batch is cut off after 4 x the ideal +
+30 s. Eight draws run side by side, while their ideal rates add up to at most 200 tasks a second, because they
+mostly wait; `--jobs` sets another number. Columns are those of `random_limits`. "this" is the code of this
+checkout.
 
-What it does not say: the two halves of a round trip are held back by the server, so a stall of the client's
-event loop never delays what has left it. A busy machine shows where the round trip is a millisecond and the
-burst is 1.
+Not measured: the server delays both halves of a round trip, so a stall of the client's event loop never delays a
+request that has left it. A busy machine shows if the round trip is a millisecond and the burst is 1.
 """
 
 from __future__ import annotations
