@@ -20,7 +20,7 @@ from benchmarks._judge import report
 from benchmarks._quota import Account
 from ruxa_async.emulator import ServiceRequest
 
-_SOCKETS = 0.001  # seconds; about what a round trip takes here without any delay
+_SOCKETS = 0.001  # seconds; about a round trip here without any delay
 
 
 class _Server:

@@ -54,7 +54,7 @@ def _queried(draw: Draw) -> list[float]:
 
 @define(eq=False)
 class _Door:
-    """The quota, as one client meets it whose requests arrive one after the other."""
+    """The quota for one client whose requests arrive one after the other."""
 
     draw: Draw
     now: float = 0.0

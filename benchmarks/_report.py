@@ -1,8 +1,8 @@
-"""Write the tables and plots of docs/performance.md and docs/measurements.md from the figures that are checked in.
+"""Write the tables and plots of docs/performance.md and docs/measurements.md from checked-in figures.
 
-Results in ``benchmarks/results/`` are first copied to ``benchmarks/figures/``, except those of ``--quick``. This module
-writes what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``: in docs/performance.md the rows that answer the
-question of the section, in docs/measurements.md all of them. People write the rest.
+Results in ``benchmarks/results/`` are first copied to ``benchmarks/figures/``, except those of ``--quick``.
+This module writes what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``: in docs/performance.md the
+rows that answer the question of the section, in docs/measurements.md all of them. People write the rest.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _machine() -> str:
     )
 
 
-# ---- what is shown of a benchmark
+# ---- rows and columns on the pages
 
 
 @frozen
@@ -227,7 +227,7 @@ _SHOWN: Mapping[str, _Shown] = {
         headings={"told": "Retry-After", "asked": "queries/task", **_RTT, **_REJECTED},
     ),
 }
-#: Words of the figures that the tables write in other words.
+#: Replacements for words in the figures.
 _WORDS = {
     "burst not told": "burst not configured",
     "told 10/s": "configured 10/s",
@@ -240,7 +240,7 @@ _WORDS = {
 
 
 def _tables(rows: Iterator[Row], headings: Mapping[str, str] = {}) -> tuple[str, int, int]:
-    """Return *rows* as Markdown tables, the number of figures that miss their target, and of those that have one."""
+    """Return *rows* as Markdown tables, the number of missed targets, and of targets."""
     tables, missed, judged = [], 0, 0
     for names, alike in groupby(rows, key=_columns):
         lines = [

@@ -1,9 +1,9 @@
 """callbacks: how soon the end of a task is seen if the service calls back, and what forged posts can do.
 
-*tasks*: a client buys pictures of about 2 s over HTTP on this machine, at most 100 at a time. "lag" is from the
-end of a task to its outcome, on one clock. Callbacks come always, for half of the tasks, or never; "polling" has
-no receiver. Targets: with all callbacks at most 1.1 queries a task and 50 ms of lag; everything finishes without
-them; with half of them the lag is below that of polling.
+*tasks*: a client buys pictures of about 2 s over HTTP on this machine, at most 100 at a time. "lag" is from
+the end of a task to its outcome, on one clock. Callbacks come always, for half of the tasks, or never;
+"polling" has no receiver. Targets: with all callbacks at most 1.1 queries a task and 50 ms of lag; everything
+finishes without them; with half of them the lag is below that of polling.
 
 *attack*: beside such a run another process sends 10,000 posts, 8 at a time: forged tokens, expired ones, real
 addresses of running tasks with a false state or with garbage. "wrong" counts outcomes that differ from the
@@ -99,7 +99,7 @@ def _task_row(name: str, samples: list[Sample]) -> Row:
 async def _connected(
     how: Callbacks | None, **settings: Any
 ) -> AsyncIterator[tuple[RuxaClient, Emulator, str]]:
-    """Give a client before an emulator, and the address of its receiver; *how* None is for no receiver at all."""
+    """Yield a client of an emulator, and the address of its receiver; *how* None: without a receiver."""
     made = EmulatorSettings(image=Durations(2.0, 0.4), callbacks=how or Callbacks(), seed=7, **settings)
     async with Emulator(made) as emulator:
         if how is None:

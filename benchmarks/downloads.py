@@ -1,9 +1,10 @@
 """downloads: a batch that downloads its outputs, beside the same batch that does not.
 
-Both are `run_batch` as the command line runs it, with its journal and results file on disk, against the emulator
-in a process of its own on loopback: pictures that take 2 to 5 s, a hundred at once. *without* differs in one
-thing: `Generation.save` downloads nothing. All pictures are the same bytes, because drawing them would make the
-server the bottleneck. *x without* is of the wall time from the first create to the last file, round by round.
+Both are `run_batch` as the command line runs it, with its journal and results file on disk, against the
+emulator in a process of its own on loopback: pictures that take 2 to 5 s, a hundred at once. *without*
+differs in one thing: `Generation.save` downloads nothing. All pictures are the same bytes, because drawing
+them would make the server the bottleneck. *x without* is of the wall time from the first create to the last
+file, round by round.
 
 CPU is the client's. The server's load in a run shows whether it was the bottleneck (1 is a full core).
 

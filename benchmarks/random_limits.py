@@ -5,14 +5,14 @@ minimum interval, a sliding or a fixed window), a round trip of 1 to 400 ms, a f
 times in five a disturbance; one in ten has one quota for creates and queries. Equal seeds give equal draws.
 
 `share` is the time of an ideal client, which knows limit and disturbance exactly, over that of ours: from the
-start until the last create's reply, or until the last result if the quota is shared. After 10 x the ideal + 60 s
-a batch is cut off; its share is then its accepted part x the ideal over that time. `rejected` are 429s over all
-creates of a draw. `80 % after` are the seconds from the end of the disturbance until requests are accepted at
-four fifths of the possible rate again. The last table has limits and disturbances by name.
+start until the last create's reply, or until the last result if the quota is shared. After 10 x the ideal +
+60 s a batch is cut off; its share is then its accepted part x the ideal over that time. `rejected` are 429s
+over all creates of a draw. `80 % after` are the seconds from the end of the disturbance until requests are
+accepted at four fifths of the possible rate again. The last table has limits and disturbances by name.
 
 Not measured: the ideal also knows how long each round trip takes, so if round trips vary by more than the
-interval between two requests, no client reaches it. A storm's 429s carry no Retry-After. The other client sends
-first and takes its share in any case.
+interval between two requests, no client reaches it. A storm's 429s carry no Retry-After. The other client
+sends first and takes its share in any case.
 """
 
 from __future__ import annotations

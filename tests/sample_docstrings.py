@@ -1,8 +1,8 @@
 """Print a fixed-seed sample of docstrings and comments with the code around them, for people who grade them.
 
-Run ``python tests/sample_docstrings.py --seed 12 --count 60``. Each sample is numbered and names its file and line.
-A docstring comes with the source of its function or class, a comment with the ten lines around it. Grade each as
-clear or unclear at first reading.
+Run ``python tests/sample_docstrings.py --seed 12 --count 60``. Each sample is numbered and names its file and
+line. A docstring comes with the source of its function or class, a comment with the ten lines around it.
+Grade each as clear or unclear at first reading.
 """
 
 # ruff: noqa: T201
@@ -59,7 +59,7 @@ def docstrings(path: Path, text: str) -> Iterator[Sample]:
 
 
 def comments(path: Path, text: str) -> Iterator[Sample]:
-    """Yield each comment in *path*; consecutive lines are one comment. Directives such as ``noqa`` are left out."""
+    """Yield each comment in *path*, of one or more lines, without directives such as ``noqa``."""
     source, name = text.splitlines(), path.relative_to(ROOT)
     blocks: list[list[tuple[int, str]]] = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: Each phrase is a regular expression that matches whole words, any case; the text says what to write instead.
+#: Regular expressions that match whole words in any case, and what to write instead.
 PHRASES = {
     "told": "configured (by the user), retry_after (by the server), recorded (in the journal), given",
     "untold": "unknown, not configured",
