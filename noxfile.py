@@ -1,4 +1,4 @@
-"""What is checked, and how: `nox -l` lists it, `nox` runs what CI runs."""
+"""The checks of the project: `nox -l` lists them, `nox` runs those of CI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXTRAS = ".[asgi,cli,emulator]"
 
 
 def groups(*names: str) -> tuple[str, ...]:
-    """Return what the dependency groups *names* install."""
+    """Return the requirements of the dependency groups *names*."""
     return nox.project.dependency_groups(PYPROJECT, *names)
 
 
@@ -27,7 +27,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy, and what users see of them with three more type checkers."""
+    """Check types: everything with mypy, the public API with three more type checkers."""
     session.install("-e", EXTRAS, *groups("typing"))
     session.run("mypy")
     session.run("pyright")
@@ -44,7 +44,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """Kill hundreds of batches, at every point and at random times, and show what that came to."""
+    """Kill hundreds of batches at every failpoint and at random times, and show the counts."""
     session.install("-e", EXTRAS, *groups("tests"))
     session.env["RUXA_LONG"] = "1"
     session.run("pytest", "tests/crash", "--log-cli-level=INFO", "--timeout=900", *session.posargs)
@@ -52,7 +52,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Buy 5,000 tasks of a service that is killed every few seconds, and show what that came to."""
+    """Buy 5,000 tasks of a service that is killed every few seconds, and show the counts."""
     session.install("-e", EXTRAS, *groups("tests"))
     session.env["RUXA_LONG"] = "1"
     session.run("pytest", "tests/crash/test_chaos.py", "--log-cli-level=INFO", *session.posargs)
@@ -60,7 +60,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
-    """Fuzz what reads replies, waits and journals, a minute each: `nox -s fuzz -- SECONDS` for another time."""
+    """Fuzz the readers of replies, waits and journals for a minute each, or `nox -s fuzz -- SECONDS`."""
     session.install("-e", EXTRAS, *groups("fuzz"))
     seconds = session.posargs[0] if session.posargs else "60"
     for target in ("replies", "waits", "rows"):
@@ -69,7 +69,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the tests under coverage: all of the engine, and 95 % of everything."""
+    """Run the tests under coverage: 100 % of the engine, 95 % of the package."""
     session.install("-e", EXTRAS, *groups("tests"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-n", "auto", *session.posargs)
@@ -80,8 +80,8 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks: `nox -s bench -- NAME...`; all of them, and docs/performance.md anew, without a name."""
+    """Run the benchmarks: `nox -s bench -- NAME...`, or all of them and the report without a name."""
     session.install("-e", EXTRAS, *groups("bench"))
-    for peer in groups("peers"):  # one by one: what cannot be installed here is said in the table
+    for peer in groups("peers"):  # one by one: a table names those that cannot be installed
         session.run("python", "-m", "pip", "install", "-q", peer, success_codes=range(256))
     session.run("python", "-m", "benchmarks", *(session.posargs or ("all", "report")))

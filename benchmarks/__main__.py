@@ -17,14 +17,14 @@ _NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
 def main() -> int:
-    """Read the command line and do what it says."""
+    """Run the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names",
         nargs="+",
         choices=[*_NAMES, "all", "report"],
         metavar="name",
-        help=f"{', '.join(_NAMES)}; all of them; or report, which makes docs/performance.md anew",
+        help=f"{', '.join(_NAMES)}; all of them; or report, which writes docs/performance.md again",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds and smaller sizes: does it run at all?"

@@ -1,4 +1,4 @@
-"""What the server can do: a measurement below its ceiling is one of the client."""
+"""The most that the server can handle; a measurement below it is limited by the client."""
 
 from __future__ import annotations
 

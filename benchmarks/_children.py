@@ -1,4 +1,4 @@
-"""Child processes that are asked things in lines of JSON, so that several can be made ready and then begin at once."""
+"""Child processes that exchange lines of JSON, so that several can be prepared and then start at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 class Child:
-    """A module of this package as a process; its input ends, and it with that, when the block is left."""
+    """A module of this package as a process, which ends when the block is left."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -44,7 +44,7 @@ class Child:
         self._process.stdout.close()
 
     def tell(self, question: object) -> None:
-        """Send a line and do not wait for what comes of it."""
+        """Send a line without waiting for a reply."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
@@ -59,6 +59,6 @@ class Child:
         return answer
 
     def ask(self, question: object) -> dict[str, Any]:
-        """Send a line and wait for the answer."""
+        """Send a line and wait for the reply."""
         self.tell(question)
         return self.hear()

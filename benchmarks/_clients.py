@@ -1,7 +1,7 @@
-"""The client process: reads a job as JSON, runs one of `CLIENTS`, and writes what it measured.
+"""The client process: read a job as JSON, run one of `CLIENTS`, and write what it measured.
 
-The clock runs from the first request to the end of the last, with every library loaded before. CPU is that of the
-whole process, user and system, all threads.
+The clock runs from the first request to the end of the last, with every library loaded before. CPU is that of
+the whole process: user and system, all threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAGE = resource.getpagesize()
 
 @contextmanager
 def metered(sample: Sample) -> Iterator[None]:
-    """Put the wall and CPU seconds of the block into *sample*, and the largest memory of the process in bytes."""
+    """Store wall and CPU seconds of the block in *sample*, and the peak memory of the process in bytes."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     yield
@@ -42,17 +42,17 @@ def metered(sample: Sample) -> Iterator[None]:
 
 
 def memory() -> int:
-    """Return the bytes of this process that are in memory now."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE
 
 
 def prompt(place: int) -> str:
-    """Return the prompt of task *place*, as long as people's prompts are."""
+    """Return the prompt of task *place*, of a usual length."""
     return f"A lighthouse keeper's cat on a windowsill at dusk, in watercolour, picture number {place}"
 
 
 class Peak:
-    """How much memory a run takes at most, looked at ten times a second, over what was there when it was made."""
+    """The peak memory of a run in bytes above that at its start, sampled ten times a second."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -61,18 +61,18 @@ class Peak:
         self._in_flight = 0
 
     async def watch(self, in_flight: Callable[[], int]) -> None:
-        """Look until cancelled."""
+        """Take samples until cancelled."""
         while True:
             self.look(in_flight())
             await asyncio.sleep(0.1)
 
     def look(self, in_flight: int) -> None:
-        """Look once."""
+        """Take one sample."""
         self._most = max(self._most, memory())
         self._in_flight = max(self._in_flight, in_flight)
 
     def told(self) -> Sample:
-        """Return the bytes above the start, and how many tasks were in flight at most."""
+        """Return the peak in bytes above the start, and the most tasks that were in flight."""
         return {"memory": self._most - self._before, "most_in_flight": self._in_flight}
 
 
@@ -94,7 +94,7 @@ async def ours(job: Job) -> Sample:
         async with client as ruxa, ruxa.as_completed(requests) as outcomes:
             watcher = asyncio.create_task(peak.watch(lambda: ruxa.stats().in_flight))
             if not job.get("watched", True):
-                watcher.cancel()  # where a thousandth counts, nobody looks ten times a second
+                watcher.cancel()  # no samples where a thousandth of the CPU counts
             async for outcome in outcomes:
                 if outcome.ok and outcome.task_id is not None:
                     seen[outcome.task_id] = time.monotonic()
@@ -105,7 +105,7 @@ async def ours(job: Job) -> Sample:
 
 
 async def plain(job: Job) -> Sample:
-    """Buy as people write it: aiohttp, gather, a semaphore, create and then ask at a fixed interval."""
+    """Buy as people write it: aiohttp, gather, a semaphore, a create, then polling at a fixed interval."""
     import aiohttp
 
     seen: dict[str, float] = {}
@@ -135,7 +135,7 @@ async def plain(job: Job) -> Sample:
 async def replay(job: Job) -> Sample:
     """Send the requests of a log over plain aiohttp, at its times if *paced*, else as fast as they go.
 
-    A task a request, as people write it, or as many *workers* as are told, where tasks are what the contest is not about.
+    Start a task for each request, as people write it, or a fixed number of *workers*.
     """
     import aiohttp
 
@@ -184,7 +184,7 @@ async def _query(session: Any, task_id: str) -> str:
 
 
 class _Raw(asyncio.Protocol):
-    """Send one request over and over, and count the answers: what a server can do when the client costs nothing."""
+    """Repeat one request and count the replies: the ceiling of a server if the client costs nothing."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -240,9 +240,9 @@ async def _rate(url: str, request: bytes, seconds: float) -> float:
 
 
 class _Handler:
-    """The smallest service there can be, without memory of its own that grows: it would count as the client's.
+    """The smallest possible service. Its memory does not grow, because it would count as the client's.
 
-    A task is pending twice and then done; with *hold* it is pending until all of them were accepted and asked.
+    A task is pending twice and then done; with *hold*, until all were accepted and queried.
     """
 
     def __init__(self, count: int, peak: Peak | None) -> None:
@@ -281,7 +281,7 @@ class _Handler:
 
 
 async def in_memory(job: Job) -> Sample:
-    """Buy from a handler in this process; with *hold*, all are in flight at once and memory is looked at then."""
+    """Buy from a handler in this process. With *hold*, all are in flight when memory is measured."""
     from ruxa_async import Limits, NanoBanana, RuxaClient
     from ruxa_async.transports import MemoryTransport
 
@@ -296,7 +296,7 @@ async def in_memory(job: Job) -> Sample:
 
     count: int = job["tasks"]
     requests = [NanoBanana(prompt=prompt(place)) for place in range(count)]
-    await buy(50, None, requests[:50])  # what is loaded and made once is not a task's
+    await buy(50, None, requests[:50])  # load and create what is needed once, before the start
     sample: Sample = {}
     peak = Peak() if job["hold"] else None
     with metered(sample):
@@ -308,7 +308,7 @@ async def in_memory(job: Job) -> Sample:
 
 
 async def batch(job: Job) -> Sample:
-    """Run a batch as the command line does, journal and results file and all; without *downloads*, no output is fetched."""
+    """Run a batch as the command line does, with journal and results file, and *downloads* or without."""
     from attrs import evolve
 
     from ruxa_async import Generation, Limits, NanoBanana, RuxaClient
@@ -333,7 +333,7 @@ async def batch(job: Job) -> Sample:
     rows = [Row(place + 1, NanoBanana(prompt=prompt(place), key=f"k{place}")) for place in range(count)]
     kind = RuxaClient if job["downloads"] else WithoutDownloads
     sample: Sample = {}
-    # Beside this file, not in a temporary folder that may live in memory.
+    # Beside this file, because a temporary folder may be in memory.
     with TemporaryDirectory(dir=Path(__file__).parent, prefix=".batch-") as folder, metered(sample):
         async with kind(
             api_key=_KEY,

@@ -25,7 +25,7 @@ def use_code(directory: str | None) -> None:
 
 
 def prepare(directory: str | None) -> None:
-    """Use the code of *directory*, and log nothing about tasks of batches that are cut off."""
+    """Use the code of *directory*, without warnings about tasks of batches that are cut off."""
     use_code(directory)
     logger = logging.getLogger("ruxa_async")
     logger.addHandler(logging.NullHandler())

@@ -1,8 +1,8 @@
-"""The client process of the benchmarks of limits: reads a job, gets ready, and buys when it is told to.
+"""The client process of the benchmarks of limits: read a job, prepare, and buy when the next line arrives.
 
-A contender is what a person would write with that library, from its own examples, with its own defaults: all tasks at
-once, or what the library does about that itself. Where a library has no loop for polling, the state is asked for once
-a second.
+A contender is what a person would write with that library, from its own examples and with its own defaults:
+all tasks at once, or what the library does instead. If a library has no polling loop, the state is requested
+once a second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TRIES = 6
 
 
 async def ours(job: Job, done: Done) -> list[str]:
-    """Buy with `as_completed`, every setting the default; a job can tell limits."""
+    """Buy with `as_completed` and default settings; a job may configure limits."""
     from ruxa_async import Limits, NanoBanana, RateLimit, RuxaClient
 
     told: dict[str, Any] = {
@@ -54,7 +54,7 @@ async def ours(job: Job, done: Done) -> list[str]:
 
 
 class _ThrottledError(Exception):
-    """A 429, and the seconds it asked to wait."""
+    """A 429, with its wait in seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -108,7 +108,7 @@ async def _over_aiohttp(job: Job, done: Done, retrying: Callable[[_Call], _Call]
 
 async def _bought(create: _Call, state: _Call, text: str) -> None:
     task_id = await create(text)
-    while await state(task_id) != "success":  # noqa: ASYNC110 - what it waits for is elsewhere
+    while await state(task_id) != "success":  # noqa: ASYNC110 - the condition is another process
         await asyncio.sleep(_POLLED_EVERY)
 
 
@@ -127,7 +127,7 @@ def _backing_off(call: _Call) -> _Call:
 
 
 def _obeying(call: _Call) -> _Call:
-    """Wait as long as was said, as often as it takes."""
+    """Wait for Retry-After, without a limit of attempts."""
 
     async def tried(given: str) -> str:
         while True:
@@ -150,7 +150,7 @@ async def gather_obeying(job: Job, done: Done) -> list[str]:
 
 
 async def tenacity(job: Job, done: Done) -> list[str]:
-    """Buy with the retry that is copied most: random exponential waits of up to 60 s, six attempts."""
+    """Buy with the retry of tenacity's pages: random exponential waits of up to 60 s, six attempts."""
     from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
     def retrying(call: _Call) -> _Call:
@@ -166,7 +166,7 @@ async def tenacity(job: Job, done: Done) -> list[str]:
 
 
 async def aiometer(job: Job, done: Done) -> list[str]:
-    """Buy with aiometer, which is told the rate, and six tries with a doubling pause."""
+    """Buy with aiometer at the configured rate, and six tries with a doubling pause."""
     import aiohttp
     import aiometer as library
 
@@ -178,7 +178,7 @@ async def aiometer(job: Job, done: Done) -> list[str]:
             try:
                 await _bought(_backing_off(plain.create), _backing_off(plain.state), text)
                 done(text)
-            except _ThrottledError as error:  # else it would end all the others
+            except _ThrottledError as error:  # otherwise it would end all the others
                 failures.append(named(error))
 
         await library.run_on_each(one, prompts(job), max_at_once=job["tasks"], max_per_second=10)
@@ -189,7 +189,7 @@ CONTENDERS: Mapping[str, Contender] = {
     **{each.__name__: each for each in (ours, gather, gather_obeying, aiometer, tenacity)},
     **PEERS,
 }
-#: What each needs to be installed, where it is more than this library.
+#: The package that each needs beside this library.
 NEEDED: Mapping[str, str] = {
     "aiometer": "aiometer",
     "tenacity": "tenacity",
@@ -217,8 +217,8 @@ async def _run(job: Job) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do one job: say whether its library is there, and buy when the next line comes."""
-    warnings.simplefilter("ignore")  # those of other people's libraries
+    """Do one job: report whether its library is installed, and buy when the next line arrives."""
+    warnings.simplefilter("ignore")  # warnings of other libraries
     job: Job = json.loads(sys.stdin.readline())
     try:
         __import__(NEEDED.get(job["contender"], "ruxa_async"))

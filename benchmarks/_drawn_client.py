@@ -1,7 +1,7 @@
-"""The client process of `random_limits_http`: buys the batch of a draw.
+"""The client process of `random_limits_http`: buy the batch of a draw.
 
-It reads a job, imports everything, and begins when the next line comes. Stalls are real: a timer of the event
-loop sleeps for as long. Several clients share the loop.
+It reads a job, imports everything, and starts at the next line. Stalls are real: a timer of the event loop
+sleeps for their length. Several clients share the loop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks._code import prepare
 
 
 async def _run(job: dict[str, Any]) -> list[float | None]:
-    """Return after how many seconds each client had its last result."""
+    """Return the seconds until the last result of each client."""
     from benchmarks._draws import draw
     from benchmarks._judge import batch
 
@@ -30,7 +30,7 @@ async def _run(job: dict[str, Any]) -> list[float | None]:
 
 
 def main() -> None:
-    """Say when all is imported, and run the job on the next line."""
+    """Report that everything is imported, and run the job on the next line."""
     job = json.loads(sys.stdin.readline())
     prepare(job["code"])
     import benchmarks._judge  # noqa: F401 - it takes a while

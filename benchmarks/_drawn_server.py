@@ -1,8 +1,8 @@
 """The server process of `random_limits_http`: the accounts of one draw, each on a port of its own.
 
-It reads a line of JSON with the draw, writes one with the addresses, and answers each further line with a
-report of each account, until its input ends. A request is held for half a round trip before the account sees
-it, and its reply for the other.
+It reads the draw as a line of JSON, writes the addresses as another, and replies to each further line with a
+report of each account until its input ends. Each request is delayed by half a round trip before the account
+receives it, and its reply by the other half.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks._judge import report
 from benchmarks._quota import Account
 from ruxa_async.emulator import ServiceRequest
 
-_SOCKETS = 0.001  # seconds; about what a round trip takes here without any delay
+_SOCKETS = 0.001  # seconds; about a round trip here without any delay
 
 
 class _Server:

@@ -1,6 +1,6 @@
 """Rate limits drawn at random, each with a connection and, three times in five, a disturbance.
 
-Equal seeds give equal draws. Nothing here says what a client makes of one: see `benchmarks._judge`.
+Equal seeds give equal draws. `benchmarks._judge` measures how much of a draw a client uses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ruxa_async.emulator import Changing, FixedWindow, Shape, SlidingWindow, Tok
 
 __all__ = ("DISTURBANCES", "FAMILIES", "NAMED", "REPORTING", "TUNING", "Draw", "Span", "draw")
 
-#: Seeds to look at while working on the discovery. Their figures are not reported.
+#: Seeds for work on discovery. Their figures are not reported.
 TUNING = range(10_000)
-#: Seeds whose figures are reported. Do not look at one of them while working on the discovery.
+#: Seeds whose figures are reported. Do not look at single ones during work on discovery.
 REPORTING = range(1_000_000, 1_010_000)
 
 #: Seconds since the start of a run.
@@ -47,11 +47,11 @@ class Draw:
     """A limit on creates, a connection, and a batch of *count* tasks; durations are in seconds.
 
     *limit* None accepts everything. *rate* is what the limit accepts a second for any length of time, *burst*
-    how many a rested client may send at once, *per* the length of a window (0: no window); *rate_after* and
-    *limit* include the change at *changes_at*. *rtt* is the mean round trip; each half of a trip is *jitter*
-    of itself shorter or longer at most. *storm* answers 429 without a hint to every create. *taken* is the
-    share of *rate* that another client uses. *stalls* are the times in which the client's event loop stands
-    still. *clients* run in one event loop, each with an account of its own.
+    the number that an idle client may send at once, *per* the length of a window (0: no window); *rate_after*
+    and *limit* include the change at *changes_at*. *rtt* is the mean round trip; each half of a trip is
+    *jitter* of itself shorter or longer at most. *storm* answers 429 without a hint to every create. *taken*
+    is the share of *rate* that another client uses. *stalls* are the times in which the client's event loop
+    stands still. *clients* run in one event loop, each with an account of its own.
     """
 
     seed: int
@@ -79,7 +79,7 @@ class Draw:
     name: str = ""
 
     def __str__(self) -> str:
-        """Return the name, or all of it in a line."""
+        """Return the name, or the description in one line."""
         if self.name:
             return self.name
         size = f"{self.burst} in {self.per:.3g} s" if self.per else f"{self.rate:.3g}/s burst {self.burst}"
@@ -147,7 +147,7 @@ def _log_uniform(chance: random.Random, low: float, high: float) -> float:
 
 
 def _length(limited: Draw, length: float) -> float:
-    """Return *length*, or the seconds that a hundred requests take if that is longer, up to a bound."""
+    """Return *length*, or the seconds of a hundred requests if that is longer, up to a bound."""
     enough = max(0, _FEWEST - limited.burst) / limited.rate
     return max(length, min(enough, _FEWEST_WITHIN))
 
@@ -237,7 +237,7 @@ def _storm(seconds: float) -> Draw:
     return Draw(seed=-1, name=name, **limits, count=300, disturbance="storm at start", storm=(0.0, seconds))
 
 
-#: What discovery got most wrong before it was rewritten, and what it then had to reach.
+#: Limits on which discovery failed before it was rewritten, with their targets.
 NAMED = (
     _window("100 in any 10 s", 10.0, rate=10),
     _window("100 in any 1 s", 1.0, 2000, rate=100, duration=0.5),

@@ -1,4 +1,4 @@
-"""From samples to figures, and from figures to a table that a person can read."""
+"""From samples to figures, and from figures to a table for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 __all__ = ("Row", "Sample", "figures", "ratios", "spread", "table")
 
-#: What one measurement brought: numbers by what they are called.
+#: One measurement: numbers by name.
 Sample: TypeAlias = dict[str, Any]
 #: One line of a table: texts, numbers, and spreads.
 Row: TypeAlias = dict[str, Any]
@@ -19,7 +19,7 @@ _ENOUGH_FOR_QUARTILES = 8
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Return the median of *values* and an interval: the quartiles of eight or more, else from least to most."""
+    """Return the median of *values* with the quartiles of eight or more, else the extremes."""
     known = sorted(value for value in values if not math.isnan(value))
     if not known:
         return {"median": None, "low": None, "high": None, "of": "range", "n": 0}
@@ -38,7 +38,7 @@ def figures(samples: Sequence[Sample], columns: Mapping[str, Callable[[Sample], 
 def ratios(
     rounds: Sequence[Mapping[str, Sample]], name: str, base: str, read: Callable[[Sample], float]
 ) -> dict[str, Any]:
-    """Return the spread of what *name* has over what *base* has in the same round."""
+    """Return the spread of the ratio of *name* to *base* within each round."""
     return spread(read(each[name]) / read(each[base]) for each in rounds if read(each[base]))
 
 

@@ -1,4 +1,4 @@
-"""What all contenders share: what a job is, and buying all of it at once."""
+"""What all contenders share: the type of a job, and buying all of it at once."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from benchmarks._clients import prompt
 __all__ = ("KEY", "Contender", "Done", "Job", "gathered", "named", "prompts")
 
 Job: TypeAlias = dict[str, Any]
-#: Told the prompt of each task whose result is there.
+#: Receives the prompt of each task whose result is there.
 Done: TypeAlias = Callable[[str], None]
-#: Buys the prompts of a job; a failure is told by its text.
+#: Buys the prompts of a job; returns failures as texts.
 Contender: TypeAlias = Callable[[Job, Done], Awaitable[list[str]]]
 
 KEY = "sk-emulated"
 
 
 def prompts(job: Job) -> list[str]:
-    """Return what is to be bought, each once."""
+    """Return the prompts to buy, each once."""
     return [prompt(place) for place in range(job["tasks"])]
 
 
 async def gathered(job: Job, done: Done, buy: Callable[[str], Awaitable[object]]) -> list[str]:
-    """Buy everything at once, and let no failure stop the others."""
+    """Buy everything at once; a failure does not stop the others."""
 
     async def one(text: str) -> None:
         await buy(text)
@@ -36,6 +36,6 @@ async def gathered(job: Job, done: Done, buy: Callable[[str], Awaitable[object]]
 
 
 def named(error: BaseException) -> str:
-    """Return what kind of failure *error* is."""
+    """Return the kind of failure of *error*."""
     status = getattr(error, "status_code", None) or getattr(error, "status", None)
     return type(error).__name__ + (f" {status}" if isinstance(status, int) else "")

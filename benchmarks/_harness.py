@@ -1,4 +1,4 @@
-"""Rounds: every variant is measured once in each, in turn, so that what disturbs the machine disturbs them all."""
+"""Rounds: each round measures every variant in turn, so that a disturbance affects all of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from benchmarks._figures import Sample
 
 __all__ = ("Measure", "Options", "Round", "interleaved")
 
-#: What was measured in one round, by variant.
+#: The measurements of one round, by variant.
 Round: TypeAlias = dict[str, Sample]
-#: One measurement; it is given what the same round has brought so far.
+#: One measurement; it receives the measurements of the same round so far.
 Measure: TypeAlias = Callable[[Round], Sample]
 
 
 @frozen(kw_only=True)
 class Options:
-    """What the command line asked for. *rounds* None leaves their number to the benchmark.
+    """The options of the command line. *rounds* None leaves their number to the benchmark.
 
     The last five are for the random limits: how many *draws* from *seed* on ("tuning", "reporting" or a
     number), how many of the *worst* to show, how many *jobs* to run at once, and the checkout whose *code* is
@@ -42,7 +42,7 @@ class Options:
 
 
 def interleaved(variants: Mapping[str, Measure], rounds: int, *, about: str) -> list[Round]:
-    """Measure A B C A B C ... and return the rounds; *about* names the case where progress is shown."""
+    """Measure A B C A B C ... and return the rounds; *about* names the case in the progress."""
     done: list[Round] = []
     for number in range(1, rounds + 1):
         current: Round = {}

@@ -1,9 +1,9 @@
-"""What a client needs that knows a draw exactly: its limit, its disturbance, and when each reply comes.
+"""The time that a client needs which knows a draw exactly: limit, disturbance, and the time of each reply.
 
 Each request arrives at the first instant at which the quota accepts it. It leaves half a mean round trip
-earlier, which is never during a stall, and at most `IN_FLIGHT` creates wait for their replies. The next
-create under a running cap leaves when the end of a task can be known, half a round trip after it. Where
-creates and queries share the quota, each task costs one query after its end, too.
+earlier, never during a stall, and at most `IN_FLIGHT` creates wait for their replies. Under a cap on running
+tasks, the next create leaves when the end of a task can be known, half a round trip after it. If creates and
+queries share the quota, each task also costs one query after its end.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _queried(draw: Draw) -> list[float]:
 
 @define(eq=False)
 class _Door:
-    """The quota, as one client meets it whose requests arrive one after the other."""
+    """The quota for one client whose requests arrive one after the other."""
 
     draw: Draw
     now: float = 0.0

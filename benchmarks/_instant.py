@@ -1,7 +1,7 @@
-"""A server that costs next to nothing, so that a client which sends as fast as it can is what is measured.
+"""A server that costs next to nothing, to measure a client that sends as fast as it can.
 
-Every create is accepted, and every task is done when it is first asked for. It looks for no more of HTTP than the
-clients here send, and its replies are as long as the emulator's.
+Every create is accepted, and every task is done at its first query. The server parses only the HTTP that
+these clients send, and its replies are as long as the emulator's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LENGTH = b"content-length:"
 
 
 class Instant:
-    """What all connections share: a log of what came, as `LoggedService` keeps it."""
+    """The log of requests that all connections share, as in `LoggedService`."""
 
     def __init__(self) -> None:
         self.log: list[tuple[float, int]] = []
@@ -49,7 +49,7 @@ class Instant:
         self.log.append((time.monotonic(), place))
 
     def report(self) -> dict[str, Any]:
-        """Return what `LoggedService` reports, as far as there is any of it here."""
+        """Return the part of the report of `LoggedService` that exists here."""
         return {
             "creates": self._made,
             "queries": len(self.log) - self._made,
@@ -76,5 +76,5 @@ class _Connection(asyncio.Protocol):
         head, found, body = self._came.partition(b"\r\n\r\n")
         length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0] if found else b""
         if found and len(body) >= int(length or 0):
-            self._came = b""  # nobody here sends a request before the last one was answered
+            self._came = b""  # these clients send no request before the last reply
             self._transport.write(self._service.answer(head))

@@ -1,4 +1,4 @@
-"""How much of what a draw allows the whole client uses, before the emulator in memory."""
+"""The share of a draw that the whole client uses, with the emulator in memory."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = (
     "run",
 )
 
-_FOREVER = 1e6  # seconds; how long a client tries is not what is judged
+_FOREVER = 1e6  # seconds; longer than any batch, so that no client gives up
 
 
 @frozen(kw_only=True)
 class Result:
-    """What the client made of *draw*.
+    """The result of the client on *draw*.
 
     *ideal* and *seconds* are from the start until the last create's reply, or the last result if the draw is
     shared. *share* is *ideal* / *seconds*, at most 1. If the batch was not over after `patience`, *seconds*
-    is that, and *share* is *ideal* / *seconds* x what was accepted of all that had to be. *rejected* counts
+    is that, and *share* is *ideal* / *seconds* x the accepted part. *rejected* counts
     429s to creates, *creates* all of them.
     """
 
@@ -58,7 +58,7 @@ class Result:
 
 
 def patience(possible: float) -> float:
-    """Return after how many seconds a batch is cut off that *possible* seconds are enough for."""
+    """Return the seconds after which a batch is cut off whose ideal time is *possible* seconds."""
     return 10 * possible + 60
 
 
@@ -78,7 +78,7 @@ async def _batches(draw: Draw, accounts: Sequence[Account], cut_off: float) -> l
 
 
 def report(account: Account, last_result: float | None = None) -> dict[str, Any]:
-    """Return what `judged` needs to know of one client, as JSON can carry it."""
+    """Return what `judged` needs of one client, as JSON values."""
     since = account.quota.since_start
     return {
         "creates": account.counts.creates,
@@ -89,7 +89,7 @@ def report(account: Account, last_result: float | None = None) -> dict[str, Any]
 
 
 def judged(draw: Draw, possible: float, cut_off: float, reports: Sequence[dict[str, Any]]) -> Result:
-    """Return what the `report` of each client shows of batches that were cut off after *cut_off* seconds."""
+    """Return the result of each client's `report`, for batches that were cut off after *cut_off* seconds."""
     each = [_judged(draw, possible, cut_off, found) for found in reports]
     slowest = min(each, key=lambda result: result.share)
     creates, rejected = sum(one.creates for one in each), sum(one.rejected for one in each)

@@ -1,7 +1,7 @@
-"""The server process of the benchmarks of limits: the emulator with a limit, as Ruxa or in a peer's spelling.
+"""The server process of the benchmarks of limits: the emulator with a limit, as Ruxa or behind a shim.
 
-It reads a line of JSON with its settings, writes one with its address, and answers each further line with a report,
-until its input ends. Instants are on the system's monotonic clock, which all processes share.
+It reads its settings as a line of JSON, writes its address as another, and replies to each further line with
+a report until its input ends. Instants are on the system's monotonic clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from ruxa_async.emulator._web import serve
 
 
 class WatchedService(Service):
-    """A service that remembers whom it told to come back later: at what instant, and after how many seconds."""
+    """A service that records each rejection: its instant, and the wait that it names in seconds."""
 
     def __init__(self, settings: EmulatorSettings) -> None:
         super().__init__(settings)
         self.refusals: list[tuple[float, float]] = []
 
     def handle(self, request: Incoming, now: float) -> ServiceReply:
-        """Answer *request* and note a refusal; one without a hint forbids nothing."""
+        """Reply to *request* and record a rejection; one without Retry-After forbids nothing."""
         before = self.counts.throttled
         reply = super().handle(request, now)
         if self.counts.throttled > before:
-            # Both go by the client's clock: it hears of it after the latency.
+            # Both are on the client's clock, which is later by the latency.
             heard = now + self.settings.latency
             self.refusals.append((heard, float(reply.headers.get("retry-after", 0.0))))
         return reply
 
     def report(self) -> dict[str, Any]:
-        """Return everything that a benchmark asks afterwards."""
+        """Return everything that a benchmark reads afterwards."""
         duplicates = self.ledger.duplicates()
         return {
             "creates": self.counts.creates,
@@ -52,7 +52,7 @@ class WatchedService(Service):
 
 
 def settings_of(given: dict[str, Any], url: str | None = None) -> EmulatorSettings:
-    """Return the settings that *given* says in JSON: limits as `parse_limit` reads them, *median* and *sigma*."""
+    """Return the settings in *given*: limits in the form of `parse_limit`, *median* and *sigma*."""
     said = dict(given)
     image = Durations(said.pop("median"), said.pop("sigma", 0.0))
     for name in ("creates", "queries"):
@@ -67,7 +67,7 @@ async def _main() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = settings_of(given, url)
-    # A peer's latency is waited for by its shim.
+    # The latency of other services is in their shims.
     service = WatchedService(settings if wire == "ruxa" else attrs.evolve(settings, latency=0.0))
     stop, started = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(

@@ -1,4 +1,4 @@
-"""nginx as a limiter that nobody here wrote: Debian's own, with a configuration and a folder that live as long as the run."""
+"""nginx as a limiter that shares no code with this project, with a configuration and a folder for one run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ pid nginx.pid;
 events {{ worker_connections 1024; }}
 http {{
   access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   limit_req_zone $server_name zone=rate:1m rate={rate}r/s;
   limit_conn_zone $server_name zone=running:1m;
   limit_req_status 429;
@@ -44,7 +45,7 @@ http {{
 
 
 def missing() -> str | None:
-    """Return why there is no nginx, None if there is one."""
+    """Return why nginx is missing, None if it is installed."""
     return None if _program() else "nginx is not installed (Debian: apt-get install nginx)"
 
 
@@ -54,9 +55,9 @@ def _program() -> str | None:
 
 @contextmanager
 def nginx(upstream: str, *, rate: int, burst: int, connections: int | None = None) -> Iterator[str]:
-    """Limit the creates to *upstream*, an address like ``http://127.0.0.1:1``; yield the address in front of it.
+    """Limit the creates to *upstream*, such as ``http://127.0.0.1:1``; yield the address of the limiter.
 
-    *rate* is in requests a second, *burst* as in ``limit_req``; *connections* caps the creates that are being answered.
+    *rate* is in requests a second, *burst* as in ``limit_req``; *connections* caps the creates in progress.
     """
     program = _program()
     assert program is not None

@@ -1,4 +1,4 @@
-"""What many draws brought, in a form that is kept: of this code, and of the one before as the baseline."""
+"""The outcomes of many draws as JSON: of this code, and of earlier code as the baseline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks._recovery import recovered_after
 
 __all__ = ("BASELINES", "Outcome", "baseline", "outcomes")
 
-#: What earlier code brought; not in ``figures``, which belong to one commit.
+#: Outcomes of earlier code; not in ``figures``, which belong to one commit.
 BASELINES = Path(__file__).parent / "baselines"
 _SHOWN_EVERY = 100
 
@@ -64,7 +64,7 @@ class Outcome:
         )
 
     def kept(self) -> Mapping[str, Any]:
-        """Return it for JSON."""
+        """Return it as JSON values."""
         return {
             name: round(value, 3) if isinstance(value, float) else value
             for name, value in attrs.asdict(self).items()
@@ -90,7 +90,7 @@ def _shown(some: Iterable[Outcome], total: int) -> Iterable[Outcome]:
 
 
 def baseline(name: str, seeds: Sequence[int]) -> dict[str, list[Outcome]]:
-    """Return what earlier commits brought for *seeds*, as far as it is kept."""
+    """Return the stored outcomes of earlier commits for *seeds*."""
     found: dict[str, list[Outcome]] = {}
     for path in sorted(BASELINES.glob(f"{name}_[0-9a-f]*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))

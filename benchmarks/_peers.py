@@ -1,4 +1,4 @@
-"""The clients of other services, as their own documentation uses them, against a shim (see `_shims`)."""
+"""The clients of other services, as their documentation uses them, with a shim as the service (`_shims`)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ async def fal(job: Job, done: Done) -> list[str]:
     import fal_client
     from fal_client import client
 
-    client.QUEUE_URL_FORMAT = f"{job['url']}/"  # the one thing that no argument can change
+    client.QUEUE_URL_FORMAT = f"{job['url']}/"  # the only setting without an argument
     caller = fal_client.AsyncClient(key=KEY)
     return await gathered(job, done, lambda text: caller.subscribe("fal-ai/flux", arguments={"prompt": text}))
 
 
 async def replicate(job: Job, done: Done) -> list[str]:
-    """Buy with `async_run`, which asks the service to hold its answer until the picture is there."""
+    """Buy with `async_run`, which asks the service to reply when the picture is there."""
     import replicate as library
 
     caller = library.Client(api_token=KEY, base_url=job["url"])

@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md, made from what the benchmarks have kept."""
+"""The plots of docs/performance.md, made from the figures of the benchmarks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _steps(panel: Panel, instants: list[float]) -> list[tuple[float, float]]:
 
 
 def polling(kept: _Kept) -> str:
-    """Draw lateness against queries for three laws: the optimum, fixed intervals, growing gaps, and ours."""
+    """Draw lateness against queries for three distributions: optimum, fixed intervals, growing gaps, ours."""
     laws = list(dict.fromkeys(name.rpartition(": ")[0] for name in kept["series"]))
     picture = Picture(900, 380, "How late an end is seen, for how many queries", _about_cadence(kept, laws))
     for place, law in enumerate(laws):
@@ -89,8 +89,8 @@ def _one_law(kept: _Kept, law: str, panel: Panel) -> None:
 
 def _about_cadence(kept: _Kept, laws: list[str]) -> str:
     said = [
-        f"{row['durations']}, {row['phase']}: {row['queries']['median']:.1f} queries, {row['late, s']['median']:.2f} s late,"
-        f" the optimum {row['optimum, s']:.2f} s"
+        f"{row['durations']}, {row['phase']}: {row['queries']['median']:.1f} queries, "
+        f"{row['late, s']['median']:.2f} s late, the optimum {row['optimum, s']:.2f} s"
         for row in kept["rows"]
         if row["durations"] in laws
     ]
@@ -98,7 +98,7 @@ def _about_cadence(kept: _Kept, laws: list[str]) -> str:
 
 
 def goodput(kept: _Kept) -> str:
-    """Draw how a bucket and a window are found: the pace, what is believed, and what is rejected."""
+    """Draw the discovery of a bucket and of a window: the pace, the estimate, and the rejections."""
     bucket, window = kept["series"]["20/s, burst 10"], kept["series"]["20 in any 10 s"]
     about = f"bucket: {len(bucket['rejected'])} rejected; window: {len(window['rejected'])} rejected"
     picture = Picture(900, 360, "An unknown limit is found", about)
@@ -133,5 +133,5 @@ def _paces(instants: list[float], width: int = 5) -> list[tuple[float, float]]:
     ]
 
 
-#: What is drawn of which benchmark.
+#: The plot of each benchmark.
 PLOTS: Mapping[str, Callable[[_Kept], str]] = {each.__name__: each for each in (bulk_quota, polling, goodput)}

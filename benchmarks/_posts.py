@@ -1,4 +1,4 @@
-"""Post what is on standard input, a JSON list of [url, body], and say how long each answer took: another process's part."""
+"""Send the posts on standard input, a JSON list of [url, body], and print the latency of each response."""
 
 from __future__ import annotations
 

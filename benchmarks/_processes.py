@@ -1,4 +1,4 @@
-"""Processes: a fresh client for each measurement on core 0, the server it talks to on core 1, both on this machine."""
+"""A fresh client process for each measurement on core 0, and its server on core 1, on this machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PATIENCE = 900.0
 
 
 def pin(core: int) -> None:
-    """Keep this process on *core*, where the system lets us and there is more than one."""
+    """Keep this process on *core*, if the system permits it and has more than one."""
     if hasattr(os, "sched_setaffinity") and core in os.sched_getaffinity(0):
         os.sched_setaffinity(0, {core})
 
 
 def client(name: str, **job: Any) -> Sample:
-    """Run the client called *name* (see `_clients`) in a process of its own and return what it measured."""
+    """Run the client *name* of `_clients` in a process of its own and return its measurements."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks._clients"],
         input=json.dumps({"client": name, **job}),
@@ -43,8 +43,8 @@ def client(name: str, **job: Any) -> Sample:
 class Server:
     """The emulator in a process of its own; *settings* are those of `EmulatorSettings` that JSON can hold.
 
-    *median* and *sigma* say how long pictures take. *instant* starts a server that costs next to nothing instead, where
-    every task is done at once. `report` tells what it saw.
+    *median* and *sigma* are those of the durations. *instant* starts a server that costs next to nothing, in
+    which every task is done at once. `report` returns what it logged.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Server:
             process.wait()
 
     def report(self) -> dict[str, Any]:
-        """Return counts, CPU seconds, every task's end and every request's arrival, as `_server` writes them."""
+        """Return counts, CPU seconds, the end of each task and the arrival of each request."""
         return self._ask("report")
 
     def _ask(self, question: object) -> dict[str, Any]:

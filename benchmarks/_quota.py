@@ -1,4 +1,4 @@
-"""The account behind a draw: the emulator's limiter and what disturbs it."""
+"""The account of a draw: the emulator's limiter and its disturbances."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _HINTS = ("retry-after", "retry-after-ms")
 
 
 class Quota:
-    """What a draw's account accepts. *clock_at_start* is the service's clock at the start, None: at the first
-    request.
+    """The requests that a draw's account accepts.
+
+    *clock_at_start* is the service's clock at the start, None: at the first request.
 
     The other client comes first: it sends its requests in groups and takes for them every request that the
     limit would accept until it has none left. So it takes the same from an ideal client and from any other.
@@ -98,7 +99,7 @@ class Quota:
 
 
 class Account(Service):
-    """The emulated service with the quota of a draw, which says when to come back as the draw has it."""
+    """The emulated service with the quota of a draw, and Retry-After in the form of the draw."""
 
     def __init__(self, draw: Draw, clock_at_start: float | None = 0.0, *, latency: float = 0.0) -> None:
         self.quota = Quota(draw, clock_at_start)
@@ -117,7 +118,7 @@ class Account(Service):
         )
 
     def handle(self, request: Incoming, now: float) -> ServiceReply:
-        """Answer *request*; in a storm without a hint."""
+        """Reply to *request*; in a storm without Retry-After."""
         reply = super().handle(request, now)
         if reply.status != 429 or not (hints := [name for name in _HINTS if name in reply.headers]):
             return reply

@@ -1,4 +1,4 @@
-"""How long after a disturbance requests are accepted again at four fifths of the possible rate."""
+"""The time from a disturbance until requests are accepted at four fifths of the possible rate again."""
 
 from __future__ import annotations
 

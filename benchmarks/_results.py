@@ -1,4 +1,4 @@
-"""Results that can be traced: figures with the versions, the machine, the commit and the date they belong to."""
+"""Traceable results: figures with the versions, the machine, the commit and the date of their run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PACKAGES = (
 
 @attrs.frozen
 class Measured:
-    """What a benchmark brought: *rows* for its tables, and *series* by name, of numbers or points, for its plots.
+    """The results of a benchmark: *rows* for tables, and *series* of numbers or points by name for plots.
 
     *suffix* is added to the benchmark's name in the name of the file.
     """
@@ -39,7 +39,7 @@ class Measured:
 
 
 def record(name: str, measured: Measured, options: Options) -> Path:
-    """Write what was *measured* to the file of benchmark *name* and return its path."""
+    """Write *measured* to the file of benchmark *name* and return its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     kept = {
@@ -64,13 +64,13 @@ def _machine() -> dict[str, Any]:
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
         "memory": _first("/proc/meminfo", "MemTotal"),
         "cores": os.cpu_count(),
-        # How busy the machine was for other reasons too: the mean of the last five minutes.
+        # The load of the machine, other processes included: the mean of the last five minutes.
         "load": round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None,
     }
 
 
 def _first(path: str, name: str) -> str | None:
-    """Return what the first line of *path* that begins with *name* says after its colon."""
+    """Return the text after the colon in the first line of *path* that begins with *name*."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:

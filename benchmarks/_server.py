@@ -1,7 +1,8 @@
-"""The server process: the emulator's web face, and a log of what arrived when.
+"""The server process: the emulator behind a socket, with a log of the arrival of each request.
 
-It reads a line of JSON with its settings (``{"instant": true}``: a server that costs next to nothing instead), writes one with its address, and then answers each further line with a
-report, until its input ends. Instants are on the system's monotonic clock, which all processes share.
+It reads its settings as a line of JSON (``{"instant": true}`` selects a server that costs next to nothing),
+writes its address as another, and replies to each further line with a report until its input ends. Instants
+are on the system's monotonic clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from ruxa_async.emulator._web import serve
 
 
 class LoggedService(Service):
-    """A service that remembers when each request came, and of which task it was (a create: "")."""
+    """A service that logs the arrival of each request, and its task id (a create: "")."""
 
     def __init__(self, settings: EmulatorSettings) -> None:
         super().__init__(settings)
         self.log: list[tuple[float, str]] = []
-        #: What every output is, where drawing them would make this process the bottleneck.
+        #: The content of every output, if drawing them would make this process the bottleneck.
         self.same_file: ServiceReply | None = None
 
     def handle(self, request: Incoming, now: float) -> ServiceReply:
-        """Note *request*, unless it is for an output, and answer it."""
+        """Log *request*, unless it is for an output, and reply to it."""
         path = request.path
         if not path.startswith(FILES_PATH):
             self.log.append((now, "" if path == CREATE_PATH else path.removeprefix(QUERY_PATH)))
@@ -42,7 +43,7 @@ class LoggedService(Service):
         return self.same_file or super()._file(rest, now)
 
     def report(self) -> dict[str, Any]:
-        """Return everything a benchmark asks afterwards; in the log a task is its place in the ledger, a create -1."""
+        """Return the report; in its log a task is its position in the ledger, a create -1."""
         places = {purchase.task_id: place for place, purchase in enumerate(self.ledger.entries)}
         return {
             "creates": self.counts.creates,

@@ -1,8 +1,8 @@
-"""The emulator in the spelling of other services, so that their own clients can be put under the very same quota.
+"""The emulator with the API of other services, so that their own clients meet the same quota.
 
-Each speaks as much of its peer's wire as the peer's client needs to create, poll and read a result. What is limited,
-charged and how long it takes is the emulator's: a shim translates a request to one of Ruxa's, hands it to the
-`Service`, and translates the reply. A refusal goes out as 429 with the service's own ``Retry-After``.
+Each shim has as much of that API as the client needs to create, poll and read a result. Limits, charges and
+durations are the emulator's: a shim translates each request to one of Ruxa's, passes it to the `Service`, and
+translates the reply. A rejection is a 429 with the service's own ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ruxa_async.emulator._service import CREATE_PATH, QUERY_PATH
 __all__ = ("SHIMS", "Shim", "serve_shim")
 
 _STAMP = "2026-01-01T00:00:00.000Z"
-_HELD = 60.0  # seconds: what Replicate holds a create for that asks it to wait
+_HELD = 60.0  # seconds that Replicate holds a create which asks it to wait
 
 
 class Shim:
-    """A peer's spelling of *service* at *url*; each reply takes *latency* seconds to arrive."""
+    """The API of another service for *service* at *url*; each reply takes *latency* seconds to arrive."""
 
-    #: What the paths of queries end with; the id is the group.
+    #: The end of the paths of queries; the group is the id.
     query: ClassVar[re.Pattern[str]]
 
     def __init__(self, service: Service, url: str, latency: float) -> None:
@@ -38,15 +38,15 @@ class Shim:
         self._latency = latency
 
     def accepted(self, task_id: str) -> dict[str, Any]:
-        """Return the body that a create is answered with."""
+        """Return the body of the reply to a create."""
         return self.told(task_id, "waiting", "")
 
     def told(self, task_id: str, state: str, path: str) -> dict[str, Any]:
-        """Return the body that a query at *path* is answered with; *state* is as Ruxa spells it."""
+        """Return the body of the reply to a query at *path*; *state* is in Ruxa's words."""
         raise NotImplementedError
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request of the peer's client."""
+        """Reply to one request of the service's client."""
         arrived = time.monotonic()
         if request.method == "POST":
             prompt = _prompt(await request.read(), request.content_type)
@@ -80,7 +80,7 @@ class Shim:
 def _spelled(
     reply: tuple[int, Mapping[str, str], Any], body: Callable[[dict[str, Any]], dict[str, Any]], status: int
 ) -> web.Response:
-    """Return the peer's reply: *body* of the service's data, or the refusal that it was."""
+    """Return the reply: *body* of the service's data, or its rejection."""
     refused, headers, said = reply
     if refused != 200:
         kept = {name: value for name, value in headers.items() if name.lower() == "retry-after"}
@@ -90,7 +90,7 @@ def _spelled(
 
 
 def _prompt(body: bytes, content_type: str) -> str:
-    """Return the prompt of a create, wherever its client has put it."""
+    """Return the prompt of a create, which each client puts in another place."""
     if content_type.startswith("multipart/"):
         found = re.search(rb'name="prompt"\r\n\r\n(.*?)\r\n', body, re.DOTALL)
         assert found is not None
@@ -178,7 +178,7 @@ SHIMS: Mapping[str, type[Shim]] = {
 async def serve_shim(
     shim: Shim, listener: socket.socket, stop: asyncio.Event, started: Callable[[], object]
 ) -> None:
-    """Answer on *listener* by *shim* until *stop* is set; *started* is told once."""
+    """Reply on *listener* by *shim* until *stop* is set; call *started* once."""
     connections = web.Server(shim.answer, handler_cancellation=True, access_log=None)
     server = await asyncio.get_running_loop().create_server(connections, sock=listener, backlog=2048)
     try:

@@ -1,4 +1,4 @@
-"""Plots by hand: a little SVG that can be read on light and on dark pages."""
+"""Plots as SVG, readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ _STYLE = """
   text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: var(--ink) }
   .title { font-size: 14px; font-weight: 600 } .small { font-size: 11px; fill: var(--faint) }
   .end { text-anchor: end } .middle { text-anchor: middle }
-  path, line { fill: none; stroke-linejoin: round } .grid { stroke: var(--grid) } .axis { stroke: var(--faint) }
+  path, line { fill: none; stroke-linejoin: round }
+  .grid { stroke: var(--grid) } .axis { stroke: var(--faint) }
   .ours { stroke: var(--ours); stroke-width: 3 } .hand { stroke: var(--hand); stroke-width: 1.5 }
   .tool { stroke: var(--tool); stroke-width: 1.5 } .peer { stroke: var(--peer); stroke-width: 1.5 }
   .dash { stroke-dasharray: 5 3 } .leader { stroke: var(--grid); stroke-width: 1 }
-  text.ours, text.hand, text.tool, text.peer { stroke: none } text.ours { fill: var(--ours); font-weight: 600 }
+  text.ours, text.hand, text.tool, text.peer { stroke: none }
+  text.ours { fill: var(--ours); font-weight: 600 }
   text.hand { fill: var(--hand) } text.tool { fill: var(--tool) } text.peer { fill: var(--peer) }
-  circle { fill: var(--ours); stroke: var(--page); stroke-width: 1.5 } circle.open { fill: var(--page); stroke: var(--ours); stroke-width: 2 }
+  circle { fill: var(--ours); stroke: var(--page); stroke-width: 1.5 }
+  circle.open { fill: var(--page); stroke: var(--ours); stroke-width: 2 }
   .page { fill: var(--page) }
-  svg { --page: #fff; --ink: #1f2328; --faint: #59636e; --grid: #d8dee4; --ours: #0969da; --hand: #7a5c00; --tool: #1a7f37; --peer: #a0338f }
+  svg { --page: #fff; --ink: #1f2328; --faint: #59636e; --grid: #d8dee4;
+    --ours: #0969da; --hand: #7a5c00; --tool: #1a7f37; --peer: #a0338f }
   @media (prefers-color-scheme: dark) {
-    svg { --page: #0d1117; --ink: #e6edf3; --faint: #9198a1; --grid: #30363d; --ours: #58a6ff; --hand: #d9a520; --tool: #4ac26b; --peer: #e48ad6 }
+    svg { --page: #0d1117; --ink: #e6edf3; --faint: #9198a1; --grid: #30363d;
+      --ours: #58a6ff; --hand: #d9a520; --tool: #4ac26b; --peer: #e48ad6 }
   }
 """
 
 
 @define
 class Picture:
-    """A drawing of *width* by *height*; *about* is for those who cannot see it."""
+    """A drawing of *width* by *height*; *about* is its description for screen readers."""
 
     width: int
     height: int
@@ -68,7 +73,7 @@ class Picture:
 
 @frozen
 class Panel:
-    """A pair of axes at *left*, *top*; *across* and *down* are its size, *xs* and *ys* the ends of the scales."""
+    """Axes at *left*, *top*, of size *across* and *down*; *xs* and *ys* are the ends of the scales."""
 
     picture: Picture
     left: float
@@ -77,16 +82,16 @@ class Panel:
     down: float
     xs: Point
     ys: Point
-    by: Callable[[float], float] = float  # `math.log` makes the scale across logarithmic
+    by: Callable[[float], float] = float  # `math.log` makes the horizontal scale logarithmic
 
     def at(self, point: Point) -> Point:
-        """Return where *point* is."""
+        """Return the coordinates of *point*."""
         start, end = map(self.by, self.xs)
         x = self.left + self.across * (self.by(point[0]) - start) / (end - start)
         return x, self.top + self.down * (1 - (point[1] - self.ys[0]) / (self.ys[1] - self.ys[0]))
 
     def axes(self, xs: Sequence[float], ys: Sequence[float], across: str, down: str) -> None:
-        """Draw the grid at *xs* and *ys*, and say what the scales are of."""
+        """Draw the grid at *xs* and *ys*, and label the scales."""
         for y in ys:
             self.picture.path([self.at((self.xs[0], y)), self.at((self.xs[1], y))], "grid")
             self.picture.text(self.left - 6, self.at((self.xs[0], y))[1] + 4, f"{y:g}", "small end")
@@ -98,7 +103,7 @@ class Panel:
         self.picture.text(self.left - 6, self.top - 10, down, "small")
 
     def line(self, points: Iterable[Point], kind: str) -> None:
-        """Draw a line through those of *points* that are on the scales."""
+        """Draw a line through the *points* within the scales."""
         self.picture.path([self.at(point) for point in points if self._holds(point)], kind)
 
     def _holds(self, point: Point) -> bool:
@@ -107,7 +112,7 @@ class Panel:
 
 
 def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return places near *wanted*, in the same order, at least *gap* apart, from *low* to *high* if there is room."""
+    """Return positions near *wanted*, in the same order, at least *gap* apart, within *low* and *high*."""
     order = sorted(range(len(wanted)), key=wanted.__getitem__)
     places = [0.0] * len(wanted)
     floor = -math.inf

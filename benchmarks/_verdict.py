@@ -1,4 +1,4 @@
-"""Tables of how a client did on many draws: tenth percentile, median and worst, by what was drawn."""
+"""Tables of the results on many draws: tenth percentile, median and worst, by kind of draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TARGETS: Targets = (80, 96, 85, 4, 25)
 
 
 def seeds_of(options: Options, count: int) -> tuple[range, str]:
-    """Return the *count* seeds that were asked for, and what they are for."""
+    """Return the *count* seeds of the options, and the name of their set."""
     ranges = {"tuning": TUNING, "reporting": REPORTING}
     start = ranges[options.seed].start if options.seed in ranges else int(options.seed)
     seeds = range(start, start + count)
@@ -41,7 +41,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def verdict(
     codes: Mapping[str, Sequence[Outcome]], seeds: str, worst: int, targets: Targets = _TARGETS
 ) -> list[Row]:
-    """Return the tables for what each code brought on the same draws, and those by name."""
+    """Return the tables of each code on the same draws, and on the draws by name."""
     named = {code: [each for each in some if each.seed < 0] for code, some in codes.items()}
     codes = {code: [each for each in some if each.seed >= 0] for code, some in codes.items()}
     return [

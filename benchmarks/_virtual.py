@@ -31,7 +31,7 @@ class _Clock(selectors.DefaultSelector):
 
 
 class StallingLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time which does nothing during *stalls*: what is due then is late."""
+    """An event loop in virtual time that stands still during *stalls*; timers due then are late."""
 
     def __init__(self, stalls: tuple[Span, ...] = ()) -> None:
         self._clock = _Clock(stalls)
@@ -46,8 +46,7 @@ class VaryingTransport(MemoryTransport):
     """Carry each request to *service* and its reply back in half a round trip each, *jitter* of it more or
     less.
 
-    A request arrives when it arrives: a stall of the client's loop delays what leaves, and when a reply is
-    read.
+    A stall of the client's loop delays requests that leave and replies that are read, not those on the way.
     """
 
     def __init__(self, service: Service, draw: Draw) -> None:

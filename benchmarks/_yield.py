@@ -1,4 +1,4 @@
-"""What a run made of a limit: the figures that the benchmarks of limits share."""
+"""The figures that the benchmarks of limits share: how much of a limit a run used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _merged(spans: Iterable[_Span]) -> list[_Span]:
 
 @frozen
 class Yield:
-    """The instants at which requests were let through, and the times in which the service forbade any.
+    """The instants at which requests were accepted, and the times in which the service forbade any.
 
     Instants are in seconds since the first of them; forbidden times may overlap.
     """
@@ -49,11 +49,11 @@ class Yield:
         return end - closed
 
     def whole(self, rate: float, burst: int) -> float:
-        """Return 100 x (N - burst) / rate over what it took."""
+        """Return 100 x (N - burst) / rate over the time that it took."""
         return 100 * (len(self.passed) - burst) / rate / self.took
 
     def share(self, best: Sequence[float], start: float, end: float) -> float:
-        """Return what came through from *start* to *end*, in percent of what came through at *best*."""
+        """Return the accepted requests from *start* to *end*, in percent of those at the instants *best*."""
         return 100 * _within(self.passed, start, end) / _within(best, start, end)
 
     def steady(self, limit: Limiter) -> float:
@@ -61,7 +61,7 @@ class Yield:
         return self.share(self.best(limit), 0.2 * self.passed[-1], 0.8 * self.passed[-1])
 
     def best(self, limit: Limiter) -> list[float]:
-        """Return when a client gets through that knows *limit*, sends the moment it may, and keeps out of forbidden times."""
+        """Return the instants of a client that knows *limit*, sends at once, and avoids forbidden times."""
         now, best, closed = 0.0, [], deque(self.forbidden)
         while now <= self.passed[-1]:
             if closed and now >= closed[0][0]:
@@ -79,8 +79,9 @@ def _within(instants: Iterable[float], start: float, end: float) -> int:
 
 
 def displacement(order: Sequence[int]) -> float:
-    """Return the mean distance between a request's place in the queue and its place among the accepted, over N.
+    """Return the mean distance between a request's place in the queue and among the accepted, over N.
 
-    *order* has the places in the queue in the order of acceptance; 0 is first in, first out, a third is random.
+    *order* has the places in the queue, in the order of acceptance. First in, first out is 0; random order,
+    1/3.
     """
     return sum(abs(rank - place) for rank, place in enumerate(order)) / len(order) ** 2

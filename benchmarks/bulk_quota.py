@@ -1,18 +1,19 @@
-"""bulk_quota: 100 tasks of 10 s under one quota for everything that nobody is told: who gets what was paid for, and when?
+"""bulk_quota: 100 tasks of 10 s under one unknown quota. Which client gets all results, and when?
 
-The quota is a token bucket of 10 requests a second with a burst of 10, over creates and queries together, which answers
-429 with ``Retry-After: 1`` above it: in an emulator process of its own for each contender, all on this machine. Whoever
-knew the quota and the durations would have the last result after 20 s: 200 requests, less the burst, and a query more
-or less. Every contender is used as its documentation shows, with its own defaults, all tasks at once, in a process of
-its own; three run side by side, since they mostly sleep. The clients of other services talk to a shim that spells
-their service's wire on top of the same limiter and ledger. "told 10/s" and "40 retries" are what a person would
+The quota is a token bucket of 10 requests a second with a burst of 10, over creates and queries together.
+Above it, the emulator replies 429 with ``Retry-After: 1``. A client that knew quota and durations would have
+the last result after 20 s: 200 requests, less the burst. Each contender has an emulator and a process of its
+own, on this machine. It is used as its documentation shows, with its own defaults, all tasks at once; three
+run side by side, since they mostly sleep. The clients of other services talk to a shim with their service's
+API over the same limiter and ledger. "told 10/s" (a configured rate) and "40 retries" are what a person would
 try next. A run that takes longer than 150 s is cut off.
 
-`lost` was paid for and its result never came; `twice` was bought more than once; `429` counts the service's refusals.
-The targets of issue 3: 100 finished, none lost, at most 5 refusals and 24 s; at a round trip of 200 ms 15 and 26 s.
+`lost` tasks were paid for and their result never arrived; `twice` were bought more than once; `429` counts
+rejections. Targets: 100 finished, none lost, at most 5 rejections and 24 s; 15 and 26 s at a round trip of
+200 ms.
 
-What it does not say: replicate's own service holds a create until its picture is there if asked to, which no Ruxa does, so
-its `run` needs no query here; and how real services limit their own clients is not known.
+Not measured: Replicate's own service holds a create until its picture is there if asked to, which Ruxa does
+not, so its `run` needs no query here. How real services limit their own clients is not known.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def run(options: Options) -> Measured:
 
 
 def _side_by_side(cases: Sequence[_Case], tasks: int, rtt: float) -> dict[str, Sample]:
-    """Let each of *cases* run once, each against a server of its own, all from the same moment on."""
+    """Run each of *cases* once, each against a server of its own, from the same moment."""
     with ExitStack() as stack:
         pairs = {}
         for case in cases:

@@ -1,18 +1,19 @@
-"""cadence: how late an end is seen for how many queries, in virtual time, beside other ways to ask.
+"""cadence: how late an end is seen, for how many queries, in virtual time, beside other ways to poll.
 
-A plain loop over `PollingSchedule`, without wire or driver: 100 tasks run at once, one more begins when the end of one is
-seen, and durations are drawn from a log-normal law that the cadence is not told. `image` in a name tells it as much as
-a real model's name does. "first 200" are the tasks accepted first, "after 200" those accepted once 200 had ended. After
-the median has doubled: the next 100 that are accepted, which nobody can foresee; the 100 that are accepted once 100 of
-the longer ones had ended; and the 100 of them whose ends are seen next. Lateness and queries are means a task.
+A plain loop over `PollingSchedule`, without transport or driver. 100 tasks run at once; one more starts when
+the end of one is seen. Durations are log-normal, and the schedule does not know the distribution; `image` in
+the name of the model gives it the same hint as a real name. "first 200" are the tasks accepted first, "after
+200" those accepted once 200 had ended. After the median has doubled: the next 100 that are accepted, which
+cannot be foreseen; the 100 that are accepted once 100 of the longer tasks had ended; and the 100 of them
+whose ends are seen next. Lateness and queries are means a task.
 
-`x optimum` is the mean lateness over that of the best schedule which knows the law and asks as often on average, under the same
-bounds on the gaps: a plain dynamic programme over 1,500 ages, which shares no code with the library. `fixed` and `growing`
-are what a fixed interval, and gaps that grow exponentially from a second, come to for as many queries, in lateness over
-the same optimum. The targets are 1.5 for the first 200 and
+`x optimum` is the mean lateness over that of the best schedule that knows the distribution and sends as many
+queries, with the same bounds on the gaps: a plain dynamic programme over 1,500 ages, which shares no code
+with the library. `fixed` and `growing` are the lateness of a fixed interval, and of gaps that grow
+exponentially from a second, for as many queries, over the same optimum. Targets: 1.5 for the first 200 and
 once 100 had ended after the shift, 1.15 after 200.
 
-What it does not say: round trips, refusals and a query budget that binds are left out, and real durations are not quite
+Not measured: round trips, rejections and a limit on queries are left out, and real durations are not quite
 log-normal.
 """
 
@@ -108,7 +109,7 @@ class _Simulation:
         #: Every task, in the order of acceptance, and in the order in which their ends were seen.
         self.tasks: list[_Task] = []
         self.ended: list[_Task] = []
-        #: How many have ended of those that follow the law which is measured.
+        #: The number of ended tasks that follow the measured distribution.
         self._counted = 0
 
     def run(self) -> None:
@@ -192,11 +193,11 @@ def _row(case: _Case, phase: str, samples: Sequence[tuple[float, float]]) -> Row
     }
 
 
-# ---- what others would come to
+# ---- other ways to poll
 
 
 def _curves() -> dict[str, list[tuple[float, float]]]:
-    """Return queries and lateness of each way to ask, from often to seldom, by law and way."""
+    """Return queries and lateness of each way to poll, from often to seldom, by distribution and way."""
     curves = {}
     for case in _CASES[:3]:
         law, steps = (case.median, case.sigma), range(48)
@@ -211,7 +212,7 @@ def _curves() -> dict[str, list[tuple[float, float]]]:
 def _with_as_many(
     median: float, sigma: float, queries: float, asked: _Schedule, within: tuple[float, float]
 ) -> float:
-    """Return the mean lateness of the schedule of a family that asks as often as *queries*, by bisection."""
+    """Return the mean lateness of the schedule of a family with *queries* a task, by bisection."""
     low, high = within
     for _ in range(40):
         middle = math.sqrt(low * high)
@@ -221,10 +222,10 @@ def _with_as_many(
 
 
 def _asked(median: float, sigma: float, gaps: Callable[[float], float]) -> tuple[float, float]:
-    """Return mean queries and lateness of tasks, one at each of 1,000 quantiles, asked after these *gaps*."""
+    """Return mean queries and lateness of tasks at 1,000 quantiles, polled after these *gaps*."""
     durations = [median * math.exp(sigma * _NORMAL.inv_cdf((i + 0.5) / 1000)) for i in range(1000)]
     age, count, queries, late = 0.0, 0, 0, 0.0
-    for duration in durations:  # ascending, so that one walk along the schedule will do
+    for duration in durations:  # ascending, so that one pass along the schedule is enough
         while age < duration:
             age += gaps(age)
             count += 1
@@ -241,7 +242,7 @@ def _fixed(interval: float) -> Callable[[float], float]:
 
 
 def _growing(factor: float) -> Callable[[float], float]:
-    """Return gaps that grow by *factor*, so that the age, a geometric series, says how many there were."""
+    """Return gaps that grow by *factor*: the age is a geometric series, which gives their number."""
     return lambda age: min(1.0 + age * (factor - 1.0), _LONGEST)
 
 
@@ -249,9 +250,9 @@ def _growing(factor: float) -> Callable[[float], float]:
 
 
 def _best(median: float, sigma: float, queries: float) -> float:
-    """Return the least mean lateness that so many *queries* a task can have, between two that were solved.
+    """Return the least mean lateness for *queries* a task, interpolated between two solutions.
 
-    The bounds of the gaps ask for a least and a most number of queries: beyond these it is that at the end.
+    The bounds of the gaps bound the number of queries; beyond them, return the value at the bound.
     """
     curve = _curve(median, sigma)
     queries = min(max(queries, curve[-1][0]), curve[0][0])
@@ -262,7 +263,7 @@ def _best(median: float, sigma: float, queries: float) -> float:
 
 @cache
 def _curve(median: float, sigma: float) -> list[tuple[float, float]]:
-    """Return mean queries and lateness of the optimum for a range of prices, dear ones last."""
+    """Return mean queries and lateness of the optimum for a range of rising prices."""
     prices = [0.002 * 1.25**i for i in range(32)]
     return [_optimum(median, sigma, price * sigma * median) for price in prices]
 
@@ -277,7 +278,7 @@ def _optimum(median: float, sigma: float, price: float) -> tuple[float, float]:
     last = len(ages) - 1
     cost, asked, late, bound = [0.0] * len(ages), [0.0] * len(ages), [0.0] * len(ages), last
     for a in range(last - 1, -1, -1):
-        # The best next age falls with the age, because the cost is submodular in the two.
+        # The cost is submodular in age and next age, so the best next age is monotonic.
         chosen, least = a + 1, math.inf
         for b in range(bound, a, -1):
             gap = ages[b] - ages[a]

@@ -1,15 +1,15 @@
-"""callbacks: how soon a task is seen to have ended when the service calls back, and what strangers can do about it.
+"""callbacks: how soon the end of a task is seen if the service calls back, and what forged posts can do.
 
-*tasks*: a client buys so many pictures of about 2 s over HTTP on this machine, at most 100 at a time. "lag" is from the
-end of a task to its outcome, on one clock. Callbacks come always, for half of the tasks, or never; "polling" has no
-receiver. Targets: at most 1.1 queries a task and 50 ms of lag with all of them, everything finishes without, and half
-of them lag less than polling.
+*tasks*: a client buys pictures of about 2 s over HTTP on this machine, at most 100 at a time. "lag" is from
+the end of a task to its outcome, on one clock. Callbacks come always, for half of the tasks, or never;
+"polling" has no receiver. Targets: with all callbacks at most 1.1 queries a task and 50 ms of lag; everything
+finishes without them; with half of them the lag is below that of polling.
 
-*attack*: beside such a run another process sends 10,000 posts, 8 at a time: forged tokens, expired ones, real addresses
-of running tasks with a lie or with garbage, over and over. "wrong" counts outcomes that differ from what the service's
-ledger says. Targets: none, and 99 in 100 answers within 50 ms.
+*attack*: beside such a run another process sends 10,000 posts, 8 at a time: forged tokens, expired ones, real
+addresses of running tasks with a false state or with garbage. "wrong" counts outcomes that differ from the
+service's ledger. Targets: none, and 99 in 100 responses within 50 ms.
 
-*lost*: the reply to every create is lost. Target: all are adopted, none is sent again.
+*lost*: the reply to every create is lost. Target: all are recovered, none is sent again.
 
 The emulator is a thread of this process, so it takes its share of the same processor.
 """
@@ -99,7 +99,7 @@ def _task_row(name: str, samples: list[Sample]) -> Row:
 async def _connected(
     how: Callbacks | None, **settings: Any
 ) -> AsyncIterator[tuple[RuxaClient, Emulator, str]]:
-    """Give a client before an emulator, and the address of its receiver; *how* None is for no receiver at all."""
+    """Yield a client of an emulator, and the address of its receiver; *how* None: without a receiver."""
     made = EmulatorSettings(image=Durations(2.0, 0.4), callbacks=how or Callbacks(), seed=7, **settings)
     async with Emulator(made) as emulator:
         if how is None:

@@ -1,14 +1,15 @@
-"""downloads: a batch that fetches what it bought, beside the same batch that does not.
+"""downloads: a batch that downloads its outputs, beside the same batch that does not.
 
-Both are `run_batch` as the command line runs it, with its journal and results file on the disk, against the emulator in a
-process of its own on loopback: pictures that take 2 to 5 s, a hundred at once. *without* differs in one thing:
-`Generation.save` fetches nothing. The pictures are so large; all of them are the same bytes, because drawing them would make
-the server the bottleneck. *x without* is of the wall time from the first create to the last file, round by round.
+Both are `run_batch` as the command line runs it, with its journal and results file on disk, against the
+emulator in a process of its own on loopback: pictures that take 2 to 5 s, a hundred at once. *without*
+differs in one thing: `Generation.save` downloads nothing. All pictures are the same bytes, because drawing
+them would make the server the bottleneck. *x without* is of the wall time from the first create to the last
+file, round by round.
 
-CPU is the client's. The server's load in a run says whether it was the bottleneck (1 is a full core).
+CPU is the client's. The server's load in a run shows whether it was the bottleneck (1 is a full core).
 
-What it does not say: a far server and TLS make a download longer and cost more, and a thin line may be what binds. Then
-the downloads are the batch, and this ratio says nothing.
+Not measured: a distant server and TLS make a download longer and cost more, and a slow line may be the
+bottleneck. Then the downloads take all the time, and this ratio has no meaning.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""end_to_end: what the client costs beside plain aiohttp, from the first create to the last result seen.
+"""end_to_end: what the client costs beside plain aiohttp, from the first create to the last result.
 
-Against the emulator in a process of its own on loopback. *ours* is ``as_completed`` with defaults, except that all
-tasks may be in flight. *plain* is aiohttp with gather and a semaphore that creates and then asks at a fixed
-interval. *same times* and *at once* are plain aiohttp that only repeats ours' requests of the same round
-(``session.post(json=)``, ``await response.json()``), at the times at which they reached the server, or as fast as
-they go; they wait for nothing and know nothing, so they are the floor. *2..5 s* are tasks of that length (95 % of
-them), *instant* are tasks that are done when they are first asked for.
+Against the emulator in a process of its own on loopback. *ours* is ``as_completed`` with defaults, except
+that all tasks may be in flight. *plain* is aiohttp with gather and a semaphore that creates and then polls at
+a fixed interval. *same times* and *at once* are plain aiohttp that repeats the requests of *ours* in the same
+round (``session.post(json=)``, ``await response.json()``): at the times at which they reached the server, or
+as fast as possible. They wait for nothing and know every id, so they are the floor. *2..5 s* are tasks of
+that length (95 % of them), *instant* are tasks that are done at their first query.
 
-Lag is from a task's end, as the server knows it, to the moment the caller has its outcome. Bought is the ledger's.
-A ratio is of CPU a request, round by round, over *plain* and over both floors. The server's ceiling is what 32 raw
-connections get out of it; its load in a run says whether it was the bottleneck (1 is a full core).
+Lag is from a task's end, as the server knows it, to its outcome. Bought is the ledger's. A ratio is of CPU a
+request, round by round, over *plain* and over both floors. The server's ceiling is what 32 raw connections
+get from it; its load in a run shows whether it was the bottleneck (1 is a full core).
 
-What it does not say: TLS, compression and distance are missing, and cost every client the same, which would bring
-the ratios nearer to 1. Ours and plain ask at different times, so compare requests a task and lag together. Nothing
-here limits rates.
+Not measured: TLS, compression and distance are missing; they cost every client the same and would bring the
+ratios nearer to 1. Ours and plain poll at different times, so compare requests a task and lag together. No
+rate is limited here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks._processes import Server, client
 
 __all__ = ("run",)
 
-#: What ours has on the wire at most: 16 creates and 32 queries.
+#: The most that ours has on the wire: 16 creates and 32 queries.
 _WORKERS = 48
 
 
@@ -79,7 +79,7 @@ def _row(case: _Case, name: str, measured: list[Round]) -> Row:
 
 
 def _measured(case: _Case, name: str, **job: Any) -> Sample:
-    """Run one client against a server of its own, and add what the server saw."""
+    """Run one client against a server of its own, and add the server's counts."""
     with Server(median=case.median, sigma=case.sigma) as server:
         before = server.report()["cpu"]
         sample = client(name, url=server.url, tasks=case.tasks, **job)

@@ -1,18 +1,18 @@
-"""goodput: how much of a limit that nobody told is used, and for how many refusals, in virtual time.
+"""goodput: how much of an unknown limit is used, for how many rejections, in virtual time.
 
-Discovery alone, without wire or driver, at the emulator's own limiters: N = 30 x rate + burst requests (twelve windows
-of 20 in 10 s), of which as many are on the wire as it lets leave, 64 at most. A request arrives half a round trip after it left, and
-a client wakes up to 0.4 ms late. "told" is a service that says in whole seconds when to come back.
+Discovery alone, without transport or driver, with the emulator's own limiters: N = 30 x rate + burst requests
+(twelve windows of 20 in 10 s), at most 64 of them on the wire. A request arrives half a round trip after it
+left, and a client wakes up to 0.4 ms late. "told" is a service that sends Retry-After in whole seconds.
 
-`whole` is (N - burst) / rate over the time that it took, less the time that the service forbade; a burst that fills
-again while nobody may come can bring it above 100 %. `share` is what was let through over what a client gets that knows the limit and
-keeps out of the same forbidden times; `steady` is that from a fifth to four fifths of the run. Of windows of seconds too few
-lie there for that to say anything but where they happen to lie, so there it is `whole` without the first two. `refused %` is of N.
-Targets, of issue 3: steady >= 99 %, whole >= 95 %, refused <= 1 % (at a burst of 1: 95, 92 and 2 %); for 20 in 10 s
-refusals <= 6, and <= 2 when told. The last table: what is used from the tenth second after a limit of 50/s halves or doubles on,
-for which the target is 95 %.
+`whole` is (N - burst) / rate over the time that it took, less the time that the service forbade; a burst that
+refills during a forbidden time can raise it above 100 %. `share` is what was accepted, over what is accepted
+of a client that knows the limit and avoids the same forbidden times; `steady` is that from a fifth to four
+fifths of the run. Too few windows of seconds lie there for a meaningful figure, so for them it is `whole`
+without the first two. `refused %` are the rejections, of N. Targets: steady >= 99 %, whole >= 95 %, refused
+<= 1 % (at a burst of 1: 95, 92 and 2 %); for 20 in 10 s at most 6 rejections, and 2 with Retry-After. The
+last table: what is used from the tenth second after a limit of 50/s halves or doubles, with a target of 95 %.
 
-What it does not say: a request is never lost here, all trips are alike, and creates and queries do not share the limit.
+Not measured: no request is lost, all round trips are equal, and creates and queries do not share the limit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ON_WIRE = 64
 _LATE = 0.0004
 _CHANGED_AT, _SETTLED_AT, _CHANGED_UNTIL = 15.0, 25.0, 40.0
 
-#: Makes the state of a limit in which nothing has come in yet.
+#: Creates a limit without any requests so far.
 _Fresh: TypeAlias = Callable[[], Limiter]
 
 
@@ -52,7 +52,7 @@ class _Case:
     rate: float
     burst: int
     count: int
-    most_refused: tuple[int, int] | None = None  # untold and told
+    most_refused: tuple[int, int] | None = None  # without and with Retry-After
     in_windows: bool = False  # of seconds
 
 
@@ -76,18 +76,18 @@ _CASES = (
     _Case("20 in windows of 10 s", lambda: Window(20, 10.0, -3.0), 2, 20, 240, in_windows=True),
     _Case("100 in windows of 1 s", lambda: Window(100, 1.0, -0.3), 100, 100, 3100),
 )
-#: What is drawn, for how many seconds.
+#: The limits of the plot, with their seconds.
 DRAWN = {"20/s, burst 10": 30.0, "20 in any 10 s": 60.0}
 _CHANGES = tuple((after, burst) for after in (25, 100) for burst in (1, 10))
 
 
 def run(options: Options) -> Measured:
-    """Simulate every limit, at every round trip, untold and told."""
+    """Simulate every limit, at every round trip, without and with Retry-After."""
     rounds = options.times(8, quick=1)
     rows: list[Row] = []
     for rtt in _TRIPS:
         for told in (False, True):
-            about = f"goodput at {rtt * 1000:g} ms, {'told' if told else 'untold'}"
+            about = f"goodput at {rtt * 1000:g} ms, {'Retry-After' if told else 'no Retry-After'}"
             variants: dict[str, Measure] = {case.name: _measure(case, rtt, told=told) for case in _CASES}
             samples = interleaved(variants, rounds, about=about)
             rows += [_row(case, rtt, [each[case.name] for each in samples], told=told) for case in _CASES]
@@ -102,7 +102,7 @@ def run(options: Options) -> Measured:
 
 
 def _drawn(case: _Case) -> dict[str, Any]:
-    """Return what the plot of the first seconds of a run shows."""
+    """Return the points of the plot of the first seconds of a run."""
     done = _simulate(case.fresh(), 0.05, random.Random(0), told=False, until=DRAWN[case.name])
     return {"accepted": done.passed, "rejected": done.rejected, "rates": done.rates}
 
@@ -112,7 +112,7 @@ def _drawn(case: _Case) -> dict[str, Any]:
 
 @define(eq=False)
 class _Changing:
-    """One limit until it changes, then another, on which nothing has come in yet."""
+    """One limit until it changes, then another without any requests so far."""
 
     before: Limiter
     after: Limiter
@@ -123,8 +123,7 @@ class _Changing:
 
 @define(eq=False)
 class _Run:
-    """When requests left that were accepted and rejected, the rate that was believed after each of them, and when the
-    service forbade any."""
+    """When accepted and rejected requests left, the estimated rate after each, and the forbidden times."""
 
     passed: list[float] = field(factory=list)
     rejected: list[float] = field(factory=list)
@@ -190,7 +189,7 @@ def _sample(case: _Case, rtt: float, chance: random.Random, *, told: bool) -> Sa
 
 
 def _past_two(case: _Case, got: Yield) -> float:
-    """Return what was let through once the first two windows were, over what the limit lets through meanwhile."""
+    """Return the accepted requests after the first two windows, in percent of what the limit accepts then."""
     first = got.passed[2 * case.burst - 1]
     forbidden = [(start - first, end - first) for start, end in got.forbidden]
     return Yield([at - first for at in got.passed if at >= first], forbidden).whole(case.rate, 1)

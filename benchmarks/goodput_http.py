@@ -1,19 +1,19 @@
-"""goodput_http: how much of a limit on creates is used over real sockets, known and unknown, and for how many refusals.
+"""goodput_http: how much of a limit on creates is used over sockets, for how many rejections.
 
-The whole client with its defaults, and all in flight, against the emulator's limits and against nginx: `limit_req`
-with `nodelay`, which nobody here wrote, in front of an emulator without a limit. N = 30 x rate + burst creates (twelve
+The whole client with its defaults, all tasks in flight, against the emulator's limits and against nginx:
+`limit_req` with `nodelay` in front of an emulator without a limit. N = 30 x rate + burst creates (twelve
 windows of 20 in 10 s) of tasks of one second; queries have no limit. Client, emulator and nginx are processes
-of their own on loopback. "unknown" tells the client nothing; "known" gives it the rate and the burst, "burst not told"
-the rate alone. nginx says nothing about when to come back, and nor does the emulator, but for "Retry-After".
+of their own on loopback. "unknown" configures nothing, "known" the rate and the burst, "burst not told" the
+rate alone. nginx sends no Retry-After, and the emulator sends it only in the rows that say so.
 
-`whole` is (N - burst) / rate over the time from the first acceptance to the last, less what the service forbade by
-Retry-After; `steady` is what came through from a fifth to four fifths of the run, over what a client gets that knows the
-limit. `429` is of N. nginx counts a burst over the one request that is no excess: its burst of 10 lets 11 in at once.
-Targets of issue 3: unknown: whole 95 %, steady 99 %, 1 % refused (burst 1: 92, 95 and 2); known: 99 % and
-0.5 %; burst not told: 97 %.
+`whole` is (N - burst) / rate over the time from the first acceptance to the last, less what Retry-After
+forbade; `steady` is what was accepted from a fifth to four fifths of the run, over what is accepted of a
+client that knows the limit. `429` is of N. nginx counts a burst over the one request that is not excess: its
+burst of 10 accepts 11 at once. Targets: unknown: whole 95 %, steady 99 %, 1 % rejected (burst 1: 92, 95 and
+2); known: 99 % and 0.5 %; burst not configured: 97 %.
 
-What it does not say: the round trip is a millisecond or so. Runs are side by side as far as the sum of their rates is below
-150/s, and a loaded machine shows in the figures at a burst of 1 first.
+Not measured: the round trip is about a millisecond. Runs are side by side while the sum of their rates is
+below 150/s, and a loaded machine shows first in the figures at a burst of 1.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CUT_OFF = 200
 
 @frozen
 class _Case:
-    """A limit, and what the client is told of it. *limit* is as `parse_limit` reads it; nginx has *burst* and *cap*."""
+    """A limit and its configuration; *limit* has the form of `parse_limit`; nginx has *burst* and *cap*."""
 
     name: str
     limit: str
@@ -99,7 +99,7 @@ def _of_nginx(rate: int, burst: int) -> _Case:
 
 def _thrice(case: _Case, burst: int) -> Iterator[_Case]:
     yield case
-    # A known limit is told in whole requests a period: a burst above a second's worth needs a longer one.
+    # `RateLimit` takes whole requests a period: a burst above one second of requests needs a longer period.
     per = 1.0 if burst <= case.rate else 2.0
     count = int(case.rate * per)
     yield evolve(case, how="known", told={"count": count, "per": per, "burst": burst})
@@ -110,7 +110,7 @@ def _thrice(case: _Case, burst: int) -> Iterator[_Case]:
 
 
 def _batches(cases: Sequence[_Case]) -> Iterator[list[int]]:
-    """Put together what may run side by side; the places of *cases*, the long ones together."""
+    """Return groups of positions in *cases* that may run side by side, long ones together."""
     batch: list[int] = []
     total = 0.0
     for index in sorted(range(len(cases)), key=lambda index: cases[index].rate):
@@ -152,7 +152,7 @@ def _sample(case: _Case, told: dict[str, Any], report: dict[str, Any]) -> Sample
     limit = parse_limit(case.limit, start=0.0)
     return {
         "whole": got.whole(case.rate, case.burst),
-        # Of a fixed window nobody knows the phase, and a client that knew its rate would get as much.
+        # The phase of a fixed window is unknown, and a client that knew its rate would reach the same.
         "steady": got.steady((LeakyBucket(case.rate) if "fixed" in case.limit else limit).limiter()),
         "refused": told["throttled"]["create"],
         "accepted": report["charged"],
@@ -180,7 +180,7 @@ def _row(case: _Case, samples: Sequence[Sample]) -> Row:
 
 
 def _targets(case: _Case) -> tuple[float | str, float | str, float | str]:
-    """Return what issue 3 asks for: whole, steady and refused, in percent."""
+    """Return the targets: whole, steady and rejected, in percent."""
     if case.cap is not None:
         return "-", "-", "-"
     if case.how == "known":

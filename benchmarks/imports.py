@@ -1,10 +1,10 @@
-"""imports: how long a program waits before its first line, because it imports the library or makes a client.
+"""imports: how long a program takes to import the library, or to make a client.
 
-Each is a fresh interpreter on core 0 that runs one line and ends; the time is that of the whole process, less that
-of one that does nothing in the same round. Byte code is cached, files are in memory. The target for the first
-import is 80 ms.
+Each is a fresh interpreter on core 0 that runs one line and ends. The time is that of the whole process, less
+that of one that does nothing in the same round. Byte code is cached, files are in memory. The target for the
+first import is 80 ms.
 
-What it does not say: a first start after an install or a reboot reads from a disk and compiles; it takes longer.
+Not measured: a first start after an installation or a reboot reads from disk and compiles, and takes longer.
 """
 
 from __future__ import annotations

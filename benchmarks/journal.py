@@ -1,15 +1,16 @@
-"""journal: what it costs to write everything down before it happens.
+"""journal: what a durable record of every step costs.
 
-*rows*: so many tasks each write one intent after another (about 400 bytes) and wait for each to be durable, through
-the event loop. "grouped" is `SqliteJournal`; "one a commit" does the same writes to the same tables with the same
-settings, each in a transaction of its own in a worker thread, as a plain journal would. Targets: 10,000 rows/s with
-1,000 waiters, and at 100 waiters three times what one a commit brings.
+*rows*: tasks each write one intent after another (about 400 bytes) and wait for each to be durable, through
+the event loop. "grouped" is `SqliteJournal`; "one a commit" does the same writes to the same tables with the
+same settings, each in a transaction of its own in a worker thread, as a plain journal would. Targets: 10,000
+rows/s with 1,000 waiters, and at 100 waiters three times the rate of one a commit.
 
-*tasks*: a client buys pictures that are done at once from an emulator in memory, with a journal and without; each
-task is three rows (intent, id, outcome). With real latencies the difference vanishes: they are waits, not work.
+*tasks*: a client buys pictures that are done at once from an emulator in memory, with a journal and without;
+each task is three rows (intent, id, outcome). With real latencies the difference vanishes, because it is
+waiting.
 
-What it does not say: a sync takes 0.2 ms on the disk of the machine that this was written on, and 1 to 10 ms on a
-laptop. There one a commit is slower by as much, and grouping is worth more.
+Not measured: a sync takes 0.2 ms on the disk of this machine, and 1 to 10 ms on a laptop. There one a commit
+is slower in proportion, and grouping gains more.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _WAITERS = {1: 1_000, 100: 10_000, 1_000: 30_000}
 _PROMPT = "a picture of a cat that sits on a windowsill and looks out into the rain " * 4
 _KEY = "sk-emulated"
 
-#: Writes so many rows to the journal at a path, by so many waiters.
+#: Writes a number of rows to the journal at a path, by a number of waiters.
 _Write: TypeAlias = Callable[[Path, int, int], Awaitable[Sample]]
 
 
@@ -75,7 +76,7 @@ def _rate(sample: Sample) -> float:
 
 
 def _measured(backend: str, write: _Write, waiters: int, total: int, _: Round) -> Sample:
-    # Beside this file, not in a temporary folder that may live in memory.
+    # Beside this file, because a temporary folder may be in memory.
     with TemporaryDirectory(dir=Path(__file__).parent, prefix=".journal-") as folder:
         sample: Sample = anyio.run(write, Path(folder) / "journal.db", waiters, total, backend=backend)
     return {**sample, "rows": total}

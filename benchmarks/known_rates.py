@@ -1,21 +1,24 @@
-"""known_rates: limits that the user told, through the whole client, in virtual time.
+"""known_rates: limits that the user configured, through the whole client, in virtual time.
 
-`create_rate=RateLimit(count, per, burst)` is what the service enforces; "not told" leaves the burst out and says
-`RateLimit(rate)`, so the client must find out by refusals that the service takes fewer at once. The emulator
-is in this process, with a round trip as given; N = 30 x rate + burst creates (twelve windows of 20 in 10 s), tasks of
-half a second, queries without a limit, and 64 creates on the wire at most: the default of 16 would bind first at 200 ms. "uneven" trips take up to 30 ms more on the way there, each its own time. `whole` is (N - burst) / rate over the time from the first acceptance to the last;
-`steady` is what came through from a fifth to four fifths of the run, over what the limit lets through. `displacement`
-is the mean distance between the places in the order of submission and of acceptance, over N: that of an unknown limit
-is below, too.
+`create_rate=RateLimit(count, per, burst)` is what the service enforces. "burst not told" configures
+`RateLimit(rate)` only, so the client learns from rejections that the service accepts fewer at once. The
+emulator is in this process; N = 30 x rate + burst creates (twelve windows of 20 in 10 s), tasks of half a
+second, queries without a limit, and at most 64 creates on the wire, because the default of 16 would be the
+limit at 200 ms. In "uneven" rows a request takes up to 30 ms longer to arrive, each its own time. `whole` is
+(N - burst) / rate over the time from the first acceptance to the last; `steady` is what was accepted from a
+fifth to four fifths of the run, over what the limit accepts. `displacement` is the mean distance between a
+request's place in the order of submission and in that of acceptance, over N; that of an unknown limit is
+below, too.
 
-The second table is one quota of 200/s with a burst of 40 for creates and queries, and 600 tasks of 2 to 5 s, evenly.
-`floor` is when a client that made all creates at the full rate would have the last result. "creates only" tells
-`create_rate` alone, "both" the same rate for both: there is no way yet to say that they share it.
+The second table is one quota of 200/s with a burst of 40 for creates and queries, and 600 tasks of 2 to 5 s,
+uniformly. `floor` is when a client that made all creates at the full rate would have the last result.
+"creates only" configures `create_rate` alone, "both" the same rate for both; no setting says that they share
+it.
 
-Targets of issue 3: told with its burst, 99 % and 0.5 % refused; without, 97 %; displacement 0.005; for the
-shared quota 1.12 x the floor, and 1.25 x where it is unknown.
+Targets: with its burst, 99 % and 0.5 % rejected; without, 97 %; displacement 0.005; for the shared quota 1.12
+x the floor, and 1.25 x if it is unknown.
 
-What it does not say: nothing here is ever late but by what is said. `goodput_http` is the same over sockets.
+Not measured: only the round trips vary. `goodput_http` is the same over sockets.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class _Case:
     burst: int
     count: int
     target: float | None = None
-    uneven: float = 0.0  # seconds that the way there takes at most
+    uneven: float = 0.0  # seconds; the longest way to the service
 
 
 def _cases() -> Iterator[_Case]:
@@ -103,7 +106,7 @@ def _row(case: _Case, rtt: float) -> Row:
 
 
 class _Uneven:
-    """A transport on which each request is on its way for a time of its own, up to *most* seconds."""
+    """A transport that delays each request by a random time of up to *most* seconds."""
 
     def __init__(self, service: Service, most: float) -> None:
         self._inner = MemoryTransport(service)
@@ -117,7 +120,7 @@ class _Uneven:
 
 
 def _buy(service: Service, count: int, limits: Limits, *, uneven: float = 0.0) -> float:
-    """Buy *count* pictures and return when the last result was there, in virtual seconds."""
+    """Buy *count* pictures and return the virtual seconds until the last result."""
 
     async def main() -> float:
         transport = _Uneven(service, uneven) if uneven else MemoryTransport(service)
@@ -151,7 +154,7 @@ def _shared_cases() -> list[tuple[str, dict[str, Any]]]:
 
 
 class _Even(Service):
-    """A service whose tasks take from 2 to 5 s, each time as likely as another."""
+    """A service whose tasks take 2 to 5 s, uniformly distributed."""
 
     def __init__(self, settings: EmulatorSettings, chance: random.Random) -> None:
         super().__init__(settings)
@@ -164,7 +167,7 @@ class _EvenMaker:
     _chance: random.Random
 
     def make(self, *given: Any) -> EmulatedTask:
-        """Make a task as the service would, for another while."""
+        """Create a task with a uniform duration."""
         task: EmulatedTask = self._maker.make(*given)
         return attrs.evolve(task, ends=task.created + self._chance.uniform(2.0, 5.0))
 
@@ -187,7 +190,7 @@ def _shared_row(how: str, told: dict[str, Any], rtt: float, rounds: int) -> Row:
 
 
 def _shared_sample(service: Service, last: float) -> Sample:
-    """Return when the last result came, beside the floor: every create as early as the limit lets it."""
+    """Return the time of the last result, and the floor: every create as early as the limit permits."""
     limiter, now, floor = _SHARED.limiter(), 0.0, 0.0
     for entry in service.ledger.entries:
         now += limiter.take(now)

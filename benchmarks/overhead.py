@@ -1,22 +1,23 @@
-"""overhead: what is left of the client's cost once the requests themselves are taken off, and how it grows.
+"""overhead: the client's own cost, without that of its requests, and how it grows.
 
 *same times*: ``as_completed`` with defaults (except that all tasks may be in flight) against the emulator on
 loopback, with tasks of 2..5 s; and plain aiohttp that repeats its requests (one session, its defaults,
-``session.post(json=)``, ``await response.json()``) at the times at which they reached the server. *saturated*: tasks that
-are done when they are first asked for, on a server that costs next to nothing, so that ours goes as fast as it can;
-and the same requests over plain aiohttp, as fast as they go. *plain* is what people write: a task a request, which
-sleeps until its moment. *plain, 48 workers* starts no task a request and is as many as ours are at most; nobody who
-follows tasks can write that, but what is left beside it is all that ours decides, keeps and delivers. The ratios are of CPU
-a request, taken within a round. *wall* says who was faster where nobody waited.
+``session.post(json=)``, ``await response.json()``) at the times at which they reached the server.
+*saturated*: tasks that are done at their first query, on a server that costs next to nothing, so that ours
+runs as fast as it can; and the same requests over plain aiohttp, as fast as possible. *plain* is what people
+write: a task a request, which sleeps until its time. *plain, 48 workers* starts no task for a request and has
+as many workers as ours. It cannot follow tasks, but the difference to it is all that ours decides, stores and
+delivers. The ratios are of CPU a request, within a round. *wall* shows which was faster if nothing waited.
 
-*in flight*: a handler in the same process that ends no task before all were accepted and asked once; bytes a task are
-what the process then holds more than before, when it held the same requests in a list. *batch*: the same without
-waiting, one create and three queries a task, so that its CPU is the client's own, without HTTP; a cost that grows
-linearly shows the same figure in every line (a batch of 100 also pays for what is made once). ``--huge`` adds a batch
-of 100,000 *over HTTP*, which takes some minutes. At the end the ceiling of the server, and what an import costs.
+*in flight*: a handler in the same process that ends no task before all were accepted and queried once; bytes
+a task are the memory of the process above that with the same requests in a list. *batch*: the same without
+waiting, one create and three queries a task, so that its CPU is the client's own, without HTTP. A cost that
+grows linearly shows the same figure in every line (a batch of 100 also pays for the start). ``--huge`` adds a
+batch of 100,000 *over HTTP*, which takes some minutes. The last tables are the ceiling of the server, and the
+cost of imports.
 
-What it does not say: plain aiohttp here knows every id beforehand, waits for nothing, and survives no error.
-TLS and distance are missing; they cost both the same and would bring the ratios nearer to 1.
+Not measured: plain aiohttp knows every id beforehand, waits for nothing, and survives no error. TLS and
+distance are missing; they cost both the same and would bring the ratios nearer to 1.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from benchmarks._processes import Server, client
 
 __all__ = ("run",)
 
-#: What ours has on the wire at most: 16 creates and 32 queries.
+#: The most that ours has on the wire: 16 creates and 32 queries.
 _WORKERS = 48
 _IN_FLIGHT = (1_000, 10_000, 100_000)
 _BATCHES = (100, 1_000, 10_000, 100_000)
@@ -65,7 +66,7 @@ def run(options: Options) -> list[Row]:
     rows += _sizes("batch", _BATCHES[: 2 if options.quick else None], few, _GROWTH, hold=False)
     if options.huge:
         rows.append(_over_http(_BATCHES[-1]))
-    # Imports come last, because they keep this process, and whatever it starts from then on, on one core.
+    # Imports come last, because they keep this process and its later children on one core.
     return [*rows, ceiling(few), *imports.run(options)]
 
 
@@ -98,7 +99,7 @@ def _cpu(case: _Case, rounds: int, *, scale: int) -> list[Row]:
 
 
 def _measured(case: _Case, name: str, tasks: int, **job: Any) -> Sample:
-    """Run one client against a server of its own, and add what the server saw."""
+    """Run one client against a server of its own, and add the server's counts."""
     with Server(median=case.median, sigma=case.sigma, instant=case.instant) as server:
         sample = client(name, url=server.url, tasks=tasks, **job)
         report = server.report()
@@ -120,7 +121,7 @@ def _sizes(case: str, sizes: Sequence[int], rounds: int, columns: _Columns, *, h
 
 
 def _over_http(tasks: int) -> Row:
-    """Buy a batch whose tasks take so long that it is all in flight at once, or nearly."""
+    """Buy a batch of tasks that take long enough for nearly all of it to be in flight at once."""
     with Server(median=tasks / 500, sigma=0.05) as server:
         sample = client("ours", url=server.url, tasks=tasks)
         report = server.report()

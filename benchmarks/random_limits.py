@@ -1,19 +1,18 @@
 """random_limits: how much the client uses of unknown limits that were drawn at random, in virtual time.
 
-The whole client with its poller before the emulator in memory. Each draw has a limit on creates (a bucket, a
+The whole client with its polling, and the emulator in memory. Each draw has a limit on creates (a bucket, a
 minimum interval, a sliding or a fixed window), a round trip of 1 to 400 ms, a form of Retry-After, and three
 times in five a disturbance; one in ten has one quota for creates and queries. Equal seeds give equal draws.
 
-`share` is what an ideal client needs, which knows limit and disturbance exactly, over what ours needed: from
-the start until the last create's reply, or until the last result where the quota is shared. After 10 x the
-ideal + 60 s a batch is cut off; its share is then what was accepted of it x the ideal over that time.
-`rejected` are 429s over all creates of a draw. `80 % after` are the seconds from the end of the disturbance
-until requests are accepted at four fifths of the possible rate again. The last table has limits and
-disturbances by name.
+`share` is the time of an ideal client, which knows limit and disturbance exactly, over that of ours: from the
+start until the last create's reply, or until the last result if the quota is shared. After 10 x the ideal +
+60 s a batch is cut off; its share is then its accepted part x the ideal over that time. `rejected` are 429s
+over all creates of a draw. `80 % after` are the seconds from the end of the disturbance until requests are
+accepted at four fifths of the possible rate again. The last table has limits and disturbances by name.
 
-What it does not say: the ideal also knows how long each trip will take, so where trips vary by more than the
+Not measured: the ideal also knows how long each round trip takes, so if round trips vary by more than the
 interval between two requests, no client reaches it. A storm's 429s carry no Retry-After. The other client
-comes first and takes its share whatever we do.
+sends first and takes its share in any case.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""running_cap: how much of an unknown cap on running tasks is used, and for how many refusals, in virtual time.
+"""running_cap: how much of an unknown cap on running tasks is used, for how many rejections.
 
-The whole client before the emulator in memory, with `Limits.max_in_flight` far above the cap. A batch of 30 tasks for each
-place under the cap, 600 at least. `used` is the mean number of tasks that ran, from the start until the last was accepted, over
-the cap: the same as goodput over cap / mean duration. `steady` is that from a fifth to four fifths of this time. `bound`
-is what nobody can exceed who sends the next create only when an end was seen: d / (d + trip). `lag` is how long after its
-end a task was seen, trip included; `asked` the queries a task. "told" is a service that answers Retry-After: 1 to
-refusals of the cap.
+The whole client with the emulator in memory, in virtual time, and `Limits.max_in_flight` far above the cap. A
+batch has 30 tasks for each place under the cap, at least 600. `used` is the mean number of tasks that ran,
+from the start until the last was accepted, over the cap: goodput over cap / mean duration. `steady` is that
+from a fifth to four fifths of this time. `bound` is the most that is possible if the next create leaves when
+an end was seen: d / (d + RTT). `lag` is how long after its end a task was seen, round trip included; `asked`
+the queries a task. "told" is a service that sends Retry-After: 1 when the cap rejects.
 
-Targets, of issue 3: used >= 95 %, refused <= 2 % of all creates. In the last table the cap changes after a third of the
+Targets: used >= 95 %, refused <= 2 % of all creates. In the last table the cap changes after a third of the
 time; `used` counts from ten seconds after that.
 
-What it does not say: the trip is all on the way back, and nobody else uses the account.
+Not measured: the whole round trip is on the way back, and nobody else uses the account.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Case:
     told: bool = False
     creates: Limit | None = None
     beside: str = ""
-    changed: int | None = None  # what the cap is from a third of the expected time on
+    changed: int | None = None  # the cap after a third of the expected time
 
     @property
     def mean(self) -> float:
@@ -84,18 +84,18 @@ class _Case:
 
 
 class _Drawn(dict[str, Durations]):
-    """Another duration at each look: the emulator itself knows only log-normal ones."""
+    """A mapping with another duration at each access: the emulator itself has only log-normal ones."""
 
     def __init__(self, draw: _Draw, chance: random.Random) -> None:
         self._draw = draw
         self._chance = chance
 
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - as a dict has it
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - the signature of a dict
         return Durations(self._draw(self._chance), 0.0)
 
 
 class _Account(Service):
-    """An account whose cap changes, and which tells when to come back if *told*."""
+    """An account whose cap changes; with *told* it sends Retry-After."""
 
     def __init__(self, case: _Case, seed: int) -> None:
         draw = _DURATIONS[case.law][1]

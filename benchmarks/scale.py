@@ -1,14 +1,15 @@
-"""scale: does a task cost the same in a batch of a hundred and of ten thousand (``--huge``: a hundred thousand)?
+"""scale: does a task cost the same in a batch of a hundred and of ten thousand (``--huge``: 100,000)?
 
-*memory, flow*: as_completed over a handler in the same process, real time, one create and three queries a task, all
-allowed in flight; its CPU is the client's own and that of `MemoryTransport`, without HTTP. *memory, held*: the same,
-but no task ends before all are accepted and asked once; bytes a task are what the process then holds more than
-before, when it held the same requests in a list. *HTTP, ours* and *HTTP, plain*: against the
-emulator, with tasks so long that all of a batch are in flight at once; bytes a task are from the most memory seen.
-Plain is aiohttp with gather and a semaphore, which asks less often the more there are, or it would only queue.
+*memory, flow*: as_completed over a handler in the same process, real time, one create and three queries a
+task, all in flight; its CPU is the client's own and that of `MemoryTransport`, without HTTP. *memory, held*:
+the same, but no task ends before all are accepted and queried once; bytes a task are the memory of the
+process above that with the same requests in a list. *HTTP, ours* and *HTTP, plain*: against the emulator,
+with tasks that take long enough for the whole batch to be in flight at once; bytes a task are from the peak
+memory. Plain is aiohttp with gather and a semaphore, which polls less often the more tasks there are, because
+it would only queue otherwise.
 
-A cost that grows linearly shows the same figures in every line of a case. What it does not say: 100 tasks hide one
-allocation of the system's in their bytes a task; under HTTP a client that falls behind asks less often.
+A cost that grows linearly shows the same figures in every line of a case. Not measured: the bytes a task of
+100 tasks hide one allocation of the system; under HTTP a client that falls behind polls less often.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks._processes import Server, client
 
 __all__ = ("run",)
 
-#: Tasks in a batch, and how long each takes over HTTP in seconds: longer than it takes to create them all.
+#: Tasks in a batch, and seconds of each over HTTP: longer than creating all of them takes.
 _SECONDS = {100: 2.0, 1_000: 5.0, 10_000: 40.0}
 _MOST_HTTP = 10_000
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of limits compute, and that the page of figures is what its figures make."""
+"""The figures of the benchmarks of limits, and the pages that are written from them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ruxa_async.emulator._service import CREATE_PATH
 # ---- figures
 
 
-def test_a_client_that_takes_every_token_has_all_of_the_limit() -> None:
+def test_a_client_that_takes_every_token_uses_the_whole_limit() -> None:
     passed = [0.0] * 10 + [n / 50 for n in range(1, 301)]
     got = Yield.since_first([1000 + at for at in passed])
     assert got.whole(50, 10) == pytest.approx(100)
     assert got.steady(TokenBucket(50, 10).limiter()) == pytest.approx(100, abs=0.6)
 
 
-def test_half_the_rate_is_half_of_the_limit() -> None:
+def test_half_the_rate_uses_half_of_the_limit() -> None:
     got = Yield.since_first([n / 25 for n in range(301)])
     assert got.whole(50, 1) == pytest.approx(50)
     assert got.steady(TokenBucket(50, 1).limiter()) == pytest.approx(50, abs=0.5)
 
 
-def test_forbidden_time_counts_against_nobody() -> None:
+def test_time_that_the_service_forbids_is_left_out() -> None:
     passed = [n / 10 for n in range(101)] + [20 + n / 10 for n in range(100)]
     got = Yield.since_first(passed, [(10, 15), (12, 19.9)])
     assert got.took == pytest.approx(20.0)
@@ -48,7 +48,7 @@ def test_displacement_is_the_mean_distance_over_the_number(order: list[int], mea
 # ---- servers
 
 
-def test_a_refusal_is_noted_for_as_long_as_it_forbids() -> None:
+def test_a_rejection_is_recorded_with_the_time_that_it_forbids() -> None:
     limit = {"creates": "token:rate=1,burst=1", "retry_after": "seconds", "latency": 0.25}
     service = WatchedService(settings_of({"median": 1.0, **limit}))
     body = json.dumps({"model": "google/nano-banana", "input": {"prompt": "p"}}).encode()
@@ -70,7 +70,7 @@ def test_a_refusal_is_noted_for_as_long_as_it_forbids() -> None:
         ("runwayml", "/v1/tasks/7", "SUCCEEDED"),
     ],
 )
-def test_a_shim_spells_each_state_in_its_peers_words(wire: str, path: str, done: str) -> None:
+def test_a_shim_reports_each_state_in_the_words_of_its_service(wire: str, path: str, done: str) -> None:
     shim = SHIMS[wire](WatchedService(settings_of({"median": 1.0})), "http://localhost", 0.0)
     found = shim.query.search(path)
     assert found is not None
@@ -83,9 +83,10 @@ def test_a_shim_spells_each_state_in_its_peers_words(wire: str, path: str, done:
 # ---- the page
 
 
-def test_the_page_and_its_plots_are_what_the_figures_make() -> None:
+def test_pages_and_plots_are_written_from_the_figures() -> None:
     page = _report.PAGE.read_text(encoding="utf-8")
-    assert _report.filled(page) == page, "run `python -m benchmarks report`"
+    for path in (_report.PAGE, _report.ALL_ROWS):
+        assert _report.filled(path) == path.read_text(encoding="utf-8"), "run `python -m benchmarks report`"
     for path, text in _report.drawn().items():
         assert path.read_text(encoding="utf-8") == text, "run `python -m benchmarks report`"
         assert f"]({path.name})" in page
@@ -103,5 +104,5 @@ def test_a_figure_that_misses_its_target_is_marked() -> None:
     assert (missed, judged) == (2, 3)
 
 
-def test_labels_keep_their_order_and_their_distance() -> None:
+def test_labels_keep_their_order_and_a_minimum_distance() -> None:
     assert spread_out([10, 10, 50, 99, 100], 10, 0, 100) == [10, 20, 50, 90, 100]

@@ -1,4 +1,4 @@
-"""Random limits: how they are drawn, what is possible under them, and how a client is judged."""
+"""Random limits: their draws, the ideal time under them, and the judgement of a client."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def bucket(rate: float, burst: int, **more: Any) -> Draw:
 # ---- draws
 
 
-def test_equal_seeds_give_equal_draws_and_others_give_others() -> None:
+def test_equal_seeds_give_equal_draws_and_different_seeds_different_ones() -> None:
     assert [draw(seed) for seed in range(20)] == [draw(seed) for seed in range(20)]
     assert len({str(draw(seed)) for seed in range(200)}) == 200
 
 
-def test_seeds_for_tuning_are_none_that_are_reported() -> None:
+def test_seeds_for_tuning_and_for_reporting_do_not_overlap() -> None:
     assert not set(TUNING) & set(REPORTING)
     assert seeds_of(Options(seed="tuning"), 5) == (range(5), "TUNING")
     assert seeds_of(Options(), 5) == (range(REPORTING.start, REPORTING.start + 5), "REPORTING")
@@ -52,7 +52,7 @@ def test_seeds_for_tuning_are_none_that_are_reported() -> None:
     assert seeds_of(Options(seed="9999"), 5)[1].startswith("neither")
 
 
-def test_draws_are_of_all_kinds_in_the_shares_that_were_meant() -> None:
+def test_draws_have_the_intended_shares_of_each_kind() -> None:
     draws = [draw(seed) for seed in range(2000)]
     families = Counter(each.family for each in draws)
     disturbances = Counter(each.disturbance for each in draws)
@@ -102,7 +102,7 @@ def test_a_seed_below_zero_is_a_limit_by_name() -> None:
 # ---- the account
 
 
-def test_a_storm_rejects_everything_without_a_hint_and_takes_nothing() -> None:
+def test_a_storm_rejects_everything_without_retry_after_and_takes_no_quota() -> None:
     account = Account(bucket(1, 2, storm=(1.0, 2.0), hint="seconds"))
     create = ServiceRequest("POST", CREATE_PATH, HEADERS, BODY)
     replies = [account.handle(create, at) for at in (0.0, 1.0, 1.9, 2.0, 2.5, 2.6)]
@@ -119,7 +119,7 @@ def test_a_storm_rejects_everything_without_a_hint_and_takes_nothing() -> None:
         ("none", "retry-after", None),
     ],
 )
-def test_a_rejection_says_when_to_come_back_in_the_form_that_was_drawn(
+def test_a_rejection_has_retry_after_in_the_form_that_was_drawn(
     hint: Any, header: str, value: str | None
 ) -> None:
     account = Account(bucket(0.5, 1, used_up=True, hint=hint))
@@ -127,7 +127,7 @@ def test_a_rejection_says_when_to_come_back_in_the_form_that_was_drawn(
     assert (reply.status, reply.headers.get(header)) == (429, value)
 
 
-def test_another_client_takes_its_share_whatever_the_others_do() -> None:
+def test_another_client_takes_its_share_at_any_rate_of_requests() -> None:
     for taken in (0.1, 0.5):
         quota = Quota(bucket(10, 1, taken=taken, gap=1.0))
         accepted = sum(not quota.take(tick / 100) for tick in range(50_000))
@@ -174,7 +174,7 @@ def test_no_schedule_is_faster_than_the_ideal(drawn: Draw) -> None:
     assert accepted(tuple(schedule(drawn)))
 
 
-def test_the_ideal_takes_what_the_limit_gives_and_a_round_trip() -> None:
+def test_the_ideal_time_is_that_of_the_limit_and_a_round_trip() -> None:
     assert ideal(bucket(10, 20, count=120, rtt=0.1)) == pytest.approx(10.1)
     assert ideal(evolve(NAMED[0], rtt=0.0)) == pytest.approx(20.0)
     assert ideal(evolve(NAMED[2], rtt=0.0)) == pytest.approx(30.0)
@@ -186,7 +186,7 @@ def test_under_a_running_cap_the_ideal_waits_until_an_end_can_be_known() -> None
     assert ideal(bucket(100, 100, cap=2, duration=2.0, rtt=0.5, count=3)) == pytest.approx(3.0)
 
 
-def test_on_a_shared_quota_the_ideal_asks_once_for_each_task() -> None:
+def test_on_a_shared_quota_the_ideal_sends_one_query_for_each_task() -> None:
     assert ideal(bucket(10, 1, shared=True, duration=0.5, rtt=0.1, count=50)) == pytest.approx(10.0)
     # Nothing can be asked before the end of the last task.
     assert ideal(bucket(10, 1, shared=True, duration=9.0, rtt=0.1, count=50)) == pytest.approx(14.0)
@@ -195,7 +195,7 @@ def test_on_a_shared_quota_the_ideal_asks_once_for_each_task() -> None:
 # ---- the network in virtual time
 
 
-def test_what_is_due_in_a_stall_is_late_and_what_has_left_arrives_nevertheless() -> None:
+def test_a_stall_delays_timers_but_not_requests_that_have_left() -> None:
     drawn = bucket(10, 1, rtt=0.2, stalls=((0.05, 0.5),))
     account = Account(drawn)
 
@@ -216,7 +216,7 @@ def test_what_is_due_in_a_stall_is_late_and_what_has_left_arrives_nevertheless()
 
 
 def paced(drawn: Draw, departures: list[float]) -> float:
-    """Return the share of a client that sends at *departures* and never listens."""
+    """Return the share of a client that sends at *departures* and ignores replies."""
     account = Account(drawn)
     transport = VaryingTransport(account, drawn)
 
@@ -234,17 +234,17 @@ def paced(drawn: Draw, departures: list[float]) -> float:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_client_that_sends_at_exactly_the_known_limit_has_all_of_it(seed: int) -> None:
+def test_a_client_that_sends_at_exactly_the_known_limit_has_a_share_of_one(seed: int) -> None:
     drawn = evolve(draw(seed, longest=8.0), jitter=0.0, shared=False, cap=None, stalls=())
     assert paced(drawn, [at - drawn.rtt / 2 for at in schedule(drawn)]) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_client_at_half_the_rate_has_half_of_it() -> None:
+def test_a_client_at_half_the_rate_has_a_share_of_one_half() -> None:
     drawn = bucket(20, 1, count=400, rtt=0.01)
     assert paced(drawn, [n / 10 for n in range(400)]) == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_client_is_judged_alike_each_time() -> None:
+def test_the_judgement_of_a_draw_is_repeatable() -> None:
     for seed in (1, 3):
         first, second = run(draw(seed)), run(draw(seed))
         assert first == second
@@ -259,7 +259,7 @@ def test_of_several_clients_the_slowest_counts() -> None:
     assert result.creates == 90 + result.rejected
 
 
-def test_a_batch_that_is_cut_off_has_what_was_done_by_then() -> None:
+def test_a_batch_that_is_cut_off_counts_its_accepted_part() -> None:
     drawn = bucket(1, 1, count=10)
     found = {"creates": 9, "rejected": 4, "arrivals": [0.0, 1.0, 2.0, 3.0, 200.0], "last_result": None}
     result = judged(drawn, 9.0, patience(9.0), [found])
@@ -289,7 +289,7 @@ def test_a_shared_draw_lasts_until_the_last_result() -> None:
 # ---- recovery
 
 
-def test_recovery_ends_when_requests_come_at_four_fifths_of_the_possible() -> None:
+def test_recovery_ends_at_four_fifths_of_the_possible_rate() -> None:
     drawn = bucket(10, 1, storm=(0.0, 5.0), disturbance="storm at start", count=100)
     slow, fast = [5.5 + n / 2 for n in range(10)], [10.5 + n / 9 for n in range(90)]
     assert recovered_after(drawn, slow + fast) == pytest.approx(5.0, abs=0.6)
@@ -298,7 +298,7 @@ def test_recovery_ends_when_requests_come_at_four_fifths_of_the_possible() -> No
     assert recovered_after(drawn, []) == 0.0
 
 
-def test_after_a_limit_was_removed_recovery_lasts_until_all_is_accepted() -> None:
+def test_recovery_from_a_removed_limit_lasts_until_everything_is_accepted() -> None:
     drawn = bucket(10, 1, changes_at=2.0, disturbance="removed")
     assert recovered_after(drawn, [1.0, 3.0, 7.0]) == 5.0
 
@@ -329,7 +329,7 @@ def test_a_percentile_lies_between_its_neighbours() -> None:
     assert percentile([0.0, 10.0], 0.9) == 9.0
 
 
-def test_each_code_stands_beside_the_other_in_every_table() -> None:
+def test_every_table_compares_both_codes() -> None:
     storm = {"disturbance": "storm at start", "draw": "no limit"}
     ours = [*(outcome(seed, 10.0 * seed) for seed in range(11)), outcome(-1, 50.0, **storm)]
     before = [evolve(each, share=each.share / 2, accepted=9) for each in ours]
@@ -349,7 +349,7 @@ def test_each_code_stands_beside_the_other_in_every_table() -> None:
     ]
 
 
-def test_an_outcome_is_kept_as_it_is_read() -> None:
+def test_an_outcome_survives_json() -> None:
     result = run(bucket(10, 10, count=30, rtt=0.01))
     made = Outcome.of(result)
     assert Outcome(**json.loads(json.dumps(made.kept()))).kept() == made.kept()
@@ -374,7 +374,7 @@ def test_the_package_of_another_checkout_is_measured_by_the_benchmarks_of_this_o
 
 
 @pytest.mark.parametrize("name", ["random_limits", "random_limits_http"])
-def test_the_baseline_is_that_of_the_same_seeds(name: str) -> None:
+def test_the_baseline_has_the_same_seeds(name: str) -> None:
     seeds = [-1, *REPORTING[:5]]
     kept = baseline(name, seeds)["002132c"]
     assert [each.seed for each in kept] == seeds

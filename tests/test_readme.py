@@ -70,3 +70,55 @@ async def test_the_example_saves_pictures_and_shows_failures(tmp_path: Path) -> 
     assert failed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {Path(path).name for path in paths}
     assert all((tmp_path / path).read_bytes()[:4] == b"\x89PNG" for path in paths)
+
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+PLACE = re.compile(r"`([\w/]+\.py)`(?:: ((?:`[\w.]+`(?:, )?)+))?")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the headings of *page* make."""
+    titles = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_places_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("## Where to change what")
+    places = PLACE.findall(table)
+    assert len(places) >= 20
+    for path, names in places:
+        code = (ROOT / "ruxa_async" / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w.]+)`", names):
+            for part in name.split("."):
+                assert re.search(
+                    rf"^\s*(?:(?:async )?def|class) {part}\b|^{part}\b.* = ", code, re.MULTILINE
+                ), (
+                    path,
+                    name,
+                )
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    before, _, _ = page.partition("## Where to change what")
+    for path in re.findall(r"`(\w+/[\w/]*\.py)`", before):
+        assert (ROOT / "ruxa_async" / path).exists() or (ROOT / path).exists(), path

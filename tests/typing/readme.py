@@ -4,22 +4,20 @@ from pathlib import Path
 
 import anyio
 
-from ruxa_async import Failed, NanoBanana, RuxaClient, Succeeded
+from ruxa_async import NanoBanana, RuxaClient, Succeeded
+
+lines = Path("prompts.txt").read_text(encoding="utf-8").splitlines()
+prompts = [line.strip() for line in lines if line.strip()]
 
 
 async def main() -> None:
-    lines = Path("prompts.txt").read_text(encoding="utf-8").splitlines()
-    prompts = [line.strip() for line in lines if line.strip()]
-    async with (
-        RuxaClient() as ruxa,  # RUXA_API_KEY, RUXA_BASE_URL
-        ruxa.as_completed(NanoBanana(prompt=prompt) for prompt in prompts) as outcomes,
-    ):
-        async for outcome in outcomes:  # as they finish; errors are values
-            match outcome:
-                case Succeeded(generation=picture):
-                    print(*await picture.save("out"))
-                case Failed(index=index, error=error):
-                    print(f"{prompts[index]}: {error}")
+    requests = (NanoBanana(prompt=prompt) for prompt in prompts)
+    async with RuxaClient() as ruxa, ruxa.as_completed(requests) as outcomes:
+        async for outcome in outcomes:
+            if isinstance(outcome, Succeeded):
+                print(*await outcome.generation.save("out"))
+            else:
+                print(f"{prompts[outcome.index]}: {outcome.error}")
 
 
 anyio.run(main)
