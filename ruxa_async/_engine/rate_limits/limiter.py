@@ -217,7 +217,7 @@ class ScopeLimiter:
             if again:  # so it is not only the way there that bunches what was spread
                 self._shut_for_no_reason(now, told, sent_at)
         elif self.hints is not None and self.hints.on_reject(now, sent_at=sent_at):
-            self.discovery.on_no_response(now)
+            self.discovery.on_not_sent(now)  # it was answered, so it is not the overdue request
             self._shut_for_no_reason(now, told, sent_at)
         else:
             self.discovery.on_reject(now, told, sent_at=sent_at)

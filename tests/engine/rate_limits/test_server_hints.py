@@ -454,6 +454,14 @@ def test_a_gate_goes_by_a_quota_and_pauses_where_it_is_refused_all_the_same() ->
     assert limiter.rate is None  # that was the second time
 
 
+def test_a_rejection_that_the_headers_explain_does_not_stand_for_an_overdue_response() -> None:
+    limiter = gate_told(quota(None, limit=50, per=1.0))
+    limiter.on_send(1.0)  # its response never comes
+    limiter.on_send(10.0)
+    limiter.on_reject(10.0, None, sent_at=10.0)
+    assert limiter.discovery.ready_at(10.0) == 10.0  # the first is waited for no more
+
+
 def test_scopes_that_are_told_the_same_numbers_without_a_window_share_what_is_left() -> None:
     made = rates()
     told(made, "query", 0.0, plain(5, 30.0))
