@@ -193,7 +193,7 @@ class Engine(Generic[_J]):
             return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
         self.rates.on_accept("create", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
-            self.rates.told("create", reply.quota, now, sent_at=job.sent_at)
+            self.rates.on_quota("create", reply.quota, now, sent_at=job.sent_at)
         if verdict is CreateVerdict.ACCEPTED:
             job.task_id = reply.task_id
             job.accepted_at = now
@@ -221,18 +221,18 @@ class Engine(Generic[_J]):
     def _create_throttled(self, job: _J, reply: Reply, now: float) -> None:
         """Find whether it was too many running tasks or the rate, and tell that."""
         held, retry_after = self.in_flight - self.creating - 1, _told(reply, self.creates)
-        rated = self.creates.guesses or (reply.quota is not None and reply.quota.remaining == 0)
+        rated = self.creates.has_discovered_rate or (reply.quota is not None and reply.quota.remaining == 0)
         if self.running.on_reject(job, held, now, sent_at=job.sent_at, rated=rated):
             if self.running.proven:
                 self.rates.restore()
-            self.rates.capped(now, retry_after, job=job)
+            self.rates.on_cap_reject(now, retry_after, job=job)
             return
         if self.running.suspects:
             self.rates.save()
         self.rates.on_reject("create", now, retry_after, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             refused_for = retry_after or 0.0
-            self.rates.told("create", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
+            self.rates.on_quota("create", reply.quota, now, sent_at=job.sent_at, rejected_for=refused_for)
 
     def _create_let_through(self, job: _J, now: float) -> None:
         held = self.in_flight - self.creating - 1
@@ -244,7 +244,7 @@ class Engine(Generic[_J]):
                 if other.scheduled_by_model and self._rested(other, now):
                     self._due.set(other, now)
         elif not self.running.suspects and not self.running.tentative:
-            self.rates.forget()
+            self.rates.discard_saved()
 
     def create_not_sent(self, job: _J, now: float) -> CreateStep:
         """Note that no byte of a create left."""
@@ -469,7 +469,7 @@ class Engine(Generic[_J]):
             self.rates.on_accept("query", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             refused_for = (reply.retry_after or 0.0) if verdict is QueryVerdict.THROTTLED else None
-            self.rates.told("query", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
+            self.rates.on_quota("query", reply.quota, now, sent_at=job.sent_at, rejected_for=refused_for)
         if job.phase is not Phase.FOLLOWED:
             return QueryStep.AGAIN  # it was released meanwhile, so that only the limit was news
         if verdict is QueryVerdict.THROTTLED:
@@ -626,5 +626,5 @@ class Engine(Generic[_J]):
 def _told(reply: Reply, limiter: ScopeLimiter) -> float | None:
     """Return for how many seconds *reply* asks *limiter* to be closed, None if it does not say or cannot be believed."""
     if reply.by_rate_limit_headers and reply.retry_after is not None and limiter.hints is not None:
-        return limiter.hints.believed(reply.retry_after)
+        return limiter.hints.trusted_wait(reply.retry_after)
     return reply.retry_after

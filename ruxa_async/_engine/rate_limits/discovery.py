@@ -97,10 +97,12 @@ class Discovery:
             self._known = now
             self._phase = self._phase.on_reject(now, sent_at, retry_after or 0.0, pace or 0.0)
 
-    def on_no_response(self, now: float) -> None:  # noqa: ARG002 - a known limit needs the time
+    def on_no_response(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
         """Note that a request left and no response will come."""
         self._in_flight.on_no_response()
 
-    def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - a known limit needs the time
-        """Note that a request did not leave after all."""
+    def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
+        """Note that no byte of a request was sent."""
         self._in_flight.on_not_sent()
+
+    on_inconclusive = on_not_sent

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from .in_flight import InFlight
 from .paced_sending import PacedSending
-from .phase import Phase, longer_pause
+from .phase import FIRST_PAUSE, Phase, longer_pause
 
 __all__ = ("WindowedSending",)
 
@@ -141,7 +141,7 @@ class WindowedSending:
 
     def _open(self, now: float, sent_at: float) -> None:
         """Learn how long the window was from the probe that it accepted."""
-        age = sent_at - self._departures[0] if self._departures else self._period
+        age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
         self._outage = self._misses > 0 and age > 2 * self._period and not self._outage
         if not self._outage:
             self._period = age if self._misses else min(self._period, age)

@@ -164,7 +164,7 @@ def test_a_cap_on_running_tasks_is_found_and_kept(seen: bool) -> None:
 def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_are_asked() -> None:
     """Three refusals while three ran, then one let through: one may have ended unseen."""
     engine = make(6, min_interval=1.0)
-    engine.rates._shared = False
+    engine.rates._is_shared = False
     for _ in range(3):
         job = create(engine, 0.0)
         engine.create_answered(job, let_through(), 0.0)
@@ -190,11 +190,11 @@ def test_a_cap_that_was_proven_and_is_found_again_puts_the_rate_back_to_before()
     engine = make(2)
     cap = engine.running
     cap._proven, cap._refusals, cap._at, cap.watching = True, 2, 3, True
-    learned_meanwhile = engine.creates.discovery
+    learned_meanwhile = engine.creates.limit
     engine.rates.save()
     engine.create_answered(create(engine, 1.0), let_through(), 1.1)
     assert engine.running.cap == 3
-    assert engine.creates.discovery is not learned_meanwhile
+    assert engine.creates.limit is not learned_meanwhile
 
 
 def test_a_cap_that_no_probe_has_proven_explains_a_refusal_and_puts_nothing_back() -> None:
@@ -205,11 +205,11 @@ def test_a_cap_that_no_probe_has_proven_explains_a_refusal_and_puts_nothing_back
     engine.running._believe(4)
     engine.running._update()
     engine.rates.save()
-    learned_meanwhile = engine.creates.discovery
+    learned_meanwhile = engine.creates.limit
     engine.create_answered(create(engine, 1.0), Reply(429), 1.0)
     assert engine.running.tentative
     assert engine.running.cap == 3
-    assert engine.creates.discovery is learned_meanwhile
+    assert engine.creates.limit is learned_meanwhile
 
 
 def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:

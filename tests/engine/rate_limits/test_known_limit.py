@@ -41,9 +41,9 @@ def test_a_fresh_pacer_lets_the_whole_count_go_and_waits_for_answers() -> None:
 def test_a_place_is_free_again_one_period_after_its_answer() -> None:
     pacer = KnownLimit(RateLimit(2, 10.0))
     assert sent_at_once(pacer, 0.0) == 2
-    pacer.answered(1.0)
+    pacer.on_no_response(1.0)
     assert pacer.ready_at(1.0) == 11.0
-    pacer.answered(4.0)
+    pacer.on_no_response(4.0)
     assert pacer.ready_at(4.0) == 11.0
     assert sent_at_once(pacer, 11.0) == 1
     assert pacer.ready_at(11.0) == 14.0
@@ -52,10 +52,10 @@ def test_a_place_is_free_again_one_period_after_its_answer() -> None:
 def test_a_place_on_the_wire_is_worth_as_much_as_an_answer() -> None:
     pacer = KnownLimit(RateLimit(3, 10.0))
     assert sent_at_once(pacer, 0.0) == 3
-    pacer.answered(1.0)
+    pacer.on_no_response(1.0)
     assert sent_at_once(pacer, 11.0) == 1
     assert pacer.ready_at(11.0) == math.inf
-    pacer.answered(12.0)
+    pacer.on_no_response(12.0)
     assert pacer.ready_at(12.0) == 22.0
 
 
@@ -70,17 +70,17 @@ def test_answers_in_any_order_free_places_in_the_order_of_time() -> None:
 
 def test_the_limit_is_used_up_while_less_than_two_may_leave_and_the_bucket_is_not_full() -> None:
     pacer = KnownLimit(RateLimit(10, 1.0, burst=3))
-    assert not pacer.used_up(0.0)
+    assert not pacer.is_used_up(0.0)
     pacer.on_send(0.0)
-    assert not pacer.used_up(0.0)
+    assert not pacer.is_used_up(0.0)
     pacer.on_send(0.0)
-    assert pacer.used_up(0.0)
-    assert not pacer.used_up(0.2)
+    assert pacer.is_used_up(0.0)
+    assert not pacer.is_used_up(0.2)
     single = KnownLimit(RateLimit(10, 1.0, burst=1))
-    assert not single.used_up(0.0)
+    assert not single.is_used_up(0.0)
     single.on_send(0.0)
-    assert single.used_up(0.05)
-    assert not single.used_up(0.11)
+    assert single.is_used_up(0.05)
+    assert not single.is_used_up(0.11)
 
 
 def test_80_creates_at_20_in_10_seconds_leave_over_30_seconds() -> None:
@@ -88,7 +88,7 @@ def test_80_creates_at_20_in_10_seconds_leave_over_30_seconds() -> None:
     while len(instants) < 80:
         now = pacer.ready_at(now)
         pacer.on_send(now)
-        pacer.answered(now)
+        pacer.on_no_response(now)
         instants.append(now)
     assert instants == [0.0] * 20 + [10.0] * 20 + [20.0] * 20 + [30.0] * 20
 
@@ -98,7 +98,7 @@ def test_a_burst_of_one_spaces_requests_evenly() -> None:
     while len(instants) < 9:
         now = pacer.ready_at(now)
         pacer.on_send(now)
-        pacer.answered(now)
+        pacer.on_no_response(now)
         instants.append(now)
     assert instants == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
 
@@ -108,7 +108,7 @@ def test_a_burst_refills_with_the_rate_and_no_further() -> None:
     for now, leave in ((0.0, 2), (0.5, 0), (1.0, 1), (2.5, 1), (3.0, 1), (7.0, 2)):
         assert sent_at_once(pacer, now) == leave, now
         for _ in range(leave):
-            pacer.answered(now)
+            pacer.on_no_response(now)
     assert pacer.ready_at(7.5) == 8.0
 
 
@@ -116,7 +116,7 @@ def test_the_count_holds_where_the_burst_would_let_more_go() -> None:
     pacer = KnownLimit(RateLimit(2, 4.0, burst=1))
     for now in (0.0, 2.0):
         assert sent_at_once(pacer, now) == 1
-        pacer.answered(now + 1.5)
+        pacer.on_no_response(now + 1.5)
     assert pacer.ready_at(4.0) == 5.5  # the bucket has one, the window not
 
 
@@ -133,7 +133,7 @@ def test_a_request_that_did_not_leave_gives_its_place_back() -> None:
     pacer = KnownLimit(RateLimit(1, 60.0))
     pacer.on_send(0.0)
     assert pacer.ready_at(0.0) == math.inf
-    pacer.on_not_sent()
+    pacer.on_not_sent(0.0)
     assert pacer.ready_at(0.0) == 0.0
     assert sent_at_once(pacer, 1.0) == 1
 
@@ -142,14 +142,14 @@ def test_a_request_that_did_not_leave_gives_its_token_of_a_burst_back() -> None:
     pacer = KnownLimit(RateLimit(10, 10.0, burst=2))
     pacer.on_send(0.0)
     pacer.on_send(1.0)
-    pacer.on_not_sent()
+    pacer.on_not_sent(0.0)
     assert sent_at_once(pacer, 1.0) == 2
 
 
 def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
     pacer = KnownLimit(RateLimit(10, 10.0, burst=2))
     pacer.on_send(0.0)
-    pacer.on_not_sent()
+    pacer.on_not_sent(0.0)
     assert sent_at_once(pacer, 5.0) == 2
 
 
@@ -157,7 +157,7 @@ def test_a_returned_token_does_not_make_the_bucket_larger() -> None:
 
 
 def refused(pacer: KnownLimit, sent_at: float, now: float) -> None:
-    pacer.on_reject(now, sent_at=sent_at)
+    pacer.on_reject(now, None, sent_at=sent_at)
 
 
 def test_a_refusal_empties_the_bucket_and_leaves_room_for_one_that_comes_early() -> None:
@@ -283,7 +283,7 @@ def run(limit: RateLimit, rtts: list[Trip]) -> Traffic:
                 if left:
                     pacer.on_accept(when, sent_at=left_at)
                 else:
-                    pacer.on_not_sent()
+                    pacer.on_not_sent(0.0)
             ready = pacer.ready_at(now)
             assert ready >= now
             if ready == now:

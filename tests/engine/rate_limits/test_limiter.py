@@ -310,10 +310,10 @@ def test_a_rate_that_nobody_told_is_none_until_it_is_found() -> None:
 def test_a_gate_closes_as_long_as_another_was_told_and_opens_again() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
     refused(one, 0.0, 9.0)
-    two.close_as(one, 0.0)
+    two.pause_like(one, 0.0)
     assert (two.ready_at(0.0), two.closed_for(1.0)) == (9.0, 8.0)
-    assert (one.refuses(0.0), two.refuses(0.0)) == (True, False)
-    two.reopen()
+    assert (one.is_paused(0.0), two.is_paused(0.0)) == (True, False)
+    two.end_borrowed_pause()
     assert (two.ready_at(0.0), two.closed_for(1.0)) == (0.0, 0.0)
 
 
@@ -321,7 +321,7 @@ def test_a_gate_waits_a_minute_at_most_for_what_another_was_told() -> None:
     for longest in (math.inf, 600.0):
         one, two = ScopeLimiter(None), ScopeLimiter(None, longest=longest)
         refused(one, 10.0, 86_400.0)
-        two.close_as(one, 10.0)
+        two.pause_like(one, 10.0)
         assert two.ready_at(10.0) == 70.0
 
 
@@ -329,18 +329,18 @@ def test_what_a_gate_was_told_itself_outlasts_its_reopening() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
     refused(one, 0.0, 9.0)
     refused(two, 0.0, 5.0)
-    two.close_as(one, 0.0)
-    two.reopen()
+    two.pause_like(one, 0.0)
+    two.end_borrowed_pause()
     assert two.ready_at(0.0) == 5.0
 
 
 def test_a_closing_is_not_handed_back_and_forth() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
     refused(one, 0.0, 9.0)
-    two.close_as(one, 0.0)
-    one.close_as(two, 0.0)
+    two.pause_like(one, 0.0)
+    one.pause_like(two, 0.0)
     assert two.closed_for(0.0) == one.closed_for(0.0) == 9.0
-    one.reopen()
+    one.end_borrowed_pause()
     assert one.ready_at(0.0) == 9.0
 
 
@@ -352,7 +352,7 @@ def test_the_discovery_before_waits_for_no_answer_that_the_next_one_gets() -> No
     queries.on_send(0.0)
     creates.on_reject(1.0, None, sent_at=0.0)
     assert creates.ready_at(1.0) == 4.0
-    queries.use(fresh)
+    queries.replace_limit(fresh)
     assert creates.ready_at(1.0) == 1.0
     for _ in range(100):
         if queries.ready_at(1.0) > 1.0:

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from ruxa_async import Limits, RateLimit
+from ruxa_async._api.rate_limit_headers import Quota
 from ruxa_async._engine.rate_limits.scopes import Scopes
 from ruxa_async.settings import Scope
 
@@ -166,7 +167,7 @@ def test_a_test_that_is_let_through_late_changes_nothing_more() -> None:
     rates = split()
     refuse(rates, "query", 1.0)
     waits = rates.ready_at("query", 1.0)
-    rates._test_sent, rates._tests_to_pass = {("query", 2.0)}, 1
+    rates._test_jobs, rates._tests_to_accept = {("query", 2.0)}, 1
     let_through(rates, "query", 2.0)
     assert waits > 1.0
     assert not rates.binding
@@ -178,7 +179,7 @@ def test_no_test_leaves_before_the_time_that_its_own_scope_was_told() -> None:
     for _ in range(17):
         rates.on_send("query", 1.0, ("query", 1.0))
         rates.on_reject("query", 1.0, None, sent_at=0.5, job=("query", 0.5))
-    assert rates._testing == "create"
+    assert rates._test_scope == "create"
     assert not rates.tests("create", 1.0)
     assert rates.ready_at("create", 1.0) >= 100.0
 
@@ -196,7 +197,7 @@ def test_the_question_is_asked_again_after_sixteen_refusals() -> None:
             refuse(rates, "query", now, 1.0)
     assert asked == [17, 34]
     now += 2.0
-    rates._answers_until_asked = 0
+    rates._rejections_until_test = 0
     refuse(rates, "create", now, 1.0)
     let_through(rates, "query", now)  # this time there are two
     assert not rates.binding
@@ -212,7 +213,7 @@ def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) 
     refuse(rates, other, 10.3)
     assert rates.binding
     rates.on_send("create", 20.0, ("create", 20.0))
-    assert rates.query.discovery is rates.create.discovery
+    assert rates.query.limit is rates.create.limit
     rates.on_accept("create", 20.0, sent_at=20.0, job=("create", 20.0))
     refuse(rates, scope, 21.0, 5.0)
     assert rates.limiter(other).closed_for(21.0) == 5.0
@@ -263,33 +264,33 @@ def test_a_refusal_for_the_cap_says_nothing_of_one_quota_or_two() -> None:
     rates = make()
     refuse(rates, "query", 0.0, 5.0)
     rates.on_send("create", 0.0, "test")
-    rates.capped(0.0, 2.0, job="test")
+    rates.on_cap_reject(0.0, 2.0, job="test")
     assert rates.binding
     assert rates.create.closed_for(0.0) == 5.0  # as queries
     rates.on_send("create", 6.0, "other")
-    rates.capped(6.0, 2.0, job="other")
+    rates.on_cap_reject(6.0, 2.0, job="other")
     assert rates.create.closed_for(6.0) == 2.0
     assert rates.query.closed_for(6.0) == 0.0
 
 
 def test_what_was_learned_since_it_was_saved_can_be_forgotten_or_kept() -> None:
     rates = split()
-    saved = rates.create.discovery
+    saved = rates.create.limit
     rates.restore()  # nothing was saved
-    assert rates.create.discovery is saved
+    assert rates.create.limit is saved
     rates.save()
     refuse(rates, "create", 10.0)
     rates.save()  # what was saved first counts
     assert rates.ready_at("create", 10.0) > 10.0
-    queries = rates.query.discovery
+    queries = rates.query.limit
     rates.restore()
-    assert rates.query.discovery is queries
+    assert rates.query.limit is queries
     rates.save()
     refuse(rates, "create", 20.0)
-    learned = rates.create.discovery
-    rates.forget()
+    learned = rates.create.limit
+    rates.discard_saved()
     rates.restore()
-    assert rates.create.discovery is learned
+    assert rates.create.limit is learned
 
 
 def test_on_one_quota_both_scopes_forget_together() -> None:
@@ -297,7 +298,7 @@ def test_on_one_quota_both_scopes_forget_together() -> None:
     rates.save()
     refuse(rates, "create", 1.0)
     rates.restore()
-    assert rates.create.discovery is rates.query.discovery
+    assert rates.create.limit is rates.query.limit
     assert rates.ready_at("create", 2.0) == 2.0
 
 
@@ -380,3 +381,19 @@ def test_a_limit_that_was_told_and_is_not_used_up_explains_no_refusal() -> None:
     rates = creates_at(20, 20)
     refuse_queries_while_creates_run_at_their_limit(rates, 9)
     assert not rates.binding
+
+
+def test_headers_of_a_scope_that_gets_a_configured_limit_hold_nothing_back_any_more() -> None:
+    rates = creates_at(2, 2)
+    quota = Quota("d", 100, 1.0, None, 99, None)
+    refuse_queries_while_creates_run_at_their_limit(rates, 1)
+    rates.on_quota("query", quota, 0.02, sent_at=0.01, rejected_for=0.0)
+    for _ in range(4):
+        rates.on_send("query", 0.5, "in flight")
+    for _ in range(2):
+        let_through(rates, "create", 1.0)
+    refuse(rates, "query", 1.01)
+    assert rates.binding
+    for _ in range(4):
+        rates.on_accept("query", 2.0, sent_at=0.5, job="in flight")
+    assert rates.ready_at("query", 20.0) == 20.0

@@ -166,3 +166,10 @@ def test_no_more_are_in_flight_than_the_window_holds_until_they_are_overdue() ->
     sender.in_flight.on_send(10.0, sender.phase.on_send(10.0))
     sender.in_flight.take_over(9)
     assert sender.phase.ready_at(10.0) == 20.0
+
+
+def test_a_late_response_to_an_early_request_makes_no_period_of_zero() -> None:
+    sender = Sender()
+    sender.group()
+    sender.phase = sender.phase.on_accept(sender.now, 10.0)  # sent when the first of the group was
+    assert 0 < (sender.phase.rate or 0) < 1000
