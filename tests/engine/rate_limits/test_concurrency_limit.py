@@ -35,10 +35,10 @@ class Account:
         self.now += self.rtt
         if self.running - self.unseen >= self.cap:
             self.explained = self.found.on_reject(
-                create, self.running, self.now, sent_at=sent_at, rated=self.rated
+                create, self.running, self.now, sent_at=sent_at, is_rate_known=self.rated
             )
             return False
-        self.settled = self.found.accepted(create, self.running, self.now, sent_at=sent_at)
+        self.settled = self.found.on_accept(create, self.running, self.now, sent_at=sent_at)
         self.running += 1
         return True
 
@@ -49,7 +49,7 @@ class Account:
 
     def ends(self, count: int = 1) -> None:
         self.running -= count
-        self.found.ended(self.running, self.now)
+        self.found.on_end(self.running, self.now)
 
     def turn(self, times: int = 1) -> int:
         """Have a task end and whatever may leave leave, so many *times*; return how many creates were refused."""
@@ -57,7 +57,7 @@ class Account:
         for _ in range(times):
             self.ends()
             self.now += 0.1
-            while self.found.opens_at(self.running, self.now) <= self.now:
+            while self.found.ready_at(self.running, self.now) <= self.now:
                 if not self.create():
                     refused += 1
                     if not self.explained:
@@ -80,14 +80,14 @@ def tentative(cap: int) -> Account:
     account.ends()
     account.now += 1.0
     assert account.create()
-    assert account.found.tentative
+    assert account.found.is_tentative
     return account
 
 
 def proven(cap: int) -> Account:
     account = tentative(cap)
     account.turn(3)
-    assert account.found.proven
+    assert account.found.is_confirmed
     return account
 
 
@@ -97,13 +97,13 @@ def test_nothing_is_suspected_at_first() -> None:
     assert not found.watching
     assert not found.binds(1000)
     assert found.cap == math.inf
-    assert found.opens_at(1000, 5.0) == 5.0
-    assert not found.tests(0, 0)
+    assert found.ready_at(1000, 5.0) == 5.0
+    assert not found.is_test_due(0, 0)
 
 
 def test_one_refusal_is_no_suspicion_and_two_while_nothing_ended_are() -> None:
     account = suspected(20, refusals=1)
-    assert account.found.suspects
+    assert account.found.is_suspected
     assert account.found.watching
     states = [account.found.active]
     account.now += 1.0
@@ -116,24 +116,24 @@ def test_one_refusal_is_no_suspicion_and_two_while_nothing_ended_are() -> None:
 
 def test_a_refusal_while_none_of_ours_runs_says_nothing_of_a_cap_of_ours() -> None:
     account = suspected(0, refusals=3)
-    assert not account.found.suspects
+    assert not account.found.is_suspected
     assert not account.found.watching
 
 
 def test_answers_to_creates_that_left_before_the_refusal_was_known_are_no_news() -> None:
     found = ConcurrencyLimit()
     for _ in range(4):
-        assert not found.on_reject(object(), 19, 1.2, sent_at=1.0, rated=False)
-        assert not found.accepted(object(), 19, 1.2, sent_at=1.0)
+        assert not found.on_reject(object(), 19, 1.2, sent_at=1.0, is_rate_known=False)
+        assert not found.on_accept(object(), 19, 1.2, sent_at=1.0)
     assert not found.active
-    assert found.suspects
+    assert found.is_suspected
 
 
 def test_an_end_makes_the_next_create_a_test() -> None:
     account = suspected(20)
-    assert not account.found.tests(20, 0)
-    assert not account.found.tests(19, 1)  # one is on the wire already
-    assert account.found.tests(19, 0)
+    assert not account.found.is_test_due(20, 0)
+    assert not account.found.is_test_due(19, 1)  # one is on the wire already
+    assert account.found.is_test_due(19, 0)
 
 
 def test_a_test_that_is_let_through_makes_a_cap_that_is_believed_tentatively() -> None:
@@ -141,9 +141,9 @@ def test_a_test_that_is_let_through_makes_a_cap_that_is_believed_tentatively() -
     assert account.found.cap == 20
     assert not account.settled
     assert account.found.active
-    assert not account.found.proven
-    assert account.found.opens_at(19, account.now) == account.now
-    assert account.found.opens_at(20, account.now) == account.now + 60.0
+    assert not account.found.is_confirmed
+    assert account.found.ready_at(19, account.now) == account.now
+    assert account.found.ready_at(20, account.now) == account.now + 60.0
 
 
 def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away() -> None:
@@ -156,7 +156,7 @@ def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away()
     assert account.found.watching
     account.now += 1.0
     assert not account.create()
-    assert not account.found.suspects
+    assert not account.found.is_suspected
     account.cap = 1000
     for _ in range(31):
         account.create()
@@ -165,7 +165,7 @@ def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away()
     assert [*states, account.found.watching] == [True, False]
     account.cap = 10
     assert not account.create()
-    assert account.found.suspects
+    assert account.found.is_suspected
 
 
 def test_a_create_let_through_while_as_many_run_refutes_a_young_suspicion() -> None:
@@ -173,7 +173,7 @@ def test_a_create_let_through_while_as_many_run_refutes_a_young_suspicion() -> N
     account.cap = 21
     assert account.create()
     assert not account.found.active
-    assert not account.found.doubts
+    assert not account.found.is_in_doubt
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -181,24 +181,24 @@ def test_against_an_old_suspicion_it_makes_us_look_for_an_end(seen: bool) -> Non
     account = suspected(20, refusals=3)
     account.unseen, account.rtt = 1, 0.5
     assert account.create()
-    assert account.found.doubts
-    assert account.found.opens_at(21, account.now) == account.now + 0.1 + 2 * 0.5
-    assert account.found.opens_at(19, account.now) == account.now
+    assert account.found.is_in_doubt
+    assert account.found.ready_at(21, account.now) == account.now + 0.1 + 2 * 0.5
+    assert account.found.ready_at(19, account.now) == account.now
     if seen:
         account.unseen = 0
         account.ends()
-        assert (account.found.cap, account.found.doubts) == (20, False)
-        assert account.found.opens_at(20, account.now) == account.now + 60.0
+        assert (account.found.cap, account.found.is_in_doubt) == (20, False)
+        assert account.found.ready_at(20, account.now) == account.now + 60.0
         return
     account.now += 1.2
-    assert account.found.opens_at(21, account.now) == account.now
+    assert account.found.ready_at(21, account.now) == account.now
     account.cap = 30
     account.ends()
     assert account.found.cap == math.inf  # it comes too late to say anything
     account.running = 21
     assert account.create()
     assert not account.found.active
-    assert not account.found.doubts
+    assert not account.found.is_in_doubt
 
 
 def test_what_else_is_let_through_while_we_look_changes_nothing() -> None:
@@ -207,13 +207,13 @@ def test_what_else_is_let_through_while_we_look_changes_nothing() -> None:
     account.create()
     account.rtt = 0.0
     account.create()
-    assert account.found.doubts
+    assert account.found.is_in_doubt
 
 
 def test_where_creates_pay_for_queries_nothing_is_looked_for() -> None:
     found = suspected(20, refusals=3).found
-    assert not found.accepted(object(), 20, 9.0, sent_at=8.0, may_ask=False)
-    assert not found.doubts
+    assert not found.on_accept(object(), 20, 9.0, sent_at=8.0, may_ask=False)
+    assert not found.is_in_doubt
     assert not found.active
 
 
@@ -221,7 +221,7 @@ def test_a_probe_that_is_refused_proves_the_cap() -> None:
     account = tentative(20)
     assert account.turn(2) == 1
     assert account.explained
-    assert account.found.proven
+    assert account.found.is_confirmed
     assert account.found.cap == 20
 
 
@@ -328,11 +328,11 @@ def test_a_believed_cap_may_fail_several_tests_before_it_was_the_rate() -> None:
     account = proven(20)
     account.rated = True
     for at in range(16, 10, -1):
-        assert account.found.tests(0, 0) is False
+        assert account.found.is_test_due(0, 0) is False
         account.cap = account.running = at
         account.now += 1.0
         account.create()
-        assert account.found.suspects is (at > 11)
+        assert account.found.is_suspected is (at > 11)
 
 
 def test_a_create_leaves_after_a_long_silence_all_the_same() -> None:
@@ -340,7 +340,7 @@ def test_a_create_leaves_after_a_long_silence_all_the_same() -> None:
     waits = []
     account.turn(1)
     for _ in range(6):
-        opens = account.found.opens_at(20, account.now)
+        opens = account.found.ready_at(20, account.now)
         assert opens > account.now
         waits.append(round(opens - account.now, 6))
         account.now = opens
@@ -348,20 +348,20 @@ def test_a_create_leaves_after_a_long_silence_all_the_same() -> None:
         assert account.explained
     assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 960.0]
     account.cap = 30
-    account.now = account.found.opens_at(20, account.now)
+    account.now = account.found.ready_at(20, account.now)
     assert account.create()
-    assert account.found.opens_at(100, account.now) == account.now + 60.0
+    assert account.found.ready_at(100, account.now) == account.now + 60.0
 
 
 def test_a_probe_without_an_answer_makes_room_for_another() -> None:
     account = proven(20)
     account.turn(1)
-    at = account.found.opens_at(20, account.now)
+    at = account.found.ready_at(20, account.now)
     probe = object()
     account.found.on_send(probe, 20)
-    assert account.found.opens_at(20, at) == math.inf
-    account.found.gone(probe)
-    assert account.found.opens_at(20, at) == at
+    assert account.found.ready_at(20, at) == math.inf
+    account.found.on_inconclusive(probe)
+    assert account.found.ready_at(20, at) == at
 
 
 # ---- whatever the replies
@@ -383,8 +383,8 @@ def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the
     for what, pause, rated, may_ask in steps:
         now += pause
         running = held + len(wire)
-        while len(wire) < 6 and found.opens_at(running, now) <= now:
-            believed = max(found.cap, found._top)  # with what probes have shown to run
+        while len(wire) < 6 and found.ready_at(running, now) <= now:
+            believed = max(found.cap, 0 if found._cap is None else found._cap.most_running)
             probes = max(4, 1 + 0.06 * found.cap)
             assert running < believed + probes or now >= found._silent_until
             create = object()
@@ -394,20 +394,20 @@ def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the
             running += 1
         if what == "end" and held:
             held -= 1
-            found.ended(held + len(wire), now)
+            found.on_end(held + len(wire), now)
         elif wire and what != "end":
             create, sent_at = wire.pop(0)
             if what == "ok":
-                found.accepted(create, held, now, sent_at=sent_at, may_ask=may_ask)
+                found.on_accept(create, held, now, sent_at=sent_at, may_ask=may_ask)
                 held += 1
             elif what == "no":
-                found.on_reject(create, held, now, sent_at=sent_at, rated=rated)
+                found.on_reject(create, held, now, sent_at=sent_at, is_rate_known=rated)
             else:
-                found.gone(create)
+                found.on_inconclusive(create)
         assert found.cap >= 1
     for create, _ in wire:
-        found.gone(create)
-    opens = found.opens_at(held, now)
+        found.on_inconclusive(create)
+    opens = found.ready_at(held, now)
     assert opens <= now + 960.0
-    assert found.opens_at(held, opens) <= opens
-    assert found.opens_at(0, opens) <= opens
+    assert found.ready_at(held, opens) <= opens
+    assert found.ready_at(0, opens) <= opens

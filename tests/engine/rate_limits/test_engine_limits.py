@@ -12,6 +12,7 @@ from ruxa_async._api.rate_limit_headers import Quota
 from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
 from ruxa_async._engine.job import CreateStep, Job, QueryStep
+from ruxa_async._engine.rate_limits.concurrency_limit import ConcurrencyLimit
 from ruxa_async.results import TaskState
 
 QUOTA = Quota("d", 2, 10.0, None, 1, 10.0)
@@ -181,15 +182,29 @@ def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_ar
     engine._due.set(late, 1e6)
     assert engine.queries_due(now) == 0
     engine.create_answered(create(engine, now), let_through(), now)
-    assert engine.running.doubts
+    assert engine.running.is_in_doubt
     assert engine.queries_due(now) == 3
     assert now - late.accepted_at < 1.0
 
 
+def suspected_again() -> ConcurrencyLimit:
+    """Return a confirmed cap of five, beside which creates are rejected while three tasks run."""
+    limit, now = ConcurrencyLimit(), 0.0
+    rejected = [(5, True), (5, True), (4, False), (5, False), (5, False), (5, True), (3, True), (3, True)]
+    for running, is_rejected in rejected:
+        create, now = object(), now + 0.1
+        limit.on_send(create, running)
+        if is_rejected:
+            limit.on_reject(create, running, now, sent_at=now, is_rate_known=True)
+        else:
+            limit.on_accept(create, running, now, sent_at=now)
+    assert (limit.is_confirmed, limit.is_suspected) == (True, True)
+    return limit
+
+
 def test_a_cap_that_was_proven_and_is_found_again_puts_the_rate_back_to_before() -> None:
     engine = make(2)
-    cap = engine.running
-    cap._proven, cap._refusals, cap._at, cap.watching = True, 2, 3, True
+    engine.running = suspected_again()
     learned_meanwhile = engine.creates.limit
     engine.rates.save()
     engine.create_answered(create(engine, 1.0), let_through(), 1.1)
@@ -207,7 +222,7 @@ def test_a_cap_that_no_probe_has_proven_explains_a_refusal_and_puts_nothing_back
     engine.rates.save()
     learned_meanwhile = engine.creates.limit
     engine.create_answered(create(engine, 1.0), Reply(429), 1.0)
-    assert engine.running.tentative
+    assert engine.running.is_tentative
     assert engine.running.cap == 3
     assert engine.creates.limit is learned_meanwhile
 
