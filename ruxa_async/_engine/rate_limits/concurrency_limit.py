@@ -1,24 +1,25 @@
 """Discover a cap on running tasks, and keep as many running as it allows.
 
-A service with a cap rejects creates with the same 429 as a rate limit. The two differ in what comes next: under a
-cap creates stay rejected until a task ends. The knowledge of a cap is in one of four states:
+A service with a cap rejects creates with the same 429 as a rate limit. The two differ in what comes next:
+under a cap creates stay rejected until a task ends. The knowledge of a cap is in one of four states:
 
 - **unknown**. Two rejections in a row while no task ended lead to *suspected*.
 - **suspected**. Once a task was seen to end, one create is sent at once as a *test*. If it is accepted, the
-  number that ran at the rejections is the cap: *tentative*. If it is rejected, the rate was the cause: *unknown*, and
-  the next suspicion needs more accepted creates before it. A create that is accepted although no end was seen leaves
-  two explanations. After two rejections the suspicion is dropped. After more, all tasks are queried at once, and an
-  end found soon leads to *tentative*.
-- **tentative**. Creates wait while as many tasks run as the cap allows. Now and then a *probe*, a create above the
-  cap, is sent. A rejected probe leads to *confirmed*. A quarter more running tasks, or a rejection far below
-  the cap, lead to *unknown*.
-- **confirmed**. Probes go on, each accepted one followed by another, so a raised cap is found. Since we see ends
-  late, a rejection below the cap means that the cap fell, or that others use it too. The cap is then lowered to
-  what ran, and by more at each rejection in a row (multiplicative decrease, as in AIMD). This costs *trust*,
-  which accepted creates restore. Without trust, or with a rate that may explain it, a rejection counts for the rate
-  and begins a new suspicion beside the cap.
+  number that ran at the rejections is the cap: *tentative*. If it is rejected, the rate was the cause:
+  *unknown*, and the next suspicion needs more accepted creates before it. If a create is accepted although no
+  end was seen, an end may be unseen: after three rejections all tasks are queried at once, and an end that
+  they show leads to *tentative*. Otherwise the suspicion is dropped: *unknown*.
+- **tentative**. Creates wait while as many tasks run as the cap allows. Now and then a *probe*, a create
+  above the cap, is sent. A rejected probe leads to *confirmed*. A quarter more running tasks, or a rejection
+  far below the cap, lead to *unknown*.
+- **confirmed**. Probes go on, each accepted one followed by another, so a raised cap is found. Since we see
+  ends late, a rejection below the cap means that the cap fell, or that others use it too. The cap is then
+  lowered to what ran, and by more at each rejection in a row (multiplicative decrease, as in AIMD). This
+  costs *trust*, which accepted creates restore. Without trust, or with a rate that may explain it, a
+  rejection counts for the rate and begins a new suspicion beside the cap.
 
-The rate limiter learns from rejections until a cap explains them. Only a confirmed cap restores what it knew before.
+The rate limiter learns from rejections until a cap explains them. Only a confirmed cap restores what it knew
+before.
 """
 
 from __future__ import annotations
@@ -29,30 +30,32 @@ __all__ = ("ConcurrencyLimit",)
 
 #: Rejections in a row, with no end between them, that make a suspicion strong enough to test.
 _TESTED_FROM = 2
-#: Rejections in a row from which an accepted create may mean an unseen end. Creates then wait, in seconds and round
-#: trips, for the queries of all tasks.
+#: Rejections in a row from which an accepted create may mean an unseen end. Creates then wait, in seconds
+#: and round trips, for the queries of all tasks.
 _DOUBTED_FROM = 3
 _DOUBT_SECONDS, _DOUBT_RTTS = 0.1, 2.0
 #: Accepted creates until the next suspicion after one that failed; doubled each time.
 _QUIET, _LONGEST_QUIET = 32, 4096
 #: Failed tests in a row that end a suspicion beside a cap; without a cap one is enough.
 _MOST_FAILED_TESTS = 5
-#: How often a cap may be lowered before rejections count for the rate: at first, at most, and the accepted creates
-#: that restore one.
+#: How often a cap may be lowered before rejections count for the rate: at first, at most, and the accepted
+#: creates that restore one.
 _FIRST_TRUST, _MOST_TRUST, _TRUST_RESTORED_AFTER = 2, 5, 32
-#: Accepted creates until the next probe: of a tentative cap, after its confirmation, of a cap that was just found or
-#: moved, and at most. A probe in vain doubles it.
+#: Accepted creates until the next probe: of a tentative cap, after its confirmation, of a cap that was just
+#: found or moved, and at most. A probe in vain doubles it.
 _CONFIRMED_AFTER, _PROBED_AFTER_CONFIRMATION, _PROBED_AFTER, _PROBED_AFTER_AT_MOST = 2, 32, 64, 192
 #: Probes in flight at most, where the cap is small.
 _PROBES_AT_ONCE = 4
 #: The cap after each rejection in a row, as a part of what ran then.
 _LOWERED_TO = (1.0, 0.875, 0.75, 0.5)
-#: Probes in a row that ended just above the cap: an unseen end explains one, but not three. The cap rises by one.
+#: Probes in a row that ended just above the cap: an unseen end explains one, but not three. The cap rises by
+#: one.
 _CLIMBS_BELIEVED = 3
-#: A tentative cap is given up when this many times the cap run, and two more: the first tasks end together, and we
-#: see that late.
+#: A tentative cap is given up when this many times the cap run, and two more: the first tasks end together,
+#: and we see that late.
 _REFUTED_BY, _UNSEEN_AT_FIRST = 1.25, 2
-#: Seconds without an accepted create until one is sent whatever the cap; doubled with each rejected one, to the second.
+#: Seconds without an accepted create until one is sent in spite of the cap: at first, and at most. Each
+#: rejected one doubles them.
 _FIRST_SILENCE, _LONGEST_SILENCE = 60.0, 960.0
 
 
@@ -155,9 +158,10 @@ class _Cap:
 class ConcurrencyLimit:
     """The cap on running tasks, as far as accepted and rejected creates show it.
 
-    *in_flight* counts our tasks that run and our creates without a response, *running* only the former: those
-    accepted and not seen to end. Attributes that are read at every create and query are plain ones: *active* tells
-    whether a create may have to wait or be a test, *watching* whether `on_accept` must be called.
+    *in_flight* counts our tasks that run and our creates without a response, *running* only the former:
+    those accepted and not seen to end. Attributes that are read at every create and query are plain ones:
+    *active* tells whether a create may have to wait or be a test, *watching* whether `on_accept` must be
+    called.
     """
 
     def __init__(self) -> None:
@@ -221,7 +225,7 @@ class ConcurrencyLimit:
         tested = self._suspicion
         if tested is None or tested.rejections < _TESTED_FROM or creating:
             return False
-        return in_flight <= tested.running - 2**tested.failed_tests
+        return in_flight <= tested.running - (1 << tested.failed_tests)
 
     # ---- what happens
 
@@ -240,7 +244,7 @@ class ConcurrencyLimit:
     ) -> bool:
         """Note that *create* was accepted; return whether a confirmed cap explains the rejections before it.
 
-        *running* counts the other tasks. *may_ask* allows to query all tasks at once: not if that costs creates.
+        *running* counts the other tasks. *may_ask* says that all tasks may be queried at once.
         """
         self._quiet = max(0, self._quiet - 1)
         is_probe = self._is_probe(create)

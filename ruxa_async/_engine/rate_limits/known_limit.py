@@ -26,17 +26,19 @@ class KnownLimit:
     """A limit of ``count`` requests in any ``per`` seconds, at most ``burst`` of them at once.
 
     The service counts a request at some moment between its departure and its response. Without a configured
-    burst, a place in the window is therefore taken from the departure until ``per`` seconds after the response.
-    The service then never counts more than ``count`` in ``per``, at any latency, but latency costs throughput.
+    burst, a place in the window is therefore taken from the departure until ``per`` seconds after the
+    response. The service then never counts more than ``count`` in ``per``, at any latency, but latency costs
+    throughput.
 
-    With a configured burst the bucket is the limit. A place is free ``per`` seconds after the departure, so that
-    latency costs no throughput.
+    With a configured burst the bucket is the limit. A place is free ``per`` seconds after the departure, so
+    that latency costs no throughput.
 
-    A 429 means that the service's bucket holds fewer tokens than ours, since requests that were sent evenly can
-    arrive close together. Our bucket is emptied, less one token more as a reserve. A bucket of one token has no
-    room for a reserve. There the next request waits until the last one has surely arrived: at its response less
-    the shortest round trip, or before the response, after the largest recent jitter. Without a configured burst
-    the bucket shrinks to the number of requests that were accepted since it was full.
+    A 429 means that the service's bucket holds fewer tokens than ours, since requests that were sent evenly
+    can arrive close together. Our bucket is emptied, and owes one token more as a reserve. A bucket of one
+    token has no room for a reserve: there the next request waits until the last one has surely arrived: at
+    its response less the shortest round trip, or before the response, after the largest recent jitter.
+    Without a configured burst the bucket shrinks to the number of requests that were accepted since it was
+    full.
     """
 
     def __init__(self, limit: RateLimit) -> None:

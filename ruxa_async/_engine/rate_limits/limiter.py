@@ -4,10 +4,10 @@ A `ScopeLimiter` combines three reasons to wait, and the longest wait wins:
 
 - **A pause.** The service named a wait (``Retry-After``), or it could not be reached. In the second case the
   pause doubles from 0.5 s to 30 s.
-- **The rate limit.** A configured limit is a `KnownLimit`. An unknown one is found by a `Discovery`, unless the
-  responses carry ``RateLimit`` headers that describe it (`ServerHints`).
-- **The number of requests in flight.** After two rejections in a row at a known limit, one request is in flight,
-  and one more for each accepted one, as in TCP slow start. So a worker pool does not run into the next rejection.
+- **The rate limit.** A configured limit is a `KnownLimit`. An unknown one is found by a `Discovery`, unless
+  the responses carry ``RateLimit`` headers that describe it (`ServerHints`).
+- **The number of requests in flight.** After two rejections in a row at a configured limit, only one request
+  is in flight, and then one more for each accepted one, as in TCP slow start.
 
 The caller reports each request when it is sent, and again when its outcome is known. Times are in seconds.
 """
@@ -27,9 +27,9 @@ __all__ = ("Limit", "ScopeLimiter")
 
 #: Seconds; the pause after the first failure to reach the service, and the longest one.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-#: Seconds; a wait that was named in the other scope holds for this one no longer: it is only likely to concern it.
+#: Seconds; a wait that a response of the other scope named pauses this scope no longer than this.
 _LONGEST_BORROWED_PAUSE = 60.0
-#: Requests in flight at first where a rate is configured without its burst: a service rejects what exceeds it.
+#: Requests in flight at first if a rate is configured without its burst, which may be smaller than the count.
 _FIRST_IN_FLIGHT = 4
 
 
@@ -202,7 +202,7 @@ class ScopeLimiter:
             self._next_pause = _FIRST_PAUSE
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
-        """Note a 429 to the request sent at *sent_at*; *retry_after* is in seconds, None or 0 if not named."""
+        """Note a 429 to the request sent at *sent_at*; *retry_after* is in seconds, None if not named."""
         self.in_flight -= 1
         self.refusals += 1
         is_repeated = self._rejecting_since is not None and sent_at >= self._rejecting_since

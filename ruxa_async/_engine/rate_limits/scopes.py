@@ -2,13 +2,13 @@
 
 The service does not say so. Both scopes therefore begin with one shared `Discovery`, until a test decides:
 
-1. After a 429 in one scope, a request of the other scope is sent at once, while a shared quota is still empty.
-   Where a round trip is long enough for tokens to flow in meanwhile, several are sent.
+1. After a 429 in one scope, a request of the other scope is sent at once, while a shared quota is still
+   empty. Where a round trip is long enough for tokens to flow in meanwhile, several are sent.
 2. If one of them is rejected too, there is one quota: a pause of one scope is a pause of both.
 3. If all are accepted, there are two quotas, and each scope gets a discovery of its own.
 
-The test is repeated after 16 rejections. Two quotas become one again if three rejections in a row each follow a
-rejection of the other scope within half a second.
+The test is repeated after 16 rejections. Two quotas become one again if three rejections in a row each
+follow a rejection of the other scope within half a second.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REPEATED_AFTER = 16
 _TESTED_WITHIN = 0.05
 #: Seconds between two rejections, one of each scope, that count as evidence for one quota.
 _PAIRED_WITHIN = 0.5
-#: Evidence that merges two quotas into one: a pair counts one, a rejection that `_is_explained_by` counts two.
+#: Evidence that merges two quotas into one: a pair counts 1, an explained rejection (see below) counts 2.
 _ENOUGH_EVIDENCE, _STRONG_EVIDENCE = 3, 2
 #: Requests of one test at most.
 _MOST_TESTS = 8
@@ -41,7 +41,7 @@ _TRICKLE = 0.1
 
 
 class Scopes:
-    """The limiters of both scopes. A query waits at most *longest_query_wait* seconds if the service says so."""
+    """The limiters of both scopes. A named wait holds queries for at most *longest_query_wait* seconds."""
 
     def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
         self._configured = (limits.create_rate is not None) + (limits.query_rate is not None)
@@ -168,7 +168,7 @@ class Scopes:
             self._test_jobs.clear()  # it shows nothing about the quota
 
     def save(self) -> None:
-        """Save what is known of the limit of creates, unless it is saved: a cap may cause the next rejections."""
+        """Save what is known of the limit of creates, since a cap may cause the next rejections."""
         limit = self.create.limit
         if self._saved is None and isinstance(limit, Discovery):
             in_flight = self.create.in_flight + (self.query.in_flight if self._is_shared else 0)

@@ -2,13 +2,13 @@
 
 The headers describe a quota: its size, its window, how many requests remain, and the seconds until it resets.
 
-- A quota whose size and window are named is kept as a configured limit is (`KnownLimit`). More requests are sent
-  while the service says that more remain.
+- A quota whose size and window are named is kept as a configured limit is (`KnownLimit`). More requests are
+  sent while the service says that more remain.
 - If none remain, nothing is sent before the reset, but for 60 s at most. Then one request goes ahead alone.
-- Headers that say "none remain" for ever would stop the client. So one request tests them after a second. It is
-  rejected if they are right, and the next test is due ten minutes later.
-- Two contradictions, and the headers are ignored for good: a request was rejected that they allowed, or one was
-  accepted while they said that none remain.
+- Headers that say "none remain" for ever would stop the client. So one request tests them after a second. It
+  is rejected if they are right, and the next test is due ten minutes later.
+- Two contradictions, and the headers are ignored for good: a request was rejected that they allowed, or one
+  was accepted while they said that none remain.
 """
 
 from __future__ import annotations
@@ -119,17 +119,18 @@ class ServerHints:
         self.contradictions = (0, 0)
         self._in_flight = in_flight
         self._max_in_flight = _FIRST_IN_FLIGHT
-        # The newest statement: when its request was sent, what remained less what was counted since, and how many
-        # requests had been sent when it came.
+        # The newest statement: when its request was sent, what remained less what was counted since, and how
+        # many requests had been sent when it came.
         self._stated_at = -math.inf
         self._remaining: int | None = None
         self._sent_before = 0
-        # Resets are rounded to `_resolution` seconds. They matter if one of more than that was ever named. After
-        # a reset that came too early, each is expected `_delay` seconds later.
+        # Resets are rounded to `_resolution` seconds. They matter if one of more than that was ever named.
+        # After a reset that came too early, each is expected `_delay` seconds later.
         self._has_long_resets = False
         self._resolution = 1.0
         self._delay = 0.0
-        # With none remaining: until when that is certain, until when nothing is sent, and when one goes ahead.
+        # With none remaining: until when that is certain, until when nothing is sent, and when one goes
+        # ahead.
         self._empty_until = self._held_until = self._reset_at = -math.inf
         self._is_hold_cut = False  # the reset is later than the longest hold
         self._ahead_sent_at: float | None = None
@@ -178,7 +179,8 @@ class ServerHints:
     def ready_at(self, now: float, ready: float, *, is_rate_known: bool) -> float:
         """Return when the next request may be sent, infinity if that depends on a response.
 
-        *ready* is what a discovery says that knows nothing of the headers, *is_rate_known* whether it has a rate.
+        *ready* is what a discovery says that knows nothing of the headers, *is_rate_known* whether it has a
+        rate.
         """
         if self.ignored:
             return ready

@@ -1,4 +1,4 @@
-"""Meet an unknown limit: send until the first 429, then probe until a request is accepted again."""
+"""The first two phases of a discovery: send until the first 429, then probe until a request is accepted."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from .windowed_sending import WindowedSending
 
 __all__ = ("Silence", "SlowStart")
 
-#: Requests in flight until the first response: what a full limit rejects of them is its whole price.
+#: Requests in flight until the first response. If the quota is used up, no more than these are rejected.
 _FIRST_IN_FLIGHT = 4
-#: Requests a second that are tried while nothing is known, at least.
+#: Requests a second that are sent at least while nothing is known.
 _SLOWEST_START = 40.0
-#: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
-#: end, as one round trip is in flight then; less takes longer to reach a high limit.
+#: How many times the requests accepted in the last second are sent in the next one, as in TCP slow start.
+#: More costs more rejections at the end, when a round trip's worth is in flight. Less takes longer to reach
+#: a high limit.
 _GROWTH = 2.0
-#: A silence that lasts for less of the time since the first request is a bucket's.
+#: A silence shorter than this part of the time since the first request shows a token bucket, not a window.
 _SHORT_SILENCE = 0.25
-#: Seconds; so is a shorter one: no service counts in windows of half a second.
+#: Seconds; a shorter silence shows a bucket as well, since services do not count in windows of half a second.
 _SHORTEST_SILENCE = 0.4
-#: Departures that are kept, so that memory is bounded. A window that holds more is not found.
+#: Departures that are kept, to bound memory. A window that holds more requests is not found.
 _KEPT = 2048
 
 
 class SlowStart:
     """Send twice as many requests as are accepted, until one is rejected.
 
-    The requests that left at *departures* were accepted since *began*; at first there are none.
+    *departures* are the times at which accepted requests were sent since *began*; at first there are none.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class SlowStart:
         return Silence(self._in_flight, self._departures, self._accepted, began, now, sent_at, retry_after)
 
     def _most(self, now: float) -> int:
-        """Return how many requests may be in flight: more than are accepted in one round trip."""
+        """Return how many requests may be in flight: more than are accepted during one round trip."""
         rtt = self._in_flight.rtt
         if rtt is None:
             return _FIRST_IN_FLIGHT
@@ -80,7 +81,7 @@ class SlowStart:
 
 
 class Silence:
-    """Nothing is accepted: one probe in flight, after pauses that grow with the silence."""
+    """Send one probe at a time, after pauses that grow with the silence, until one is accepted."""
 
     def __init__(
         self,
@@ -124,15 +125,15 @@ class Silence:
         return self
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        """Estimate what the limit is from how long nothing was accepted."""
-        if not self._accepted:  # an outage, or a quota used up by somebody else
+        """Estimate the limit from the length of the silence."""
+        if not self._accepted:  # an outage, or another client used up the quota
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
         before = self._since - self._began
         burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
-        is_rounded = self._retry_after == 1.0  # which may stand for a millisecond
+        is_rounded = self._retry_after == 1.0  # a millisecond, rounded up to seconds
         if is_rounded or sent_at - self._since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
             rate = max(self._accepted / period, self._lately if before > 1 else 0)
             if before <= 1 and self._last_rejected > self._since and not self._retry_after:
@@ -141,7 +142,7 @@ class Silence:
         return self._window(now, sent_at, period, burst)
 
     def _interval(self, now: float, sent_at: float, period: float) -> Phase:
-        """Go by the length of the silence: it is exact where it was named in fractions of a second."""
+        """Take the silence for a minimum interval: exact if Retry-After named it in fractions of a second."""
         too_short = self._last_rejected - self._began
         if self._retry_after:
             too_short = 0.0 if self._retry_after.is_integer() else 0.98 * period
@@ -151,7 +152,7 @@ class Silence:
 
     def _window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
         too_short = self._last_rejected - self._began
-        if self._retry_after:  # which is often rounded up to whole seconds
+        if self._retry_after:  # often rounded up to whole seconds
             too_short = max(too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period)
         while len(self._departures) > self._accepted:
             self._departures.popleft()

@@ -1,8 +1,8 @@
-"""Send what a window of time holds, and wait for its end.
+"""Send as many requests as a window of time accepts, then wait for its end.
 
-A place in the window is free again one period after the request that took it left. That is exact for a sliding
-window, and safe for a fixed one. Between two groups one probe is sent first, since the period is known only
-between two bounds: it is longer than a wait that was too short, and no longer than one that was enough.
+A place in the window is free again one period after its request was sent. That is exact for a sliding
+window, and safe for a fixed one. The period is known only between two bounds: a wait that was too short and
+one that was enough. So a single probe is sent at the end of a window, before the next group of requests.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from .phase import FIRST_PAUSE, Phase, longer_pause
 
 __all__ = ("WindowedSending",)
 
-#: The precision of the period that is not worth a rejection, as a part of it.
+#: Bounds of the period that differ by less than this part of it are not bisected: that is not worth a
+#: rejection.
 _PRECISION = 0.05
-#: Requests until the next test for more room, which costs a rejection.
+#: Requests until the next test for more room. A test that fails costs a rejection.
 _TESTED_EVERY = 60.0
 
 
 class WindowedSending:
-    """*count* requests in any *period*, which left at *departures*.
+    """*count* requests in any *period* seconds; *departures* are the times at which the last ones were sent.
 
-    *too_short* is the longest wait for the window's end that was not enough. Until as many were accepted again
-    as at first, the first rejection of which left at *rejected_at*, it may be a bucket. *slow_start* makes the phase
-    that comes next if there is more room.
+    *too_short* is the longest wait for the end of the window that was not enough, in seconds. Until *count*
+    requests were accepted a second time, the limit may also be a token bucket: of *burst* tokens, empty at
+    *rejected_at*. *slow_start* makes the next phase if there is more room.
     """
 
     def __init__(
@@ -51,9 +52,9 @@ class WindowedSending:
         self._next = now
         self._slow_start = slow_start
         self._rejected_at, self._burst = rejected_at, burst
-        self._accepted = self._group = 1  # since the silence, since the last probe
+        self._accepted = self._group = 1  # since the silence; since the last probe
         self._confirmed = False
-        # Between two groups: a probe is in flight, or waited for.
+        # Between two groups, while the probe is due or in flight.
         self._closed = False
         self._misses = 0
         self._outage = False
@@ -75,7 +76,7 @@ class WindowedSending:
         return self._in_flight.ready_at(ready, self._group)
 
     def _free_at(self, now: float) -> float:
-        """Return when a place is free, or the next test is due."""
+        """Return when a place is free or the next test is due."""
         departures, awaited = self._departures, self._in_flight.awaited
         excess = awaited + len(departures) - self._count
         if excess < 0:
@@ -116,14 +117,14 @@ class WindowedSending:
         departures.append(sent_at)
 
     def _more_than_a_window(self, now: float, sent_at: float) -> Phase:
-        """Leave the window behind: one more than it holds was accepted."""
+        """Return the phase after an accepted test: the window holds more, or the limit is a bucket."""
         if self._accepted < 1.5 * self._count:
             return PacedSending(self._in_flight, self.rate, now, sent_at, burst=self._burst)
         self._add(sent_at)
         return self._slow_start(self._in_flight, self._departures, self._departures[0])
 
     def _end_group(self, now: float, sent_at: float) -> None:
-        """Test for more room now and then, else wait for the end of the window."""
+        """Test for more room if that is due, else wait for the end of the window."""
         gap = self._period / self._count
         test_at = max(now, sent_at + gap)
         if self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
@@ -132,7 +133,7 @@ class WindowedSending:
             self._close(now)
 
     def _close(self, now: float) -> None:
-        """Send a probe at the end of the window, or halfway between its bounds if they are far apart."""
+        """Plan a probe for the end of the window, or halfway between its bounds if they are far apart."""
         oldest = self._departures[0]
         if oldest + self._period - now > (self._in_flight.rtt or 0.0):
             self._closed, self._misses = True, 0
@@ -140,7 +141,7 @@ class WindowedSending:
             self._next = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
 
     def _open(self, now: float, sent_at: float) -> None:
-        """Learn how long the window was from the probe that it accepted."""
+        """Learn the period from the probe that was accepted."""
         age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
         self._outage = self._misses > 0 and age > 2 * self._period and not self._outage
         if not self._outage:
@@ -171,7 +172,7 @@ class WindowedSending:
         return self
 
     def _missed(self, now: float, sent_at: float) -> None:
-        """Try again at the end of the window; after that, with growing pauses."""
+        """Plan the next probe: once at the end of the window, then after growing pauses."""
         end = (self._departures[0] if self._departures else sent_at) + self._period
         self._misses += 1
         if self._misses == 1:
@@ -182,7 +183,7 @@ class WindowedSending:
         self._next = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
 
     def _wait_for_end(self, now: float, sent_at: float) -> None:
-        """Wait until the oldest request leaves the window, since it holds fewer than was thought."""
+        """Wait until the oldest place is free, since the window holds fewer than expected."""
         departures = self._departures
         while len(departures) > self._count:
             departures.popleft()
@@ -194,7 +195,7 @@ class WindowedSending:
             self._next = max(now, sent_at + _PRECISION * self._period)
 
     def _paced(self, now: float, sent_at: float, rate: float) -> Phase:
-        """Go by a rate: fewer were accepted than a window of time accepts again."""
+        """Return paced sending: fewer requests were accepted than a window accepts again."""
         weight = float(max(1, self._accepted))
         paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)
         return paced.on_reject(now, sent_at, 0.0, 0.0)
