@@ -1,25 +1,30 @@
 """Discover a cap on running tasks, and keep as many running as it allows.
 
 A service with a cap rejects creates with the same 429 as a rate limit. The two differ in what comes next:
-under a cap creates stay rejected until a task ends. The knowledge of a cap is in one of four states:
+under a cap creates stay rejected until a task ends. What is known of a cap is in one of four states:
 
-- **unknown**. Two rejections in a row while no task ended lead to *suspected*.
-- **suspected**. Once a task was seen to end, one create is sent at once as a *test*. If it is accepted, the
-  number that ran at the rejections is the cap: *tentative*. If it is rejected, the rate was the cause:
-  *unknown*, and the next suspicion needs more accepted creates before it. If a create is accepted although no
-  end was seen, an end may be unseen: after three rejections all tasks are queried at once, and an end that
-  they show leads to *tentative*. Otherwise the suspicion is dropped: *unknown*.
-- **tentative**. Creates wait while as many tasks run as the cap allows. Now and then a *probe*, a create
-  above the cap, is sent. A rejected probe leads to *confirmed*. A quarter more running tasks, or a rejection
-  far below the cap, lead to *unknown*.
-- **confirmed**. Probes go on, each accepted one followed by another, so a raised cap is found. Since we see
-  ends late, a rejection below the cap means that the cap fell, or that others use it too. The cap is then
-  lowered to what ran, and by more at each rejection in a row (multiplicative decrease, as in AIMD). This
-  costs *trust*, which accepted creates restore. Without trust, or with a rate that may explain it, a
-  rejection counts for the rate and begins a new suspicion beside the cap.
+=========  ===============================================================================  ==================
+state      event                                                                            next state
+=========  ===============================================================================  ==================
+unknown    two rejections in a row while no task ended                                      suspected
+suspected  a *test* is accepted: one create, sent at once after a task was seen to end      tentative
+suspected  a create is accepted without that, and an unseen end is found soon after         tentative
+suspected  a test is rejected, or a create is accepted and no end is found                  unknown
+tentative  a *probe* is rejected: a create above the cap                                    confirmed
+tentative  many more tasks run than the cap, or a create far below it is rejected           unknown
+confirmed  probes are accepted, each followed by another                                    confirmed, raised
+confirmed  a create below the cap is rejected                                               confirmed, lowered
+=========  ===============================================================================  ==================
 
-The rate limiter learns from rejections until a cap explains them. Only a confirmed cap restores what it knew
-before.
+The cap of the first *tentative* state is the number of tasks that ran at the rejections. We see ends late,
+so a rejection below the cap means that the cap fell, or that other clients use it too. The cap is lowered to
+what ran, and by more at each rejection in a row (multiplicative decrease, as in AIMD). Each time costs
+*trust*, which accepted creates restore. Without trust, or if a known rate explains it, a rejection counts
+for the rate and begins a suspicion beside the cap. After a suspicion that failed, the next needs more
+accepted creates before it.
+
+The rate limiter learns from rejections that no cap explains. What it learned is undone once a cap is
+confirmed.
 """
 
 from __future__ import annotations
@@ -221,7 +226,7 @@ class ConcurrencyLimit:
         return self._silent_until if not self._probes else math.inf
 
     def is_test_due(self, in_flight: int, creating: int) -> bool:
-        """Tell whether a create should be sent whatever the rate limit says, since an end was seen."""
+        """Tell whether a create should be sent in spite of the rate limit, because an end was seen."""
         tested = self._suspicion
         if tested is None or tested.rejections < _TESTED_FROM or creating:
             return False
@@ -247,7 +252,7 @@ class ConcurrencyLimit:
         *running* counts the other tasks. *may_ask* says that all tasks may be queried at once.
         """
         self._quiet = max(0, self._quiet - 1)
-        is_probe = self._is_probe(create)
+        is_probe = self._take_probe(create)
         is_explained = False
         suspicion = self._suspicion
         if suspicion is not None and sent_at >= self._rejected_at:
@@ -282,7 +287,7 @@ class ConcurrencyLimit:
 
         *is_rate_known* says that a known rate may explain it as well.
         """
-        is_probe = self._is_probe(create)
+        is_probe = self._take_probe(create)
         if sent_at < self._rejected_at:
             return is_probe or self._is_explained  # it was sent before the last rejection was known
         self._rejected_at = now
@@ -312,8 +317,8 @@ class ConcurrencyLimit:
             self._silent_until = now + self._silence
             self._update()
 
-    def _is_probe(self, create: object) -> bool:
-        """Tell whether *create* was a probe, which it is no longer."""
+    def _take_probe(self, create: object) -> bool:
+        """Tell whether *create* was a probe, and forget it."""
         is_probe = create in self._probes
         self._probes.discard(create)
         return is_probe

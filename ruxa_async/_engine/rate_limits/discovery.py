@@ -32,7 +32,7 @@ _REMEMBERED_WEIGHT = 20.0
 
 
 class Discovery:
-    """The discovery of one limit: the current phase, and the requests in flight. It is a `Limit`."""
+    """The discovery of one `Limit`: the current phase, and the requests in flight."""
 
     def __init__(self) -> None:
         self._in_flight = InFlight()
@@ -41,7 +41,6 @@ class Discovery:
         self._rejected_at = -math.inf
 
     def take_over(self, in_flight: int) -> None:
-        """Count *in_flight* more requests that were sent before, or fewer if it is negative."""
         self._in_flight.take_over(in_flight)
 
     def export(self) -> dict[str, float] | None:
@@ -58,7 +57,7 @@ class Discovery:
         if known is not None:
             rate = known["rate"]
             if not _LOWEST_REMEMBERED < rate < 1 / _LOWEST_REMEMBERED:
-                raise ValueError(f"{known!r} is no rate limit")
+                raise ValueError(f"{known!r} is not a rate limit")
             discovery._phase = PacedSending(
                 discovery._in_flight, rate, now, now, weight=_REMEMBERED_WEIGHT, width=0.1
             )
@@ -66,7 +65,6 @@ class Discovery:
 
     @property
     def rate(self) -> float | None:
-        """The estimated rate in requests a second, None before the first estimate."""
         return self._phase.rate
 
     def expected_in_flight(self, now: float) -> float:
@@ -79,11 +77,9 @@ class Discovery:
         return max(now, self._phase.ready_at(now))
 
     def on_send(self, now: float) -> None:
-        """Note that a request is sent."""
         self._in_flight.on_send(now, self._phase.on_send(now))
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that the request sent at *sent_at* was accepted."""
         self._in_flight.on_accept(now, sent_at)
         if sent_at > self._rejected_at:
             self._phase = self._phase.on_accept(now, sent_at)
@@ -91,18 +87,15 @@ class Discovery:
             self._phase.on_late_accept(sent_at)
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
-        """Note a 429 to the request sent at *sent_at*; *retry_after* is in seconds, None if not named."""
         pace = self._in_flight.on_response(now, sent_at)
         if sent_at > self._rejected_at:
             self._rejected_at = now
             self._phase = self._phase.on_reject(now, sent_at, retry_after or 0.0, pace or 0.0)
 
     def on_no_response(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
-        """Note that a request was sent and no response will come."""
         self._in_flight.on_no_response()
 
     def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
-        """Note that no byte of a request was sent."""
         self._in_flight.on_not_sent()
 
     on_inconclusive = on_not_sent

@@ -23,7 +23,7 @@ _LARGEST_JITTER = 10.0
 
 
 class KnownLimit:
-    """A limit of ``count`` requests in any ``per`` seconds, at most ``burst`` of them at once.
+    """A `Limit` of ``count`` requests in any ``per`` seconds, at most ``burst`` of them at once.
 
     The service counts a request at some moment between its departure and its response. Without a configured
     burst, a place in the window is therefore taken from the departure until ``per`` seconds after the
@@ -57,15 +57,12 @@ class KnownLimit:
 
     @property
     def rate(self) -> float:
-        """The requests a second that the limit accepts."""
         return self._count / self._per
 
     def take_over(self, in_flight: int) -> None:
-        """Count *in_flight* more requests that were sent before."""
         self._in_flight += in_flight
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may be sent, infinity if that depends on a response."""
         free = self._free
         while free and free[0] <= now:
             free.popleft()
@@ -82,21 +79,18 @@ class KnownLimit:
         return self._bucket.level(now) < min(2, self._bucket.size)
 
     def on_send(self, now: float) -> None:
-        """Note that a request is sent."""
         self._in_flight += 1
         self._last_sent_at, self._last_arrived_at = now, now + self._jitter
         if self._bucket.take(now):
             self._accepted = 0
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that the request sent at *sent_at* was accepted."""
         self._accepted += 1
         self._measure_rtt(now, sent_at)
         self._occupy_place(sent_at if self._is_burst_configured else now)
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:  # noqa: ARG002
-        """Note a 429 to the request sent at *sent_at*, which took no place."""
-        self._in_flight -= 1
+        self._in_flight -= 1  # it took no place
         self._measure_rtt(now, sent_at)
         if sent_at <= self._rejected_at:
             return  # it was sent before the last rejection was known
@@ -106,13 +100,11 @@ class KnownLimit:
         self._bucket.empty(now)
 
     def on_no_response(self, now: float) -> None:
-        """Note that the service may have counted a request until *now*."""
         self._occupy_place(now)
 
     on_inconclusive = on_no_response
 
     def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
-        """Note that no byte of a request was sent: its place and its token are free again."""
         self._in_flight -= 1
         self._bucket.refund()
         self._last_arrived_at = -math.inf

@@ -69,7 +69,10 @@ class Limit(Protocol):
 
 
 class ScopeLimiter:
-    """The limiter of one scope. A wait that the service names is cut to *longest* seconds."""
+    """The limiter of one scope. A wait that the service names is cut to *longest* seconds.
+
+    Report requests and their outcomes as to a `Limit`.
+    """
 
     def __init__(
         self, configured: RateLimit | None, discovery: Discovery | None = None, *, longest: float = math.inf
@@ -95,7 +98,7 @@ class ScopeLimiter:
 
     @property
     def is_configured(self) -> bool:
-        """Tell whether the limit is one that the user configured."""
+        """Whether the user configured the limit."""
         return isinstance(self.limit, KnownLimit)
 
     @property
@@ -182,7 +185,6 @@ class ScopeLimiter:
     # ---- what happens
 
     def on_send(self, now: float) -> None:
-        """Note that a request is sent."""
         self.in_flight += 1
         self._last_sent_at = now
         self.limit.on_send(now)
@@ -190,7 +192,6 @@ class ScopeLimiter:
             self.hints.on_send(now)
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that the request sent at *sent_at* was accepted: any response but a 429."""
         self.in_flight -= 1
         self.limit.on_accept(now, sent_at=sent_at)
         if self.hints is not None:
@@ -202,7 +203,6 @@ class ScopeLimiter:
             self._next_pause = _FIRST_PAUSE
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
-        """Note a 429 to the request sent at *sent_at*; *retry_after* is in seconds, None if not named."""
         self.in_flight -= 1
         self.refusals += 1
         is_repeated = self._rejecting_since is not None and sent_at >= self._rejecting_since
@@ -229,14 +229,12 @@ class ScopeLimiter:
             self._paused_until = max(self._paused_until, now + min(retry_after, self._longest))
 
     def on_inconclusive(self, now: float) -> None:
-        """Note a response that may be about another limit."""
         self.in_flight -= 1
         self.limit.on_inconclusive(now)
         if self.hints is not None:
             self.hints.on_no_response(now)
 
     def on_no_response(self, now: float) -> None:
-        """Note that a request was sent and no response will come."""
         self.in_flight -= 1
         self.limit.on_no_response(now)
         if self.hints is not None:

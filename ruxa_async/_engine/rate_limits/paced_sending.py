@@ -37,7 +37,7 @@ _FAR_APART = 3.0
 #: A silence in which the rate would have accepted this many requests may be an outage.
 _UNEXPLAINED = 3.0
 #: A sweep that a rejection ends within this part of its length began above the rate.
-_SHORT = 0.25
+_SHORT_SWEEP = 0.25
 #: A guess is doubled with each accepted request, at most this many times.
 _MOST_DOUBLINGS = 20
 #: Requests a second: one request in 30 seconds is sent at least.
@@ -69,9 +69,9 @@ class PacedSending:
         self._is_interval = burst <= _LARGEST_INTERVAL_BURST
         self._burst = burst if burst < math.inf else 1.0
         self._is_guess = weight <= 1  # the pace doubles with each request
-        self._next = -math.inf
-        self._shorts = 0
-        self._outage = False
+        self._next_at = -math.inf
+        self._short_sweeps = 0
+        self._was_outage = False
         self._retry_after = 0.0
         self._begin_sweep(now, sent_at)
 
@@ -83,13 +83,13 @@ class PacedSending:
         self._dwell = min(waits, 2 * self._weight) if self._width < 0.1 else 0.0
         self._progress = 0
         self._began, self._accepted = sent_at, 1
-        self._ended: tuple[float, int] | None = None  # pace and progress at the rejection
+        self._rejection: tuple[float, int] | None = None  # pace and progress at the rejection
         self._silent_since = self._last_rejected = self._pause = 0.0
-        self._next = max(self._next, now, sent_at + 1 / self._pace(now))
+        self._next_at = max(self._next_at, now, sent_at + 1 / self._pace(now))
 
     def _pace(self, now: float) -> float:
         """Return the requests a second now: at most twice what is accepted, to overshoot little."""
-        if self._ended is not None:
+        if self._rejection is not None:
             return self.rate * (1 - self._width)
         if self._is_guess:
             return self._pace_at(self._progress)
@@ -103,19 +103,19 @@ class PacedSending:
         return self.rate * (1 + self._width * (beyond / self._length - 1) ** 3)
 
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
-        if self._ended is not None and self._retry_after:
-            return self._in_flight.ready_at(self._next, 1)
-        return self._next
+        if self._rejection is not None and self._retry_after:
+            return self._in_flight.ready_at(self._next_at, 1)
+        return self._next_at
 
     def on_send(self, now: float) -> float:
         """Note that a request is sent. Except at an interval, one request makes up for a late one."""
         pace = self._pace(now)
         gap = 1 / pace
-        late = now - self._next - 1 / self.rate
-        if late > 0 and self._ended is None:
+        late = now - self._next_at - 1 / self.rate
+        if late > 0 and self._rejection is None:
             self._began += late  # the caller had nothing to send
-        made_up = 0.0 if self._is_interval or self._ended is not None else gap
-        self._next = max(self._next, now - made_up) + gap
+        made_up = 0.0 if self._is_interval or self._rejection is not None else gap
+        self._next_at = max(self._next_at, now - made_up) + gap
         return pace
 
     def on_late_accept(self, sent_at: float) -> None:  # noqa: ARG002 - see `Phase`
@@ -123,22 +123,22 @@ class PacedSending:
 
     def on_accept(self, now: float, sent_at: float) -> PacedSending:
         self._accepted += 1
-        if self._ended is None:
+        if self._rejection is None:
             self._progress += 1
         else:
-            self._measure(sent_at, *self._ended)
+            self._measure(sent_at, *self._rejection)
             self._begin_sweep(now, sent_at)
         return self
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> PacedSending:
         self._retry_after = retry_after
-        if self._ended is None:
-            self._ended = pace or self._pace(now), self._progress
+        if self._rejection is None:
+            self._rejection = pace or self._pace(now), self._progress
             self._silent_since, self._pause = sent_at, 1 / self.rate
         else:
             self._pause = longer_pause(max(self._pause, FIRST_PAUSE), sent_at - self._silent_since)
         self._last_rejected = sent_at
-        self._next = max(now, sent_at + self._pause)
+        self._next_at = max(now, sent_at + self._pause)
         return self
 
     # ---- the estimate
@@ -146,8 +146,8 @@ class PacedSending:
     def _measure(self, sent_at: float, pace: float, progress: int) -> None:
         """Estimate the rate again, from the sweep that ended at *pace* after *progress* requests."""
         silence = self._last_rejected - self._silent_since
-        self._outage = silence > _UNEXPLAINED / self.rate and not self._outage
-        if self._outage:  # of several in a row only the first leaves the rate as it is
+        self._was_outage = silence > _UNEXPLAINED / self.rate and not self._was_outage
+        if self._was_outage:  # of several in a row only the first leaves the rate as it is
             return
         count = self._accepted - 1
         if self._is_interval:
@@ -184,8 +184,8 @@ class PacedSending:
         rate = (before * self._weight + found * count) / weight
         self._weight = min(weight, _MEMORY)
         width = max(least, 2 / self._weight, abs(rate / before - 1) / 2)
-        self._shorts = self._shorts + 1 if progress < _SHORT * self._length else 0
-        if self._shorts > 1:  # the first may be chance
+        self._short_sweeps = self._short_sweeps + 1 if progress < _SHORT_SWEEP * self._length else 0
+        if self._short_sweeps > 1:  # the first may be chance
             width = min(WIDEST, max(width, self._width) * 1.5)
             rate, self._weight = min(rate, pace * (1 - width)), self._weight / 2
         self._estimate(rate, width)

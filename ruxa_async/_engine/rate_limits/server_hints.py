@@ -41,7 +41,7 @@ _REMEMBERED = 256
 class QuotaState:
     """One quota as the headers name it, and the requests that take from it. Two scopes may share it.
 
-    *in_flight* requests were sent before *now* without being noted. They count as the last ones.
+    *in_flight* requests were sent before *now*. When is not known, so they count as the last ones.
     """
 
     def __init__(self, in_flight: int, now: float) -> None:
@@ -67,11 +67,10 @@ class QuotaState:
             self.limit.on_send(now)
 
     def names_same(self, quota: Quota) -> bool:
-        """Tell whether *quota* is this one, whatever remains of it."""
+        """Tell whether *quota* is this one; the number that remain may differ."""
         return _identity(quota) == _identity(self.quota)
 
     def on_send(self, now: float) -> None:
-        """Note that a request is sent."""
         self.in_flight += 1
         self.sent += 1
         self._sent_at.append(now)
@@ -81,7 +80,6 @@ class QuotaState:
             self.limit.on_send(now)
 
     def on_no_response(self, now: float) -> None:
-        """Note that the service may have counted a request until *now*."""
         self.in_flight -= 1
         if self.limit is not None:
             self.limit.on_no_response(now)
@@ -97,7 +95,6 @@ class QuotaState:
         return max(0, len(self._sent_at) - bisect_left(self._sent_at, sent_at) - 1)
 
     def take_over(self, in_flight: int, now: float) -> None:
-        """Count *in_flight* more requests that were sent before, or fewer if it is negative."""
         self.in_flight += in_flight
         if self.limit is not None:
             for _ in range(in_flight):
@@ -111,7 +108,10 @@ def _identity(quota: Quota) -> tuple[str, int | None, float | None, int | None]:
 
 
 class ServerHints:
-    """What the headers of one scope say, beginning with *in_flight* requests in flight."""
+    """What the headers of one scope say, beginning with *in_flight* requests in flight.
+
+    Report requests and their outcomes as to a `Limit`.
+    """
 
     def __init__(self, in_flight: int, now: float) -> None:
         self.quota_state = QuotaState(in_flight, now)
@@ -129,8 +129,7 @@ class ServerHints:
         self._has_long_resets = False
         self._resolution = 1.0
         self._delay = 0.0
-        # With none remaining: until when that is certain, until when nothing is sent, and when one goes
-        # ahead.
+        # With none remaining: until when that is certain, nothing is sent, and one goes ahead.
         self._empty_until = self._held_until = self._reset_at = -math.inf
         self._is_hold_cut = False  # the reset is later than the longest hold
         self._ahead_sent_at: float | None = None
@@ -215,7 +214,6 @@ class ServerHints:
     # ---- what happens
 
     def on_send(self, now: float) -> None:
-        """Note that a request is sent."""
         if self._empty_until > now:
             self._test = now, self._empty_until
         elif self._reset_at > -math.inf and not self.quota_state.in_flight:
@@ -224,7 +222,6 @@ class ServerHints:
         self.quota_state.on_send(now)
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that the request sent at *sent_at* was accepted."""
         self.on_no_response(now)
         self._max_in_flight += 1
         if not self.ignored and self._test is not None and self._test[0] == sent_at:
@@ -256,12 +253,10 @@ class ServerHints:
         return is_explained
 
     def on_no_response(self, now: float) -> None:
-        """Note that the service may have counted a request until *now*."""
         self._in_flight -= 1
         self.quota_state.on_no_response(now)
 
     def on_not_sent(self, now: float) -> None:
-        """Note that no byte of a request was sent."""
         self._in_flight -= 1
         self.quota_state.sent -= 1
         self.quota_state.on_not_counted(now)

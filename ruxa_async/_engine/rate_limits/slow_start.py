@@ -41,14 +41,14 @@ class SlowStart:
         self._departures = deque[float](maxlen=_KEPT) if departures is None else departures
         self._began = began
         self._accepted = len(self._departures)
-        self._next = -math.inf if began is None else began
+        self._next_at = -math.inf if began is None else began
 
     @property
     def rate(self) -> None:
         return None
 
     def ready_at(self, now: float) -> float:
-        return self._in_flight.ready_at(self._next, self._most(now))
+        return self._in_flight.ready_at(self._next_at, self._most_in_flight(now))
 
     def on_send(self, now: float) -> float:
         if self._began is None:
@@ -56,8 +56,8 @@ class SlowStart:
         rtt = self._in_flight.rtt
         if not rtt:
             return 0.0
-        pace = self._most(now) / rtt
-        self._next = max(self._next, now - 1 / pace) + 1 / pace
+        pace = self._most_in_flight(now) / rtt
+        self._next_at = max(self._next_at, now - 1 / pace) + 1 / pace
         return pace
 
     def on_late_accept(self, sent_at: float) -> None:
@@ -72,7 +72,7 @@ class SlowStart:
         began = sent_at if self._began is None else self._began
         return Silence(self._in_flight, self._departures, self._accepted, began, now, sent_at, retry_after)
 
-    def _most(self, now: float) -> int:
+    def _most_in_flight(self, now: float) -> int:
         """Return how many requests may be in flight: more than are accepted during one round trip."""
         rtt = self._in_flight.rtt
         if rtt is None:
@@ -97,18 +97,18 @@ class Silence:
         self._departures = departures
         self._accepted = accepted  # since *began*
         self._began = began
-        self._lately = in_flight.accepted_lately(now)
-        self._since = self._last_rejected = sent_at
+        self._accepted_lately = in_flight.accepted_lately(now)
+        self._silent_since = self._last_rejected = sent_at
         self._retry_after = retry_after
         self._pause = FIRST_PAUSE
-        self._next = max(now, sent_at + self._pause)
+        self._next_at = max(now, sent_at + self._pause)
 
     @property
     def rate(self) -> None:
         return None
 
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
-        return self._in_flight.ready_at(self._next, 1)
+        return self._in_flight.ready_at(self._next_at, 1)
 
     def on_send(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
         return 0.0
@@ -118,10 +118,10 @@ class Silence:
         self._departures.append(sent_at)
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
-        self._pause = longer_pause(self._pause, sent_at - self._since)
+        self._pause = longer_pause(self._pause, sent_at - self._silent_since)
         self._last_rejected = sent_at
         self._retry_after = retry_after
-        self._next = max(now, sent_at + self._pause)
+        self._next_at = max(now, sent_at + self._pause)
         return self
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
@@ -129,15 +129,15 @@ class Silence:
         if not self._accepted:  # an outage, or another client used up the quota
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
-        before = self._since - self._began
+        before = self._silent_since - self._began
         burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
         is_rounded = self._retry_after == 1.0  # a millisecond, rounded up to seconds
-        if is_rounded or sent_at - self._since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
-            rate = max(self._accepted / period, self._lately if before > 1 else 0)
-            if before <= 1 and self._last_rejected > self._since and not self._retry_after:
-                rate = min(rate, 1 / (sent_at - self._since))  # one request flowed in
+        if is_rounded or sent_at - self._silent_since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
+            rate = max(self._accepted / period, self._accepted_lately if before > 1 else 0)
+            if before <= 1 and self._last_rejected > self._silent_since and not self._retry_after:
+                rate = min(rate, 1 / (sent_at - self._silent_since))  # one request flowed in
             return PacedSending(self._in_flight, rate, now, sent_at, burst=burst)
         return self._window(now, sent_at, period, burst)
 
@@ -164,7 +164,7 @@ class Silence:
             too_short=too_short,
             now=now,
             sent_at=sent_at,
-            rejected_at=self._since,
+            rejected_at=self._silent_since,
             burst=burst,
             slow_start=SlowStart,
         )

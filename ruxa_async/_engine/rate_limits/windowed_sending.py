@@ -49,15 +49,15 @@ class WindowedSending:
         self._departures = departures
         self._count, self._period = count, period
         self._too_short = min(too_short, period)
-        self._next = now
+        self._next_at = now
         self._slow_start = slow_start
         self._rejected_at, self._burst = rejected_at, burst
         self._accepted = self._group = 1  # since the silence; since the last probe
-        self._confirmed = False
+        self._is_confirmed = False
         # Between two groups, while the probe is due or in flight.
-        self._closed = False
-        self._misses = 0
-        self._outage = False
+        self._is_closed = False
+        self._rejected_probes = 0
+        self._was_outage = False
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
         self._until_test = 0.9 * count  # requests
@@ -70,9 +70,9 @@ class WindowedSending:
     # ---- when
 
     def ready_at(self, now: float) -> float:
-        if self._closed:
-            return self._in_flight.ready_at(self._next, 1)
-        ready = max(self._next, self._free_at(now))
+        if self._is_closed:
+            return self._in_flight.ready_at(self._next_at, 1)
+        ready = max(self._next_at, self._free_at(now))
         return self._in_flight.ready_at(ready, self._group)
 
     def _free_at(self, now: float) -> float:
@@ -97,11 +97,11 @@ class WindowedSending:
         self._departures.append(sent_at)
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        if self._closed:
-            self._open(now, sent_at)
+        if self._is_closed:
+            self._on_probe_accept(now, sent_at)
             return self
         if sent_at == self._test_sent_at:
-            return self._more_than_a_window(now, sent_at)
+            return self._on_test_accept(now, sent_at)
         self._add(sent_at)
         self._accepted += 1
         self._group += 1
@@ -116,7 +116,7 @@ class WindowedSending:
             departures.popleft()
         departures.append(sent_at)
 
-    def _more_than_a_window(self, now: float, sent_at: float) -> Phase:
+    def _on_test_accept(self, now: float, sent_at: float) -> Phase:
         """Return the phase after an accepted test: the window holds more, or the limit is a bucket."""
         if self._accepted < 1.5 * self._count:
             return PacedSending(self._in_flight, self.rate, now, sent_at, burst=self._burst)
@@ -136,65 +136,65 @@ class WindowedSending:
         """Plan a probe for the end of the window, or halfway between its bounds if they are far apart."""
         oldest = self._departures[0]
         if oldest + self._period - now > (self._in_flight.rtt or 0.0):
-            self._closed, self._misses = True, 0
+            self._is_closed, self._rejected_probes = True, 0
             rough = self._period - self._too_short > _PRECISION * self._period
-            self._next = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
+            self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
 
-    def _open(self, now: float, sent_at: float) -> None:
+    def _on_probe_accept(self, now: float, sent_at: float) -> None:
         """Learn the period from the probe that was accepted."""
         age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
-        self._outage = self._misses > 0 and age > 2 * self._period and not self._outage
-        if not self._outage:
-            self._period = age if self._misses else min(self._period, age)
-        self._closed = False
+        self._was_outage = self._rejected_probes > 0 and age > 2 * self._period and not self._was_outage
+        if not self._was_outage:
+            self._period = age if self._rejected_probes else min(self._period, age)
+        self._is_closed = False
         self._group = 1
-        self._next = now
+        self._next_at = now
         self._add(sent_at)
         self._accepted += 1
         self._until_test -= 1
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
         if sent_at == self._test_sent_at:
-            self._test_sent_at, self._confirmed = None, True
+            self._test_sent_at, self._is_confirmed = None, True
             self._until_test = max(_TESTED_EVERY, float(self._count))
             if self._in_flight.awaited <= 0:
                 self._close(now)
             return self
-        if self._closed:
-            self._missed(now, sent_at)
+        if self._is_closed:
+            self._on_probe_reject(now, sent_at)
             return self
-        if not self._confirmed and self._accepted < max(3, self._count / 2):
-            return self._paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
+        if not self._is_confirmed and self._accepted < max(3, self._count / 2):
+            return self._as_paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
         self._count = min(self._count, sum(each + self._period > sent_at for each in self._departures))
         if self._count < 3:
-            return self._paced(now, sent_at, self._count / self._period)
+            return self._as_paced(now, sent_at, self._count / self._period)
         self._wait_for_end(now, sent_at)
         return self
 
-    def _missed(self, now: float, sent_at: float) -> None:
+    def _on_probe_reject(self, now: float, sent_at: float) -> None:
         """Plan the next probe: once at the end of the window, then after growing pauses."""
         end = (self._departures[0] if self._departures else sent_at) + self._period
-        self._misses += 1
-        if self._misses == 1:
+        self._rejected_probes += 1
+        if self._rejected_probes == 1:
             waited = sent_at - (end - self._period)
             self._too_short = max(self._too_short, min(waited, self._period))
-            self._next = max(now, end)
+            self._next_at = max(now, end)
             return
-        self._next = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
+        self._next_at = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
 
     def _wait_for_end(self, now: float, sent_at: float) -> None:
         """Wait until the oldest place is free, since the window holds fewer than expected."""
         departures = self._departures
         while len(departures) > self._count:
             departures.popleft()
-        self._closed, self._misses = True, 1
-        self._next = max(now, departures[0] + self._period)
-        if self._next <= now + _PRECISION * self._period:  # too early, not too many
+        self._is_closed, self._rejected_probes = True, 1
+        self._next_at = max(now, departures[0] + self._period)
+        if self._next_at <= now + _PRECISION * self._period:  # too early, not too many
             self._too_short = max(self._too_short, sent_at - departures[0])
             self._period = max(self._period, self._too_short)
-            self._next = max(now, sent_at + _PRECISION * self._period)
+            self._next_at = max(now, sent_at + _PRECISION * self._period)
 
-    def _paced(self, now: float, sent_at: float, rate: float) -> Phase:
+    def _as_paced(self, now: float, sent_at: float, rate: float) -> Phase:
         """Return paced sending: fewer requests were accepted than a window accepts again."""
         weight = float(max(1, self._accepted))
         paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)

@@ -14,7 +14,7 @@ from ruxa_async._engine.rate_limits.concurrency_limit import ConcurrencyLimit
 
 @attrs.define(eq=False)
 class Account:
-    """A client of a service that accepts a create while fewer than *cap* run; round trips take *rtt* seconds."""
+    """A client of a service that accepts a create while fewer than *cap* run; a response takes *rtt* s."""
 
     cap: float
     rtt: float = 0.0

@@ -41,7 +41,7 @@ def far_limiter() -> ScopeLimiter:
 
 
 def rejected_before(*, at: float = -1.0) -> ScopeLimiter:
-    """Return such a limiter after a first rejection, which may be due to jitter and makes no pause."""
+    """Return a `far_limiter` after a first rejection, which may be due to jitter and makes no pause."""
     limiter = far_limiter()
     assert rejected(limiter, at) == 0.0
     assert limiter.ready_at(at) == pytest.approx(at, abs=1e-6)

@@ -71,7 +71,7 @@ def test_without_an_estimate_nothing_is_exported() -> None:
 
 @pytest.mark.parametrize("known", [{"rate": -1.0}, {"rate": float("nan")}])
 def test_a_rate_that_no_run_exports_raises_value_error(known: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="is no rate limit"):
+    with pytest.raises(ValueError, match="is not a rate limit"):
         Discovery.restored(known, 0.0)
 
 
@@ -109,7 +109,7 @@ def test_nothing_found_binds_nothing() -> None:
 
 
 def test_a_configured_limit_overrides_a_remembered_one() -> None:
-    told = rates(Limits(create_rate=RateLimit(7)))
-    told.load({"shared": True, "create": FOUND, "query": FOUND}, 0.0)
-    assert (told.create.rate, told.query.rate) == (7.0, None)
-    assert told.export()["create"] is None
+    configured = rates(Limits(create_rate=RateLimit(7)))
+    configured.load({"shared": True, "create": FOUND, "query": FOUND}, 0.0)
+    assert (configured.create.rate, configured.query.rate) == (7.0, None)
+    assert configured.export()["create"] is None
