@@ -77,8 +77,9 @@ class PacedSending:
 
     def _begin_sweep(self, now: float, sent_at: float) -> None:
         """Begin at the lower bound; the first accepted request after the rejection was sent at *sent_at*."""
-        rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
-        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), rtts)
+        # All three in accepted requests: to the estimate, at the estimate, and so far.
+        two_rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
+        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), two_rtts)
         waits = _DWELLS_FOR * self._retry_after * self.rate
         self._dwell = min(waits, 2 * self._weight) if self._width < 0.1 else 0.0
         self._progress = 0
@@ -97,6 +98,7 @@ class PacedSending:
         return min(self._pace_at(self._progress), most)
 
     def _pace_at(self, progress: float) -> float:
+        """Return the pace after *progress* accepted requests: exponential for a guess, else cubic."""
         if self._is_guess:
             return self.rate * math.exp2(min(progress, _MOST_DOUBLINGS))
         beyond = progress if progress < self._length else max(self._length, progress - self._dwell)

@@ -119,11 +119,9 @@ class ServerHints:
         self.contradictions = (0, 0)
         self._in_flight = in_flight
         self._max_in_flight = _FIRST_IN_FLIGHT
-        # The newest statement: when its request was sent, what remained less what was counted since, and how
-        # many requests had been sent when it came.
+        # The newest statement: when its request was sent, and how many requests in all it allows to send.
         self._stated_at = -math.inf
-        self._remaining: int | None = None
-        self._sent_before = 0
+        self._allowed: int | None = None
         # Resets are rounded to `_resolution` seconds. They matter if one of more than that was ever named.
         # After a reset that came too early, each is expected `_delay` seconds later.
         self._has_long_resets = False
@@ -163,7 +161,7 @@ class ServerHints:
         elif other.quota_state.names_same(quota) and not other.ignored:
             self.quota_state = other.quota_state
             self.quota_state.take_over(self._in_flight, now)
-            self._remaining = None
+            self._allowed = None
 
     def part(self, now: float) -> None:
         """Have a quota of its own, and leave the shared one to the other scope."""
@@ -171,15 +169,14 @@ class ServerHints:
         self.quota_state.take_over(-self._in_flight, now)
         self.quota_state = QuotaState(self._in_flight, now)
         self.quota_state.update(quota, now)
-        self._remaining = None
+        self._allowed = None
 
     # ---- when
 
     def ready_at(self, now: float, ready: float, *, is_rate_known: bool) -> float:
         """Return when the next request may be sent, infinity if that depends on a response.
 
-        *ready* is what a discovery says that knows nothing of the headers, *is_rate_known* whether it has a
-        rate.
+        *ready* is what a discovery says without the headers, *is_rate_known* whether it has a rate.
         """
         if self.ignored:
             return ready
@@ -188,7 +185,7 @@ class ServerHints:
         if held_until > now:
             test_at = max(now, self._test_at)
             return test_at if test_at < self._empty_until and not state.in_flight else held_until
-        remaining = self._remaining_now()
+        remaining = self._remaining()
         if state.limit is None:
             is_empty = remaining is not None and remaining <= 0 and self._has_long_resets
             return math.inf if is_empty and not is_rate_known and state.in_flight else ready
@@ -200,10 +197,8 @@ class ServerHints:
         goes_ahead = self._reset_at > -math.inf and not state.in_flight
         return min(paced, max(now, self._reset_at)) if goes_ahead else paced
 
-    def _remaining_now(self) -> int | None:
-        return (
-            None if self._remaining is None else self._remaining - self.quota_state.sent + self._sent_before
-        )
+    def _remaining(self) -> int | None:
+        return None if self._allowed is None else self._allowed - self.quota_state.sent
 
     def trusted_wait(self, seconds: float) -> float | None:
         """Return the part to trust of a wait in *seconds* that the headers of a 429 name; None if ignored."""
@@ -232,13 +227,13 @@ class ServerHints:
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> bool:  # noqa: ARG002
         """Note a 429 to the request sent at *sent_at*; return whether the headers explain it."""
         is_test = self._test is not None and self._test[0] == sent_at
-        remaining, paces = self._remaining_now(), self.paces
-        is_allowed = self.quota_state.limit is not None or (remaining is not None and remaining >= 0)
+        remaining, is_paced = self._remaining(), self.quota_state.limit is not None
+        is_allowed = is_paced or (remaining is not None and remaining >= 0)
         self._in_flight -= 1
         self.quota_state.on_not_counted(now)
         if self.ignored:
             return False
-        is_explained = paces
+        is_explained = is_paced
         if is_test:
             self._test, is_explained = None, True
             if not self.contradictions[1]:
@@ -278,10 +273,9 @@ class ServerHints:
         if quota.remaining is None or sent_at < self._stated_at:
             return  # responses come in any order
         least = (0 if is_rejected else quota.remaining) - state.sent_after(sent_at)
-        current = self._remaining_now()
+        current = self._remaining()
         is_newer, self._stated_at = sent_at > self._stated_at, sent_at
-        self._remaining = least if is_newer or current is None else max(current, least)
-        self._sent_before = state.sent
+        self._allowed = state.sent + (least if is_newer or current is None else max(current, least))
         if is_newer or rejected_for:  # the wait of a 429 overrules a reset
             self._empty_until = self._held_until = self._reset_at = -math.inf
         if rejected_for:

@@ -130,7 +130,7 @@ class Silence:
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
         before = self._silent_since - self._began
-        burst = self._accepted * (1 - before / period)
+        burst = self._accepted * (1 - before / period)  # of a bucket: without the refill before it was empty
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
         is_rounded = self._retry_after == 1.0  # a millisecond, rounded up to seconds

@@ -27,8 +27,8 @@ class WindowedSending:
     """*count* requests in any *period* seconds; *departures* are the times at which the last ones were sent.
 
     *too_short* is the longest wait for the end of the window that was not enough, in seconds. Until *count*
-    requests were accepted a second time, the limit may also be a token bucket: of *burst* tokens, empty at
-    *rejected_at*. *slow_start* makes the next phase if there is more room.
+    requests were accepted a second time, the limit may also be a token bucket of *burst* tokens that was
+    empty at *rejected_at*. *slow_start* makes the next phase if there is more room.
     """
 
     def __init__(
@@ -53,14 +53,13 @@ class WindowedSending:
         self._slow_start = slow_start
         self._rejected_at, self._burst = rejected_at, burst
         self._accepted = self._group = 1  # since the silence; since the last probe
-        self._is_confirmed = False
-        # Between two groups, while the probe is due or in flight.
-        self._is_closed = False
+        self._is_confirmed = False  # a test was rejected, so the limit is no bucket
+        self._is_closed = False  # between two groups, while the probe is due or in flight
         self._rejected_probes = 0
         self._was_outage = False
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
-        self._until_test = 0.9 * count  # requests
+        self._until_test = 0.9 * count  # requests; the first test is at the end of the first group
         self._add(sent_at)
 
     @property
@@ -141,7 +140,11 @@ class WindowedSending:
             self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
 
     def _on_probe_accept(self, now: float, sent_at: float) -> None:
-        """Learn the period from the probe that was accepted."""
+        """Learn the period from the probe that was accepted.
+
+        An overdue response may come instead. Its request may be the oldest of all, so the age has a lower
+        bound.
+        """
         age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
         self._was_outage = self._rejected_probes > 0 and age > 2 * self._period and not self._was_outage
         if not self._was_outage:
