@@ -142,7 +142,7 @@ class Engine(Generic[_J]):
         if healthy_at > now:
             return healthy_at
         if self.running.active:
-            opens = self.running.opens_at(self.in_flight, now)
+            opens = self.running.ready_at(self.in_flight, now)
             if opens > now:
                 return opens
             if self._create_tests_cap():
@@ -155,7 +155,7 @@ class Engine(Generic[_J]):
         return first is not None and first.model is not None and spending.must_wait(first.model)
 
     def _create_tests_cap(self) -> bool:
-        return self.running.active and self.running.tests(self.in_flight, self.creating)
+        return self.running.active and self.running.is_test_due(self.in_flight, self.creating)
 
     def _query_waits(self, now: float) -> bool:
         return self.asking < self._limits.max_concurrent_queries and self._due.next_time() <= now
@@ -193,7 +193,7 @@ class Engine(Generic[_J]):
             return CreateStep.GIVE_UP if self.hopeless(job, now) else CreateStep.REQUEUE
         self.rates.on_accept("create", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
-            self.rates.told("create", reply.quota, now, sent_at=job.sent_at)
+            self.rates.on_quota("create", reply.quota, now, sent_at=job.sent_at)
         if verdict is CreateVerdict.ACCEPTED:
             job.task_id = reply.task_id
             job.accepted_at = now
@@ -202,7 +202,7 @@ class Engine(Generic[_J]):
             if self.running.watching:
                 self._create_let_through(job, now)
             return CreateStep.ACCEPTED
-        self.running.gone(job)
+        self.running.on_inconclusive(job)
         if verdict is CreateVerdict.REFUSED:
             if is_denied(reply):
                 self._denial.on_denied(job, now)
@@ -221,35 +221,35 @@ class Engine(Generic[_J]):
     def _create_throttled(self, job: _J, reply: Reply, now: float) -> None:
         """Find whether it was too many running tasks or the rate, and tell that."""
         held, retry_after = self.in_flight - self.creating - 1, _told(reply, self.creates)
-        rated = self.creates.guesses or (reply.quota is not None and reply.quota.remaining == 0)
-        if self.running.on_reject(job, held, now, sent_at=job.sent_at, rated=rated):
-            if self.running.proven:
+        rated = self.creates.has_discovered_rate or (reply.quota is not None and reply.quota.remaining == 0)
+        if self.running.on_reject(job, held, now, sent_at=job.sent_at, is_rate_known=rated):
+            if self.running.is_confirmed:
                 self.rates.restore()
-            self.rates.capped(now, retry_after, job=job)
+            self.rates.on_cap_reject(now, retry_after, job=job)
             return
-        if self.running.suspects:
+        if self.running.is_suspected:
             self.rates.save()
         self.rates.on_reject("create", now, retry_after, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             refused_for = retry_after or 0.0
-            self.rates.told("create", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
+            self.rates.on_quota("create", reply.quota, now, sent_at=job.sent_at, rejected_for=refused_for)
 
     def _create_let_through(self, job: _J, now: float) -> None:
         held = self.in_flight - self.creating - 1
         may_ask = not self.rates.binding
-        if self.running.accepted(job, held, now, sent_at=job.sent_at, may_ask=may_ask):
+        if self.running.on_accept(job, held, now, sent_at=job.sent_at, may_ask=may_ask):
             self.rates.restore()
-        elif self.running.doubts:
+        elif self.running.is_in_doubt:
             for other in self._due.items():
                 if other.scheduled_by_model and self._rested(other, now):
                     self._due.set(other, now)
-        elif not self.running.suspects and not self.running.tentative:
-            self.rates.forget()
+        elif not self.running.is_suspected and not self.running.is_tentative:
+            self.rates.discard_saved()
 
     def create_not_sent(self, job: _J, now: float) -> CreateStep:
         """Note that no byte of a create left."""
         self.creating -= 1
-        self.running.gone(job)
+        self.running.on_inconclusive(job)
         self.creates.on_not_sent(now)
         self.breaker.on_not_sent(job, now)
         self._count_out(job)
@@ -259,7 +259,7 @@ class Engine(Generic[_J]):
         """Note that a create left, at least in part, and no whole answer will come."""
         self.creating -= 1
         self.reached = True
-        self.running.gone(job)
+        self.running.on_inconclusive(job)
         self.creates.on_no_response(now)
         self.breaker.on_unknown(job, now, sent_at=job.sent_at)
         return self._unknown(job)
@@ -267,7 +267,7 @@ class Engine(Generic[_J]):
     def create_aborted(self, job: _J, now: float) -> None:
         """Note that a create that was taken was never sent, for a reason on our side."""
         self.creating -= 1
-        self.running.gone(job)
+        self.running.on_inconclusive(job)
         self.counts.creates_sent -= 1
         self.creates.on_no_response(now)
         self.breaker.on_not_sent(job, now)
@@ -469,7 +469,7 @@ class Engine(Generic[_J]):
             self.rates.on_accept("query", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
             refused_for = (reply.retry_after or 0.0) if verdict is QueryVerdict.THROTTLED else None
-            self.rates.told("query", reply.quota, now, sent_at=job.sent_at, refused_for=refused_for)
+            self.rates.on_quota("query", reply.quota, now, sent_at=job.sent_at, rejected_for=refused_for)
         if job.phase is not Phase.FOLLOWED:
             return QueryStep.AGAIN  # it was released meanwhile, so that only the limit was news
         if verdict is QueryVerdict.THROTTLED:
@@ -479,7 +479,7 @@ class Engine(Generic[_J]):
             doubted = self.calls.ended(job) and not self.calls.relied_on
             self.release(job)
             if self.running.active:
-                self.running.ended(self.in_flight, now)
+                self.running.on_end(self.in_flight, now)
             if doubted:
                 self._replan_all(now)
             return QueryStep.ENDED
@@ -626,5 +626,5 @@ class Engine(Generic[_J]):
 def _told(reply: Reply, limiter: ScopeLimiter) -> float | None:
     """Return for how many seconds *reply* asks *limiter* to be closed, None if it does not say or cannot be believed."""
     if reply.by_rate_limit_headers and reply.retry_after is not None and limiter.hints is not None:
-        return limiter.hints.believed(reply.retry_after)
+        return limiter.hints.trusted_wait(reply.retry_after)
     return reply.retry_after

@@ -1,21 +1,30 @@
-"""Find a cap on running tasks that nobody told, and run at it.
+"""Discover a cap on running tasks, and keep as many running as it allows.
 
-A service that refuses a create because n of the account's tasks run, and one that refuses it for its rate, say the same.
-They differ in what comes next. Under a cap creates stay refused over growing pauses while none of our tasks ends, and one
-is let through once one was seen to have ended. So two refusals in a row while nothing ended are a *suspicion*, and the
-first create after an end its *test*, which leaves at once: let through, as many as ran at the refusals are the *cap*;
-refused, it was the rate, and the next suspicion needs more time. What ran on, or ended unseen, is found by asking: a create
-let through while as many ran as at the refusals is looked into at once, and is otherwise the end of the suspicion. A cap is proven when a *probe*, a
-create above it, is refused; only then is forgotten what the discovery was told, and until then little refutes it.
+A service with a cap rejects creates with the same 429 as a rate limit. The two differ in what comes next:
+under a cap creates stay rejected until a task ends. What is known of a cap is in one of four states:
 
-A cap that is believed lets a create leave while fewer run, those on the wire counted. We see ends late, so we never think that fewer
-run than do: such a create is refused only if the cap fell or others use it up too, and then the cap becomes what ran, and at
-each refusal in a row twice as much less. Each costs trust, which creates that are let through bring back; without trust, or where
-a rate is known that may have refused it, the refusal is for the discovery, and a new suspicion. Now and then
-a probe leaves, and is followed by another for as long as they are let through. An end not yet seen lets
-one through as well, so a climb that ends near the cap raises it only, and by one, where it was the third in a row.
+=========  ===============================================================================  ==================
+state      event                                                                            next state
+=========  ===============================================================================  ==================
+unknown    two rejections in a row while no task ended                                      suspected
+suspected  a *test* is accepted: one create, sent at once after a task was seen to end      tentative
+suspected  a create is accepted without that, and an unseen end is found soon after         tentative
+suspected  a test is rejected, or a create is accepted and no end is found                  unknown
+tentative  a *probe* is rejected: a create above the cap                                    confirmed
+tentative  many more tasks run than the cap, or a create far below it is rejected           unknown
+confirmed  probes are accepted, each followed by another                                    confirmed, raised
+confirmed  a create below the cap is rejected                                               confirmed, lowered
+=========  ===============================================================================  ==================
 
-Counts are of our own tasks; *held* are those accepted and not seen ended.
+The cap of the first *tentative* state is the number of tasks that ran at the rejections. We see ends late,
+so a rejection below the cap means that the cap fell, or that other clients use it too. The cap is lowered to
+what ran, and by more at each rejection in a row (multiplicative decrease, as in AIMD). Each time costs
+*trust*, which accepted creates restore. Without trust, or if a known rate explains it, a rejection counts
+for the rate and begins a suspicion beside the cap. After a suspicion that failed, the next needs more
+accepted creates before it.
+
+The rate limiter learns from rejections that no cap explains. What it learned is undone once a cap is
+confirmed.
 """
 
 from __future__ import annotations
@@ -24,283 +33,337 @@ import math
 
 __all__ = ("ConcurrencyLimit",)
 
-#: So many refusals in a row while nothing ended make a suspicion.
-_SUSPICIOUS = 2
-#: After so many, one that is let through while as many run may mean an end that nobody saw: all are asked, and nothing
-#: else is sent for so many seconds and trips.
-_DOUBTFUL = 3
-_DOUBT, _DOUBT_TRIPS = 0.1, 2.0
-#: A suspicion that failed its test keeps the next one away for so many accepted creates, twice as many each time.
-_QUIET = 32
-_LONGEST_QUIET = 4096
-#: How often in a row a believed cap may be too high before it is the rate that refuses.
-_TESTS_BELIEVED = 5
-_MOST_TRUST = 5
-_TRUST_AT_FIRST = 2
-#: So many accepted creates bring back a part of the trust.
-_REGAINED_AFTER = 32
-#: A probe is due after so many accepted creates; later, after a probe that brought nothing.
-_PROVED_AFTER = 2
-_PROBED_AFTER_PROOF = 32
-_PROBED_AFTER = 64
-_PROBED_AFTER_AT_MOST = 192
+#: Rejections in a row, with no end between them, that make a suspicion strong enough to test.
+_TESTED_FROM = 2
+#: Rejections in a row from which an accepted create may mean an unseen end. Creates then wait, in seconds
+#: and round trips, for the queries of all tasks.
+_DOUBTED_FROM = 3
+_DOUBT_SECONDS, _DOUBT_RTTS = 0.1, 2.0
+#: Accepted creates until the next suspicion after one that failed; doubled each time.
+_QUIET, _LONGEST_QUIET = 32, 4096
+#: Failed tests in a row that end a suspicion beside a cap; without a cap one is enough.
+_MOST_FAILED_TESTS = 5
+#: How often a cap may be lowered before rejections count for the rate: at first, at most, and the accepted
+#: creates that restore one.
+_FIRST_TRUST, _MOST_TRUST, _TRUST_RESTORED_AFTER = 2, 5, 32
+#: Accepted creates until the next probe: of a tentative cap, after its confirmation, of a cap that was just
+#: found or moved, and at most. A probe in vain doubles it.
+_CONFIRMED_AFTER, _PROBED_AFTER_CONFIRMATION, _PROBED_AFTER, _PROBED_AFTER_AT_MOST = 2, 32, 64, 192
+#: Probes in flight at most, where the cap is small.
 _PROBES_AT_ONCE = 4
-#: What a cap is lowered to at each refusal in a row, of what ran then.
+#: The cap after each rejection in a row, as a part of what ran then.
 _LOWERED_TO = (1.0, 0.875, 0.75, 0.5)
+#: Probes in a row that ended just above the cap: an unseen end explains one, but not three. The cap rises by
+#: one.
 _CLIMBS_BELIEVED = 3
-#: What nothing proves is given up when so much more runs; the first tasks end together, and are seen to late.
-_REFUTED, _UNSEEN_AT_FIRST = 1.25, 2
-#: With nothing accepted for so many seconds, a create leaves all the same; each that is refused doubles the wait.
-_LONGEST_SILENCE = (60.0, 960.0)
+#: A tentative cap is given up when this many times the cap run, and two more: the first tasks end together,
+#: and we see that late.
+_REFUTED_BY, _UNSEEN_AT_FIRST = 1.25, 2
+#: Seconds without an accepted create until one is sent in spite of the cap: at first, and at most. Each
+#: rejected one doubles them.
+_FIRST_SILENCE, _LONGEST_SILENCE = 60.0, 960.0
 
 
 def _unseen(cap: float) -> float:
-    """Return how many of as many as *cap* may well have ended without our having seen it."""
+    """Return how many of *cap* tasks may have ended without our having seen it."""
     return 1 + 0.06 * cap
 
 
-class ConcurrencyLimit:
-    """The cap on running tasks, as far as refused and accepted creates show it.
+class _Suspicion:
+    """Rejections in a row while *running* tasks ran and none was seen to end."""
 
-    *active* says whether a create may have to wait for it or test it, *watching* whether accepted creates are news: both are plain attributes, for they
-    are read at every create and query.
+    def __init__(self, running: int) -> None:
+        self.running = running
+        self.rejections = 1
+        self.failed_tests = 0
+        self.doubted_until = -math.inf
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Tell whether a create was accepted although no end was seen."""
+        return self.doubted_until > -math.inf
+
+
+class _Cap:
+    """A cap that is tentative or confirmed: as many tasks as *size* may run."""
+
+    def __init__(self, size: int, *, is_confirmed: bool) -> None:
+        self.size = size
+        self.is_confirmed = is_confirmed
+        self.trust = _FIRST_TRUST
+        self._lowered = 0  # in a row
+        self._is_estimate = False  # lowered to less than ran, so probed at once
+        self._climbs = 0
+        self._probed_after = _PROBED_AFTER if is_confirmed else _CONFIRMED_AFTER
+        self._rest()
+
+    def _rest(self) -> None:
+        """Begin to count until the next probe."""
+        self._accepted = self._accepted_probes = 0
+        self._is_probing = False
+        self.most_running = 0  # as far as we saw, since the probing began
+
+    def may_probe(self, in_flight: int, probes: int) -> bool:
+        """Tell whether one more probe may be sent beside *probes* others."""
+        if not self._is_probing and self._accepted < self._probed_after:
+            return False
+        allowed = min(1 + self._accepted_probes // 3, max(_PROBES_AT_ONCE, _unseen(self.size)))
+        return probes < allowed and in_flight - probes <= max(self.size, self.most_running)
+
+    def on_probe(self) -> None:
+        self._is_probing = True
+
+    def explains(self, running: int, *, is_rate_known: bool) -> bool:
+        """Tell whether the cap may have rejected a create while *running* others ran."""
+        if not running or self.trust <= 0:
+            return False
+        return (self.is_confirmed and not is_rate_known) or running >= self.size - _unseen(self.size)
+
+    def on_accept(self, running: int, *, is_probe: bool) -> bool:
+        """Note that *running* tasks run now; return whether that refutes the cap."""
+        self._lowered = 0
+        self._accepted += 1
+        if self._accepted % _TRUST_RESTORED_AFTER == 0:
+            self.trust = min(self.trust + 1, _MOST_TRUST)
+        if not is_probe:
+            return False
+        self._accepted_probes += 1
+        self.most_running = max(self.most_running, running)
+        return not self.is_confirmed and self.most_running > _REFUTED_BY * self.size + _UNSEEN_AT_FIRST
+
+    def on_probe_reject(self, running: int) -> None:
+        """Confirm the cap, or raise it to what ran before the probe was rejected."""
+        if not self.is_confirmed:
+            self.is_confirmed = True
+            self._probed_after = _PROBED_AFTER_CONFIRMATION
+        elif self._is_estimate or self.most_running > self.size + _unseen(self.size):
+            self.size = max(self.size, min(self.most_running, running))
+            self._climbs, self._probed_after, self._is_estimate = 0, _PROBED_AFTER, False
+        else:
+            self._climbs = self._climbs + 1 if self.most_running > self.size else 0
+            if self._climbs >= _CLIMBS_BELIEVED:
+                self._climbs = 0
+                self.size += 1
+            longer = max(2 * self._probed_after, _PROBED_AFTER_CONFIRMATION)
+            self._probed_after = min(longer, _PROBED_AFTER_AT_MOST)
+        self._rest()
+
+    def lower(self, running: int) -> None:
+        """Lower the cap: a create was rejected while *running* others ran."""
+        self.trust -= 1
+        part = _LOWERED_TO[min(self._lowered, len(_LOWERED_TO) - 1)]
+        self._lowered += 1
+        self._is_estimate = self.is_confirmed and part < 1
+        self.size = max(1, int(min(running, self.size - 1) * part))
+        self._climbs = 0
+        self._probed_after = 0 if self._is_estimate else min(self._probed_after, _PROBED_AFTER)
+        self._rest()
+
+
+class ConcurrencyLimit:
+    """The cap on running tasks, as far as accepted and rejected creates show it.
+
+    *in_flight* counts our tasks that run and our creates without a response, *running* only the former:
+    those accepted and not seen to end. Attributes that are read at every create and query are plain ones:
+    *active* tells whether a create may have to wait or be a test, *watching* whether `on_accept` must be
+    called.
     """
 
     def __init__(self) -> None:
-        self.cap = math.inf
         self.active = self.watching = False
-        self._known = -math.inf
-        self._explained = False  # the last refusal, by the cap
-        # A suspicion: refusals in a row since the last acceptance.
-        self._refusals = 0
-        self._at = 0
-        self._failed = 0
-        self._doubt_until = -math.inf
+        self._suspicion: _Suspicion | None = None
+        self._cap: _Cap | None = None
+        self._rejected_at = -math.inf
+        self._is_explained = False  # the last rejection, by the cap
+        # Accepted creates until the next suspicion, and after the next one that fails.
         self._quiet, self._next_quiet = 0, _QUIET
-        # What is known of a believed cap.
-        self._proven = False
-        self._top = 0  # the most that ran at the same time, as far as we saw, since the probing began
-        self._trust = self._lowered = 0
-        self._accepted = 0
-        self._probed_after = _PROBED_AFTER
         self._probes: set[object] = set()
-        self._probing = False
-        self._passed = 0
-        self._guessed = False  # lowered further than was seen, so what is above it is probed at once
-        self._climbs = 0
-        self._silence = _LONGEST_SILENCE[0]
-        self._silent_until = math.inf
+        self._silence, self._silent_until = _FIRST_SILENCE, math.inf
+
+    # ---- states
 
     @property
-    def suspects(self) -> bool:
-        """Tell whether the last answer was a refusal that a cap may have caused, though none is believed."""
-        return self._refusals > 0
+    def cap(self) -> float:
+        """How many tasks may run, infinity while that is unknown or suspected."""
+        return math.inf if self._cap is None else self._cap.size
+
+    @property
+    def is_suspected(self) -> bool:
+        """Tell whether the last create was rejected, perhaps by a cap that is not known."""
+        return self._suspicion is not None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Tell whether a create was accepted in spite of a suspicion, so that all tasks should be queried."""
+        return self._suspicion is not None and self._suspicion.is_in_doubt
+
+    @property
+    def is_tentative(self) -> bool:
+        """Tell whether a cap is kept that no probe has confirmed."""
+        return self._cap is not None and not self._cap.is_confirmed
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Tell whether a cap is kept that a probe has confirmed."""
+        return self._cap is not None and self._cap.is_confirmed
 
     def binds(self, in_flight: int) -> bool:
-        """Tell whether a cap holds creates back, or is suspected to, while *in_flight* are sent or run."""
-        return in_flight >= 0.8 * min(self.cap, self._at if self._refusals else math.inf)
-
-    @property
-    def proven(self) -> bool:
-        """Tell whether a probe of the cap that is believed was refused."""
-        return self._proven
-
-    @property
-    def tentative(self) -> bool:
-        """Tell whether a cap is believed that no probe has proven yet."""
-        return self.cap < math.inf and not self._proven
-
-    @property
-    def doubts(self) -> bool:
-        """Tell whether a create was let through in spite of a suspicion, so that an end should be looked for."""
-        return self._doubt_until > -math.inf
+        """Tell whether a known or suspected cap holds creates back, or is about to."""
+        suspected = math.inf if self._suspicion is None else self._suspicion.running
+        return in_flight >= 0.8 * min(self.cap, suspected)
 
     # ---- when
 
-    def opens_at(self, in_flight: int, now: float) -> float:
-        """Return when a create may leave as far as the cap is concerned: *now*, later, or infinity."""
-        if self._doubt_until > now and in_flight >= self._at:
-            return self._doubt_until
-        if in_flight < self.cap or self._probe_may_leave(in_flight):
+    def ready_at(self, in_flight: int, now: float) -> float:
+        """Return when the cap allows the next create: *now*, later, or infinity if a response decides."""
+        doubted = self._suspicion
+        if doubted is not None and doubted.doubted_until > now and in_flight >= doubted.running:
+            return doubted.doubted_until
+        if self._cap is None or in_flight < self._cap.size:
+            return now
+        if self._cap.may_probe(in_flight, len(self._probes)):
             return now
         return self._silent_until if not self._probes else math.inf
 
-    def _probe_may_leave(self, in_flight: int) -> bool:
-        if not self._probing and self._accepted < self._probed_after:
+    def is_test_due(self, in_flight: int, creating: int) -> bool:
+        """Tell whether a create should be sent in spite of the rate limit, because an end was seen."""
+        tested = self._suspicion
+        if tested is None or tested.rejections < _TESTED_FROM or creating:
             return False
-        allowed = min(1 + self._passed // 3, max(_PROBES_AT_ONCE, _unseen(self.cap)))
-        return len(self._probes) < allowed and in_flight - len(self._probes) <= max(self.cap, self._top)
-
-    def tests(self, in_flight: int, creating: int) -> bool:
-        """Tell whether a create should leave whatever the discovery says, since an end was seen and it tests the cap."""
-        return self._refusals >= _SUSPICIOUS and not creating and in_flight <= self._at - 2**self._failed
+        return in_flight <= tested.running - (1 << tested.failed_tests)
 
     # ---- what happens
 
-    def on_send(self, create: object, others: int) -> None:
-        """Note that *create* leaves while *others* are sent or run."""
-        if others >= self.cap:
+    def on_send(self, create: object, in_flight: int) -> None:
+        """Note that *create* is sent beside *in_flight* others."""
+        if self._cap is not None and in_flight >= self._cap.size:
             self._probes.add(create)
-            self._probing = True
+            self._cap.on_probe()
 
-    def gone(self, create: object) -> None:
-        """Note that the answer to *create* says nothing of the cap, or that none came."""
+    def on_inconclusive(self, create: object) -> None:
+        """Note that the outcome of *create* says nothing about the cap."""
         self._probes.discard(create)
 
-    def on_reject(self, create: object, held: int, now: float, *, sent_at: float, rated: bool) -> bool:
-        """Note a refusal while *held* others ran; return whether the cap explains it.
-
-        *rated* says that a rate is known that may have refused it as well.
-        """
-        probe = create in self._probes
-        self._probes.discard(create)
-        if sent_at < self._known:
-            return probe or self._explained  # it left before the last refusal was known, so it is no news
-        self._known = now
-        self._explained = True
-        if probe:
-            self._probe_refused(held, now)
-        elif self._explains(held, rated=rated):
-            self._lower(held)
-        else:
-            self._explained = False
-            if self.tentative:
-                self._give_up()
-            self._suspect(held)
-        return self._explained
-
-    def accepted(
-        self, create: object, held: int, now: float, *, sent_at: float, may_ask: bool = True
+    def on_accept(
+        self, create: object, running: int, now: float, *, sent_at: float, may_ask: bool = True
     ) -> bool:
-        """Note that *create* was let through while *held* others ran; return whether a proven cap explains what refused it.
+        """Note that *create* was accepted; return whether a confirmed cap explains the rejections before it.
 
-        *may_ask* says that all tasks may be asked at once, since creates do not pay for it.
+        *running* counts the other tasks. *may_ask* says that all tasks may be queried at once.
         """
         self._quiet = max(0, self._quiet - 1)
-        probe = create in self._probes
-        self._probes.discard(create)
-        confirmed = False
-        if self._refusals and sent_at >= self._known:
-            if self._refusals >= _SUSPICIOUS and held < self._at:
-                self._believe(self._at)
-                confirmed = self._proven
-            elif may_ask and self._refusals >= _DOUBTFUL and self.cap == math.inf and not self.doubts:
-                self._doubt_until = now + _DOUBT + _DOUBT_TRIPS * (now - sent_at)
+        is_probe = self._take_probe(create)
+        is_explained = False
+        suspicion = self._suspicion
+        if suspicion is not None and sent_at >= self._rejected_at:
+            if suspicion.rejections >= _TESTED_FROM and running < suspicion.running:
+                self._believe(suspicion.running)
+                is_explained = self.is_confirmed
+            elif self._wait_in_doubt(suspicion, now, now - sent_at, may_ask=may_ask):
                 return False
-            elif now < self._doubt_until:
-                return False
-            self._drop()
-        if self.cap < math.inf:
-            self._let_through(held + 1, probe=probe, now=now)
-        self._update()
-        return confirmed
-
-    def ended(self, in_flight: int, now: float) -> None:
-        """Note that a task is over, which may settle a doubt."""
-        if now <= self._doubt_until and in_flight <= self._at:
-            self._believe(self._at)
+            else:
+                self._drop_suspicion()
+        if self._cap is not None:
+            if is_probe:
+                self._silence = _FIRST_SILENCE
             self._silent_until = now + self._silence
-            self._drop()
+            if self._cap.on_accept(running + 1, is_probe=is_probe):
+                self._give_up()
+        self._update()
+        return is_explained
+
+    def _wait_in_doubt(self, suspicion: _Suspicion, now: float, rtt: float, *, may_ask: bool) -> bool:
+        """Tell whether to wait for an unseen end, since a create was accepted without one."""
+        is_old = suspicion.rejections >= _DOUBTED_FROM and self._cap is None
+        if may_ask and is_old and not suspicion.is_in_doubt:
+            suspicion.doubted_until = now + _DOUBT_SECONDS + _DOUBT_RTTS * rtt
+            return True
+        return now < suspicion.doubted_until
+
+    def on_reject(
+        self, create: object, running: int, now: float, *, sent_at: float, is_rate_known: bool
+    ) -> bool:
+        """Note a 429 to *create* while *running* others ran; return whether the cap explains it.
+
+        *is_rate_known* says that a known rate may explain it as well.
+        """
+        is_probe = self._take_probe(create)
+        if sent_at < self._rejected_at:
+            return is_probe or self._is_explained  # it was sent before the last rejection was known
+        self._rejected_at = now
+        self._is_explained = True
+        if self._cap is not None and is_probe:
+            if now >= self._silent_until:
+                self._silence = min(2 * self._silence, _LONGEST_SILENCE)
+            self._silent_until = now + self._silence
+            self._cap.on_probe_reject(running)
+        elif self._cap is not None and self._explains(self._cap, running, is_rate_known=is_rate_known):
+            self._cap.lower(running)
+        else:
+            self._is_explained = False
+            if self.is_tentative:
+                self._give_up()
+            self._suspect(running)
+        return self._is_explained
+
+    def _explains(self, cap: _Cap, running: int, *, is_rate_known: bool) -> bool:
+        return self._suspicion is None and cap.explains(running, is_rate_known=is_rate_known)
+
+    def on_end(self, in_flight: int, now: float) -> None:
+        """Note that a task ended, which may settle a doubt."""
+        doubted = self._suspicion
+        if doubted is not None and now <= doubted.doubted_until and in_flight <= doubted.running:
+            self._believe(doubted.running)
+            self._silent_until = now + self._silence
             self._update()
 
-    # ---- what it means
+    def _take_probe(self, create: object) -> bool:
+        """Tell whether *create* was a probe, and forget it."""
+        is_probe = create in self._probes
+        self._probes.discard(create)
+        return is_probe
 
-    def _explains(self, held: int, *, rated: bool) -> bool:
-        if not held or self._refusals or self._trust <= 0 or self.cap == math.inf:
-            return False
-        return (self._proven and not rated) or held >= self.cap - _unseen(self.cap)
+    # ---- transitions
 
-    def _suspect(self, held: int) -> None:
-        if not self._refusals:
-            if held and not self._quiet:
-                self._refusals, self._at = 1, held
-        elif held < self._at:
-            self._failed += 1
-            self._at = held
-            if not held or self._failed >= (1 if self.cap == math.inf else _TESTS_BELIEVED):
-                self._drop()
+    def _suspect(self, running: int) -> None:
+        """Begin or strengthen a suspicion; end it if this create was a test that failed."""
+        suspicion = self._suspicion
+        if suspicion is None:
+            if running and not self._quiet:
+                self._suspicion = _Suspicion(running)
+        elif running < suspicion.running:
+            suspicion.failed_tests += 1
+            suspicion.running = running
+            if not running or suspicion.failed_tests >= (1 if self._cap is None else _MOST_FAILED_TESTS):
+                self._drop_suspicion()
                 self._stay_quiet()
         else:
-            self._refusals += 1
-            self._at = held  # more, if an answer was still on its way
+            suspicion.rejections += 1
+            suspicion.running = running  # more, if a response was still in flight
         self._update()
+
+    def _believe(self, size: int) -> None:
+        """Keep a cap of *size*: confirmed if the one before was, else tentative."""
+        self._cap = _Cap(size, is_confirmed=self.is_confirmed)
+        self._suspicion = None
+
+    def _give_up(self) -> None:
+        """Return to an unknown cap."""
+        self._cap = None
+        self._probes.clear()
+        self._drop_suspicion()
+        self._stay_quiet()
+
+    def _drop_suspicion(self) -> None:
+        if self.is_in_doubt:
+            self._stay_quiet()
+        self._suspicion = None
 
     def _stay_quiet(self) -> None:
         self._quiet = self._next_quiet
         self._next_quiet = min(2 * self._next_quiet, _LONGEST_QUIET)
 
-    def _drop(self) -> None:
-        if self.doubts:  # looked for, and not found
-            self._stay_quiet()
-        self._refusals = self._failed = self._at = 0
-        self._doubt_until = -math.inf
-
-    def _believe(self, cap: int) -> None:
-        self.cap = cap
-        self._doubt_until = -math.inf
-        self._trust = _TRUST_AT_FIRST
-        self._probed_after = _PROBED_AFTER if self._proven else _PROVED_AFTER
-        self._lowered = self._climbs = 0
-        self._guessed = False
-        self._rest()
-
-    def _give_up(self) -> None:
-        self.cap = math.inf
-        self._proven = False
-        self._rest()
-        self._probes.clear()
-        self._drop()
-        self._stay_quiet()
-
-    def _rest(self) -> None:
-        self._accepted = self._top = self._passed = 0
-        self._probing = False
-
-    def _let_through(self, running: int, *, probe: bool, now: float) -> None:
-        if probe:
-            self._silence = _LONGEST_SILENCE[0]
-        self._silent_until = now + self._silence
-        self._lowered = 0
-        self._accepted += 1
-        if self._accepted % _REGAINED_AFTER == 0:
-            self._trust = min(self._trust + 1, _MOST_TRUST)
-        if probe:
-            self._top = max(self._top, running)
-            self._passed += 1
-            if not self._proven and self._top > _REFUTED * self.cap + _UNSEEN_AT_FIRST:
-                self._give_up()
-
-    def _probe_refused(self, held: int, now: float) -> None:
-        if now >= self._silent_until:
-            self._silence = min(2 * self._silence, _LONGEST_SILENCE[1])
-        self._silent_until = now + self._silence
-        if not self._proven:
-            self._proven = True
-            self._probed_after = _PROBED_AFTER_PROOF
-        elif self._guessed or self._above():
-            self.cap = max(int(self.cap), min(self._top, held))
-            self._climbs, self._probed_after, self._guessed = 0, _PROBED_AFTER, False
-        else:
-            self._climbs = self._climbs + 1 if self._top > self.cap else 0
-            if self._climbs >= _CLIMBS_BELIEVED:
-                self._climbs = 0
-                self.cap += 1
-            self._probed_after = min(max(2 * self._probed_after, _PROBED_AFTER_PROOF), _PROBED_AFTER_AT_MOST)
-        self._rest()
-
-    def _above(self) -> bool:
-        return self._top > self.cap + _unseen(self.cap)
-
-    def _lower(self, held: int) -> None:
-        self._trust -= 1
-        part = _LOWERED_TO[min(self._lowered, len(_LOWERED_TO) - 1)]
-        self._lowered += 1
-        self._guessed = self._proven and part < 1
-        self.cap = max(1, int(min(held, self.cap - 1) * part))
-        self._climbs, self._probed_after = 0, 0 if self._guessed else min(self._probed_after, _PROBED_AFTER)
-        self._rest()
-
     def _update(self) -> None:
-        believed = self.cap < math.inf
-        self.active = believed or self._refusals >= _SUSPICIOUS
-        self.watching = believed or self._refusals > 0 or self._quiet > 0
+        is_tested = self._suspicion is not None and self._suspicion.rejections >= _TESTED_FROM
+        self.active = self._cap is not None or is_tested
+        self.watching = self.active or self._suspicion is not None or self._quiet > 0

@@ -5,12 +5,12 @@ A service accepts a request or answers 429, and usually says nothing else. `Slow
 accepted before the silence, over the time until it ended, is the first estimate of the rate. How the limit
 then continues tells its shape:
 
-- A token bucket and a minimum interval accept requests that leave evenly: `PacedSending` sweeps the pace
+- A token bucket and a minimum interval accept requests that are sent evenly: `PacedSending` sweeps the pace
   around the estimated rate, as TCP CUBIC (RFC 9438) sweeps a congestion window.
 - A window of time accepts as many as before at once: `WindowedSending` sends them, and waits for its end.
 
-Nothing is believed for long. Without a 429 the pace grows without bound, and a window is tested for room. Each
-phase changes into another when it is contradicted.
+No estimate is final. Without a 429 the pace grows without bound, and a window is tested for room. Each phase
+returns the next one when the responses contradict it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ from .slow_start import SlowStart
 
 __all__ = ("Discovery",)
 
-#: What is remembered lies between this and its inverse.
-_SENSIBLE = 1e-9
-#: Requests behind a rate that an earlier run found.
+#: Requests a second; a remembered rate below this or above its inverse raises ValueError.
+_LOWEST_REMEMBERED = 1e-9
+#: Accepted requests that a remembered rate counts as: a new measurement soon outweighs it.
 _REMEMBERED_WEIGHT = 20.0
 
 
 class Discovery:
-    """One unknown limit: when the next request may leave, and what each response says of it."""
+    """The discovery of one `Limit`: the current phase, and the requests in flight."""
 
     def __init__(self) -> None:
         self._in_flight = InFlight()
         self._phase: Phase = SlowStart(self._in_flight)
-        # When the last rejection was known. A rejection of a request that left before is ignored.
-        self._known = -math.inf
+        # A response to a request that was sent before the last rejection was known says nothing new.
+        self._rejected_at = -math.inf
 
     def take_over(self, in_flight: int) -> None:
-        """Answer for *in_flight* requests that left before, or for fewer if it is negative."""
         self._in_flight.take_over(in_flight)
 
     def export(self) -> dict[str, float] | None:
@@ -50,15 +49,15 @@ class Discovery:
 
     @classmethod
     def restored(cls, known: Mapping[str, float] | None, now: float) -> Discovery:
-        """Return one that begins with the rate of an earlier run, and counts on none of its quota.
+        """Return a discovery that begins with the rate of an earlier run, as if its quota were used up.
 
         Raises KeyError or ValueError for what `export` never returns.
         """
         discovery = cls()
         if known is not None:
             rate = known["rate"]
-            if not _SENSIBLE < rate < 1 / _SENSIBLE:
-                raise ValueError(f"{known!r} is no rate limit")
+            if not _LOWEST_REMEMBERED < rate < 1 / _LOWEST_REMEMBERED:
+                raise ValueError(f"{known!r} is not a rate limit")
             discovery._phase = PacedSending(
                 discovery._in_flight, rate, now, now, weight=_REMEMBERED_WEIGHT, width=0.1
             )
@@ -66,41 +65,37 @@ class Discovery:
 
     @property
     def rate(self) -> float | None:
-        """The requests a second that the limit is thought to accept, None before the first estimate."""
         return self._phase.rate
 
     def expected_in_flight(self, now: float) -> float:
-        """Return how many requests are accepted in one round trip."""
+        """Return the estimated number of requests that are accepted during one round trip."""
         rate = self.rate
         return (self._in_flight.rtt or 0.0) * (self._in_flight.accepted_lately(now) if rate is None else rate)
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may leave; if a response decides, when it is waited for no more."""
+        """Return when the next request may be sent; if a response decides, when that is overdue."""
         return max(now, self._phase.ready_at(now))
 
     def on_send(self, now: float) -> None:
-        """Note that a request leaves."""
         self._in_flight.on_send(now, self._phase.on_send(now))
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that a request that left at *sent_at* was accepted."""
         self._in_flight.on_accept(now, sent_at)
-        if sent_at > self._known:
+        if sent_at > self._rejected_at:
             self._phase = self._phase.on_accept(now, sent_at)
         else:
             self._phase.on_late_accept(sent_at)
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
-        """Note a 429 to a request that left at *sent_at*; *retry_after* is in seconds, None if not named."""
         pace = self._in_flight.on_response(now, sent_at)
-        if sent_at > self._known:
-            self._known = now
+        if sent_at > self._rejected_at:
+            self._rejected_at = now
             self._phase = self._phase.on_reject(now, sent_at, retry_after or 0.0, pace or 0.0)
 
-    def on_no_response(self, now: float) -> None:  # noqa: ARG002 - a known limit needs the time
-        """Note that a request left and no response will come."""
+    def on_no_response(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
         self._in_flight.on_no_response()
 
-    def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - a known limit needs the time
-        """Note that a request did not leave after all."""
+    def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
         self._in_flight.on_not_sent()
+
+    on_inconclusive = on_not_sent

@@ -1,7 +1,8 @@
-"""Requests in flight, the smoothed round-trip time, and how many requests were accepted lately.
+"""The requests in flight, the smoothed round-trip time, and the number accepted in the last second.
 
-Discovery waits for responses before it sends more. A response that never comes must not hold back all
-others until its request is given up, which for a create takes minutes.
+Discovery waits for responses before it sends more requests. A response that never comes would stop it until
+the request times out, which takes minutes for a create. So responses are *overdue* after four round trips
+without a new request, and discovery waits for them no longer.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from collections import deque
 
 __all__ = ("InFlight",)
 
-#: Stop waiting for a response after this many round-trip times, and after this many seconds at least.
+#: A response is overdue after this many smoothed round-trip times, and after this many seconds at least.
 _OVERDUE_RTTS, _LEAST_OVERDUE = 4.0, 2.0
-#: Seconds; stop waiting for the first response after this time.
+#: Seconds after which a response is overdue while no round-trip time is known.
 _FIRST_OVERDUE = 10.0
-#: Weight of a new round trip in the smoothed one: 1/5, between the 1/8 of TCP (RFC 6298) and the last one
-#: alone.
+#: Weight of a new round-trip time in the moving average (EWMA). TCP uses 1/8 (RFC 6298).
 _SMOOTHING = 0.2
-#: Requests whose pace is remembered; more than that were lost without a word.
+#: Requests whose pace is remembered, so that requests without a response do not fill the memory.
 _REMEMBERED = 2048
 
 
 class InFlight:
-    """The requests of one limit that are in flight. Times are in seconds."""
+    """The requests in flight of one limit. Times are in seconds."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -32,36 +32,36 @@ class InFlight:
         self._overdue, self._overdue_sent_at = 0, -math.inf
         self._last_sent_at = math.inf
         self._paces: dict[float, float] = {}
-        self._accepted: deque[float] = deque()  # responses of the last second
+        self._accepted: deque[float] = deque()  # when requests were accepted, in the last second
 
     @property
     def awaited(self) -> int:
-        """How many responses are worth waiting for."""
+        """How many responses are not overdue."""
         return self.count - self._overdue
 
     @property
     def overdue_at(self) -> float:
-        """When no response is waited for any more, unless another request leaves."""
+        """When all responses in flight are overdue, unless another request is sent."""
         patience = _FIRST_OVERDUE if self.rtt is None else max(_LEAST_OVERDUE, _OVERDUE_RTTS * self.rtt)
         return self._last_sent_at + patience
 
     def accepted_lately(self, now: float) -> int:
-        """Return how many responses of the last second accepted a request."""
+        """Return how many requests were accepted in the last second."""
         while self._accepted and self._accepted[0] <= now - 1:
             self._accepted.popleft()
         return len(self._accepted)
 
     def ready_at(self, ready: float, most: int) -> float:
-        """Return *ready*, or when the oldest response is waited for no more while *most* are awaited."""
+        """Return *ready*, or when the responses are overdue if *most* requests are in flight already."""
         return ready if self.awaited < most else max(ready, self.overdue_at)
 
     def take_over(self, more: int) -> None:
-        """Count *more* that left before, or fewer if it is negative."""
+        """Count *more* requests that were sent before, or fewer if it is negative."""
         self.count += more
         self._overdue = max(0, min(self._overdue, self.count))
 
     def on_send(self, now: float, pace: float) -> None:
-        """Note that a request leaves, *pace* requests a second being sent."""
+        """Note that a request is sent, at a *pace* in requests a second."""
         if self.count and now >= self.overdue_at:
             self._overdue, self._overdue_sent_at = self.count, self._last_sent_at
         self.count += 1
@@ -71,13 +71,13 @@ class InFlight:
         self._paces[now] = pace
 
     def on_accept(self, now: float, sent_at: float) -> None:
-        """Note that a request that left at *sent_at* was accepted."""
+        """Note that the request sent at *sent_at* was accepted."""
         self._accepted.append(now)
-        self.accepted_lately(now)  # forgets older ones: not every phase asks
+        self.accepted_lately(now)  # drop older ones, since not every phase asks for the number
         self.on_response(now, sent_at)
 
     def on_response(self, now: float, sent_at: float) -> float | None:
-        """Note the response to a request that left at *sent_at*; return the pace then, None if unknown."""
+        """Note the response to the request sent at *sent_at*; return its pace, None if that is not known."""
         self.count -= 1
         if self._overdue and sent_at <= self._overdue_sent_at:
             self._overdue -= 1
@@ -87,11 +87,11 @@ class InFlight:
         return self._paces.pop(sent_at, None)
 
     def on_no_response(self) -> None:
-        """Note that no response will come: an overdue one, if there is one."""
+        """Note that no response will come to a request: to an overdue one if there is one."""
         self.count -= 1
         self._overdue = max(0, self._overdue - 1)
 
     def on_not_sent(self) -> None:
-        """Note that a request did not leave after all."""
+        """Note that no byte of a request was sent."""
         self.count -= 1
         self._overdue = min(self._overdue, self.count)

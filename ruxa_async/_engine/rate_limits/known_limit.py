@@ -1,4 +1,10 @@
-"""Keep a rate limit that is configured."""
+"""Keep a rate limit that is configured, so that the service rejects nothing.
+
+Two conditions hold for each request, as in GCRA with a sliding window beside it:
+
+- A sliding window: at most ``count`` requests in any ``per`` seconds.
+- A token bucket: at most ``burst`` requests at once, refilled at ``count / per`` a second.
+"""
 
 from __future__ import annotations
 
@@ -10,117 +16,124 @@ from ruxa_async.settings import RateLimit
 
 __all__ = ("KnownLimit",)
 
-#: How much of the spread of trips is still believed after one more that took no longer than the shortest.
-_FADING = 0.995
-#: Seconds. What took so much longer was stuck, which says nothing of other trips.
-_MOST_SPREAD = 10.0
+#: The jitter of round trips decays by this factor with each response that shows less.
+_JITTER_DECAY = 0.995
+#: Seconds; a longer delay than this is a stuck request, which says nothing about the jitter of others.
+_LARGEST_JITTER = 10.0
 
 
 class KnownLimit:
-    """Keep a limit of ``count`` requests in any ``per`` seconds, at most ``burst`` of them back to back.
+    """A `Limit` of ``count`` requests in any ``per`` seconds, at most ``burst`` of them at once.
 
-    The service counts a request at some moment between its leaving and its answer. So a place is taken when it
-    leaves, and is free again ``per`` seconds after its answer came: however the trip was, the service never sees
-    more than ``count`` in ``per``.
+    The service counts a request at some moment between its departure and its response. Without a configured
+    burst, a place in the window is therefore taken from the departure until ``per`` seconds after the
+    response. The service then never counts more than ``count`` in ``per``, at any latency, but latency costs
+    throughput.
 
-    A burst is a bucket of that size, filling with ``count / per``. Where one was told, the bucket is what the service
-    has, and trips must not be paid for with the rate: places are free ``per`` seconds after the request left, so that the
-    service may count what left evenly a little unevenly.
+    With a configured burst the bucket is the limit. A place is free ``per`` seconds after the departure, so
+    that latency costs no throughput.
 
-    A refusal says that the service's bucket is emptier than ours, for what was spread here may have bunched on the
-    way: ours is emptied, and one request more, so that each leaves more room for the next. A bucket of one has no
-    such room, so there the next request waits until the one before has surely arrived, as far as its answer tells,
-    or the trips before did. If no burst was told, the service takes no more back to back than it just did.
+    A 429 means that the service's bucket holds fewer tokens than ours, since requests that were sent evenly
+    can arrive close together. Our bucket is emptied, and owes one token more as a reserve. A bucket of one
+    token has no room for a reserve: there the next request waits until the last one has surely arrived: at
+    its response less the shortest round trip, or before the response, after the largest recent jitter.
+    Without a configured burst the bucket shrinks to the number of requests that were accepted since it was
+    full.
     """
 
     def __init__(self, limit: RateLimit) -> None:
         self._count = limit.count
         self._per = limit.per
-        self._told = limit.burst is not None
+        self._is_burst_configured = limit.burst is not None
         self._bucket = _Bucket(limit.burst or limit.count, limit.count / limit.per)
-        self._free: deque[float] = deque()  # when the places of answered requests are free again
-        self._on_wire = 0
-        self._shortest = math.inf
-        self._spread = 0.0  # what trips took beyond the shortest, at most and lately
-        self._last = -math.inf  # when the last request left
-        self._arrived = -math.inf  # when it arrived, at the latest
-        self._run = 0  # how many were let through since the bucket was full
-        self._known = -math.inf
+        self._free: deque[float] = deque()  # when the places of answered requests are free again, sorted
+        self._in_flight = 0
+        self._shortest_rtt = math.inf
+        self._jitter = 0.0  # seconds beyond the shortest round trip, at most and recently
+        self._last_sent_at = -math.inf
+        self._last_arrived_at = -math.inf  # at the latest
+        self._accepted = 0  # since the bucket was full
+        self._rejected_at = -math.inf
 
-    def take_over(self, on_wire: int) -> None:
-        """Answer for *on_wire* requests that left before."""
-        self._on_wire += on_wire
+    @property
+    def rate(self) -> float:
+        return self._count / self._per
+
+    def take_over(self, in_flight: int) -> None:
+        self._in_flight += in_flight
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may leave, infinity if only an answer can tell."""
         free = self._free
         while free and free[0] <= now:
             free.popleft()
-        over = self._on_wire + len(free) - self._count
-        if over >= len(free):
+        excess = self._in_flight + len(free) - self._count
+        if excess >= len(free):
             return math.inf
         ready = self._bucket.ready_at(now)
         if self._bucket.size == 1:
-            ready = max(ready, self._arrived + self._per / self._count)
-        return ready if over < 0 else max(ready, free[over])
+            ready = max(ready, self._last_arrived_at + self._per / self._count)
+        return ready if excess < 0 else max(ready, free[excess])
 
-    def used_up(self, now: float) -> bool:
-        """Tell whether less than two requests may leave at once, though more might if none had lately."""
+    def is_used_up(self, now: float) -> bool:
+        """Tell whether fewer than two requests may be sent at once, because others were sent recently."""
         return self._bucket.level(now) < min(2, self._bucket.size)
 
     def on_send(self, now: float) -> None:
-        """Note that a request leaves."""
-        self._on_wire += 1
-        self._last, self._arrived = now, now + self._spread
+        self._in_flight += 1
+        self._last_sent_at, self._last_arrived_at = now, now + self._jitter
         if self._bucket.take(now):
-            self._run = 0
+            self._accepted = 0
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that a request that left at *sent_at* was let through."""
-        self._run += 1
-        self._timed(now, sent_at)
-        self.answered(sent_at if self._told else now)
+        self._accepted += 1
+        self._measure_rtt(now, sent_at)
+        self._occupy_place(sent_at if self._is_burst_configured else now)
 
-    def on_reject(self, now: float, *, sent_at: float) -> None:
-        """Note that a request that left at *sent_at* was not, so that it took no place."""
-        self._on_wire -= 1
-        self._timed(now, sent_at)
-        if sent_at <= self._known:
-            return  # it left before the last no was known, so it is no news
-        self._known = now
-        if not self._told:
-            self._bucket.shrink(max(1, min(self._run, self._bucket.size - 1)))
+    def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:  # noqa: ARG002
+        self._in_flight -= 1  # it took no place
+        self._measure_rtt(now, sent_at)
+        if sent_at <= self._rejected_at:
+            return  # it was sent before the last rejection was known
+        self._rejected_at = now
+        if not self._is_burst_configured:
+            self._bucket.size = max(1, min(self._accepted, self._bucket.size - 1))
         self._bucket.empty(now)
 
-    def answered(self, at: float) -> None:
-        """Note a request that the service counted at the time *at* at the latest."""
-        self._on_wire -= 1
-        self._free.append(at + self._per)
-        if len(self._free) > 1 and self._free[-2] > self._free[-1]:  # answers come in any order
+    def on_no_response(self, now: float) -> None:
+        self._occupy_place(now)
+
+    on_inconclusive = on_no_response
+
+    def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
+        self._in_flight -= 1
+        self._bucket.refund()
+        self._last_arrived_at = -math.inf
+
+    def _occupy_place(self, counted_at: float) -> None:
+        self._in_flight -= 1
+        self._free.append(counted_at + self._per)
+        if len(self._free) > 1 and self._free[-2] > self._free[-1]:  # responses come in any order
             insort(self._free, self._free.pop())
 
-    def on_not_sent(self) -> None:
-        """Note that a request did not leave after all, so that its place and its token are free again."""
-        self._on_wire -= 1
-        self._bucket.refund()
-        self._arrived = -math.inf
-
-    def _timed(self, now: float, sent_at: float) -> None:
+    def _measure_rtt(self, now: float, sent_at: float) -> None:
         rtt = now - sent_at
-        self._shortest = min(self._shortest, rtt)
-        self._spread = max(min(rtt - self._shortest, _MOST_SPREAD), self._spread * _FADING)
-        if sent_at == self._last:
-            self._arrived = now - self._shortest
+        self._shortest_rtt = min(self._shortest_rtt, rtt)
+        self._jitter = max(min(rtt - self._shortest_rtt, _LARGEST_JITTER), self._jitter * _JITTER_DECAY)
+        if sent_at == self._last_sent_at:
+            self._last_arrived_at = now - self._shortest_rtt
 
 
 class _Bucket:
-    """A bucket of *size* tokens that was full for ever and fills with *rate* a second."""
+    """A token bucket of *size*, refilled at *rate* tokens a second, and full at first."""
 
     def __init__(self, size: int, rate: float) -> None:
         self.size = size
         self._rate = rate
         self._tokens = float(size)
         self._at = -math.inf
+
+    def level(self, now: float) -> float:
+        return min(self.size, self._tokens + (now - self._at) * self._rate)
 
     def ready_at(self, now: float) -> float:
         missing = 1.0 - self.level(now)
@@ -135,13 +148,6 @@ class _Bucket:
     def refund(self) -> None:
         self._tokens += 1.0
 
-    def shrink(self, size: int) -> None:
-        self.size = size
-
     def empty(self, now: float) -> None:
-        """Leave nothing, and one token less than that where there is room for one."""
+        """Leave no token, and owe one more if the bucket holds several."""
         self._tokens, self._at = min(self.level(now), 0.0) - (self.size > 1), now
-
-    def level(self, now: float) -> float:
-        """Return how many tokens there are."""
-        return min(self.size, self._tokens + (now - self._at) * self._rate)

@@ -1,15 +1,21 @@
-"""When the next request of a scope may leave.
+"""Decide when the next request of one scope ("create" or "query") may be sent.
 
-A `ScopeLimiter` stands before everything of one scope ("create" or "query"). A time that the service named closes it for
-everyone in it, and so does a service that cannot be reached, for a pause that doubles from half a second. A known
-`RateLimit` is kept by a `KnownLimit`, so that nothing is refused in the first place; an unknown one is found and kept by
-a `Discovery`, unless the service's own replies say how it is (`ServerHints`). A request is told to the gate when it leaves
-and again when its answer is in.
+A `ScopeLimiter` combines three reasons to wait, and the longest wait wins:
+
+- **A pause.** The service named a wait (``Retry-After``), or it could not be reached. In the second case the
+  pause doubles from 0.5 s to 30 s.
+- **The rate limit.** A configured limit is a `KnownLimit`. An unknown one is found by a `Discovery`, unless
+  the responses carry ``RateLimit`` headers that describe it (`ServerHints`).
+- **The number of requests in flight.** After two rejections in a row at a configured limit, only one request
+  is in flight, and then one more for each accepted one, as in TCP slow start.
+
+The caller reports each request when it is sent, and again when its outcome is known. Times are in seconds.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from ruxa_async.settings import RateLimit
 
@@ -17,233 +23,236 @@ from .discovery import Discovery
 from .known_limit import KnownLimit
 from .server_hints import ServerHints
 
-__all__ = ("ScopeLimiter",)
+__all__ = ("Limit", "ScopeLimiter")
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
-#: What another gate was told is only likely to be meant for this one, so after so many seconds it asks for itself.
-_LONGEST_BORROWED = 60.0
-_UNTRIED = 4
+#: Seconds; the pause after the first failure to reach the service, and the longest one.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+#: Seconds; a wait that a response of the other scope named pauses this scope no longer than this.
+_LONGEST_BORROWED_PAUSE = 60.0
+#: Requests in flight at first if a rate is configured without its burst, which may be smaller than the count.
+_FIRST_IN_FLIGHT = 4
 
 
-class ScopeLimiter:
-    """Let requests of one scope leave, unless the service said no."""
+class Limit(Protocol):
+    """A rate limit: configured (`KnownLimit`) or discovered (`Discovery`).
 
-    def __init__(
-        self, limit: RateLimit | None, discovery: Discovery | None = None, *, longest: float = math.inf
-    ) -> None:
-        self._pacer = KnownLimit(limit) if limit is not None else None
-        self.discovery = Discovery() if discovery is None else discovery
-        #: What the replies say of the quota; None until one does, or where the limit was told.
-        self.hints: ServerHints | None = None
-        self._limit = limit
-        self._longest = longest
-        self._until = self._until_other = -math.inf
-        self._pause = _FIRST_PAUSE
-        self._on_wire = 0
-        # How many may be on the wire at once: any number until nothing gets through, then one, and one more for
-        # each that does, so that a gate that opens does not let a whole pool run into the next refusal. Where a rate
-        # is configured without its burst, a few at first, for what the service rejects of a burst is what is in flight;
-        # more than that leave evenly, at the rate, until the first rejection.
-        self._is_paced = limit is not None and limit.burst is None
-        self._window = _UNTRIED if self._is_paced else math.inf
-        self._last_sent = -math.inf
-        self._shut_since: float | None = None
-        self.refusals = 0
-        self.ever_passed = False
+    Call `on_send` for each request, and exactly one of the other ``on_`` methods when its outcome is known.
+    """
 
     @property
     def rate(self) -> float | None:
-        """The requests a second that are let through, as told or as found; None while that is not known."""
-        if self._limit is not None:
-            return self._limit.count / self._limit.per
-        if self.hints is not None and self.hints.paces:
-            return self.hints.rate
-        return self.discovery.rate
-
-    @property
-    def guesses(self) -> bool:
-        """Tell whether requests leave at a rate that was found, so that a refusal may be for that."""
-        paced = self._pacer is not None or (self.hints is not None and self.hints.paces)
-        return not paced and self.discovery.rate is not None
-
-    @property
-    def on_wire(self) -> int:
-        """How many requests are unanswered."""
-        return self._on_wire
-
-    def export(self) -> dict[str, float] | None:
-        """Return what was found of the limit, None if nothing was or it was told."""
-        return self.discovery.export() if self._pacer is None else None
-
-    def advised(self, now: float) -> ServerHints | None:
-        """Return what notes what replies say of the quota, None where the limit was told and is kept."""
-        if self.hints is None and self._pacer is None:
-            self.hints = ServerHints(self._on_wire, now)
-        return self.hints
-
-    def use(self, discovery: Discovery) -> None:
-        """Go by *discovery* from now on; the one before hears no more of what is in flight."""
-        self.discovery.take_over(-self._on_wire)
-        discovery.take_over(self._on_wire)
-        self.discovery = discovery
-
-    @property
-    def is_told(self) -> bool:
-        """Tell whether a limit that was told is kept."""
-        return self._pacer is not None
-
-    def keeps_told_limit(self, now: float) -> bool:
-        """Tell whether a limit that was told is used up, so that requests leave as it lets them."""
-        return self._pacer is not None and self._pacer.used_up(now)
-
-    def share(self, other: ScopeLimiter) -> None:
-        """Keep the limit that *other* was told from now on, together with it."""
-        assert other._pacer is not None
-        self.discovery.take_over(-self._on_wire)
-        other._pacer.take_over(self._on_wire)
-        self._pacer, self._limit = other._pacer, other._limit
-
-    def close_as(self, other: ScopeLimiter, now: float) -> None:
-        """Stay closed for as long as *other*, for a minute at most: what refused it would likely refuse this too."""
-        self._until_other = max(
-            self._until_other, min(other._until, now + min(self._longest, _LONGEST_BORROWED))
-        )
-
-    def reopen(self) -> None:
-        """Be closed no longer by what another gate was told: that was about something else."""
-        self._until_other = -math.inf
-
-    def refuses(self, now: float) -> bool:
-        """Tell whether requests of this gate itself were told to wait, or found nobody there."""
-        return self._until > now
+        """The requests a second that the service accepts, None while that is not known."""
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may leave, infinity if only an answer can tell."""
-        is_full = self._on_wire >= self._window
-        if is_full and not self._is_paced:
+        """Return when the next request may be sent, infinity if that depends on a response."""
+
+    def take_over(self, in_flight: int) -> None:
+        """Count *in_flight* more requests that were sent before, or fewer if it is negative."""
+
+    def on_send(self, now: float) -> None:
+        """Note that a request is sent."""
+
+    def on_accept(self, now: float, *, sent_at: float) -> None:
+        """Note that the request sent at *sent_at* was accepted: any response but a 429."""
+
+    def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
+        """Note a 429 to the request sent at *sent_at*; *retry_after* is in seconds, None if not named."""
+
+    def on_inconclusive(self, now: float) -> None:
+        """Note a response that may be about another limit."""
+
+    def on_no_response(self, now: float) -> None:
+        """Note that a request was sent and no response will come."""
+
+    def on_not_sent(self, now: float) -> None:
+        """Note that no byte of a request was sent."""
+
+
+class ScopeLimiter:
+    """The limiter of one scope. A wait that the service names is cut to *longest* seconds.
+
+    Report requests and their outcomes as to a `Limit`.
+    """
+
+    def __init__(
+        self, configured: RateLimit | None, discovery: Discovery | None = None, *, longest: float = math.inf
+    ) -> None:
+        self.limit: Limit = (discovery or Discovery()) if configured is None else KnownLimit(configured)
+        #: What ``RateLimit`` headers say; None until a response has one, and beside a `KnownLimit`.
+        self.hints: ServerHints | None = None
+        self.in_flight = 0
+        self.refusals = 0
+        self.ever_accepted = False
+        self._longest = longest
+        self._paused_until = self._borrowed_until = -math.inf
+        self._next_pause = _FIRST_PAUSE
+        self._rejecting_since: float | None = None
+        # With a rate whose burst is not known, requests above the maximum in flight are sent evenly instead.
+        self._interval: float | None = None
+        self._max_in_flight = math.inf
+        if configured is not None and configured.burst is None:
+            self._interval, self._max_in_flight = configured.per / configured.count, _FIRST_IN_FLIGHT
+        self._last_sent_at = -math.inf
+
+    # ---- the limit
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the user configured the limit."""
+        return isinstance(self.limit, KnownLimit)
+
+    @property
+    def rate(self) -> float | None:
+        """The requests a second that the limit accepts, None while that is not known."""
+        hints = self.hints
+        return hints.rate if hints is not None and hints.paces else self.limit.rate
+
+    @property
+    def has_discovered_rate(self) -> bool:
+        """Tell whether requests are sent at a discovered rate, so that a 429 may mean that it is too high."""
+        hints = self.hints
+        is_known = self.is_configured or (hints is not None and hints.paces)
+        return not is_known and self.limit.rate is not None
+
+    def has_used_up_configured_limit(self, now: float) -> bool:
+        """Tell whether a configured limit is what holds requests back."""
+        return isinstance(self.limit, KnownLimit) and self.limit.is_used_up(now)
+
+    def export(self) -> dict[str, float] | None:
+        """Return what was discovered, None if nothing was or the limit is configured."""
+        return self.limit.export() if isinstance(self.limit, Discovery) else None
+
+    def ensure_hints(self, now: float) -> ServerHints | None:
+        """Return `hints`, made at the first call; None if the limit is configured."""
+        if self.hints is None and not self.is_configured:
+            self.hints = ServerHints(self.in_flight, now)
+        return self.hints
+
+    def replace_limit(self, limit: Limit) -> None:
+        """Use *limit* from now on, and count the requests in flight there."""
+        self.limit.take_over(-self.in_flight)
+        limit.take_over(self.in_flight)
+        self.limit = limit
+        if self.is_configured:
+            self.hints = None
+
+    # ---- when
+
+    def ready_at(self, now: float) -> float:
+        """Return when the next request may be sent, infinity if that depends on a response."""
+        is_full = self.in_flight >= self._max_in_flight
+        if is_full and self._interval is None:
             return math.inf
-        paced = self.discovery.ready_at(now) if self._pacer is None else self._pacer.ready_at(now)
-        if is_full:
-            assert self._limit is not None
-            paced = max(paced, self._last_sent + self._limit.per / self._limit.count)
+        ready = self.limit.ready_at(now)
+        if is_full and self._interval is not None:
+            ready = max(ready, self._last_sent_at + self._interval)
         if self.hints is not None:
-            paced = self.hints.ready_at(now, paced, found=self.discovery.rate is not None)
-        return max(paced, self._until, self._until_other, now)
+            ready = self.hints.ready_at(now, ready, is_rate_known=self.limit.rate is not None)
+        return max(ready, self._paused_until, self._borrowed_until, now)
 
     def opens_at(self, now: float) -> float:
-        """Return until when the service asked to wait, whatever the discovery says; infinity if only an answer can tell."""
-        if self._on_wire >= self._window and not self._is_paced:
+        """Return when a request may be sent that ignores the rate limit; infinity if a response decides."""
+        if self.in_flight >= self._max_in_flight and self._interval is None:
             return math.inf
-        return max(self._until, self._until_other, now)
+        return max(self._paused_until, self._borrowed_until, now)
 
     def wait(self, now: float) -> float:
-        """Return for how many seconds nothing leaves, as far as is known; 0 if only an answer can tell."""
+        """Return the seconds until the next request may be sent, 0 if that depends on a response."""
         ready = self.ready_at(now)
         return ready - now if ready < math.inf else 0.0
 
+    def is_paused(self, now: float) -> bool:
+        """Tell whether this scope pauses for a reason of its own."""
+        return self._paused_until > now
+
     def closed_for(self, now: float) -> float:
-        """Return for how many seconds the service has asked to wait, 0 if it has not."""
-        return max(0.0, max(self._until, self._until_other) - now)
+        """Return the seconds that are left of the pause, 0 if there is none."""
+        return max(0.0, max(self._paused_until, self._borrowed_until) - now)
 
     def shut_for(self, now: float) -> float:
-        """Return for how many seconds nothing was let through, 0 if the last request was."""
-        return 0.0 if self._shut_since is None else now - self._shut_since
+        """Return the seconds since the first of the last rejections in a row, 0 if the last was accepted."""
+        return 0.0 if self._rejecting_since is None else now - self._rejecting_since
+
+    def pause_like(self, other: ScopeLimiter, now: float) -> None:
+        """Pause as long as *other*, but a minute at most: one quota would reject this scope as well."""
+        longest = min(self._longest, _LONGEST_BORROWED_PAUSE)
+        self._borrowed_until = max(self._borrowed_until, min(other._paused_until, now + longest))
+
+    def end_borrowed_pause(self) -> None:
+        """End a pause that `pause_like` began: the other scope has a quota of its own."""
+        self._borrowed_until = -math.inf
+
+    # ---- what happens
 
     def on_send(self, now: float) -> None:
-        """Note that a request leaves."""
-        self._on_wire += 1
-        self._last_sent = now
-        if self._pacer is None:
-            self.discovery.on_send(now)
-            if self.hints is not None:
-                self.hints.on_send(now)
-        else:
-            self._pacer.on_send(now)
+        self.in_flight += 1
+        self._last_sent_at = now
+        self.limit.on_send(now)
+        if self.hints is not None:
+            self.hints.on_send(now)
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note an answer that the limit let through, whatever else it says, to a request that left at *sent_at*."""
-        self._on_wire -= 1
-        if self._pacer is None:
-            self.discovery.on_accept(now, sent_at=sent_at)
-            if self.hints is not None:
-                self.hints.on_accept(now, sent_at=sent_at)
-        else:
-            self._pacer.on_accept(now, sent_at=sent_at)
-        self._window += 1
-        self.ever_passed = True
-        self._shut_since = None
-        if now >= self._until:
-            self._pause = _FIRST_PAUSE
-
-    def on_no_response(self, now: float, *, is_answered: bool = False) -> None:
-        """Note that a request left and teaches nothing of the limit.
-
-        It got no answer or, if *is_answered*, one that may be about another limit.
-        """
-        self._on_wire -= 1
-        if self._pacer is None:
-            (self.discovery.on_not_sent if is_answered else self.discovery.on_no_response)(now)
-            if self.hints is not None:
-                self.hints.answered(now)
-        else:
-            self._pacer.answered(now)
-
-    def on_not_sent(self, now: float) -> None:
-        """Note that a request did not leave, and let nothing leave for a growing pause: nobody is there."""
-        self._on_wire -= 1
-        if self._pacer is None:
-            self.discovery.on_not_sent(now)
-            if self.hints is not None:
-                self.hints.on_not_sent()
-        else:
-            self._pacer.on_not_sent()
-        self._shut(now)
-        self._pause_unless_paused(now, since=now)
+        self.in_flight -= 1
+        self.limit.on_accept(now, sent_at=sent_at)
+        if self.hints is not None:
+            self.hints.on_accept(now, sent_at=sent_at)
+        self._max_in_flight += 1
+        self.ever_accepted = True
+        self._rejecting_since = None
+        if now >= self._paused_until:
+            self._next_pause = _FIRST_PAUSE
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
-        """Note a 429 to a request that left at *sent_at*.
-
-        *retry_after* is what the service asked for in seconds, None or 0 if nothing.
-        """
-        self._on_wire -= 1
+        self.in_flight -= 1
         self.refusals += 1
-        again = self._shut_since is not None and sent_at >= self._shut_since
-        if self._shut_since is None:
-            self._shut_since = now
-        told = min(retry_after, self._longest) if retry_after else None
-        if self._pacer is not None:
-            self._pacer.on_reject(now, sent_at=sent_at)
-            if again:  # so it is not only the way there that bunches what was spread
-                self._shut_for_no_reason(now, told, sent_at)
-        elif self.hints is not None and self.hints.on_reject(now, sent_at=sent_at):
-            self.discovery.on_no_response(now)
-            self._shut_for_no_reason(now, told, sent_at)
+        is_repeated = self._rejecting_since is not None and sent_at >= self._rejecting_since
+        if self._rejecting_since is None:
+            self._rejecting_since = now
+        wait = min(retry_after, self._longest) if retry_after else None
+        if self.is_configured:
+            self.limit.on_reject(now, wait, sent_at=sent_at)
+            if is_repeated:  # a single rejection may be due to uneven latency
+                self._reopen_slowly(now, wait, sent_at)
+        elif self.hints is not None and self.hints.on_reject(now, wait, sent_at=sent_at):
+            self.limit.on_inconclusive(now)
+            self._reopen_slowly(now, wait, sent_at)
         else:
-            self.discovery.on_reject(now, told, sent_at=sent_at)
-        if told is not None:
-            self._until = max(self._until, now + told)
+            self.limit.on_reject(now, wait, sent_at=sent_at)
+        if wait is not None:
+            self._paused_until = max(self._paused_until, now + wait)
 
-    def _shut_for_no_reason(self, now: float, told: float | None, sent_at: float) -> None:
-        """Open slowly after a refusal where a known limit was kept."""
-        self._shut(now)
-        if told is None:
-            self._pause_unless_paused(now, since=sent_at)
-
-    def capped(self, now: float, retry_after: float | None) -> None:
-        """Note a 429 that has nothing to do with the rate; *retry_after* is in seconds and closes the gate."""
+    def on_cap_reject(self, now: float, retry_after: float | None) -> None:
+        """Note a 429 because too many tasks run; *retry_after* is in seconds, None or 0 if not named."""
         self.refusals += 1
-        self.on_no_response(now, is_answered=True)
+        self.on_inconclusive(now)
         if retry_after:
-            self._until = max(self._until, now + min(retry_after, self._longest))
+            self._paused_until = max(self._paused_until, now + min(retry_after, self._longest))
 
-    def _shut(self, now: float) -> None:
-        self._window, self._is_paced = 1, False
-        if self._shut_since is None:
-            self._shut_since = now
+    def on_inconclusive(self, now: float) -> None:
+        self.in_flight -= 1
+        self.limit.on_inconclusive(now)
+        if self.hints is not None:
+            self.hints.on_no_response(now)
 
-    def _pause_unless_paused(self, now: float, *, since: float) -> None:
-        # A request that left before the gate last closed brings no news: only others make the pause grow.
-        if since >= self._until:
-            self._until = now + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+    def on_no_response(self, now: float) -> None:
+        self.in_flight -= 1
+        self.limit.on_no_response(now)
+        if self.hints is not None:
+            self.hints.on_no_response(now)
+
+    def on_not_sent(self, now: float) -> None:
+        """Note that no byte of a request was sent, and pause: the service cannot be reached."""
+        self.in_flight -= 1
+        self.limit.on_not_sent(now)
+        if self.hints is not None:
+            self.hints.on_not_sent(now)
+        self._reopen_slowly(now, None, now)
+
+    def _reopen_slowly(self, now: float, wait: float | None, sent_at: float) -> None:
+        """Send one request at a time, after a pause unless the service named a *wait*."""
+        self._max_in_flight, self._interval = 1, None
+        if self._rejecting_since is None:
+            self._rejecting_since = now
+        if wait is None and sent_at >= self._paused_until:  # only requests sent after the last pause
+            self._paused_until = now + self._next_pause
+            self._next_pause = min(2 * self._next_pause, _LONGEST_PAUSE)

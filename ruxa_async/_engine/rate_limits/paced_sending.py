@@ -1,11 +1,15 @@
 """Send evenly, at a pace that sweeps around the estimated rate.
 
-Requests that leave evenly at the rate of a limit are accepted by a token bucket, a minimum interval and every
-window of time. Two facts bound the rate. What was accepted between two rejections, over the time between them,
-is a lower bound: exact for a token bucket, less than the limit if requests left too slowly. The pace at which a
-request was rejected is an upper bound. The pace sweeps from the lower bound to the upper one and beyond, as TCP
-CUBIC (RFC 9438) sweeps a congestion window: quickly at first, slowly near the estimate, then faster and faster.
-A rejection ends the sweep, the next accepted request measures the rate again, and a new sweep begins.
+A token bucket, a minimum interval and every window of time accept requests that are sent evenly at their
+rate. Two facts bound that rate:
+
+- The number accepted between two rejections, over the time between them, is a lower bound. It is exact for a
+  token bucket, and too low if requests were sent too slowly.
+- The pace at which a request was rejected is an upper bound.
+
+The pace sweeps from the lower bound to the upper bound and beyond, as TCP CUBIC (RFC 9438) sweeps a
+congestion window: quickly at first, slowly near the estimate, then faster and faster. A rejection ends the
+sweep. The next accepted request measures the rate again and begins a new sweep.
 """
 
 from __future__ import annotations
@@ -17,30 +21,35 @@ from .phase import FIRST_PAUSE, longer_pause
 
 __all__ = ("WIDEST", "PacedSending")
 
-#: Half the width of a sweep, as a part of the rate: what is not worth a rejection, and that of a guess.
+#: Half the width of a sweep, as a part of the rate: at least, since a finer search is not worth a rejection,
+#: and at most, where nothing has confirmed the estimate.
 _NARROWEST, WIDEST = 0.03, 0.5
-#: Requests from the lower bound to the estimate: one rejection in 100 to 200.
+#: Requests from the lower bound to the estimate, at most. It makes one rejection in 100 to 200 requests.
 _LONGEST_SWEEP = 100.0
-#: A sweep dwells at its estimate for this many times the wait that a rejection costs.
+#: A sweep stays at its estimate for this many times the wait that a rejection costs.
 _DWELLS_FOR = 10.0
-#: Requests behind an estimate at most: what is older is forgotten.
+#: Accepted requests that an estimate averages over, at most.
 _MEMORY = 400.0
-#: A limit that accepts no more than this many at once is a minimum interval: the pace decides, not the count.
+#: A limit that accepts no more than this many requests at once is a minimum interval.
 _LARGEST_INTERVAL_BURST = 2.0
-#: Bounds that are this many times apart are bisected; closer ones are averaged.
+#: Bounds that differ by more than this factor are bisected; closer ones are averaged.
 _FAR_APART = 3.0
-#: Requests that should have been accepted in a silence before it may be an outage.
+#: A silence in which the rate would have accepted this many requests may be an outage.
 _UNEXPLAINED = 3.0
-#: A sweep that ends within this part of its length began above the rate.
-_SHORT = 0.25
-#: A guess is doubled with each accepted request, this often at most.
+#: A sweep that a rejection ends within this part of its length began above the rate.
+_SHORT_SWEEP = 0.25
+#: A guess is doubled with each accepted request, at most this many times.
 _MOST_DOUBLINGS = 20
-#: Requests a second; one request leaves in 30 seconds at least.
+#: Requests a second: one request in 30 seconds is sent at least.
 _LOWEST_RATE = 1 / 30
 
 
 class PacedSending:
-    """A rate, and a sweep around it. *weight* are the accepted requests behind *rate*."""
+    """A rate, and a sweep around it.
+
+    *weight* is the number of accepted requests that *rate* averages over. *width* is half the width of the
+    sweep as a part of the rate. *burst* is how many requests the limit accepts at once, as far as is known.
+    """
 
     def __init__(
         self,
@@ -60,27 +69,28 @@ class PacedSending:
         self._is_interval = burst <= _LARGEST_INTERVAL_BURST
         self._burst = burst if burst < math.inf else 1.0
         self._is_guess = weight <= 1  # the pace doubles with each request
-        self._next = -math.inf
-        self._shorts = 0
-        self._outage = False
+        self._next_at = -math.inf
+        self._short_sweeps = 0
+        self._was_outage = False
         self._retry_after = 0.0
         self._begin_sweep(now, sent_at)
 
     def _begin_sweep(self, now: float, sent_at: float) -> None:
-        """Begin at the lower bound; the first accepted request after a rejection left at *sent_at*."""
-        rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
-        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), rtts)
+        """Begin at the lower bound; the first accepted request after the rejection was sent at *sent_at*."""
+        # All three in accepted requests: to the estimate, at the estimate, and so far.
+        two_rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
+        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), two_rtts)
         waits = _DWELLS_FOR * self._retry_after * self.rate
         self._dwell = min(waits, 2 * self._weight) if self._width < 0.1 else 0.0
         self._progress = 0
         self._began, self._accepted = sent_at, 1
-        self._ended: tuple[float, int] | None = None  # pace and progress at the rejection
+        self._rejection: tuple[float, int] | None = None  # pace and progress at the rejection
         self._silent_since = self._last_rejected = self._pause = 0.0
-        self._next = max(self._next, now, sent_at + 1 / self._pace(now))
+        self._next_at = max(self._next_at, now, sent_at + 1 / self._pace(now))
 
     def _pace(self, now: float) -> float:
-        """Return the requests a second now: at most twice what is accepted, so that none is far off."""
-        if self._ended is not None:
+        """Return the requests a second now: at most twice what is accepted, to overshoot little."""
+        if self._rejection is not None:
             return self.rate * (1 - self._width)
         if self._is_guess:
             return self._pace_at(self._progress)
@@ -88,25 +98,26 @@ class PacedSending:
         return min(self._pace_at(self._progress), most)
 
     def _pace_at(self, progress: float) -> float:
+        """Return the pace after *progress* accepted requests: exponential for a guess, else cubic."""
         if self._is_guess:
             return self.rate * math.exp2(min(progress, _MOST_DOUBLINGS))
         beyond = progress if progress < self._length else max(self._length, progress - self._dwell)
         return self.rate * (1 + self._width * (beyond / self._length - 1) ** 3)
 
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
-        if self._ended is not None and self._retry_after:
-            return self._in_flight.ready_at(self._next, 1)
-        return self._next
+        if self._rejection is not None and self._retry_after:
+            return self._in_flight.ready_at(self._next_at, 1)
+        return self._next_at
 
     def on_send(self, now: float) -> float:
-        """Note that a request leaves. A late one is made up for by one, but not where an interval counts."""
+        """Note that a request is sent. Except at an interval, one request makes up for a late one."""
         pace = self._pace(now)
         gap = 1 / pace
-        late = now - self._next - 1 / self.rate
-        if late > 0 and self._ended is None:
-            self._began += late  # nothing was asked for
-        made_up = 0.0 if self._is_interval or self._ended is not None else gap
-        self._next = max(self._next, now - made_up) + gap
+        late = now - self._next_at - 1 / self.rate
+        if late > 0 and self._rejection is None:
+            self._began += late  # the caller had nothing to send
+        made_up = 0.0 if self._is_interval or self._rejection is not None else gap
+        self._next_at = max(self._next_at, now - made_up) + gap
         return pace
 
     def on_late_accept(self, sent_at: float) -> None:  # noqa: ARG002 - see `Phase`
@@ -114,43 +125,43 @@ class PacedSending:
 
     def on_accept(self, now: float, sent_at: float) -> PacedSending:
         self._accepted += 1
-        if self._ended is None:
+        if self._rejection is None:
             self._progress += 1
         else:
-            self._measure(sent_at, *self._ended)
+            self._measure(sent_at, *self._rejection)
             self._begin_sweep(now, sent_at)
         return self
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> PacedSending:
         self._retry_after = retry_after
-        if self._ended is None:
-            self._ended = pace or self._pace(now), self._progress
+        if self._rejection is None:
+            self._rejection = pace or self._pace(now), self._progress
             self._silent_since, self._pause = sent_at, 1 / self.rate
         else:
             self._pause = longer_pause(max(self._pause, FIRST_PAUSE), sent_at - self._silent_since)
         self._last_rejected = sent_at
-        self._next = max(now, sent_at + self._pause)
+        self._next_at = max(now, sent_at + self._pause)
         return self
 
-    # ---- what a sweep showed
+    # ---- the estimate
 
     def _measure(self, sent_at: float, pace: float, progress: int) -> None:
         """Estimate the rate again, from the sweep that ended at *pace* after *progress* requests."""
         silence = self._last_rejected - self._silent_since
-        self._outage = silence > _UNEXPLAINED / self.rate and not self._outage
-        if self._outage:  # the first one in a row: the rate is kept
+        self._was_outage = silence > _UNEXPLAINED / self.rate and not self._was_outage
+        if self._was_outage:  # of several in a row only the first leaves the rate as it is
             return
         count = self._accepted - 1
         if self._is_interval:
             self._bracket(pace, progress, count)
             return
         elapsed = sent_at - self._began
-        if self._retry_after:  # once a bucket is full, nothing flows in
+        if self._retry_after:  # nothing flows into a full bucket
             elapsed -= max(0.0, sent_at - self._silent_since - max(1.0, self._burst) / self.rate)
         self._average(count / max(elapsed, 1e-3), pace, progress, count)
 
     def _bracket(self, pace: float, progress: int, count: int) -> None:
-        """Go by the paces that were accepted and rejected: waits say nothing of a minimum interval."""
+        """Bisect between the paces that were accepted and rejected: counts say nothing about an interval."""
         self._weight = min(self._weight + count, _MEMORY)
         if self._is_guess:
             low = 0.0
@@ -163,7 +174,7 @@ class PacedSending:
         self._estimate((low + pace) / 2, (pace - low) / (pace + low))
 
     def _average(self, low: float, pace: float, progress: int, count: int) -> None:
-        """Average what was accepted, unless it contradicts what was known or is far from the upper bound."""
+        """Average the lower bounds, unless the new one contradicts them or is far from the upper bound."""
         before, found, least = self.rate, low, _NARROWEST
         if progress > self._length:  # the rate was too low to be rejected
             found = (low + pace) / 2
@@ -175,8 +186,8 @@ class PacedSending:
         rate = (before * self._weight + found * count) / weight
         self._weight = min(weight, _MEMORY)
         width = max(least, 2 / self._weight, abs(rate / before - 1) / 2)
-        self._shorts = self._shorts + 1 if progress < _SHORT * self._length else 0
-        if self._shorts > 1:  # once may be chance
+        self._short_sweeps = self._short_sweeps + 1 if progress < _SHORT_SWEEP * self._length else 0
+        if self._short_sweeps > 1:  # the first may be chance
             width = min(WIDEST, max(width, self._width) * 1.5)
             rate, self._weight = min(rate, pace * (1 - width)), self._weight / 2
         self._estimate(rate, width)

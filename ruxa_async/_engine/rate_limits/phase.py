@@ -1,4 +1,4 @@
-"""What each phase of the discovery of a rate limit offers."""
+"""The interface of the phases of a discovery, and the pauses between probes that all of them use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Protocol
 
 __all__ = ("FIRST_PAUSE", "Phase", "longer_pause")
 
-#: Seconds; the first pause in a silence.
+#: Seconds; the pause before the first probe of a silence, in which every request is rejected.
 FIRST_PAUSE = 0.05
-#: A pause is this part of the silence so far, and this many seconds at most. A quarter finds the end sooner
-#: by a point of the share and costs a point of rejections (benchmarks/random_limits.py).
+#: A pause is this part of the silence so far, and this many seconds at most (exponential backoff). With a
+#: quarter the end is found sooner: one point more throughput for one point more rejections
+#: (benchmarks/random_limits.py).
 _GROWTH, _LONGEST = 0.5, 5.0
 
 
@@ -19,26 +20,26 @@ def longer_pause(pause: float, silence: float) -> float:
 
 
 class Phase(Protocol):
-    """One way to send requests, with what it knows of the limit. Times are in seconds.
+    """One phase of a discovery: when requests are sent, and what is known of the limit. Times are in seconds.
 
-    `on_accept` and `on_reject` return the phase that comes next, which is often this one.
+    `on_accept` and `on_reject` return the next phase, which is often the same one.
     """
 
     @property
     def rate(self) -> float | None:
-        """The requests a second that the limit is thought to accept, None while that is not known."""
+        """The estimated rate in requests a second, None while there is no estimate."""
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may leave."""
+        """Return when the next request may be sent."""
 
     def on_send(self, now: float) -> float:
-        """Note that a request leaves; return the pace in requests a second, 0 if responses set it."""
+        """Note that a request is sent; return the pace in requests a second, 0 if responses set it."""
 
     def on_late_accept(self, sent_at: float) -> None:
-        """Note that a request was accepted that left before the last rejection was known."""
+        """Note that a request was accepted that was sent before the last rejection was known."""
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        """Note that a request that left at *sent_at* was accepted."""
+        """Note that the request sent at *sent_at* was accepted."""
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:
-        """Note a 429 to a request that left at *sent_at*, at *pace*; *retry_after* is 0 if it named none."""
+        """Note a 429 to the request sent at *sent_at* and *pace*; *retry_after* is 0 if not named."""

@@ -1,9 +1,14 @@
-"""One limit for everything, or one for each scope? Nobody says, so both gates share a discovery until that is known.
+"""Find out whether creates and queries share one quota, and limit each scope accordingly.
 
-At a refusal one request of the other scope goes out at once as a test, while the quota, if it is one, is still
-empty; more where the trip is so long that some flows in meanwhile. One is refused too: one quota, and what closes one
-gate closes both. All are let through: two, and each gets a discovery of its own. The question is asked again now and
-then, and refusals that come in pairs bring the two together.
+The service does not say so. Both scopes therefore begin with one shared `Discovery`, until a test decides:
+
+1. After a 429 in one scope, a request of the other scope is sent at once, while a shared quota is still
+   empty. Where a round trip is long enough for tokens to flow in meanwhile, several are sent.
+2. If one of them is rejected too, there is one quota: a pause of one scope is a pause of both.
+3. If all are accepted, there are two quotas, and each scope gets a discovery of its own.
+
+The test is repeated after 16 rejections. Two quotas become one again if three rejections in a row each
+follow a rejection of the other scope within half a second.
 """
 
 from __future__ import annotations
@@ -21,216 +26,224 @@ from .limiter import ScopeLimiter
 
 __all__ = ("Scopes",)
 
-_ASKED_AGAIN_AFTER = 16  # refusals
-_AT_ONCE = 0.05  # seconds; later, something may have flowed in
-_PAIRED_WITHIN = 0.5  # seconds
-_PAIRS = 3
-#: What is refused though nothing of its scope was ever let through says as much as so many pairs.
-_USED_UP = 2
+#: Rejections until the next test.
+_REPEATED_AFTER = 16
+#: Seconds; a test that is sent later shows nothing, since tokens may have flowed in.
+_TESTED_WITHIN = 0.05
+#: Seconds between two rejections, one of each scope, that count as evidence for one quota.
+_PAIRED_WITHIN = 0.5
+#: Evidence that merges two quotas into one: a pair counts 1, an explained rejection (see below) counts 2.
+_ENOUGH_EVIDENCE, _STRONG_EVIDENCE = 3, 2
+#: Requests of one test at most.
 _MOST_TESTS = 8
-_TRICKLE = 0.1  # requests
+#: Requests that flow in during a round trip; with more than this one more test is sent.
+_TRICKLE = 0.1
 
 
 class Scopes:
-    """The gates of both scopes, and what they have in common. *longest_query_wait* is in seconds."""
+    """The limiters of both scopes. A named wait holds queries for at most *longest_query_wait* seconds."""
 
     def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
-        told = [rate for rate in (limits.create_rate, limits.query_rate) if rate is not None]
-        self._told = len(told)
+        self._configured = (limits.create_rate is not None) + (limits.query_rate is not None)
+        self._is_shared = not self._configured
         discovery = Discovery()
         self.create = ScopeLimiter(limits.create_rate, discovery)
         self.query = ScopeLimiter(
-            limits.query_rate, Discovery() if told else discovery, longest=longest_query_wait
+            limits.query_rate, discovery if self._is_shared else Discovery(), longest=longest_query_wait
         )
-        self._shared = not told
-        self._testing: Scope | None = None
+        self._test_scope: Scope | None = None
         self._test_until = -math.inf
-        self._tests_to_send = 0
-        self._tests_to_pass = 0
-        self._test_sent: set[object] = set()  # jobs
-        self._answers_until_asked = 0
-        self._refused_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
-        self._news_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
-        self._pairs = 0
+        self._tests_to_send = self._tests_to_accept = 0
+        self._test_jobs: set[object] = set()  # whose tests have no outcome yet
+        self._rejections_until_test = 0
+        self._evidence = 0
+        self._rejected_sent_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
+        self._rejected_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
         self._saved: tuple[Discovery, int, tuple[int, int]] | None = None
-        self._restored = False
+        self._is_restored = False
 
     def export(self) -> dict[str, Any]:
-        """Return what was found, for `load` in a later run."""
-        return {"shared": self._shared, "create": self.create.export(), "query": self.query.export()}
+        """Return what was discovered, for `load` in a later run."""
+        return {"shared": self._is_shared, "create": self.create.export(), "query": self.query.export()}
 
     def load(self, found: Mapping[str, Any], now: float) -> None:
-        """Begin with what another run had *found*, unless a limit was told.
+        """Begin with what an earlier run has *found*, unless a limit is configured.
 
-        Raises KeyError, TypeError or ValueError for what was never exported.
+        Raises KeyError, TypeError or ValueError for what `export` never returns.
         """
         create = Discovery.restored(found["create"], now)
         query = create if found["shared"] else Discovery.restored(found["query"], now)
-        if not self._told:
-            self._shared = bool(found["shared"])
-            self._restored = create.rate is not None
-            self.create.use(create)
-            self.query.use(query)
+        if not self._configured:
+            self._is_shared = bool(found["shared"])
+            self._is_restored = create.rate is not None
+            self.create.replace_limit(create)
+            self.query.replace_limit(query)
 
     @property
     def binding(self) -> bool:
-        """Tell whether creates and queries take from one quota that has been met."""
-        met = self._restored or self._advised_as_one or self.create.refusals + self.query.refusals > 0
-        return self._shared and met
+        """Tell whether creates and queries share one quota that has held a request back."""
+        is_met = self._is_restored or self._is_quota_shared or self.create.refusals + self.query.refusals > 0
+        return self._is_shared and is_met
 
     @property
-    def _advised_as_one(self) -> bool:
+    def _is_quota_shared(self) -> bool:
+        """Tell whether headers describe one quota for both scopes."""
         create, query = self.create.hints, self.query.hints
-        return create is not None and query is not None and create.books is query.books
+        return create is not None and query is not None and create.quota_state is query.quota_state
 
     def limiter(self, scope: Scope) -> ScopeLimiter:
-        """Return the gate of *scope*."""
+        """Return the limiter of *scope*."""
         return self.create if scope == "create" else self.query
 
     def tests(self, scope: Scope, now: float) -> bool:
-        """Tell whether a request of *scope* should leave at once, to see whether it is refused."""
-        return self._testing == scope and now <= self._test_until and not self.limiter(scope).refuses(now)
+        """Tell whether a request of *scope* should be sent at once, to see whether it is rejected."""
+        return (
+            self._test_scope == scope and now <= self._test_until and not self.limiter(scope).is_paused(now)
+        )
 
     def ready_at(self, scope: Scope, now: float) -> float:
-        """Return when the next request of *scope* may leave, infinity if only an answer can tell."""
-        if self.tests(scope, now):
-            return now
-        return self.limiter(scope).ready_at(now)
+        """Return when the next request of *scope* may be sent, infinity if that depends on a response."""
+        return now if self.tests(scope, now) else self.limiter(scope).ready_at(now)
+
+    # ---- what happens
 
     def on_send(self, scope: Scope, now: float, job: object) -> None:
-        """Note that a request of *scope* leaves, for *job*."""
+        """Note that a request of *scope* is sent for *job*."""
         if self.tests(scope, now):
-            self._test_sent.add(job)
+            self._test_jobs.add(job)
             self._tests_to_send -= 1
             if not self._tests_to_send:
-                self._testing = None
+                self._test_scope = None
         self.limiter(scope).on_send(now)
 
     def on_accept(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
-        """Note an answer that the limit let through."""
-        if job not in self._test_sent:
+        """Note that the request of *job* was accepted: any response but a 429."""
+        if job not in self._test_jobs:
             self.limiter(scope).on_accept(now, sent_at=sent_at)
-        else:
-            # Whose quota it was of is not known yet, so neither discovery learns from it.
-            self.limiter(scope).on_no_response(now, is_answered=True)
-            self._tests_to_pass -= 1
-            if self._tests_to_pass == 0:
-                self._test_sent.clear()
-                self._split(scope, now)
+            return
+        self.limiter(scope).on_inconclusive(now)  # it is not known yet from which quota it took
+        self._tests_to_accept -= 1
+        if self._tests_to_accept == 0:
+            self._test_jobs.clear()
+            self._split(scope, now)
 
     def on_reject(
         self, scope: Scope, now: float, retry_after: float | None, *, sent_at: float, job: object
     ) -> None:
-        """Note a 429; *retry_after* is in seconds."""
+        """Note a 429 to the request of *job*; *retry_after* is in seconds, None or 0 if not named."""
         self.limiter(scope).on_reject(now, retry_after, sent_at=sent_at)
-        if self._told == 2 or (self._told and self._shared):
+        if self._configured == 2 or (self._configured and self._is_shared):
             return
         other: Scope = "query" if scope == "create" else "create"
-        if job in self._test_sent:
-            self._test_sent.clear()
-            self._close_both(now)
-        elif self._shared:
-            self._close_both(now)
-            self._ask(other, now)
+        if job in self._test_jobs:
+            self._test_jobs.clear()
+            self._pause_both(now)
+        elif self._is_shared:
+            self._pause_both(now)
+            self._begin_test(other, now)
         else:
-            self._pair(scope, other, now, sent_at)
+            self._compare(scope, other, now, sent_at)
 
-    def told(
-        self, scope: Scope, quota: Quota, now: float, *, sent_at: float, refused_for: float | None = None
+    def on_quota(
+        self, scope: Scope, quota: Quota, now: float, *, sent_at: float, rejected_for: float | None = None
     ) -> None:
-        """Note what the reply to a request of *scope* that left at *sent_at* says of its *quota*.
+        """Note the *quota* in the headers of a response to a request of *scope* sent at *sent_at*.
 
-        *refused_for* is for how many seconds it was a refusal: 0 if it did not say, None if it was none.
+        *rejected_for* is the wait in seconds that a 429 names, 0 if it names none; None for other responses.
         """
-        hints = self.limiter(scope).advised(now)
+        hints = self.limiter(scope).ensure_hints(now)
         if hints is None:
             return
         other = (self.query if scope == "create" else self.create).hints
-        if self._shared and other is not None:
+        if self._is_shared and other is not None:
             hints.share(other, quota, now)
-        hints.told(quota, now, sent_at=sent_at, refused_for=refused_for)
+        hints.on_quota(quota, now, sent_at=sent_at, rejected_for=rejected_for)
 
-    # ---- refusals that have nothing to do with a rate
+    # ---- rejections by a cap on running tasks
 
-    def capped(self, now: float, retry_after: float | None, *, job: object) -> None:
-        """Note that a create was refused because too many tasks run; *retry_after* is in seconds."""
-        self.create.capped(now, retry_after)
-        if job in self._test_sent:
-            self._test_sent.clear()  # it shows nothing
+    def on_cap_reject(self, now: float, retry_after: float | None, *, job: object) -> None:
+        """Note that a create was rejected because too many tasks run; *retry_after* is in seconds."""
+        self.create.on_cap_reject(now, retry_after)
+        if job in self._test_jobs:
+            self._test_jobs.clear()  # it shows nothing about the quota
 
     def save(self) -> None:
-        """Keep what is known of the creates' rate, if it is not kept yet: what comes now may be for something else."""
-        if self._saved is None:
-            on_wire = self.create.on_wire + (self.query.on_wire if self._shared else 0)
-            doubts = (0, 0) if self.create.hints is None else self.create.hints.doubts
-            self._saved = deepcopy(self.create.discovery), on_wire, doubts
+        """Save what is known of the limit of creates, since a cap may cause the next rejections."""
+        limit = self.create.limit
+        if self._saved is None and isinstance(limit, Discovery):
+            in_flight = self.create.in_flight + (self.query.in_flight if self._is_shared else 0)
+            contradictions = (0, 0) if self.create.hints is None else self.create.hints.contradictions
+            self._saved = deepcopy(limit), in_flight, contradictions
 
     def restore(self) -> None:
-        """Forget what was learned of the creates' rate since it was saved: it was no rate that refused."""
-        if self._saved is not None:
-            (discovery, on_wire, doubts), self._saved = self._saved, None
-            if self.create.hints is not None:
-                self.create.hints.doubts = doubts
-            discovery.take_over(-on_wire)
-            self.create.use(discovery)
-            if self._shared:
-                self.query.use(discovery)
+        """Return to what was saved: a cap caused the rejections since then, not the rate."""
+        if self._saved is None:
+            return
+        (discovery, in_flight, contradictions), self._saved = self._saved, None
+        if self.create.hints is not None:
+            self.create.hints.contradictions = contradictions
+        discovery.take_over(-in_flight)
+        self.create.replace_limit(discovery)
+        if self._is_shared:
+            self.query.replace_limit(discovery)
 
-    def forget(self) -> None:
-        """Go by what was learned since it was saved."""
+    def discard_saved(self) -> None:
+        """Keep what was learned since `save`."""
         self._saved = None
 
-    def _close_both(self, now: float) -> None:
-        self.create.close_as(self.query, now)
-        self.query.close_as(self.create, now)
+    # ---- one quota or two
 
-    def _ask(self, other: Scope, now: float) -> None:
-        self._answers_until_asked -= 1
-        if self._answers_until_asked < 0:
-            self._answers_until_asked = _ASKED_AGAIN_AFTER
-            self._testing, self._test_until = other, now + _AT_ONCE
-            # What flows in on the way is let through even if there is one quota: only more than that is a proof.
-            flow = self.create.discovery.expected_in_flight(now)
-            more = min(max(round(flow), flow > _TRICKLE), _MOST_TESTS)
-            self._tests_to_send = self._tests_to_pass = 1 + more
-            self._test_sent.clear()
+    def _pause_both(self, now: float) -> None:
+        self.create.pause_like(self.query, now)
+        self.query.pause_like(self.create, now)
+
+    def _begin_test(self, scope: Scope, now: float) -> None:
+        self._rejections_until_test -= 1
+        if self._rejections_until_test >= 0:
+            return
+        self._rejections_until_test = _REPEATED_AFTER
+        self._test_scope, self._test_until = scope, now + _TESTED_WITHIN
+        # One quota accepts what flows in during a round trip: only more than that shows a second one.
+        assert isinstance(self.create.limit, Discovery)
+        flow = self.create.limit.expected_in_flight(now)
+        self._tests_to_send = 1 + min(max(round(flow), flow > _TRICKLE), _MOST_TESTS)
+        self._tests_to_accept = self._tests_to_send
+        self._test_jobs.clear()
 
     def _split(self, scope: Scope, now: float) -> None:
-        if self._shared and not self._told:
-            if self._advised_as_one and (hints := self.limiter(scope).hints) is not None:
-                hints.part(now)
-            self._shared = False
-            self._pairs = 0
-            self.create.reopen()
-            self.query.reopen()
-            self.limiter(scope).use(Discovery())
+        """Give *scope* a quota of its own."""
+        if not self._is_shared:
+            return
+        if self._is_quota_shared and (hints := self.limiter(scope).hints) is not None:
+            hints.part(now)
+        self._is_shared = False
+        self._evidence = 0
+        self.create.end_borrowed_pause()
+        self.query.end_borrowed_pause()
+        self.limiter(scope).replace_limit(Discovery())
 
-    def _pair(self, scope: Scope, other: Scope, now: float, sent_at: float) -> None:
-        if sent_at <= self._news_at[scope]:
-            return  # it left before the last no of its scope was known, so it is no news
-        self._news_at[scope] = now
-        paired = 0 <= sent_at - self._refused_at[other] < _PAIRED_WITHIN
-        evidence = _USED_UP if self._used_up(scope, other, now) else int(paired)
-        self._pairs = self._pairs + evidence if evidence else 0
-        self._refused_at[scope] = sent_at
-        if self._pairs >= _PAIRS:
-            self._shared = True
-            self._answers_until_asked = _ASKED_AGAIN_AFTER
+    def _compare(self, scope: Scope, other: Scope, now: float, sent_at: float) -> None:
+        """Look for evidence that the quota of *scope* is the quota of *other*."""
+        if sent_at <= self._rejected_at[scope]:
+            return  # it was sent before the last rejection of its scope was known
+        self._rejected_at[scope] = now
+        is_pair = 0 <= sent_at - self._rejected_sent_at[other] < _PAIRED_WITHIN
+        evidence = _STRONG_EVIDENCE if self._is_explained_by(other, scope, now) else int(is_pair)
+        self._evidence = self._evidence + evidence if evidence else 0
+        self._rejected_sent_at[scope] = sent_at
+        if self._evidence >= _ENOUGH_EVIDENCE:
+            self._is_shared = True
+            self._rejections_until_test = _REPEATED_AFTER
             self._saved = None
             self._merge()
 
-    def _used_up(self, scope: Scope, other: Scope, now: float) -> bool:
-        """Tell whether only *other*, held back by a limit that was told, can have used up what *scope* is refused.
-
-        Nothing of *scope* was ever let through, so it is not a limit of its own that it has met.
-        """
-        return not self.limiter(scope).ever_passed and self.limiter(other).keeps_told_limit(now)
+    def _is_explained_by(self, other: Scope, scope: Scope, now: float) -> bool:
+        """Tell whether *scope* was never accepted while *other* uses up a configured limit."""
+        is_used_up = self.limiter(other).has_used_up_configured_limit(now)
+        return is_used_up and not self.limiter(scope).ever_accepted
 
     def _merge(self) -> None:
-        """Go by one limit: by the one that was told, else by what creates have learned, which is the most that is known."""
-        if not self._told:
-            self.query.use(self.create.discovery)
-        elif self.create.is_told:
-            self.query.share(self.create)
-        else:
-            self.create.share(self.query)
+        """Use one limit for both scopes: the configured one, else that of creates, which know the most."""
+        source = self.query if self.query.is_configured else self.create
+        other = self.create if source is self.query else self.query
+        other.replace_limit(source.limit)

@@ -1,10 +1,14 @@
-"""Go by what the service's replies say of its quota, for as long as what happens bears it out.
+"""Use the ``RateLimit`` headers of responses until they prove wrong twice.
 
-A quota whose window is told is kept as a known limit would be, and more leaves while the service says that more is
-left. With none left nothing leaves before the reset, for a minute at most; then one goes ahead. All of it is a hint:
-two refusals of what the fields allowed, or two requests let through while they said that nothing was left, and they
-are ignored for good. So that fields which say "nothing" for ever are found out, one request leaves now and then
-although nothing is left; it is refused if they are right.
+The headers describe a quota: its size, its window, how many requests remain, and the seconds until it resets.
+
+- A quota whose size and window are named is kept as a configured limit is (`KnownLimit`). More requests are
+  sent while the service says that more remain.
+- If none remain, nothing is sent before the reset, but for 60 s at most. Then one request goes ahead alone.
+- Headers that say "none remain" for ever would stop the client. So one request tests them after a second. It
+  is rejected if they are right, and the next test is due ten minutes later.
+- Two contradictions, and the headers are ignored for good: a request was rejected that they allowed, or one
+  was accepted while they said that none remain.
 """
 
 from __future__ import annotations
@@ -17,277 +21,281 @@ from ruxa_async.settings import RateLimit
 
 from .known_limit import KnownLimit
 
-__all__ = ("Books", "ServerHints")
+__all__ = ("QuotaState", "ServerHints")
 
-#: No word of a quota holds requests back for longer than so many seconds; a refusal may.
+#: Seconds; headers of an accepted request hold others back no longer than this. A 429 may.
 _LONGEST_HOLD = 60.0
-_CONTRADICTIONS = 2
-#: A test leaves so many seconds after nothing was left: most limits let one more through by then.
-_TESTED_AFTER = 1.0
-#: A test that was refused is good for so many seconds.
-_TESTED_FOR = 600.0
-#: Until something was let through, so many may be unanswered, and one more for each that was.
-_UNANSWERED = 4
-#: A larger quota need not be paced: what is left of it says enough.
-_LARGEST_PACED = 10_000
-#: So many of the last requests are remembered at least.
-_NOTED = 256
+_MOST_CONTRADICTIONS = 2
+#: Seconds until a test after none remained: most limits accept one more request by then.
+_TEST_DELAY = 1.0
+#: Seconds until the next test after one that was rejected.
+_TEST_INTERVAL = 600.0
+#: Requests in flight until the first is accepted; one more for each accepted one.
+_FIRST_IN_FLIGHT = 4
+#: Requests; a larger quota is not paced, since the number that remain says enough.
+_LARGEST_PACED_QUOTA = 10_000
+#: Departures that are remembered at least, to tell which requests a response does not count yet.
+_REMEMBERED = 256
 
 
-class Books:
-    """One quota as it was told, and what left for it; *on_wire* requests were unanswered when it was, *now*."""
+class QuotaState:
+    """One quota as the headers name it, and the requests that take from it. Two scopes may share it.
 
-    def __init__(self, on_wire: int, now: float) -> None:
+    *in_flight* requests were sent before *now*. When is not known, so they count as the last ones.
+    """
+
+    def __init__(self, in_flight: int, now: float) -> None:
         self.quota = Quota()
-        self.pacer: KnownLimit | None = None
-        self.on_wire = on_wire
+        #: Paces requests; None if the window is not named or the quota is too large.
+        self.limit: KnownLimit | None = None
+        self.in_flight = in_flight
         self.sent = 0
-        # One more: the one whose answer told the quota. Nobody noted when they left, so they count as the last.
-        self._left_at = [now] * (on_wire + 1)
+        # One more for the request whose response named the quota.
+        self._sent_at = [now] * (in_flight + 1)
 
-    def keep(self, quota: Quota, now: float) -> None:
-        """Keep *quota* from now on; what it says is used up comes free all at once."""
-        self.quota, self.pacer = quota, None
-        if quota.limit is None or quota.per is None or quota.limit > _LARGEST_PACED:
+    def update(self, quota: Quota, now: float) -> None:
+        """Keep *quota* from now on. What is used up of it is free again one window from *now*."""
+        self.quota, self.limit = quota, None
+        if quota.limit is None or quota.per is None or quota.limit > _LARGEST_PACED_QUOTA:
             return
-        self.pacer = KnownLimit(RateLimit(quota.limit, quota.per, quota.burst))
-        most = quota.burst or quota.limit
-        left = most if quota.remaining is None else quota.remaining
-        for _ in range(most - left):
-            self.pacer.on_send(now)
-            self.pacer.answered(now)
-        for _ in range(self.on_wire):
-            self.pacer.on_send(now)
+        self.limit = KnownLimit(RateLimit(quota.limit, quota.per, quota.burst))
+        size = quota.burst or quota.limit
+        for _ in range(size - (size if quota.remaining is None else quota.remaining)):
+            self.limit.on_send(now)
+            self.limit.on_no_response(now)
+        for _ in range(self.in_flight):
+            self.limit.on_send(now)
 
-    def take(self, now: float) -> None:
-        """Note that a request leaves."""
-        self.on_wire += 1
+    def names_same(self, quota: Quota) -> bool:
+        """Tell whether *quota* is this one; the number that remain may differ."""
+        return _identity(quota) == _identity(self.quota)
+
+    def on_send(self, now: float) -> None:
+        self.in_flight += 1
         self.sent += 1
-        self._left_at.append(now)
-        if len(self._left_at) > 2 * _NOTED:
-            del self._left_at[:_NOTED]
-        if self.pacer is not None:
-            self.pacer.on_send(now)
+        self._sent_at.append(now)
+        if len(self._sent_at) > 2 * _REMEMBERED:
+            del self._sent_at[:_REMEMBERED]
+        if self.limit is not None:
+            self.limit.on_send(now)
 
-    def after(self, sent_at: float) -> int:
-        """Return how many may have been counted after a request that left at *sent_at*."""
-        return max(0, len(self._left_at) - bisect_left(self._left_at, sent_at) - 1)
+    def on_no_response(self, now: float) -> None:
+        self.in_flight -= 1
+        if self.limit is not None:
+            self.limit.on_no_response(now)
 
-    def add(self, on_wire: int, now: float) -> None:
-        """Answer for *on_wire* requests more that left before, or for fewer if it is negative."""
-        self.on_wire += on_wire
-        if self.pacer is not None:
-            for _ in range(on_wire):
-                self.pacer.on_send(now)
-            for _ in range(-on_wire):
-                self.pacer.answered(now)
+    def on_not_counted(self, now: float) -> None:
+        """Note that the service did not count a request: it was rejected, or not sent."""
+        self.in_flight -= 1
+        if self.limit is not None:
+            self.limit.on_not_sent(now)
+
+    def sent_after(self, sent_at: float) -> int:
+        """Return how many requests the service may have counted after the one sent at *sent_at*."""
+        return max(0, len(self._sent_at) - bisect_left(self._sent_at, sent_at) - 1)
+
+    def take_over(self, in_flight: int, now: float) -> None:
+        self.in_flight += in_flight
+        if self.limit is not None:
+            for _ in range(in_flight):
+                self.limit.on_send(now)
+            for _ in range(-in_flight):
+                self.limit.on_no_response(now)
 
 
-def _same(one: Quota, two: Quota) -> bool:
-    return (one.name, one.limit, one.per, one.burst) == (two.name, two.limit, two.per, two.burst)
+def _identity(quota: Quota) -> tuple[str, int | None, float | None, int | None]:
+    return quota.name, quota.limit, quota.per, quota.burst
 
 
 class ServerHints:
-    """What the replies of one scope say, *on_wire* of whose requests are unanswered. Times are in seconds.
+    """What the headers of one scope say, beginning with *in_flight* requests in flight.
 
-    *books* are shared by both scopes where they take from one quota.
+    Report requests and their outcomes as to a `Limit`.
     """
 
-    def __init__(self, on_wire: int, now: float) -> None:
-        self.books = Books(on_wire, now)
-        self._on_wire = on_wire
-        self._said = -math.inf  # when the request left whose reply is the last word
-        self._remaining: int | None = None  # less what may have been counted since
-        self._sent_before = 0  # by the books, when that was said
-        self._slow = False  # a reset of more than a second was told: its fraction matters less than a refusal
-        self._rough = 1.0  # a reset may be told too late by so much, and may be too soon by as much
-        self._late = 0.0  # what a reset proved to be told too soon by
-        self._allowed = _UNANSWERED
-        #: With nothing left: when that may end at the soonest, until when nothing leaves, and when one goes ahead.
-        self._empty_until = self._until = self._reset = -math.inf
-        self._tested: tuple[float, float] | None = None  # when a test left, and `_empty_until` then
-        self._test_due = self._tested_until = -math.inf
-        self._went_ahead: float | None = None
-        self._cut = False  # the reset is further away than we wait for it
-        self._known = -math.inf
-        self._doubts = [0, 0]  # refused though allowed, let through though nothing was left
+    def __init__(self, in_flight: int, now: float) -> None:
+        self.quota_state = QuotaState(in_flight, now)
+        #: Requests that were rejected though allowed, and accepted though none remained.
+        self.contradictions = (0, 0)
+        self._in_flight = in_flight
+        self._max_in_flight = _FIRST_IN_FLIGHT
+        # The newest statement: when its request was sent, and how many requests in all it allows to send.
+        self._stated_at = -math.inf
+        self._allowed: int | None = None
+        # Resets are rounded to `_resolution` seconds. They matter if one of more than that was ever named.
+        # After a reset that came too early, each is expected `_delay` seconds later.
+        self._has_long_resets = False
+        self._resolution = 1.0
+        self._delay = 0.0
+        # With none remaining: until when that is certain, nothing is sent, and one goes ahead.
+        self._empty_until = self._held_until = self._reset_at = -math.inf
+        self._is_hold_cut = False  # the reset is later than the longest hold
+        self._ahead_sent_at: float | None = None
+        self._test: tuple[float, float] | None = None  # when it was sent, and `_empty_until` then
+        self._test_at = self._no_test_before = -math.inf
+        self._rejected_at = -math.inf
 
     @property
     def ignored(self) -> bool:
-        """Tell whether the fields were wrong too often."""
-        return sum(self._doubts) >= _CONTRADICTIONS
+        """Tell whether the headers were wrong too often."""
+        return sum(self.contradictions) >= _MOST_CONTRADICTIONS
 
     @property
     def paces(self) -> bool:
-        """Tell whether the quota and its window are known, so that no limit need be found."""
-        return self.books.pacer is not None and not self.ignored
+        """Tell whether the quota and its window are known, so that no limit need be discovered."""
+        return self.quota_state.limit is not None and not self.ignored
 
     @property
     def rate(self) -> float:
-        """The requests a second that a quota lets through which `paces`."""
-        quota = self.books.quota
-        assert quota.limit is not None
-        assert quota.per is not None
-        return quota.limit / quota.per
-
-    @property
-    def doubts(self) -> tuple[int, int]:
-        """What contradicted the fields; it can be set back when it is found to have been something else."""
-        return self._doubts[0], self._doubts[1]
-
-    @doubts.setter
-    def doubts(self, value: tuple[int, int]) -> None:
-        self._doubts = [*value]
+        """The requests a second of a quota that `paces`."""
+        assert self.quota_state.limit is not None
+        return self.quota_state.limit.rate
 
     def share(self, other: ServerHints, quota: Quota, now: float) -> None:
-        """Take from one quota with *other* if it was told the same *quota*, else from one of its own."""
+        """Share the quota of *other* if the headers name the same *quota* there, else have one of its own."""
         if quota.limit is None:
             return
-        if self.books is other.books:
-            if not _same(quota, self.books.quota):
+        if self.quota_state is other.quota_state:
+            if not self.quota_state.names_same(quota):
                 self.part(now)
-        elif _same(quota, other.books.quota) and not other.ignored:
-            self.books = other.books
-            self.books.add(self._on_wire, now)
-            self._remaining = None
+        elif other.quota_state.names_same(quota) and not other.ignored:
+            self.quota_state = other.quota_state
+            self.quota_state.take_over(self._in_flight, now)
+            self._allowed = None
 
     def part(self, now: float) -> None:
-        """Take from a quota of its own, and leave the other scope to its own."""
-        told = self.books.quota
-        self.books.add(-self._on_wire, now)
-        self.books = Books(self._on_wire, now)
-        self.books.keep(told, now)
-        self._remaining = None
+        """Have a quota of its own, and leave the shared one to the other scope."""
+        quota = self.quota_state.quota
+        self.quota_state.take_over(-self._in_flight, now)
+        self.quota_state = QuotaState(self._in_flight, now)
+        self.quota_state.update(quota, now)
+        self._allowed = None
 
     # ---- when
 
-    def ready_at(self, now: float, governed: float, *, found: bool) -> float:
-        """Return when the next request may leave.
+    def ready_at(self, now: float, ready: float, *, is_rate_known: bool) -> float:
+        """Return when the next request may be sent, infinity if that depends on a response.
 
-        *governed* is what a discovery says that knows nothing of the fields, *found* whether it knows a rate.
+        *ready* is what a discovery says without the headers, *is_rate_known* whether it has a rate.
         """
         if self.ignored:
-            return governed
-        pacer = self.books.pacer
-        until = self._until if pacer is not None or not found else self._empty_until
-        if until > now:
-            test = max(now, self._test_due)
-            return test if test < self._empty_until and not self.books.on_wire else until
-        left, on_wire = self._left(), self.books.on_wire
-        if pacer is None:
-            waits = left is not None and left <= 0 and self._slow and not found
-            return math.inf if waits and on_wire else governed
-        if on_wire >= self._allowed:
+            return ready
+        state = self.quota_state
+        held_until = self._empty_until if state.limit is None and is_rate_known else self._held_until
+        if held_until > now:
+            test_at = max(now, self._test_at)
+            return test_at if test_at < self._empty_until and not state.in_flight else held_until
+        remaining = self._remaining()
+        if state.limit is None:
+            is_empty = remaining is not None and remaining <= 0 and self._has_long_resets
+            return math.inf if is_empty and not is_rate_known and state.in_flight else ready
+        if state.in_flight >= self._max_in_flight:
             return math.inf
-        if left is not None and left > 0:
+        if remaining is not None and remaining > 0:
             return now
-        ready = pacer.ready_at(now)
-        return min(ready, max(now, self._reset)) if self._reset > -math.inf and not on_wire else ready
+        paced = state.limit.ready_at(now)
+        goes_ahead = self._reset_at > -math.inf and not state.in_flight
+        return min(paced, max(now, self._reset_at)) if goes_ahead else paced
 
-    def _left(self) -> int | None:
-        return None if self._remaining is None else self._remaining - (self.books.sent - self._sent_before)
+    def _remaining(self) -> int | None:
+        return None if self._allowed is None else self._allowed - self.quota_state.sent
+
+    def trusted_wait(self, seconds: float) -> float | None:
+        """Return the part to trust of a wait in *seconds* that the headers of a 429 name; None if ignored."""
+        if self.ignored:
+            return None
+        return min(seconds, _LONGEST_HOLD) if self.contradictions[1] else seconds
 
     # ---- what happens
 
     def on_send(self, now: float) -> None:
-        """Note that a request leaves."""
         if self._empty_until > now:
-            self._tested = now, self._empty_until
-        elif self._reset > -math.inf and not self.books.on_wire:
-            self._went_ahead = now
-        self._on_wire += 1
-        self.books.take(now)
-
-    def answered(self, now: float) -> None:
-        """Note that an answer came, or that none will."""
-        self._on_wire -= 1
-        self.books.on_wire -= 1
-        if self.books.pacer is not None:
-            self.books.pacer.answered(now)
-
-    def on_not_sent(self) -> None:
-        """Note that a request did not leave after all."""
-        self._on_wire -= 1
-        self.books.on_wire -= 1
-        self.books.sent -= 1
-        if self.books.pacer is not None:
-            self.books.pacer.on_not_sent()
+            self._test = now, self._empty_until
+        elif self._reset_at > -math.inf and not self.quota_state.in_flight:
+            self._ahead_sent_at = now
+        self._in_flight += 1
+        self.quota_state.on_send(now)
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that a request that left at *sent_at* was let through."""
-        self.answered(now)
-        self._allowed += 1
-        if not self.ignored and self._tested is not None and self._tested[0] == sent_at:
-            if now < self._tested[1]:
-                self._doubts[1] += 1
-            self._tested = None
+        self.on_no_response(now)
+        self._max_in_flight += 1
+        if not self.ignored and self._test is not None and self._test[0] == sent_at:
+            if now < self._test[1]:
+                self._contradict(accepted=1)
+            self._test = None
 
-    def on_reject(self, now: float, *, sent_at: float) -> bool:
-        """Note a refusal of a request that left at *sent_at*; return whether a discovery has nothing to learn from it."""
-        ours = self._tested is not None and self._tested[0] == sent_at
-        left = self._left()
-        promised = self.books.pacer is not None or (left is not None and left >= 0)
-        paced = self.paces
-        self._on_wire -= 1
-        self.books.on_wire -= 1
-        if self.books.pacer is not None:
-            self.books.pacer.on_not_sent()  # who is refused takes no place
+    def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> bool:  # noqa: ARG002
+        """Note a 429 to the request sent at *sent_at*; return whether the headers explain it."""
+        is_test = self._test is not None and self._test[0] == sent_at
+        remaining, is_paced = self._remaining(), self.quota_state.limit is not None
+        is_allowed = is_paced or (remaining is not None and remaining >= 0)
+        self._in_flight -= 1
+        self.quota_state.on_not_counted(now)
         if self.ignored:
             return False
-        if ours:
-            self._tested = None
-            if not self._doubts[1]:
-                self._test_due = self._tested_until = now + _TESTED_FOR
-        elif self._went_ahead == sent_at and (self._cut or not self._late):
-            self._late = self._late if self._cut else self._rough
-            ours = True
-        elif promised and sent_at > self._known:
-            self._doubts[0] += 1
-            self._allowed = 1
-        self._known = now
-        return ours or paced
+        is_explained = is_paced
+        if is_test:
+            self._test, is_explained = None, True
+            if not self.contradictions[1]:
+                self._test_at = self._no_test_before = now + _TEST_INTERVAL
+        elif self._ahead_sent_at == sent_at and (self._is_hold_cut or not self._delay):
+            self._delay = self._delay if self._is_hold_cut else self._resolution
+            is_explained = True
+        elif is_allowed and sent_at > self._rejected_at:
+            self._contradict(rejected=1)
+            self._max_in_flight = 1
+        self._rejected_at = now
+        return is_explained
 
-    def believed(self, seconds: float) -> float | None:
-        """Return for how long a refusal closes the gate whose fields alone say *seconds*; None if that is no matter."""
-        if self.ignored:
-            return None
-        return min(seconds, _LONGEST_HOLD) if self._doubts[1] else seconds
+    def on_no_response(self, now: float) -> None:
+        self._in_flight -= 1
+        self.quota_state.on_no_response(now)
 
-    def told(self, quota: Quota, now: float, *, sent_at: float, refused_for: float | None = None) -> None:
-        """Note what the reply to a request that left at *sent_at* says.
+    def on_not_sent(self, now: float) -> None:
+        self._in_flight -= 1
+        self.quota_state.sent -= 1
+        self.quota_state.on_not_counted(now)
 
-        *refused_for* is for how many seconds it was a refusal: 0 if it did not say, None if it was none.
+    def _contradict(self, *, rejected: int = 0, accepted: int = 0) -> None:
+        self.contradictions = self.contradictions[0] + rejected, self.contradictions[1] + accepted
+
+    def on_quota(
+        self, quota: Quota, now: float, *, sent_at: float, rejected_for: float | None = None
+    ) -> None:
+        """Note the *quota* in the headers of the response to the request sent at *sent_at*.
+
+        *rejected_for* is the wait in seconds that a 429 names, 0 if it names none; None for other responses.
         """
-        refused = refused_for is not None
-        if quota.limit is not None and not _same(quota, self.books.quota):
-            self.books.keep(quota, now)
-        if quota.remaining is None or sent_at < self._said:
-            return  # answers come in any order
-        least = (0 if refused else quota.remaining) - self.books.after(sent_at)
-        left = self._left()
-        newer, self._said = sent_at > self._said, sent_at
-        self._remaining = least if newer or left is None else max(left, least)
-        self._sent_before = self.books.sent
-        if newer or refused_for:  # what a refusal asks for wins
-            self._empty_until = self._until = self._reset = -math.inf
-        if refused_for:
-            self._reset = now + refused_for
+        is_rejected = rejected_for is not None
+        state = self.quota_state
+        if quota.limit is not None and not state.names_same(quota):
+            state.update(quota, now)
+        if quota.remaining is None or sent_at < self._stated_at:
+            return  # responses come in any order
+        least = (0 if is_rejected else quota.remaining) - state.sent_after(sent_at)
+        current = self._remaining()
+        is_newer, self._stated_at = sent_at > self._stated_at, sent_at
+        self._allowed = state.sent + (least if is_newer or current is None else max(current, least))
+        if is_newer or rejected_for:  # the wait of a 429 overrules a reset
+            self._empty_until = self._held_until = self._reset_at = -math.inf
+        if rejected_for:
+            self._reset_at = now + rejected_for
         if quota.reset is not None:
-            self._rough = quota.rough
-            self._slow = self._slow or quota.reset > quota.rough
-            if quota.remaining == 0 and not refused:
+            self._resolution = quota.rough
+            self._has_long_resets = self._has_long_resets or quota.reset > quota.rough
+            if quota.remaining == 0 and not is_rejected:
                 self._hold(quota.reset, quota.per, now, sent_at)
 
-    def _hold(self, told: float, per: float | None, now: float, sent_at: float) -> None:
-        """Let nothing leave before the reset, in *told* seconds, since nothing is left."""
-        pacer = self.books.pacer
-        if pacer is None and not self._slow:
+    def _hold(self, reset: float, per: float | None, now: float, sent_at: float) -> None:
+        """Send nothing before the *reset*, in seconds, since none remain."""
+        limit = self.quota_state.limit
+        if limit is None and not self._has_long_resets:
             return
-        wait = min(told, per or _LONGEST_HOLD, _LONGEST_HOLD)
-        self._cut = wait < told
-        self._empty_until = sent_at + wait - self._rough
-        self._until = self._reset = now + wait + self._late
-        self._test_due = max(self._tested_until, now + _TESTED_AFTER)
-        if pacer is not None and self._empty_until <= pacer.ready_at(now) <= self._reset:
-            # Our own requests explain it, so the window says to the fraction of a second when it ends.
-            self._until = self._empty_until
+        wait = min(reset, per or _LONGEST_HOLD, _LONGEST_HOLD)
+        self._is_hold_cut = wait < reset
+        self._empty_until = sent_at + wait - self._resolution
+        self._held_until = self._reset_at = now + wait + self._delay
+        self._test_at = max(self._no_test_before, now + _TEST_DELAY)
+        if limit is not None and self._empty_until <= limit.ready_at(now) <= self._reset_at:
+            # Our own requests used it up, so the window names its end more precisely than the rounded reset.
+            self._held_until = self._empty_until

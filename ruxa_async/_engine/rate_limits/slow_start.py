@@ -1,4 +1,4 @@
-"""Meet an unknown limit: send until the first 429, then probe until a request is accepted again."""
+"""The first two phases of a discovery: send until the first 429, then probe until a request is accepted."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from .windowed_sending import WindowedSending
 
 __all__ = ("Silence", "SlowStart")
 
-#: Requests in flight until the first response: what a full limit rejects of them is its whole price.
+#: Requests in flight until the first response. If the quota is used up, no more than these are rejected.
 _FIRST_IN_FLIGHT = 4
-#: Requests a second that are tried while nothing is known, at least.
+#: Requests a second that are sent at least while nothing is known.
 _SLOWEST_START = 40.0
-#: How many times the requests accepted in the last second are sent in the next one. More rejects more at the
-#: end, as one round trip is in flight then; less takes longer to reach a high limit.
+#: How many times the requests accepted in the last second are sent in the next one, as in TCP slow start.
+#: More costs more rejections at the end, when a round trip's worth is in flight. Less takes longer to reach
+#: a high limit.
 _GROWTH = 2.0
-#: A silence that lasts for less of the time since the first request is a bucket's.
+#: A silence shorter than this part of the time since the first request shows a token bucket, not a window.
 _SHORT_SILENCE = 0.25
-#: Seconds; so is a shorter one: no service counts in windows of half a second.
+#: Seconds; a shorter silence shows a bucket as well, since services do not count in windows of half a second.
 _SHORTEST_SILENCE = 0.4
-#: Departures that are kept, so that memory is bounded. A window that holds more is not found.
+#: Departures that are kept, to bound memory. A window that holds more requests is not found.
 _KEPT = 2048
 
 
 class SlowStart:
     """Send twice as many requests as are accepted, until one is rejected.
 
-    The requests that left at *departures* were accepted since *began*; at first there are none.
+    *departures* are the times at which accepted requests were sent since *began*; at first there are none.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class SlowStart:
         self._departures = deque[float](maxlen=_KEPT) if departures is None else departures
         self._began = began
         self._accepted = len(self._departures)
-        self._next = -math.inf if began is None else began
+        self._next_at = -math.inf if began is None else began
 
     @property
     def rate(self) -> None:
         return None
 
     def ready_at(self, now: float) -> float:
-        return self._in_flight.ready_at(self._next, self._most(now))
+        return self._in_flight.ready_at(self._next_at, self._most_in_flight(now))
 
     def on_send(self, now: float) -> float:
         if self._began is None:
@@ -55,8 +56,8 @@ class SlowStart:
         rtt = self._in_flight.rtt
         if not rtt:
             return 0.0
-        pace = self._most(now) / rtt
-        self._next = max(self._next, now - 1 / pace) + 1 / pace
+        pace = self._most_in_flight(now) / rtt
+        self._next_at = max(self._next_at, now - 1 / pace) + 1 / pace
         return pace
 
     def on_late_accept(self, sent_at: float) -> None:
@@ -71,8 +72,8 @@ class SlowStart:
         began = sent_at if self._began is None else self._began
         return Silence(self._in_flight, self._departures, self._accepted, began, now, sent_at, retry_after)
 
-    def _most(self, now: float) -> int:
-        """Return how many requests may be in flight: more than are accepted in one round trip."""
+    def _most_in_flight(self, now: float) -> int:
+        """Return how many requests may be in flight: more than are accepted during one round trip."""
         rtt = self._in_flight.rtt
         if rtt is None:
             return _FIRST_IN_FLIGHT
@@ -80,7 +81,7 @@ class SlowStart:
 
 
 class Silence:
-    """Nothing is accepted: one probe in flight, after pauses that grow with the silence."""
+    """Send one probe at a time, after pauses that grow with the silence, until one is accepted."""
 
     def __init__(
         self,
@@ -96,18 +97,18 @@ class Silence:
         self._departures = departures
         self._accepted = accepted  # since *began*
         self._began = began
-        self._lately = in_flight.accepted_lately(now)
-        self._since = self._last_rejected = sent_at
+        self._accepted_lately = in_flight.accepted_lately(now)
+        self._silent_since = self._last_rejected = sent_at
         self._retry_after = retry_after
         self._pause = FIRST_PAUSE
-        self._next = max(now, sent_at + self._pause)
+        self._next_at = max(now, sent_at + self._pause)
 
     @property
     def rate(self) -> None:
         return None
 
     def ready_at(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
-        return self._in_flight.ready_at(self._next, 1)
+        return self._in_flight.ready_at(self._next_at, 1)
 
     def on_send(self, now: float) -> float:  # noqa: ARG002 - see `Phase`
         return 0.0
@@ -117,31 +118,31 @@ class Silence:
         self._departures.append(sent_at)
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
-        self._pause = longer_pause(self._pause, sent_at - self._since)
+        self._pause = longer_pause(self._pause, sent_at - self._silent_since)
         self._last_rejected = sent_at
         self._retry_after = retry_after
-        self._next = max(now, sent_at + self._pause)
+        self._next_at = max(now, sent_at + self._pause)
         return self
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        """Estimate what the limit is from how long nothing was accepted."""
-        if not self._accepted:  # an outage, or a quota used up by somebody else
+        """Estimate the limit from the length of the silence."""
+        if not self._accepted:  # an outage, or another client used up the quota
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
-        before = self._since - self._began
-        burst = self._accepted * (1 - before / period)
+        before = self._silent_since - self._began
+        burst = self._accepted * (1 - before / period)  # of a bucket: without the refill before it was empty
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
-        is_rounded = self._retry_after == 1.0  # which may stand for a millisecond
-        if is_rounded or sent_at - self._since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
-            rate = max(self._accepted / period, self._lately if before > 1 else 0)
-            if before <= 1 and self._last_rejected > self._since and not self._retry_after:
-                rate = min(rate, 1 / (sent_at - self._since))  # one request flowed in
+        is_rounded = self._retry_after == 1.0  # a millisecond, rounded up to seconds
+        if is_rounded or sent_at - self._silent_since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
+            rate = max(self._accepted / period, self._accepted_lately if before > 1 else 0)
+            if before <= 1 and self._last_rejected > self._silent_since and not self._retry_after:
+                rate = min(rate, 1 / (sent_at - self._silent_since))  # one request flowed in
             return PacedSending(self._in_flight, rate, now, sent_at, burst=burst)
         return self._window(now, sent_at, period, burst)
 
     def _interval(self, now: float, sent_at: float, period: float) -> Phase:
-        """Go by the length of the silence: it is exact where it was named in fractions of a second."""
+        """Take the silence for a minimum interval: exact if Retry-After named it in fractions of a second."""
         too_short = self._last_rejected - self._began
         if self._retry_after:
             too_short = 0.0 if self._retry_after.is_integer() else 0.98 * period
@@ -151,7 +152,7 @@ class Silence:
 
     def _window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
         too_short = self._last_rejected - self._began
-        if self._retry_after:  # which is often rounded up to whole seconds
+        if self._retry_after:  # often rounded up to whole seconds
             too_short = max(too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period)
         while len(self._departures) > self._accepted:
             self._departures.popleft()
@@ -163,7 +164,7 @@ class Silence:
             too_short=too_short,
             now=now,
             sent_at=sent_at,
-            rejected_at=self._since,
+            rejected_at=self._silent_since,
             burst=burst,
             slow_start=SlowStart,
         )

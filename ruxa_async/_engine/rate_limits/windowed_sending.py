@@ -1,8 +1,8 @@
-"""Send what a window of time holds, and wait for its end.
+"""Send as many requests as a window of time accepts, then wait for its end.
 
-A place in the window is free again one period after the request that took it left. That is exact for a sliding
-window, and safe for a fixed one. Between two groups one probe is sent first, since the period is known only
-between two bounds: it is longer than a wait that was too short, and no longer than one that was enough.
+A place in the window is free again one period after its request was sent. That is exact for a sliding
+window, and safe for a fixed one. The period is known only between two bounds: a wait that was too short and
+one that was enough. So a single probe is sent at the end of a window, before the next group of requests.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from collections.abc import Callable
 
 from .in_flight import InFlight
 from .paced_sending import PacedSending
-from .phase import Phase, longer_pause
+from .phase import FIRST_PAUSE, Phase, longer_pause
 
 __all__ = ("WindowedSending",)
 
-#: The precision of the period that is not worth a rejection, as a part of it.
+#: Bounds of the period that differ by less than this part of it are not bisected: that is not worth a
+#: rejection.
 _PRECISION = 0.05
-#: Requests until the next test for more room, which costs a rejection.
+#: Requests until the next test for more room. A test that fails costs a rejection.
 _TESTED_EVERY = 60.0
 
 
 class WindowedSending:
-    """*count* requests in any *period*, which left at *departures*.
+    """*count* requests in any *period* seconds; *departures* are the times at which the last ones were sent.
 
-    *too_short* is the longest wait for the window's end that was not enough. Until as many were accepted again
-    as at first, the first rejection of which left at *rejected_at*, it may be a bucket. *slow_start* makes the phase
-    that comes next if there is more room.
+    *too_short* is the longest wait for the end of the window that was not enough, in seconds. Until *count*
+    requests were accepted a second time, the limit may also be a token bucket of *burst* tokens that was
+    empty at *rejected_at*. *slow_start* makes the next phase if there is more room.
     """
 
     def __init__(
@@ -48,18 +49,17 @@ class WindowedSending:
         self._departures = departures
         self._count, self._period = count, period
         self._too_short = min(too_short, period)
-        self._next = now
+        self._next_at = now
         self._slow_start = slow_start
         self._rejected_at, self._burst = rejected_at, burst
-        self._accepted = self._group = 1  # since the silence, since the last probe
-        self._confirmed = False
-        # Between two groups: a probe is in flight, or waited for.
-        self._closed = False
-        self._misses = 0
-        self._outage = False
+        self._accepted = self._group = 1  # since the silence; since the last probe
+        self._is_confirmed = False  # a test was rejected, so the limit is no bucket
+        self._is_closed = False  # between two groups, while the probe is due or in flight
+        self._rejected_probes = 0
+        self._was_outage = False
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
-        self._until_test = 0.9 * count  # requests
+        self._until_test = 0.9 * count  # requests; the first test is at the end of the first group
         self._add(sent_at)
 
     @property
@@ -69,13 +69,13 @@ class WindowedSending:
     # ---- when
 
     def ready_at(self, now: float) -> float:
-        if self._closed:
-            return self._in_flight.ready_at(self._next, 1)
-        ready = max(self._next, self._free_at(now))
+        if self._is_closed:
+            return self._in_flight.ready_at(self._next_at, 1)
+        ready = max(self._next_at, self._free_at(now))
         return self._in_flight.ready_at(ready, self._group)
 
     def _free_at(self, now: float) -> float:
-        """Return when a place is free, or the next test is due."""
+        """Return when a place is free or the next test is due."""
         departures, awaited = self._departures, self._in_flight.awaited
         excess = awaited + len(departures) - self._count
         if excess < 0:
@@ -96,11 +96,11 @@ class WindowedSending:
         self._departures.append(sent_at)
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        if self._closed:
-            self._open(now, sent_at)
+        if self._is_closed:
+            self._on_probe_accept(now, sent_at)
             return self
         if sent_at == self._test_sent_at:
-            return self._more_than_a_window(now, sent_at)
+            return self._on_test_accept(now, sent_at)
         self._add(sent_at)
         self._accepted += 1
         self._group += 1
@@ -115,15 +115,15 @@ class WindowedSending:
             departures.popleft()
         departures.append(sent_at)
 
-    def _more_than_a_window(self, now: float, sent_at: float) -> Phase:
-        """Leave the window behind: one more than it holds was accepted."""
+    def _on_test_accept(self, now: float, sent_at: float) -> Phase:
+        """Return the phase after an accepted test: the window holds more, or the limit is a bucket."""
         if self._accepted < 1.5 * self._count:
             return PacedSending(self._in_flight, self.rate, now, sent_at, burst=self._burst)
         self._add(sent_at)
         return self._slow_start(self._in_flight, self._departures, self._departures[0])
 
     def _end_group(self, now: float, sent_at: float) -> None:
-        """Test for more room now and then, else wait for the end of the window."""
+        """Test for more room if that is due, else wait for the end of the window."""
         gap = self._period / self._count
         test_at = max(now, sent_at + gap)
         if self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
@@ -132,69 +132,73 @@ class WindowedSending:
             self._close(now)
 
     def _close(self, now: float) -> None:
-        """Send a probe at the end of the window, or halfway between its bounds if they are far apart."""
+        """Plan a probe for the end of the window, or halfway between its bounds if they are far apart."""
         oldest = self._departures[0]
         if oldest + self._period - now > (self._in_flight.rtt or 0.0):
-            self._closed, self._misses = True, 0
+            self._is_closed, self._rejected_probes = True, 0
             rough = self._period - self._too_short > _PRECISION * self._period
-            self._next = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
+            self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
 
-    def _open(self, now: float, sent_at: float) -> None:
-        """Learn how long the window was from the probe that it accepted."""
-        age = sent_at - self._departures[0] if self._departures else self._period
-        self._outage = self._misses > 0 and age > 2 * self._period and not self._outage
-        if not self._outage:
-            self._period = age if self._misses else min(self._period, age)
-        self._closed = False
+    def _on_probe_accept(self, now: float, sent_at: float) -> None:
+        """Learn the period from the probe that was accepted.
+
+        An overdue response may come instead. Its request may be the oldest of all, so the age has a lower
+        bound.
+        """
+        age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
+        self._was_outage = self._rejected_probes > 0 and age > 2 * self._period and not self._was_outage
+        if not self._was_outage:
+            self._period = age if self._rejected_probes else min(self._period, age)
+        self._is_closed = False
         self._group = 1
-        self._next = now
+        self._next_at = now
         self._add(sent_at)
         self._accepted += 1
         self._until_test -= 1
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
         if sent_at == self._test_sent_at:
-            self._test_sent_at, self._confirmed = None, True
+            self._test_sent_at, self._is_confirmed = None, True
             self._until_test = max(_TESTED_EVERY, float(self._count))
             if self._in_flight.awaited <= 0:
                 self._close(now)
             return self
-        if self._closed:
-            self._missed(now, sent_at)
+        if self._is_closed:
+            self._on_probe_reject(now, sent_at)
             return self
-        if not self._confirmed and self._accepted < max(3, self._count / 2):
-            return self._paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
+        if not self._is_confirmed and self._accepted < max(3, self._count / 2):
+            return self._as_paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
         self._count = min(self._count, sum(each + self._period > sent_at for each in self._departures))
         if self._count < 3:
-            return self._paced(now, sent_at, self._count / self._period)
+            return self._as_paced(now, sent_at, self._count / self._period)
         self._wait_for_end(now, sent_at)
         return self
 
-    def _missed(self, now: float, sent_at: float) -> None:
-        """Try again at the end of the window; after that, with growing pauses."""
+    def _on_probe_reject(self, now: float, sent_at: float) -> None:
+        """Plan the next probe: once at the end of the window, then after growing pauses."""
         end = (self._departures[0] if self._departures else sent_at) + self._period
-        self._misses += 1
-        if self._misses == 1:
+        self._rejected_probes += 1
+        if self._rejected_probes == 1:
             waited = sent_at - (end - self._period)
             self._too_short = max(self._too_short, min(waited, self._period))
-            self._next = max(now, end)
+            self._next_at = max(now, end)
             return
-        self._next = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
+        self._next_at = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
 
     def _wait_for_end(self, now: float, sent_at: float) -> None:
-        """Wait until the oldest request leaves the window, since it holds fewer than was thought."""
+        """Wait until the oldest place is free, since the window holds fewer than expected."""
         departures = self._departures
         while len(departures) > self._count:
             departures.popleft()
-        self._closed, self._misses = True, 1
-        self._next = max(now, departures[0] + self._period)
-        if self._next <= now + _PRECISION * self._period:  # too early, not too many
+        self._is_closed, self._rejected_probes = True, 1
+        self._next_at = max(now, departures[0] + self._period)
+        if self._next_at <= now + _PRECISION * self._period:  # too early, not too many
             self._too_short = max(self._too_short, sent_at - departures[0])
             self._period = max(self._period, self._too_short)
-            self._next = max(now, sent_at + _PRECISION * self._period)
+            self._next_at = max(now, sent_at + _PRECISION * self._period)
 
-    def _paced(self, now: float, sent_at: float, rate: float) -> Phase:
-        """Go by a rate: fewer were accepted than a window of time accepts again."""
+    def _as_paced(self, now: float, sent_at: float, rate: float) -> Phase:
+        """Return paced sending: fewer requests were accepted than a window accepts again."""
         weight = float(max(1, self._accepted))
         paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)
         return paced.on_reject(now, sent_at, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""A cap on running tasks: what makes one suspected, believed, proven, lowered, raised and given up."""
+"""A cap on running tasks: how it becomes suspected, tentative, confirmed, lowered, raised and unknown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ruxa_async._engine.rate_limits.concurrency_limit import ConcurrencyLimit
 
 @attrs.define(eq=False)
 class Account:
-    """A client at a service that lets a create through while fewer than *cap* run; every answer takes *rtt* seconds."""
+    """A client of a service that accepts a create while fewer than *cap* run; a response takes *rtt* s."""
 
     cap: float
     rtt: float = 0.0
@@ -27,7 +27,7 @@ class Account:
     settled: bool = False
 
     def create(self) -> bool:
-        """Send one create whatever the finder thinks of it; return whether it was let through."""
+        """Send one create without asking the limit; return whether it was accepted."""
         create = object()
         sent_at = self.now
         if self.found.active:
@@ -35,41 +35,41 @@ class Account:
         self.now += self.rtt
         if self.running - self.unseen >= self.cap:
             self.explained = self.found.on_reject(
-                create, self.running, self.now, sent_at=sent_at, rated=self.rated
+                create, self.running, self.now, sent_at=sent_at, is_rate_known=self.rated
             )
             return False
-        self.settled = self.found.accepted(create, self.running, self.now, sent_at=sent_at)
+        self.settled = self.found.on_accept(create, self.running, self.now, sent_at=sent_at)
         self.running += 1
         return True
 
     def fill(self) -> None:
-        """Send creates until one is refused."""
+        """Send creates until one is rejected."""
         while self.create():
             self.now += 0.01
 
     def ends(self, count: int = 1) -> None:
         self.running -= count
-        self.found.ended(self.running, self.now)
+        self.found.on_end(self.running, self.now)
 
     def turn(self, times: int = 1) -> int:
-        """Have a task end and whatever may leave leave, so many *times*; return how many creates were refused."""
+        """*times* times, end a task and send what the limit allows; return the number of rejections."""
         refused = 0
         for _ in range(times):
             self.ends()
             self.now += 0.1
-            while self.found.opens_at(self.running, self.now) <= self.now:
+            while self.found.ready_at(self.running, self.now) <= self.now:
                 if not self.create():
                     refused += 1
                     if not self.explained:
-                        break  # discovery has it wait
+                        break  # the rate limiter makes it wait
         return refused
 
 
-def suspected(cap: int, refusals: int = 2) -> Account:
-    """Return an account at which so many creates in a row were refused while *cap* ran and nothing ended."""
+def suspected(cap: int, rejections: int = 2) -> Account:
+    """Return an account after *rejections* in a row while *cap* tasks ran and none ended."""
     account = Account(cap)
     account.fill()
-    for _ in range(refusals - 1):
+    for _ in range(rejections - 1):
         account.now += 1.0
         assert not account.create()
     return account
@@ -80,14 +80,14 @@ def tentative(cap: int) -> Account:
     account.ends()
     account.now += 1.0
     assert account.create()
-    assert account.found.tentative
+    assert account.found.is_tentative
     return account
 
 
-def proven(cap: int) -> Account:
+def confirmed(cap: int) -> Account:
     account = tentative(cap)
     account.turn(3)
-    assert account.found.proven
+    assert account.found.is_confirmed
     return account
 
 
@@ -97,13 +97,13 @@ def test_nothing_is_suspected_at_first() -> None:
     assert not found.watching
     assert not found.binds(1000)
     assert found.cap == math.inf
-    assert found.opens_at(1000, 5.0) == 5.0
-    assert not found.tests(0, 0)
+    assert found.ready_at(1000, 5.0) == 5.0
+    assert not found.is_test_due(0, 0)
 
 
-def test_one_refusal_is_no_suspicion_and_two_while_nothing_ended_are() -> None:
-    account = suspected(20, refusals=1)
-    assert account.found.suspects
+def test_two_rejections_while_no_task_ended_are_a_suspicion() -> None:
+    account = suspected(20, rejections=1)
+    assert account.found.is_suspected
     assert account.found.watching
     states = [account.found.active]
     account.now += 1.0
@@ -114,39 +114,39 @@ def test_one_refusal_is_no_suspicion_and_two_while_nothing_ended_are() -> None:
     assert not account.explained
 
 
-def test_a_refusal_while_none_of_ours_runs_says_nothing_of_a_cap_of_ours() -> None:
-    account = suspected(0, refusals=3)
-    assert not account.found.suspects
+def test_a_rejection_while_no_task_of_ours_runs_is_no_suspicion() -> None:
+    account = suspected(0, rejections=3)
+    assert not account.found.is_suspected
     assert not account.found.watching
 
 
-def test_answers_to_creates_that_left_before_the_refusal_was_known_are_no_news() -> None:
+def test_responses_to_creates_sent_before_the_rejection_was_known_are_ignored() -> None:
     found = ConcurrencyLimit()
     for _ in range(4):
-        assert not found.on_reject(object(), 19, 1.2, sent_at=1.0, rated=False)
-        assert not found.accepted(object(), 19, 1.2, sent_at=1.0)
+        assert not found.on_reject(object(), 19, 1.2, sent_at=1.0, is_rate_known=False)
+        assert not found.on_accept(object(), 19, 1.2, sent_at=1.0)
     assert not found.active
-    assert found.suspects
+    assert found.is_suspected
 
 
 def test_an_end_makes_the_next_create_a_test() -> None:
     account = suspected(20)
-    assert not account.found.tests(20, 0)
-    assert not account.found.tests(19, 1)  # one is on the wire already
-    assert account.found.tests(19, 0)
+    assert not account.found.is_test_due(20, 0)
+    assert not account.found.is_test_due(19, 1)  # one is in flight already
+    assert account.found.is_test_due(19, 0)
 
 
-def test_a_test_that_is_let_through_makes_a_cap_that_is_believed_tentatively() -> None:
+def test_an_accepted_test_makes_the_cap_tentative() -> None:
     account = tentative(20)
     assert account.found.cap == 20
     assert not account.settled
     assert account.found.active
-    assert not account.found.proven
-    assert account.found.opens_at(19, account.now) == account.now
-    assert account.found.opens_at(20, account.now) == account.now + 60.0
+    assert not account.found.is_confirmed
+    assert account.found.ready_at(19, account.now) == account.now
+    assert account.found.ready_at(20, account.now) == account.now + 60.0
 
 
-def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away() -> None:
+def test_a_rejected_test_ends_the_suspicion_and_delays_the_next() -> None:
     account = suspected(20)
     account.ends()
     account.cap = 19
@@ -156,7 +156,7 @@ def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away()
     assert account.found.watching
     account.now += 1.0
     assert not account.create()
-    assert not account.found.suspects
+    assert not account.found.is_suspected
     account.cap = 1000
     for _ in range(31):
         account.create()
@@ -165,63 +165,63 @@ def test_a_test_that_is_refused_ends_the_suspicion_and_keeps_the_next_one_away()
     assert [*states, account.found.watching] == [True, False]
     account.cap = 10
     assert not account.create()
-    assert account.found.suspects
+    assert account.found.is_suspected
 
 
-def test_a_create_let_through_while_as_many_run_refutes_a_young_suspicion() -> None:
+def test_an_accepted_create_without_an_end_drops_a_suspicion_of_two_rejections() -> None:
     account = suspected(20)
     account.cap = 21
     assert account.create()
     assert not account.found.active
-    assert not account.found.doubts
+    assert not account.found.is_in_doubt
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_against_an_old_suspicion_it_makes_us_look_for_an_end(seen: bool) -> None:
-    account = suspected(20, refusals=3)
+def test_an_accepted_create_after_three_rejections_makes_us_look_for_an_unseen_end(seen: bool) -> None:
+    account = suspected(20, rejections=3)
     account.unseen, account.rtt = 1, 0.5
     assert account.create()
-    assert account.found.doubts
-    assert account.found.opens_at(21, account.now) == account.now + 0.1 + 2 * 0.5
-    assert account.found.opens_at(19, account.now) == account.now
+    assert account.found.is_in_doubt
+    assert account.found.ready_at(21, account.now) == account.now + 0.1 + 2 * 0.5
+    assert account.found.ready_at(19, account.now) == account.now
     if seen:
         account.unseen = 0
         account.ends()
-        assert (account.found.cap, account.found.doubts) == (20, False)
-        assert account.found.opens_at(20, account.now) == account.now + 60.0
+        assert (account.found.cap, account.found.is_in_doubt) == (20, False)
+        assert account.found.ready_at(20, account.now) == account.now + 60.0
         return
     account.now += 1.2
-    assert account.found.opens_at(21, account.now) == account.now
+    assert account.found.ready_at(21, account.now) == account.now
     account.cap = 30
     account.ends()
     assert account.found.cap == math.inf  # it comes too late to say anything
     account.running = 21
     assert account.create()
     assert not account.found.active
-    assert not account.found.doubts
+    assert not account.found.is_in_doubt
 
 
-def test_what_else_is_let_through_while_we_look_changes_nothing() -> None:
-    account = suspected(20, refusals=3)
+def test_more_accepted_creates_while_we_look_for_an_end_change_nothing() -> None:
+    account = suspected(20, rejections=3)
     account.unseen, account.rtt = 3, 0.5
     account.create()
     account.rtt = 0.0
     account.create()
-    assert account.found.doubts
+    assert account.found.is_in_doubt
 
 
-def test_where_creates_pay_for_queries_nothing_is_looked_for() -> None:
-    found = suspected(20, refusals=3).found
-    assert not found.accepted(object(), 20, 9.0, sent_at=8.0, may_ask=False)
-    assert not found.doubts
+def test_no_end_is_looked_for_if_queries_cost_creates() -> None:
+    found = suspected(20, rejections=3).found
+    assert not found.on_accept(object(), 20, 9.0, sent_at=8.0, may_ask=False)
+    assert not found.is_in_doubt
     assert not found.active
 
 
-def test_a_probe_that_is_refused_proves_the_cap() -> None:
+def test_a_rejected_probe_confirms_the_cap() -> None:
     account = tentative(20)
     assert account.turn(2) == 1
     assert account.explained
-    assert account.found.proven
+    assert account.found.is_confirmed
     assert account.found.cap == 20
 
 
@@ -234,7 +234,7 @@ def test_a_tentative_cap_is_given_up_when_much_more_runs() -> None:
     assert account.running >= 28
 
 
-def test_a_tentative_cap_is_given_up_when_creates_far_below_it_are_refused() -> None:
+def test_a_tentative_cap_is_given_up_after_a_rejection_far_below_it() -> None:
     account = tentative(20)
     account.ends(5)
     account.cap = 10
@@ -244,8 +244,8 @@ def test_a_tentative_cap_is_given_up_when_creates_far_below_it_are_refused() -> 
     assert account.found.cap == math.inf
 
 
-def test_at_a_proven_cap_few_creates_are_refused() -> None:
-    account = proven(20)
+def test_at_a_confirmed_cap_few_creates_are_rejected() -> None:
+    account = confirmed(20)
     refused = account.turn(600)
     assert refused == 4
     assert account.running == 20
@@ -253,8 +253,8 @@ def test_at_a_proven_cap_few_creates_are_refused() -> None:
 
 
 @pytest.mark.parametrize("cap", [5, 10, 50])
-def test_a_cap_that_falls_is_found_within_a_few_refusals(cap: int) -> None:
-    account = proven(2 * cap)
+def test_a_lowered_cap_is_found_within_a_few_rejections(cap: int) -> None:
+    account = confirmed(2 * cap)
     account.turn(100)
     account.cap = cap
     assert account.turn(3 * cap) <= 8
@@ -265,7 +265,7 @@ def test_a_cap_that_falls_is_found_within_a_few_refusals(cap: int) -> None:
 
 @pytest.mark.parametrize("cap", [5, 20, 100])
 def test_a_cap_that_doubles_is_found_by_the_next_probe(cap: int) -> None:
-    account = proven(cap)
+    account = confirmed(cap)
     account.cap = 2 * cap
     account.turn(40)
     assert account.found.cap == 2 * cap
@@ -273,7 +273,7 @@ def test_a_cap_that_doubles_is_found_by_the_next_probe(cap: int) -> None:
 
 
 def test_a_cap_that_rises_a_little_is_raised_by_one_after_three_climbs() -> None:
-    account = proven(20)
+    account = confirmed(20)
     account.cap = 21
     account.turn(32 + 64 + 10)
     assert account.found.cap == 20
@@ -281,8 +281,8 @@ def test_a_cap_that_rises_a_little_is_raised_by_one_after_three_climbs() -> None
     assert account.found.cap == 21
 
 
-def test_refusals_below_a_proven_cap_cost_trust_until_they_are_for_the_discovery() -> None:
-    account = proven(100)
+def test_rejections_below_a_confirmed_cap_cost_trust_until_they_count_for_the_rate() -> None:
+    account = confirmed(100)
     explained = []
     for cap in range(98, 90, -1):
         account.running, account.cap = cap, cap
@@ -294,8 +294,8 @@ def test_refusals_below_a_proven_cap_cost_trust_until_they_are_for_the_discovery
     assert explained == [True, True, *[False] * 6]
 
 
-def test_trust_is_regained() -> None:
-    account = proven(20)
+def test_accepted_creates_restore_trust() -> None:
+    account = confirmed(20)
     account.turn(100)
     for cap in (18, 17, 16, 15):
         account.running, account.cap = cap, cap
@@ -306,8 +306,8 @@ def test_trust_is_regained() -> None:
         account.create()
 
 
-def test_where_a_rate_is_known_a_refusal_far_below_the_cap_is_for_the_discovery() -> None:
-    account = proven(20)
+def test_with_a_known_rate_a_rejection_far_below_the_cap_counts_for_the_rate() -> None:
+    account = confirmed(20)
     account.rated, account.cap, account.running = True, 10, 10
     account.now += 1.0
     account.create()
@@ -324,23 +324,23 @@ def test_where_a_rate_is_known_a_refusal_far_below_the_cap_is_for_the_discovery(
     assert account.found.cap == 9
 
 
-def test_a_believed_cap_may_fail_several_tests_before_it_was_the_rate() -> None:
-    account = proven(20)
+def test_beside_a_confirmed_cap_five_failed_tests_end_a_suspicion() -> None:
+    account = confirmed(20)
     account.rated = True
     for at in range(16, 10, -1):
-        assert account.found.tests(0, 0) is False
+        assert account.found.is_test_due(0, 0) is False
         account.cap = account.running = at
         account.now += 1.0
         account.create()
-        assert account.found.suspects is (at > 11)
+        assert account.found.is_suspected is (at > 11)
 
 
-def test_a_create_leaves_after_a_long_silence_all_the_same() -> None:
-    account = proven(20)
+def test_a_create_is_sent_after_a_long_silence_in_spite_of_the_cap() -> None:
+    account = confirmed(20)
     waits = []
     account.turn(1)
     for _ in range(6):
-        opens = account.found.opens_at(20, account.now)
+        opens = account.found.ready_at(20, account.now)
         assert opens > account.now
         waits.append(round(opens - account.now, 6))
         account.now = opens
@@ -348,23 +348,23 @@ def test_a_create_leaves_after_a_long_silence_all_the_same() -> None:
         assert account.explained
     assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 960.0]
     account.cap = 30
-    account.now = account.found.opens_at(20, account.now)
+    account.now = account.found.ready_at(20, account.now)
     assert account.create()
-    assert account.found.opens_at(100, account.now) == account.now + 60.0
+    assert account.found.ready_at(100, account.now) == account.now + 60.0
 
 
 def test_a_probe_without_an_answer_makes_room_for_another() -> None:
-    account = proven(20)
+    account = confirmed(20)
     account.turn(1)
-    at = account.found.opens_at(20, account.now)
+    at = account.found.ready_at(20, account.now)
     probe = object()
     account.found.on_send(probe, 20)
-    assert account.found.opens_at(20, at) == math.inf
-    account.found.gone(probe)
-    assert account.found.opens_at(20, at) == at
+    assert account.found.ready_at(20, at) == math.inf
+    account.found.on_inconclusive(probe)
+    assert account.found.ready_at(20, at) == at
 
 
-# ---- whatever the replies
+# ---- at any responses
 
 
 @given(
@@ -375,7 +375,7 @@ def test_a_probe_without_an_answer_makes_room_for_another() -> None:
         max_size=120,
     )
 )
-def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the_end(
+def test_creates_stay_below_the_cap_except_for_probes_and_are_never_held_back_for_ever(
     steps: list[tuple[str, float, bool, bool]],
 ) -> None:
     found = ConcurrencyLimit()
@@ -383,8 +383,8 @@ def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the
     for what, pause, rated, may_ask in steps:
         now += pause
         running = held + len(wire)
-        while len(wire) < 6 and found.opens_at(running, now) <= now:
-            believed = max(found.cap, found._top)  # with what probes have shown to run
+        while len(wire) < 6 and found.ready_at(running, now) <= now:
+            believed = max(found.cap, 0 if found._cap is None else found._cap.most_running)
             probes = max(4, 1 + 0.06 * found.cap)
             assert running < believed + probes or now >= found._silent_until
             create = object()
@@ -394,20 +394,20 @@ def test_no_more_leave_than_believed_but_for_probes_and_one_always_leaves_in_the
             running += 1
         if what == "end" and held:
             held -= 1
-            found.ended(held + len(wire), now)
+            found.on_end(held + len(wire), now)
         elif wire and what != "end":
             create, sent_at = wire.pop(0)
             if what == "ok":
-                found.accepted(create, held, now, sent_at=sent_at, may_ask=may_ask)
+                found.on_accept(create, held, now, sent_at=sent_at, may_ask=may_ask)
                 held += 1
             elif what == "no":
-                found.on_reject(create, held, now, sent_at=sent_at, rated=rated)
+                found.on_reject(create, held, now, sent_at=sent_at, is_rate_known=rated)
             else:
-                found.gone(create)
+                found.on_inconclusive(create)
         assert found.cap >= 1
     for create, _ in wire:
-        found.gone(create)
-    opens = found.opens_at(held, now)
+        found.on_inconclusive(create)
+    opens = found.ready_at(held, now)
     assert opens <= now + 960.0
-    assert found.opens_at(held, opens) <= opens
-    assert found.opens_at(0, opens) <= opens
+    assert found.ready_at(held, opens) <= opens
+    assert found.ready_at(0, opens) <= opens

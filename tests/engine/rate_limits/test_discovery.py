@@ -57,7 +57,7 @@ def test_a_limit_of_any_shape_is_found_and_used(name: str, rtt: float) -> None:
     assert run.refusals <= 0.2
 
 
-def test_where_retry_after_is_named_nothing_leaves_before() -> None:
+def test_nothing_is_sent_before_a_named_retry_after() -> None:
     run = simulate(Tokens(20, 1), rtt=0.02, told=True, count=600)
     assert run.passed[-1] <= 42.0
     assert not [at for at in run.passed for start, end in run.forbidden if start < at < end]
@@ -76,7 +76,7 @@ def test_a_service_that_rejects_everything_at_first_is_used_soon_after() -> None
     assert len(run.refused) <= 30
 
 
-def test_a_storm_leaves_an_established_rate_as_it_was() -> None:
+def test_an_outage_does_not_change_an_established_rate() -> None:
     run = simulate(Storm(Tokens(50, 10), 20.0, 40.0), rtt=0.05, until=60.0)
     assert len([at for at in run.passed if 45 <= at < 60]) >= 0.8 * 50 * 15
 
@@ -87,12 +87,12 @@ def test_a_limit_that_changes_is_followed(after: float, seconds: float) -> None:
     assert len([at for at in run.passed if at >= 20.0 + seconds]) >= 0.8 * after * 10
 
 
-def test_what_another_client_takes_is_left_to_it() -> None:
+def test_the_share_of_another_client_is_left_to_it() -> None:
     run = simulate(Stranger(Tokens(20, 10), 4.0), rtt=0.02, until=120.0)
     assert len(run.passed) >= 0.9 * 16 * 120
 
 
-def test_a_rejection_of_a_request_that_left_before_the_last_one_was_known_is_no_news() -> None:
+def test_a_rejection_of_a_request_sent_before_the_last_one_was_known_is_ignored() -> None:
     discovery = Discovery()
     for at in (0.0, 0.01):
         discovery.on_send(at)
@@ -102,7 +102,7 @@ def test_a_rejection_of_a_request_that_left_before_the_last_one_was_known_is_no_
     assert discovery.ready_at(0.6) == 0.6 < ready
 
 
-def test_a_response_that_does_not_come_is_waited_for_no_more() -> None:
+def test_an_overdue_response_is_not_waited_for() -> None:
     discovery = Discovery()
     for _ in range(4):
         assert discovery.ready_at(0.0) == 0.0
@@ -113,7 +113,7 @@ def test_a_response_that_does_not_come_is_waited_for_no_more() -> None:
     assert discovery.ready_at(5.0) == 5.0
 
 
-def test_requests_that_left_before_are_answered_for() -> None:
+def test_requests_that_are_taken_over_count_as_in_flight() -> None:
     discovery = Discovery()
     discovery.take_over(4)
     assert discovery.ready_at(0.0) == math.inf
@@ -144,7 +144,7 @@ def test_without_a_rejection_the_pace_grows_without_bound() -> None:
     assert discovery.ready_at(now) - now < 0.001
 
 
-def test_who_asks_for_less_than_the_rate_believes_in_no_higher_one() -> None:
+def test_a_caller_below_the_rate_does_not_raise_the_estimate() -> None:
     discovery, now = established(10.0), 0.0
     for _ in range(500):
         now = max(discovery.ready_at(now), now + 0.5)
@@ -193,7 +193,7 @@ def test_a_silence_bounds_the_wait_for_the_next_request() -> None:
     told=st.booleans(),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_after_each_of_several_storms_requests_leave_at_four_fifths_of_the_limit(
+def test_after_each_of_several_outages_requests_are_sent_at_four_fifths_of_the_limit(
     rate: float, burst: int, rtt: float, troubles: list[tuple[float, float]], told: bool
 ) -> None:
     limit: Limit = Tokens(rate, burst)

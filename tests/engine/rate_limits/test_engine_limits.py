@@ -1,4 +1,4 @@
-"""The engine where replies name a quota, where tests of the limit are due, and where a cap refuses creates."""
+"""The engine if replies name a quota, if tests of the quota are due, and if a cap rejects creates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ruxa_async._api.rate_limit_headers import Quota
 from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
 from ruxa_async._engine.job import CreateStep, Job, QueryStep
+from ruxa_async._engine.rate_limits.concurrency_limit import ConcurrencyLimit
 from ruxa_async.results import TaskState
 
 QUOTA = Quota("d", 2, 10.0, None, 1, 10.0)
@@ -38,20 +39,20 @@ def followed(engine: Engine[Job], now: float, ask_at: float | None = None) -> Jo
     return job
 
 
-def let_through(quota: Quota | None = None) -> Reply:
+def accepted(quota: Quota | None = None) -> Reply:
     return Reply(200, 200, task_id="t", quota=quota)
 
 
-def test_what_the_reply_to_a_create_says_of_the_quota_is_kept() -> None:
+def test_the_quota_in_the_reply_to_a_create_is_kept() -> None:
     engine = make(3)
-    assert engine.create_answered(create(engine, 0.0), let_through(QUOTA), 0.0) is CreateStep.ACCEPTED
+    assert engine.create_answered(create(engine, 0.0), accepted(QUOTA), 0.0) is CreateStep.ACCEPTED
     assert engine.creates.rate == 0.2
-    engine.create_answered(create(engine, 1.0), let_through(attrs.evolve(QUOTA, remaining=0)), 1.0)
+    engine.create_answered(create(engine, 1.0), accepted(attrs.evolve(QUOTA, remaining=0)), 1.0)
     assert engine.create_ready_at(1.0) == 2.0  # only a test
     assert engine.queries.rate is None
 
 
-def test_what_a_refusal_says_of_the_quota_is_kept() -> None:
+def test_the_quota_in_a_429_is_kept() -> None:
     engine = make(1)
     job = create(engine, 0.0)
     said = attrs.evolve(QUOTA, remaining=0)
@@ -61,7 +62,7 @@ def test_what_a_refusal_says_of_the_quota_is_kept() -> None:
     assert engine.create_ready_at(0.0) == 3.0
 
 
-def test_what_the_reply_to_a_query_says_of_the_quota_is_kept() -> None:
+def test_the_quota_in_the_reply_to_a_query_is_kept() -> None:
     engine = make()
     for number in range(2):
         followed(engine, 0.0, ask_at=0.0)
@@ -77,16 +78,16 @@ def test_what_the_reply_to_a_query_says_of_the_quota_is_kept() -> None:
     assert engine.creates.rate is None
 
 
-def test_fields_that_proved_wrong_are_no_reason_to_give_up_a_create() -> None:
+def test_no_create_is_given_up_because_of_headers_that_proved_wrong() -> None:
     engine = make(4)
-    engine.create_answered(create(engine, 0.0), let_through(EMPTY), 0.0)
+    engine.create_answered(create(engine, 0.0), accepted(EMPTY), 0.0)
     for now in (1.0, 2.0):
-        engine.create_answered(create(engine, now), let_through(EMPTY), now)
+        engine.create_answered(create(engine, now), accepted(EMPTY), now)
     refusal = Reply(429, retry_after=3600.0, by_rate_limit_headers=True, quota=EMPTY)
     assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.REQUEUE
 
 
-def test_fields_on_the_first_refusal_are_believed() -> None:
+def test_headers_of_the_first_429_are_trusted() -> None:
     engine = make(1)
     refusal = Reply(429, retry_after=3600.0, by_rate_limit_headers=True, quota=EMPTY)
     assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.GIVE_UP
@@ -111,7 +112,7 @@ def test_where_nothing_is_followed_nothing_tests_the_limit() -> None:
     assert engine.queries_due(0.0) == 0
 
 
-def test_a_query_that_is_due_is_looked_for_when_the_limit_lets_it_leave() -> None:
+def test_a_due_query_is_looked_for_when_the_limit_allows_it() -> None:
     engine = make(0)
     job = followed(engine, 0.0, ask_at=1.0)
     assert engine.look_for_query_at(0.5) == (1.0, True)
@@ -134,7 +135,7 @@ def test_a_create_that_tests_the_limit_does_not_wait_for_its_turn() -> None:
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_cap_on_running_tasks_is_found_and_kept(seen: bool) -> None:
-    """Five may run; every task takes ten seconds, and where it is not *seen* that one ended, asking finds it."""
+    """Five tasks may run for ten seconds each. Ends that are not *seen* at once are found by queries."""
     engine = make(120, min_interval=0.25 if seen else 2.0)
     running: dict[Job, float] = {}
     refused, now = [], 0.0
@@ -145,7 +146,7 @@ def test_a_cap_on_running_tasks_is_found_and_kept(seen: bool) -> None:
                 engine.create_answered(job, Reply(429), now)
                 engine.requeue(job)
             else:
-                engine.create_answered(job, let_through(), now)
+                engine.create_answered(job, accepted(), now)
                 running[job] = now + 10
                 engine.follow(job, now)
         while (query := engine.take_query(now)) is not None:
@@ -161,13 +162,13 @@ def test_a_cap_on_running_tasks_is_found_and_kept(seen: bool) -> None:
     assert engine.running.cap == 5
 
 
-def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_are_asked() -> None:
-    """Three refusals while three ran, then one let through: one may have ended unseen."""
+def test_a_create_accepted_in_spite_of_a_suspicion_makes_all_rested_tasks_due() -> None:
+    """After three rejections while three ran, one is accepted: one may have ended unseen."""
     engine = make(6, min_interval=1.0)
-    engine.rates._shared = False
+    engine.rates._is_shared = False
     for _ in range(3):
         job = create(engine, 0.0)
-        engine.create_answered(job, let_through(), 0.0)
+        engine.create_answered(job, accepted(), 0.0)
         engine.follow(job, 0.0)
         engine._due.set(job, 1e6)
     now = 0.0
@@ -180,39 +181,53 @@ def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_ar
     late = followed(engine, now - 0.1)
     engine._due.set(late, 1e6)
     assert engine.queries_due(now) == 0
-    engine.create_answered(create(engine, now), let_through(), now)
-    assert engine.running.doubts
+    engine.create_answered(create(engine, now), accepted(), now)
+    assert engine.running.is_in_doubt
     assert engine.queries_due(now) == 3
     assert now - late.accepted_at < 1.0
 
 
-def test_a_cap_that_was_proven_and_is_found_again_puts_the_rate_back_to_before() -> None:
+def suspected_again() -> ConcurrencyLimit:
+    """Return a confirmed cap of five, beside which creates are rejected while three tasks run."""
+    limit, now = ConcurrencyLimit(), 0.0
+    rejected = [(5, True), (5, True), (4, False), (5, False), (5, False), (5, True), (3, True), (3, True)]
+    for running, is_rejected in rejected:
+        create, now = object(), now + 0.1
+        limit.on_send(create, running)
+        if is_rejected:
+            limit.on_reject(create, running, now, sent_at=now, is_rate_known=True)
+        else:
+            limit.on_accept(create, running, now, sent_at=now)
+    assert (limit.is_confirmed, limit.is_suspected) == (True, True)
+    return limit
+
+
+def test_a_confirmed_cap_that_is_found_again_restores_the_rate() -> None:
     engine = make(2)
-    cap = engine.running
-    cap._proven, cap._refusals, cap._at, cap.watching = True, 2, 3, True
-    learned_meanwhile = engine.creates.discovery
+    engine.running = suspected_again()
+    learned_meanwhile = engine.creates.limit
     engine.rates.save()
-    engine.create_answered(create(engine, 1.0), let_through(), 1.1)
+    engine.create_answered(create(engine, 1.0), accepted(), 1.1)
     assert engine.running.cap == 3
-    assert engine.creates.discovery is not learned_meanwhile
+    assert engine.creates.limit is not learned_meanwhile
 
 
-def test_a_cap_that_no_probe_has_proven_explains_a_refusal_and_puts_nothing_back() -> None:
-    """Three run, and four is what was believed: the cap is lowered, and what the discovery knows stays."""
+def test_a_tentative_cap_explains_a_rejection_and_restores_nothing() -> None:
+    """Three run at a tentative cap of four: the cap is lowered, and the discovery keeps what it learned."""
     engine = make(4)
     for _ in range(3):
-        engine.create_answered(create(engine, 0.0), let_through(), 0.0)
+        engine.create_answered(create(engine, 0.0), accepted(), 0.0)
     engine.running._believe(4)
     engine.running._update()
     engine.rates.save()
-    learned_meanwhile = engine.creates.discovery
+    learned_meanwhile = engine.creates.limit
     engine.create_answered(create(engine, 1.0), Reply(429), 1.0)
-    assert engine.running.tentative
+    assert engine.running.is_tentative
     assert engine.running.cap == 3
-    assert engine.creates.discovery is learned_meanwhile
+    assert engine.creates.limit is learned_meanwhile
 
 
-def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:
+def test_replanning_stops_when_its_budget_is_used_up() -> None:
     engine = make()
     waiting = followed(engine, 0.0)
     due = engine.query_ready_at(0.0)

@@ -1,4 +1,4 @@
-"""Requests in flight, the smoothed round trip, and responses that are waited for no more."""
+"""Requests in flight, the smoothed round-trip time, and overdue responses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_only_responses_of_the_last_second_are_kept() -> None:
     assert len(flight._accepted) == flight.accepted_lately(999.5) == 1
 
 
-def test_paces_of_requests_that_got_lost_are_forgotten() -> None:
+def test_paces_of_lost_requests_are_forgotten() -> None:
     flight = InFlight()
     for n in range(5000):
         flight.on_send(float(n), 1.0)
@@ -38,7 +38,7 @@ def test_paces_of_requests_that_got_lost_are_forgotten() -> None:
     assert len(flight._paces) <= 2048
 
 
-def test_a_response_is_waited_for_ten_seconds_while_no_round_trip_is_known() -> None:
+def test_without_a_known_round_trip_a_response_is_overdue_after_ten_seconds() -> None:
     flight = InFlight()
     flight.on_send(0.0, 1.0)
     assert (flight.awaited, flight.overdue_at) == (1, 10.0)
@@ -46,7 +46,7 @@ def test_a_response_is_waited_for_ten_seconds_while_no_round_trip_is_known() -> 
     assert (flight.count, flight.awaited) == (2, 1)
 
 
-def test_an_overdue_response_says_nothing_of_the_round_trip() -> None:
+def test_an_overdue_response_does_not_change_the_round_trip_time() -> None:
     flight = InFlight()
     flight.on_send(0.0, 1.0)
     flight.on_response(0.5, 0.0)
@@ -57,7 +57,7 @@ def test_an_overdue_response_says_nothing_of_the_round_trip() -> None:
     assert (flight.rtt, flight.awaited) == (0.5, 1)
 
 
-def test_what_gets_lost_is_overdue_first_and_what_was_not_sent_is_not_counted() -> None:
+def test_a_lost_request_counts_as_the_overdue_one_and_an_unsent_one_does_not() -> None:
     flight = InFlight()
     flight.on_send(0.0, 1.0)
     flight.on_send(20.0, 1.0)

@@ -1,4 +1,4 @@
-"""When the next request of a scope may leave: limits that are known, and refusals that say so."""
+"""When the next request of a scope may be sent: configured limits, pauses, and requests in flight."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def next_tick(when: float) -> float:
     return when if when == math.inf else math.ceil(when / TICK) * TICK
 
 
-# ---- refusals
+# ---- rejections
 
 
 LIMITS = st.integers(1, 6).flatmap(
@@ -35,31 +35,31 @@ LIMITS = st.integers(1, 6).flatmap(
 )
 
 
-def told() -> ScopeLimiter:
-    """A gate with a limit that was told and that is never reached here, so that only what the service says counts."""
+def far_limiter() -> ScopeLimiter:
+    """Return a limiter whose configured limit is never reached, so that only responses count."""
     return ScopeLimiter(RateLimit(1_000_000_000, 1.0, burst=1_000_000))
 
 
-def refused_before(*, at: float = -1.0) -> ScopeLimiter:
-    """Such a gate after a first refusal, which may be the fault of the way there and costs no pause."""
-    limiter = told()
-    assert refused(limiter, at) == 0.0
+def rejected_before(*, at: float = -1.0) -> ScopeLimiter:
+    """Return a `far_limiter` after a first rejection, which may be due to jitter and makes no pause."""
+    limiter = far_limiter()
+    assert rejected(limiter, at) == 0.0
     assert limiter.ready_at(at) == pytest.approx(at, abs=1e-6)
     return limiter
 
 
-def refused(limiter: ScopeLimiter, now: float, retry_after: float | None = None) -> float:
+def rejected(limiter: ScopeLimiter, now: float, retry_after: float | None = None) -> float:
     limiter.on_send(now)
-    return refuse(limiter, now, retry_after, sent_at=now)
+    return reject(limiter, now, retry_after, sent_at=now)
 
 
-def refuse(limiter: ScopeLimiter, now: float, retry_after: float | None = None, *, sent_at: float) -> float:
-    """Have a request refused that left before; return for how many seconds nothing leaves now."""
+def reject(limiter: ScopeLimiter, now: float, retry_after: float | None = None, *, sent_at: float) -> float:
+    """Reject a request sent at *sent_at*; return the seconds until the next may be sent."""
     limiter.on_reject(now, retry_after, sent_at=sent_at)
     return limiter.closed_for(now) or round(min(limiter.ready_at(now) - now, 30.0), 6)
 
 
-def test_a_gate_without_a_limit_lets_few_go_unanswered_and_any_number_in_a_row() -> None:
+def test_an_unknown_limit_bounds_requests_in_flight_but_not_their_number() -> None:
     limiter = ScopeLimiter(None)
     for second in range(1000):
         assert limiter.ready_at(second) == second
@@ -70,34 +70,34 @@ def test_a_gate_without_a_limit_lets_few_go_unanswered_and_any_number_in_a_row()
             break
         limiter.on_send(1000.25)
     else:
-        pytest.fail("a first refusal would have refused them all")
+        pytest.fail("the first rejection would have been one of all of them")
     assert (limiter.closed_for(1000.25), limiter.shut_for(1000.25), limiter.refusals) == (0.0, 0.0, 0)
 
 
-def test_pauses_for_an_unknown_limit_are_the_discoverys_and_grow() -> None:
-    """A silence is looked at again after half of its length so far."""
+def test_after_rejections_at_an_unknown_limit_discovery_sets_growing_pauses() -> None:
+    """Each pause is half of the silence so far."""
     limiter, now, instants = ScopeLimiter(None), 0.0, list[float]()
     for _ in range(6):
         instants.append(now)
-        assert refused(limiter, now) == pytest.approx(limiter.ready_at(now) - now)
-        assert limiter.closed_for(now) == 0.0  # nobody said so
+        assert rejected(limiter, now) == pytest.approx(limiter.ready_at(now) - now)
+        assert limiter.closed_for(now) == 0.0  # the service named no wait
         now = limiter.ready_at(now)
     assert instants == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.225, 0.3375])
     assert limiter.refusals == 6
 
 
-def test_after_a_refusal_the_answers_of_others_are_waited_for_but_not_for_ever() -> None:
+def test_after_a_rejection_other_responses_are_waited_for_until_overdue() -> None:
     limiter = ScopeLimiter(None)
     limiter.on_send(0.0)
     limiter.on_send(0.0)
-    assert refuse(limiter, 1.0, None, sent_at=0.0) == 3.0
+    assert reject(limiter, 1.0, None, sent_at=0.0) == 3.0
     assert limiter.ready_at(1.0) == 4.0
 
 
 def test_pauses_double_from_half_a_second_to_thirty() -> None:
-    limiter, now, pauses = refused_before(), 0.0, list[float]()
+    limiter, now, pauses = rejected_before(), 0.0, list[float]()
     for _ in range(9):
-        pauses.append(refused(limiter, now))
+        pauses.append(rejected(limiter, now))
         assert limiter.ready_at(now) == now + pauses[-1]
         now = limiter.ready_at(now)
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
@@ -105,66 +105,66 @@ def test_pauses_double_from_half_a_second_to_thirty() -> None:
 
 
 def test_an_acceptance_makes_the_next_pause_short_again() -> None:
-    limiter = refused_before()
-    assert [refused(limiter, now) for now in (0.0, 0.5, 1.5)] == [0.5, 1.0, 2.0]
+    limiter = rejected_before()
+    assert [rejected(limiter, now) for now in (0.0, 0.5, 1.5)] == [0.5, 1.0, 2.0]
     limiter.on_send(3.5)
     limiter.on_accept(3.6, sent_at=3.5)
-    assert [refused(limiter, now) for now in (4.0, 4.1)] == [0.0, 0.5]
+    assert [rejected(limiter, now) for now in (4.0, 4.1)] == [0.0, 0.5]
 
 
-def test_an_acceptance_while_the_gate_is_closed_does_not_shorten_the_next_pause() -> None:
-    limiter = refused_before()
+def test_an_acceptance_during_a_pause_does_not_shorten_the_next_pause() -> None:
+    limiter = rejected_before()
     limiter.on_send(0.0)
-    assert refused(limiter, 0.0) == 0.5
-    limiter.on_accept(0.25, sent_at=0.0)  # it left before the refusal
+    assert rejected(limiter, 0.0) == 0.5
+    limiter.on_accept(0.25, sent_at=0.0)  # it was sent before the rejection
     assert limiter.ready_at(0.25) == 0.5
-    assert [refused(limiter, now) for now in (0.5, 0.6)] == [0.0, 1.0]
+    assert [rejected(limiter, now) for now in (0.5, 0.6)] == [0.0, 1.0]
 
 
-def test_a_refusal_of_what_left_before_the_gate_closed_is_no_news() -> None:
-    limiter = refused_before()
+def test_a_rejection_of_a_request_sent_before_the_pause_makes_no_new_pause() -> None:
+    limiter = rejected_before()
     for _ in range(3):
         limiter.on_send(0.0)
-    assert refuse(limiter, 1.0, None, sent_at=0.0) == 0.5
-    assert refuse(limiter, 1.25, None, sent_at=0.0) == 0.25
-    assert refuse(limiter, 9.0, None, sent_at=0.0) == 0.0
+    assert reject(limiter, 1.0, None, sent_at=0.0) == 0.5
+    assert reject(limiter, 1.25, None, sent_at=0.0) == 0.25
+    assert reject(limiter, 9.0, None, sent_at=0.0) == 0.0
     assert limiter.refusals == 4
-    assert refused(limiter, 9.0) == 1.0
+    assert rejected(limiter, 9.0) == 1.0
 
 
 @pytest.mark.parametrize("retry_after", [0.001, 7.0, 1e9])
-def test_a_told_time_is_kept_to_the_instant(retry_after: float) -> None:
-    limiter = told()
-    assert refused(limiter, 0.0, retry_after) == retry_after
+def test_retry_after_is_kept_exactly_at_a_configured_limit(retry_after: float) -> None:
+    limiter = far_limiter()
+    assert rejected(limiter, 0.0, retry_after) == retry_after
     assert limiter.ready_at(0.0) == retry_after
     assert limiter.closed_for(retry_after) == 0.0
     assert limiter.ready_at(retry_after + 1) == retry_after + 1
 
 
 @pytest.mark.parametrize("retry_after", [7.0, 1e9])
-def test_a_told_time_is_kept_to_the_instant_where_the_limit_is_unknown(retry_after: float) -> None:
+def test_retry_after_is_kept_exactly_at_an_unknown_limit(retry_after: float) -> None:
     limiter = ScopeLimiter(None)
-    assert refused(limiter, 0.0, retry_after) == retry_after
+    assert rejected(limiter, 0.0, retry_after) == retry_after
     assert limiter.ready_at(0.0) == retry_after
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0])
-def test_nothing_told_and_a_wait_of_zero_are_the_same(retry_after: float | None) -> None:
-    limiter = refused_before()
-    assert [refused(limiter, 0.0, retry_after), refused(limiter, 0.5, retry_after)] == [0.5, 1.0]
+def test_a_retry_after_of_zero_counts_as_none(retry_after: float | None) -> None:
+    limiter = rejected_before()
+    assert [rejected(limiter, 0.0, retry_after), rejected(limiter, 0.5, retry_after)] == [0.5, 1.0]
 
 
-def test_the_longest_of_several_told_times_holds() -> None:
+def test_the_longest_of_several_retry_afters_holds() -> None:
     limiter = ScopeLimiter(None)
     for _ in range(3):
         limiter.on_send(0.0)
-    assert refuse(limiter, 1.0, 10.0, sent_at=0.0) == 10.0
-    assert refuse(limiter, 2.0, 5.0, sent_at=0.0) == 9.0
-    assert refuse(limiter, 3.0, 20.0, sent_at=0.0) == 20.0
+    assert reject(limiter, 1.0, 10.0, sent_at=0.0) == 10.0
+    assert reject(limiter, 2.0, 5.0, sent_at=0.0) == 9.0
+    assert reject(limiter, 3.0, 20.0, sent_at=0.0) == 20.0
     assert limiter.ready_at(3.0) == 23.0
 
 
-def test_a_pause_of_our_own_never_shortens_a_told_time() -> None:
+def test_a_pause_of_ours_never_shortens_a_retry_after() -> None:
     limiter = ScopeLimiter(None)
     for _ in range(3):
         limiter.on_send(0.0)
@@ -174,21 +174,21 @@ def test_a_pause_of_our_own_never_shortens_a_told_time() -> None:
     assert limiter.ready_at(3.0) == 101.0
 
 
-def test_a_told_time_does_not_make_the_next_pause_longer() -> None:
-    limiter = told()
-    assert refused(limiter, 0.0, 50.0) == 50.0
-    assert refused(limiter, 50.0) == 0.5
+def test_a_retry_after_does_not_make_the_next_pause_longer() -> None:
+    limiter = far_limiter()
+    assert rejected(limiter, 0.0, 50.0) == 50.0
+    assert rejected(limiter, 50.0) == 0.5
 
 
-def test_a_gate_with_a_longest_wait_waits_no_longer() -> None:
+def test_a_limiter_cuts_a_retry_after_to_its_longest_wait() -> None:
     limiter = ScopeLimiter(None, longest=600.0)
-    assert refused(limiter, 10.0, 1e9) == 600.0
+    assert rejected(limiter, 10.0, 1e9) == 600.0
     assert limiter.ready_at(10.0) == 610.0
 
 
-def test_after_a_refusal_one_goes_at_a_time_and_one_more_for_each_that_passed() -> None:
-    limiter = refused_before()
-    refused(limiter, 0.0)
+def test_after_rejections_one_request_is_in_flight_and_one_more_for_each_accepted() -> None:
+    limiter = rejected_before()
+    rejected(limiter, 0.0)
     widths = []
     now = 0.5
     for _ in range(4):
@@ -204,22 +204,22 @@ def test_after_a_refusal_one_goes_at_a_time_and_one_more_for_each_that_passed() 
     assert widths == [1, 2, 4, 8]
 
 
-def test_a_refusal_narrows_the_window_to_one_again() -> None:
-    limiter = refused_before()
-    refused(limiter, 0.0)
+def test_a_rejection_reduces_the_requests_in_flight_to_one_again() -> None:
+    limiter = rejected_before()
+    rejected(limiter, 0.0)
     limiter.on_send(0.5)
     limiter.on_accept(0.5, sent_at=0.5)
     limiter.on_send(1.0)
-    refused(limiter, 1.0)
-    refused(limiter, 1.0)
-    assert limiter.ready_at(1.5) == math.inf  # the other one is still away
+    rejected(limiter, 1.0)
+    rejected(limiter, 1.0)
+    assert limiter.ready_at(1.5) == math.inf  # the other one is still in flight
     limiter.on_no_response(2.0)
     assert limiter.ready_at(2.0) == 2.0
 
 
-def test_a_lost_request_teaches_nothing() -> None:
-    limiter = refused_before()
-    refused(limiter, 0.0)
+def test_a_request_without_a_response_changes_only_the_number_in_flight() -> None:
+    limiter = rejected_before()
+    rejected(limiter, 0.0)
     limiter.on_send(0.5)
     assert limiter.ready_at(0.5) == math.inf
     limiter.on_no_response(5.0)
@@ -254,20 +254,20 @@ def test_a_whole_pool_that_cannot_connect_makes_one_pause() -> None:
     assert limiter.ready_at(10.0) == 10.5
 
 
-def test_the_gate_is_shut_from_the_first_refusal_to_the_next_acceptance() -> None:
+def test_shut_for_counts_from_the_first_rejection_to_the_next_acceptance() -> None:
     limiter = ScopeLimiter(None)
     assert limiter.shut_for(5.0) == 0.0
-    refused(limiter, 10.0)
-    refused(limiter, 10.5)
+    rejected(limiter, 10.0)
+    rejected(limiter, 10.5)
     assert limiter.shut_for(40.0) == 30.0
     limiter.on_send(40.0)
     limiter.on_accept(41.0, sent_at=40.0)
     assert limiter.shut_for(50.0) == 0.0
-    refused(limiter, 60.0)
+    rejected(limiter, 60.0)
     assert limiter.shut_for(61.0) == 1.0
 
 
-def test_a_gate_keeps_a_known_limit_too() -> None:
+def test_a_limiter_keeps_a_configured_limit() -> None:
     limiter = ScopeLimiter(RateLimit(2, 10.0))
     limiter.on_send(0.0)
     limiter.on_send(0.0)
@@ -276,24 +276,24 @@ def test_a_gate_keeps_a_known_limit_too() -> None:
     limiter.on_no_response(2.0)
     assert limiter.ready_at(2.0) == 11.0
     limiter.on_send(11.0)
-    assert refuse(limiter, 11.0, 3.0, sent_at=11.0) == 3.0
-    assert limiter.ready_at(11.0) == 16.0  # the told time is 14, but then there is no token yet
+    assert reject(limiter, 11.0, 3.0, sent_at=11.0) == 3.0
+    assert limiter.ready_at(11.0) == 16.0  # the wait ends at 14, but there is no token yet
     limiter.on_send(16.0)
     limiter.on_not_sent(16.0)
     assert limiter.ready_at(16.0) == 16.5  # its place and its token are back
 
 
-# ---- what is known of the limit
+# ---- the rate
 
 
-def test_the_rate_that_was_told_is_the_rate() -> None:
+def test_a_configured_rate_is_the_rate() -> None:
     assert ScopeLimiter(RateLimit(20, 10.0)).rate == 2.0
 
 
-def test_a_rate_that_nobody_told_is_none_until_it_is_found() -> None:
+def test_an_unknown_rate_is_none_until_it_is_discovered() -> None:
     limiter, now, free = ScopeLimiter(None), 0.0, 0.0
     assert limiter.rate is None
-    for _ in range(200):  # at most one request in half a second is let through
+    for _ in range(200):  # at most one request in half a second is accepted
         now = max(now, limiter.ready_at(now))
         limiter.on_send(now)
         if now >= free:
@@ -304,74 +304,73 @@ def test_a_rate_that_nobody_told_is_none_until_it_is_found() -> None:
     assert limiter.rate == pytest.approx(2.0, rel=0.05)
 
 
-# ---- what two gates have to do with each other
+# ---- two limiters
 
 
-def test_a_gate_closes_as_long_as_another_was_told_and_opens_again() -> None:
+def test_a_limiter_pauses_like_another_until_that_is_ended() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
-    refused(one, 0.0, 9.0)
-    two.close_as(one, 0.0)
+    rejected(one, 0.0, 9.0)
+    two.pause_like(one, 0.0)
     assert (two.ready_at(0.0), two.closed_for(1.0)) == (9.0, 8.0)
-    assert (one.refuses(0.0), two.refuses(0.0)) == (True, False)
-    two.reopen()
+    assert (one.is_paused(0.0), two.is_paused(0.0)) == (True, False)
+    two.end_borrowed_pause()
     assert (two.ready_at(0.0), two.closed_for(1.0)) == (0.0, 0.0)
 
 
-def test_a_gate_waits_a_minute_at_most_for_what_another_was_told() -> None:
+def test_a_limiter_pauses_like_another_for_a_minute_at_most() -> None:
     for longest in (math.inf, 600.0):
         one, two = ScopeLimiter(None), ScopeLimiter(None, longest=longest)
-        refused(one, 10.0, 86_400.0)
-        two.close_as(one, 10.0)
+        rejected(one, 10.0, 86_400.0)
+        two.pause_like(one, 10.0)
         assert two.ready_at(10.0) == 70.0
 
 
-def test_what_a_gate_was_told_itself_outlasts_its_reopening() -> None:
+def test_a_pause_of_its_own_outlasts_a_borrowed_one() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
-    refused(one, 0.0, 9.0)
-    refused(two, 0.0, 5.0)
-    two.close_as(one, 0.0)
-    two.reopen()
+    rejected(one, 0.0, 9.0)
+    rejected(two, 0.0, 5.0)
+    two.pause_like(one, 0.0)
+    two.end_borrowed_pause()
     assert two.ready_at(0.0) == 5.0
 
 
-def test_a_closing_is_not_handed_back_and_forth() -> None:
+def test_a_borrowed_pause_is_not_lent() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
-    refused(one, 0.0, 9.0)
-    two.close_as(one, 0.0)
-    one.close_as(two, 0.0)
+    rejected(one, 0.0, 9.0)
+    two.pause_like(one, 0.0)
+    one.pause_like(two, 0.0)
     assert two.closed_for(0.0) == one.closed_for(0.0) == 9.0
-    one.reopen()
+    one.end_borrowed_pause()
     assert one.ready_at(0.0) == 9.0
 
 
-def test_the_discovery_before_waits_for_no_answer_that_the_next_one_gets() -> None:
-    """Else it would wait for that for nothing."""
+def test_a_replaced_discovery_does_not_wait_for_responses_that_the_next_one_gets() -> None:
     shared, fresh = Discovery(), Discovery()
     creates, queries = ScopeLimiter(None, shared), ScopeLimiter(None, shared)
     creates.on_send(0.0)
     queries.on_send(0.0)
     creates.on_reject(1.0, None, sent_at=0.0)
     assert creates.ready_at(1.0) == 4.0
-    queries.use(fresh)
+    queries.replace_limit(fresh)
     assert creates.ready_at(1.0) == 1.0
     for _ in range(100):
         if queries.ready_at(1.0) > 1.0:
             break
         queries.on_send(1.0)
     else:
-        pytest.fail("the new one does not know of any on the wire")
+        pytest.fail("the new one does not count the requests in flight")
     queries.on_accept(1.0, sent_at=0.0)
     assert queries.ready_at(1.0) == 1.0
 
 
-class GateMachine(RuleBasedStateMachine):
-    """Any traffic: nothing leaves before its time, and something always can."""
+class LimiterMachine(RuleBasedStateMachine):
+    """Any traffic: nothing is sent too early, and something can always be sent at last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.wire: list[float] = []
-        self.told_until = -math.inf
+        self.in_flight: list[float] = []
+        self.paused_until = -math.inf
         self.narrow = False
         self.shut_since = math.inf
         self.refusals = 0
@@ -395,15 +394,15 @@ class GateMachine(RuleBasedStateMachine):
     @rule()
     def send(self) -> None:
         if self.limiter.ready_at(self.now) <= self.now:
-            assert self.now >= self.told_until
-            assert not (self.narrow and self.wire and self.known)
+            assert self.now >= self.paused_until
+            assert not (self.narrow and self.in_flight and self.known)
             self.limiter.on_send(self.now)
-            self.wire.append(self.now)
+            self.in_flight.append(self.now)
 
     def returned(self, data: st.DataObject) -> float:
-        return self.wire.pop(data.draw(st.integers(0, len(self.wire) - 1)))
+        return self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
 
-    @precondition(lambda self: self.wire)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def on_accept(self, data: st.DataObject) -> None:
         sent_at = self.returned(data)
@@ -411,13 +410,13 @@ class GateMachine(RuleBasedStateMachine):
         self.narrow, self.shut_since = False, math.inf
         assert self.limiter.shut_for(self.now) == 0.0
 
-    @precondition(lambda self: self.wire)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def on_no_response(self, data: st.DataObject) -> None:
         self.returned(data)
         self.limiter.on_no_response(self.now)
 
-    @precondition(lambda self: self.wire)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def on_not_sent(self, data: st.DataObject) -> None:
         self.returned(data)
@@ -425,41 +424,41 @@ class GateMachine(RuleBasedStateMachine):
         self.narrow, self.shut_since = True, min(self.shut_since, self.now)
         assert self.limiter.closed_for(self.now) > 0
 
-    @precondition(lambda self: self.wire)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), hint=st.one_of(st.none(), st.sampled_from([0.0, 0.25, 3.0, 1000.0])))
     def on_reject(self, data: st.DataObject, hint: float | None) -> None:
         sent_at = self.returned(data)
-        closed = refuse(self.limiter, self.now, hint, sent_at=sent_at)
-        self.narrow = self.narrow or sent_at >= self.shut_since  # the first may be the fault of the way there
+        closed = reject(self.limiter, self.now, hint, sent_at=sent_at)
+        self.narrow = self.narrow or sent_at >= self.shut_since  # the first may be due to jitter
         self.shut_since = min(self.shut_since, self.now)
         self.refusals += 1
         if hint:
-            self.told_until = max(self.told_until, self.now + min(hint, self.longest))
+            self.paused_until = max(self.paused_until, self.now + min(hint, self.longest))
         if hint:
             assert closed == self.limiter.closed_for(self.now)
-        assert 0 <= closed <= max(30.0, self.told_until - self.now)
+        assert 0 <= closed <= max(30.0, self.paused_until - self.now)
 
     @invariant()
-    def nothing_leaves_before_the_told_time(self) -> None:
-        assert self.limiter.ready_at(self.now) >= max(self.now, self.told_until)
+    def nothing_is_sent_before_a_retry_after(self) -> None:
+        assert self.limiter.ready_at(self.now) >= max(self.now, self.paused_until)
 
     @invariant()
-    def something_can_leave_once_nothing_is_on_the_wire(self) -> None:
-        if not self.wire:
+    def something_can_be_sent_once_nothing_is_in_flight(self) -> None:
+        if not self.in_flight:
             assert self.limiter.ready_at(self.now) < math.inf
 
     @invariant()
-    def refusals_are_counted(self) -> None:
+    def rejections_are_counted(self) -> None:
         assert self.limiter.refusals == self.refusals
 
     def teardown(self) -> None:
-        """However it went, the next three requests leave within a bounded time."""
+        """Send three more requests, each within a bounded time."""
         if not hasattr(self, "limiter"):
             return
-        while self.wire:
-            self.wire.pop()
+        while self.in_flight:
+            self.in_flight.pop()
             self.limiter.on_no_response(self.now)
-        self.now = max(self.now, self.told_until)
+        self.now = max(self.now, self.paused_until)
         for _ in range(3):
             ready = next_tick(self.limiter.ready_at(self.now))
             assert ready - self.now <= self.longest_pause()
@@ -469,16 +468,16 @@ class GateMachine(RuleBasedStateMachine):
             self.limiter.on_accept(self.now, sent_at=self.now)
 
     def longest_pause(self) -> float:
-        """A told limit pauses for 30 s at most, or for a trip and a token, of 10 s each; one that is looked for may be as slow as one request in an hour."""
+        """Return the longest pause: 30 s at a configured limit, an hour at one that is discovered."""
         return (30.0 if self.known else 4000.0) + TICK
 
 
-GateMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestGateUnderAnyTraffic: Any = GateMachine.TestCase
+LimiterMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLimiterUnderAnyTraffic: Any = LimiterMachine.TestCase
 
 
 def test_a_configured_rate_without_a_burst_starts_with_four_at_once_and_goes_on_at_the_rate() -> None:
-    """What the service rejects of a burst is what is in flight, so a burst is tried with few, and more for each response."""
+    """The service rejects what is in flight beyond its burst, so few requests try how large that is."""
     limiter = ScopeLimiter(RateLimit(20, 1.0))
     for _ in range(4):
         assert limiter.ready_at(0.0) == 0.0
@@ -501,7 +500,7 @@ def test_a_configured_rate_without_a_burst_starts_with_four_at_once_and_goes_on_
     assert (
         limiter.ready_at(1.0) == limiter.opens_at(1.0) == math.inf
     )  # rejected twice in a row: one at a time from now on
-    told = ScopeLimiter(RateLimit(20, 1.0, burst=20))
+    configured = ScopeLimiter(RateLimit(20, 1.0, burst=20))
     for _ in range(20):
-        assert told.ready_at(0.0) == 0.0
-        told.on_send(0.0)
+        assert configured.ready_at(0.0) == 0.0
+        configured.on_send(0.0)

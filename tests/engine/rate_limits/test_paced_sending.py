@@ -129,7 +129,7 @@ def test_a_late_request_is_made_up_for_by_one_unless_an_interval_counts() -> Non
         assert (sender.phase.ready_at(5.0) <= 5.0) is at_once
 
 
-def test_one_request_leaves_in_thirty_seconds_whatever_is_rejected() -> None:
+def test_one_request_is_sent_in_thirty_seconds_however_many_are_rejected() -> None:
     sender = paced(1e-6)
     for _ in range(50):
         before = sender.now

@@ -23,14 +23,14 @@ LIMITS: list[tuple[str, Callable[[], Limit], int]] = [
 
 
 def used_up(limit: Limit) -> Limit:
-    """Return *limit* as the run before left it."""
+    """Return *limit* with its quota used up."""
     while not limit.take(0.0):
         pass
     return limit
 
 
 def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run at *limit* with what *first* has found a tenth of a second before."""
+    """Run at *limit*, beginning with what *first* has found."""
     known = first.discovery.export()
     monkeypatch.setattr(limits_sim, "Discovery", lambda: Discovery.restored(known, 0.0))
     try:
@@ -40,7 +40,7 @@ def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("fresh", "count"), [each[1:] for each in LIMITS], ids=[each[0] for each in LIMITS])
-def test_run_after_a_run_is_hardly_refused_where_the_first_left_nothing(
+def test_a_second_run_has_few_rejections_at_a_quota_that_the_first_used_up(
     fresh: Callable[[], Limit], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = simulate(fresh(), rtt=0.05, count=count)
@@ -64,14 +64,14 @@ def test_limit_that_fell_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(second.refused) <= 30
 
 
-def test_nothing_found_is_nothing_remembered() -> None:
+def test_without_an_estimate_nothing_is_exported() -> None:
     assert Discovery().export() is None
     assert Discovery.restored(None, 0.0).ready_at(0.0) == 0.0
 
 
 @pytest.mark.parametrize("known", [{"rate": -1.0}, {"rate": float("nan")}])
-def test_nonsense_is_refused(known: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="is no rate limit"):
+def test_a_rate_that_no_run_exports_raises_value_error(known: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="is not a rate limit"):
         Discovery.restored(known, 0.0)
 
 
@@ -98,7 +98,7 @@ def test_two_quotas_stay_two() -> None:
     assert not later.binding
     assert (later.create.rate, later.query.rate) == (4.0, None)
     assert later.ready_at("query", 10.0) == 10.0
-    assert later.ready_at("create", 10.0) == pytest.approx(10.278, abs=0.001)  # nothing is left of the quota
+    assert later.ready_at("create", 10.0) == pytest.approx(10.278, abs=0.001)  # none of the quota remains
 
 
 def test_nothing_found_binds_nothing() -> None:
@@ -108,8 +108,8 @@ def test_nothing_found_binds_nothing() -> None:
     assert later.create.rate is None
 
 
-def test_limit_that_was_told_is_kept_whatever_was_found() -> None:
-    told = rates(Limits(create_rate=RateLimit(7)))
-    told.load({"shared": True, "create": FOUND, "query": FOUND}, 0.0)
-    assert (told.create.rate, told.query.rate) == (7.0, None)
-    assert told.export()["create"] is None
+def test_a_configured_limit_overrides_a_remembered_one() -> None:
+    configured = rates(Limits(create_rate=RateLimit(7)))
+    configured.load({"shared": True, "create": FOUND, "query": FOUND}, 0.0)
+    assert (configured.create.rate, configured.query.rate) == (7.0, None)
+    assert configured.export()["create"] is None

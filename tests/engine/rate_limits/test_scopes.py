@@ -1,4 +1,4 @@
-"""One limit for everything or one for each scope: how that is asked, and what follows from the answer."""
+"""One quota for both scopes or one for each: how that is tested, and what follows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import pytest
 
 from ruxa_async import Limits, RateLimit
+from ruxa_async._api.rate_limit_headers import Quota
 from ruxa_async._engine.rate_limits.scopes import Scopes
 from ruxa_async.settings import Scope
 
@@ -17,220 +18,222 @@ def make(limits: Limits | None = None) -> Scopes:
     return Scopes(limits or Limits(), longest_query_wait=600.0)
 
 
-def refuse(rates: Scopes, scope: Scope, now: float, retry_after: float | None = None) -> None:
-    rates.on_send(scope, now, (scope, now))
-    rates.on_reject(scope, now, retry_after, sent_at=now, job=(scope, now))
+def reject(scopes: Scopes, scope: Scope, now: float, retry_after: float | None = None) -> None:
+    scopes.on_send(scope, now, (scope, now))
+    scopes.on_reject(scope, now, retry_after, sent_at=now, job=(scope, now))
 
 
-def let_through(rates: Scopes, scope: Scope, now: float) -> None:
-    rates.on_send(scope, now, (scope, now))
-    rates.on_accept(scope, now, sent_at=now, job=(scope, now))
+def accept(scopes: Scopes, scope: Scope, now: float) -> None:
+    scopes.on_send(scope, now, (scope, now))
+    scopes.on_accept(scope, now, sent_at=now, job=(scope, now))
 
 
-def split(first: Scope = "create", other: Scope = "query") -> Scopes:
-    """Return rates that were found to be two."""
-    rates = make()
-    refuse(rates, first, 0.0, 1.0)
-    let_through(rates, other, 0.0)
-    assert not rates.binding
-    return rates
+def two_quotas(first: Scope = "create", other: Scope = "query") -> Scopes:
+    """Return scopes that were found to have a quota each."""
+    scopes = make()
+    reject(scopes, first, 0.0, 1.0)
+    accept(scopes, other, 0.0)
+    assert not scopes.binding
+    return scopes
 
 
-def test_each_scope_has_its_gate() -> None:
-    rates = make()
-    assert rates.limiter("create") is rates.create
-    assert rates.limiter("query") is rates.query
-    assert rates.create is not rates.query
+def test_each_scope_has_its_limiter() -> None:
+    scopes = make()
+    assert scopes.limiter("create") is scopes.create
+    assert scopes.limiter("query") is scopes.query
+    assert scopes.create is not scopes.query
 
 
-def test_before_a_refusal_nothing_binds_and_nothing_is_a_test() -> None:
-    rates = make()
-    let_through(rates, "create", 0.0)
-    assert not rates.binding
-    assert not rates.tests("create", 0.0)
-    assert not rates.tests("query", 0.0)
+def test_before_a_rejection_nothing_binds_and_nothing_is_a_test() -> None:
+    scopes = make()
+    accept(scopes, "create", 0.0)
+    assert not scopes.binding
+    assert not scopes.tests("create", 0.0)
+    assert not scopes.tests("query", 0.0)
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
-def test_the_first_refusal_makes_the_next_of_the_other_scope_a_test_that_leaves_at_once(
+def test_the_first_rejection_makes_the_next_of_the_other_scope_a_test_that_is_sent_at_once(
     scope: Scope, other: Scope
 ) -> None:
-    rates = make()
-    refuse(rates, scope, 1.0, 7.0)
-    assert rates.binding
-    assert rates.tests(other, 1.0)
-    assert not rates.tests(scope, 1.0)
-    assert rates.ready_at(other, 1.0) == 1.0
-    assert rates.ready_at(scope, 1.0) == 8.0
-    rates.on_send(other, 1.0, (other, 1.0))
-    assert not rates.tests(other, 1.0)  # one is enough
-    assert rates.ready_at(other, 1.0) >= 8.0
+    scopes = make()
+    reject(scopes, scope, 1.0, 7.0)
+    assert scopes.binding
+    assert scopes.tests(other, 1.0)
+    assert not scopes.tests(scope, 1.0)
+    assert scopes.ready_at(other, 1.0) == 1.0
+    assert scopes.ready_at(scope, 1.0) == 8.0
+    scopes.on_send(other, 1.0, (other, 1.0))
+    assert not scopes.tests(other, 1.0)  # one is enough
+    assert scopes.ready_at(other, 1.0) >= 8.0
 
 
-def test_a_test_that_did_not_leave_at_once_is_none() -> None:
-    rates = make()
-    refuse(rates, "create", 1.0, 7.0)
-    assert rates.ready_at("query", 1.05) == 1.05
-    assert rates.ready_at("query", 1.06) == 8.0
-    let_through(rates, "query", 9.0)
-    assert rates.binding
+def test_a_request_that_is_not_sent_at_once_is_no_test() -> None:
+    scopes = make()
+    reject(scopes, "create", 1.0, 7.0)
+    assert scopes.ready_at("query", 1.05) == 1.05
+    assert scopes.ready_at("query", 1.06) == 8.0
+    accept(scopes, "query", 9.0)
+    assert scopes.binding
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
-@pytest.mark.parametrize(("told", "told_test"), [(7.0, 3.0), (3.0, 7.0), (None, 7.0), (7.0, None)])
-def test_a_test_that_is_refused_too_closes_both_for_the_longest_that_was_told(
-    scope: Scope, other: Scope, told: float | None, told_test: float | None
+@pytest.mark.parametrize(
+    ("retry_after", "test_retry_after"), [(7.0, 3.0), (3.0, 7.0), (None, 7.0), (7.0, None)]
+)
+def test_a_rejected_test_pauses_both_scopes_for_the_longest_retry_after(
+    scope: Scope, other: Scope, retry_after: float | None, test_retry_after: float | None
 ) -> None:
-    rates = make()
-    refuse(rates, scope, 1.0, told)
-    refuse(rates, other, 1.0, told_test)
-    assert rates.binding
-    assert rates.create.closed_for(1.0) == rates.query.closed_for(1.0) == 7.0
-    assert not rates.tests(scope, 1.0)
+    scopes = make()
+    reject(scopes, scope, 1.0, retry_after)
+    reject(scopes, other, 1.0, test_retry_after)
+    assert scopes.binding
+    assert scopes.create.closed_for(1.0) == scopes.query.closed_for(1.0) == 7.0
+    assert not scopes.tests(scope, 1.0)
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
-def test_a_test_that_is_let_through_splits_them_and_opens_its_gate(scope: Scope, other: Scope) -> None:
-    rates = make()
-    refuse(rates, scope, 1.0, 7.0)
-    let_through(rates, other, 1.0)
-    assert not rates.binding
-    assert rates.ready_at(other, 1.0) == 1.0
-    assert rates.ready_at(scope, 1.0) == 8.0
-    assert rates.limiter(other).rate is None
-    refuse(rates, scope, 8.0, 7.0)  # and what closes one is nothing to the other
-    assert rates.ready_at(other, 8.0) == 8.0
-    assert not rates.tests(other, 8.0)
+def test_an_accepted_test_splits_the_scopes_and_ends_the_pause_of_its_own(scope: Scope, other: Scope) -> None:
+    scopes = make()
+    reject(scopes, scope, 1.0, 7.0)
+    accept(scopes, other, 1.0)
+    assert not scopes.binding
+    assert scopes.ready_at(other, 1.0) == 1.0
+    assert scopes.ready_at(scope, 1.0) == 8.0
+    assert scopes.limiter(other).rate is None
+    reject(scopes, scope, 8.0, 7.0)  # a pause of one scope is none of the other
+    assert scopes.ready_at(other, 8.0) == 8.0
+    assert not scopes.tests(other, 8.0)
 
 
-def test_where_some_flows_in_on_the_way_more_than_that_must_be_let_through() -> None:
-    """About ten let through in the last second, and 200 ms there and back: two may have flowed in."""
-    rates = make()
+def test_more_tests_are_sent_than_tokens_flow_in_during_a_round_trip() -> None:
+    """About ten are accepted a second, and a round trip takes 200 ms: two tokens may have flowed in."""
+    scopes = make()
     for index in range(10):
-        rates.on_send("create", 0.1 * index, ("create", 0.1 * index))
-        rates.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
-    rates.on_send("create", 1.0, ("create", 1.0))
-    rates.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
+        scopes.on_send("create", 0.1 * index, ("create", 0.1 * index))
+        scopes.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
+    scopes.on_send("create", 1.0, ("create", 1.0))
+    scopes.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
     for tests in range(3):
-        assert rates.tests("query", 1.2), tests
-        rates.on_send("query", 1.2, ("query", 1.2))
-    assert not rates.tests("query", 1.2)
+        assert scopes.tests("query", 1.2), tests
+        scopes.on_send("query", 1.2, ("query", 1.2))
+    assert not scopes.tests("query", 1.2)
     for _ in range(2):
-        rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-        assert rates.binding
-    rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-    assert not rates.binding
+        scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
+        assert scopes.binding
+    scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
+    assert not scopes.binding
 
 
-def test_one_of_them_that_is_refused_is_enough_for_one_quota() -> None:
-    rates = make()
+def test_one_rejected_test_of_several_shows_one_quota() -> None:
+    scopes = make()
     for index in range(10):
-        rates.on_send("create", 0.1 * index, ("create", 0.1 * index))
-        rates.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
-    rates.on_send("create", 1.0, ("create", 1.0))
-    rates.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
+        scopes.on_send("create", 0.1 * index, ("create", 0.1 * index))
+        scopes.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
+    scopes.on_send("create", 1.0, ("create", 1.0))
+    scopes.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
     for _ in range(3):
-        rates.on_send("query", 1.2, ("query", 1.2))
-    rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-    rates.on_reject("query", 1.4, 5.0, sent_at=1.2, job=("query", 1.2))
-    rates.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-    assert rates.binding
+        scopes.on_send("query", 1.2, ("query", 1.2))
+    scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
+    scopes.on_reject("query", 1.4, 5.0, sent_at=1.2, job=("query", 1.2))
+    scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
+    assert scopes.binding
 
 
-def test_refusals_that_are_no_news_are_no_pairs() -> None:
-    rates = split()
-    scopes: list[Scope] = ["create", "query"] * 4
-    for scope in scopes:
-        rates.on_send(scope, 10.0, (scope, 10.0))
-    for scope in scopes:
-        rates.on_reject(scope, 10.1, None, sent_at=10.0, job=(scope, 10.0))
-    assert not rates.binding
+def test_rejections_of_requests_sent_before_the_last_are_no_pairs() -> None:
+    scopes = two_quotas()
+    order: list[Scope] = ["create", "query"] * 4
+    for scope in order:
+        scopes.on_send(scope, 10.0, (scope, 10.0))
+    for scope in order:
+        scopes.on_reject(scope, 10.1, None, sent_at=10.0, job=(scope, 10.0))
+    assert not scopes.binding
 
 
-def test_after_a_split_nobody_waits_for_answers_of_the_other_scope() -> None:
-    rates = make()
-    rates.on_send("query", 0.0, ("query", 0.0))
-    rates.on_send("query", 0.5, ("query", 0.5))
-    refuse(rates, "create", 1.0)
-    let_through(rates, "query", 1.0)
-    assert rates.ready_at("create", 2.0) == 2.0
-    rates.on_accept("query", 2.0, sent_at=0.5, job=("query", 0.5))
-    rates.on_accept("query", 2.0, sent_at=0.0, job=("query", 0.0))
-    assert rates.ready_at("query", 2.0) == 2.0
-    refuse(rates, "query", 3.0)
-    assert rates.ready_at("query", 3.0) < math.inf
+def test_after_a_split_no_scope_waits_for_responses_of_the_other() -> None:
+    scopes = make()
+    scopes.on_send("query", 0.0, ("query", 0.0))
+    scopes.on_send("query", 0.5, ("query", 0.5))
+    reject(scopes, "create", 1.0)
+    accept(scopes, "query", 1.0)
+    assert scopes.ready_at("create", 2.0) == 2.0
+    scopes.on_accept("query", 2.0, sent_at=0.5, job=("query", 0.5))
+    scopes.on_accept("query", 2.0, sent_at=0.0, job=("query", 0.0))
+    assert scopes.ready_at("query", 2.0) == 2.0
+    reject(scopes, "query", 3.0)
+    assert scopes.ready_at("query", 3.0) < math.inf
 
 
-def test_a_test_that_is_let_through_late_changes_nothing_more() -> None:
-    """Another one was meanwhile: whoever left at the same moment is taken for the test, and one split is enough."""
-    rates = split()
-    refuse(rates, "query", 1.0)
-    waits = rates.ready_at("query", 1.0)
-    rates._test_sent, rates._tests_to_pass = {("query", 2.0)}, 1
-    let_through(rates, "query", 2.0)
+def test_a_test_that_is_accepted_after_a_split_changes_nothing() -> None:
+    """A request sent at the same moment is taken for the test, after another one has split the scopes."""
+    scopes = two_quotas()
+    reject(scopes, "query", 1.0)
+    waits = scopes.ready_at("query", 1.0)
+    scopes._test_jobs, scopes._tests_to_accept = {("query", 2.0)}, 1
+    accept(scopes, "query", 2.0)
     assert waits > 1.0
-    assert not rates.binding
+    assert not scopes.binding
 
 
-def test_no_test_leaves_before_the_time_that_its_own_scope_was_told() -> None:
-    rates = make()
-    refuse(rates, "create", 0.0, 100.0)
+def test_no_test_is_sent_before_the_retry_after_of_its_own_scope() -> None:
+    scopes = make()
+    reject(scopes, "create", 0.0, 100.0)
     for _ in range(17):
-        rates.on_send("query", 1.0, ("query", 1.0))
-        rates.on_reject("query", 1.0, None, sent_at=0.5, job=("query", 0.5))
-    assert rates._testing == "create"
-    assert not rates.tests("create", 1.0)
-    assert rates.ready_at("create", 1.0) >= 100.0
+        scopes.on_send("query", 1.0, ("query", 1.0))
+        scopes.on_reject("query", 1.0, None, sent_at=0.5, job=("query", 0.5))
+    assert scopes._test_scope == "create"
+    assert not scopes.tests("create", 1.0)
+    assert scopes.ready_at("create", 1.0) >= 100.0
 
 
-def test_the_question_is_asked_again_after_sixteen_refusals() -> None:
-    rates, now = make(), 0.0
-    refuse(rates, "create", now, 1.0)
-    refuse(rates, "query", now, 1.0)
+def test_the_test_is_repeated_after_sixteen_rejections() -> None:
+    scopes, now = make(), 0.0
+    reject(scopes, "create", now, 1.0)
+    reject(scopes, "query", now, 1.0)
     asked = []
     for number in range(1, 40):
         now += 2.0
-        refuse(rates, "create", now, 1.0)
-        if rates.tests("query", now):
+        reject(scopes, "create", now, 1.0)
+        if scopes.tests("query", now):
             asked.append(number)
-            refuse(rates, "query", now, 1.0)
+            reject(scopes, "query", now, 1.0)
     assert asked == [17, 34]
     now += 2.0
-    rates._answers_until_asked = 0
-    refuse(rates, "create", now, 1.0)
-    let_through(rates, "query", now)  # this time there are two
-    assert not rates.binding
+    scopes._rejections_until_test = 0
+    reject(scopes, "create", now, 1.0)
+    accept(scopes, "query", now)  # this time there are two quotas
+    assert not scopes.binding
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
-def test_refusals_in_pairs_bring_two_together_again(scope: Scope, other: Scope) -> None:
-    rates = split()
+def test_rejections_in_pairs_merge_two_quotas(scope: Scope, other: Scope) -> None:
+    scopes = two_quotas()
     pair: list[tuple[Scope, float]] = [(scope, 10.0), (other, 10.1), (scope, 10.2)]
     for one, now in pair:
-        refuse(rates, one, now)
-        assert not rates.binding
-    refuse(rates, other, 10.3)
-    assert rates.binding
-    rates.on_send("create", 20.0, ("create", 20.0))
-    assert rates.query.discovery is rates.create.discovery
-    rates.on_accept("create", 20.0, sent_at=20.0, job=("create", 20.0))
-    refuse(rates, scope, 21.0, 5.0)
-    assert rates.limiter(other).closed_for(21.0) == 5.0
+        reject(scopes, one, now)
+        assert not scopes.binding
+    reject(scopes, other, 10.3)
+    assert scopes.binding
+    scopes.on_send("create", 20.0, ("create", 20.0))
+    assert scopes.query.limit is scopes.create.limit
+    scopes.on_accept("create", 20.0, sent_at=20.0, job=("create", 20.0))
+    reject(scopes, scope, 21.0, 5.0)
+    assert scopes.limiter(other).closed_for(21.0) == 5.0
 
 
 @pytest.mark.parametrize(
-    "refusals",
+    "rejections",
     [
         [("create", at / 10) for at in range(100, 140)],  # one scope alone
         [("create" if at % 2 else "query", float(at)) for at in range(10, 50)],  # too far apart
         [("create", 10.0), ("query", 10.1), ("create", 10.2), ("create", 10.7), ("query", 10.8)],  # no row
     ],
 )
-def test_other_refusals_do_not(refusals: list[tuple[Scope, float]]) -> None:
-    rates = split()
-    for scope, now in refusals:
-        refuse(rates, scope, now)
-    assert not rates.binding
+def test_other_rejections_do_not_merge_two_quotas(rejections: list[tuple[Scope, float]]) -> None:
+    scopes = two_quotas()
+    for scope, now in rejections:
+        reject(scopes, scope, now)
+    assert not scopes.binding
 
 
 @pytest.mark.parametrize(
@@ -242,141 +245,157 @@ def test_other_refusals_do_not(refusals: list[tuple[Scope, float]]) -> None:
     ],
 )
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
-def test_what_was_told_is_never_shared(limits: Limits, scope: Scope, other: Scope) -> None:
-    rates = make(limits)
+def test_a_configured_limit_is_not_shared_at_first(limits: Limits, scope: Scope, other: Scope) -> None:
+    scopes = make(limits)
     for number in range(40):
         now = 100.0 * number
-        refuse(rates, scope, now, 50.0)
-        assert rates.ready_at(other, now) == now
-        assert not rates.tests(other, now)
-        assert not rates.binding
+        reject(scopes, scope, now, 50.0)
+        assert scopes.ready_at(other, now) == now
+        assert not scopes.tests(other, now)
+        assert not scopes.binding
 
 
-def test_the_query_of_a_paid_task_waits_a_minute_at_most_for_what_a_create_was_told() -> None:
-    rates = make()
-    refuse(rates, "create", 0.0, 86_400.0)
-    assert rates.ready_at("query", 1.0) == 60.0
-    assert rates.ready_at("create", 1.0) == 86_400.0
+def test_a_query_waits_a_minute_at_most_for_the_retry_after_of_a_create() -> None:
+    scopes = make()
+    reject(scopes, "create", 0.0, 86_400.0)
+    assert scopes.ready_at("query", 1.0) == 60.0
+    assert scopes.ready_at("create", 1.0) == 86_400.0
 
 
-def test_a_refusal_for_the_cap_says_nothing_of_one_quota_or_two() -> None:
-    rates = make()
-    refuse(rates, "query", 0.0, 5.0)
-    rates.on_send("create", 0.0, "test")
-    rates.capped(0.0, 2.0, job="test")
-    assert rates.binding
-    assert rates.create.closed_for(0.0) == 5.0  # as queries
-    rates.on_send("create", 6.0, "other")
-    rates.capped(6.0, 2.0, job="other")
-    assert rates.create.closed_for(6.0) == 2.0
-    assert rates.query.closed_for(6.0) == 0.0
+def test_a_rejection_by_the_cap_is_no_result_of_a_test() -> None:
+    scopes = make()
+    reject(scopes, "query", 0.0, 5.0)
+    scopes.on_send("create", 0.0, "test")
+    scopes.on_cap_reject(0.0, 2.0, job="test")
+    assert scopes.binding
+    assert scopes.create.closed_for(0.0) == 5.0  # as queries
+    scopes.on_send("create", 6.0, "other")
+    scopes.on_cap_reject(6.0, 2.0, job="other")
+    assert scopes.create.closed_for(6.0) == 2.0
+    assert scopes.query.closed_for(6.0) == 0.0
 
 
-def test_what_was_learned_since_it_was_saved_can_be_forgotten_or_kept() -> None:
-    rates = split()
-    saved = rates.create.discovery
-    rates.restore()  # nothing was saved
-    assert rates.create.discovery is saved
-    rates.save()
-    refuse(rates, "create", 10.0)
-    rates.save()  # what was saved first counts
-    assert rates.ready_at("create", 10.0) > 10.0
-    queries = rates.query.discovery
-    rates.restore()
-    assert rates.query.discovery is queries
-    rates.save()
-    refuse(rates, "create", 20.0)
-    learned = rates.create.discovery
-    rates.forget()
-    rates.restore()
-    assert rates.create.discovery is learned
+def test_what_is_learned_after_a_save_can_be_undone_or_kept() -> None:
+    scopes = two_quotas()
+    saved = scopes.create.limit
+    scopes.restore()  # nothing was saved
+    assert scopes.create.limit is saved
+    scopes.save()
+    reject(scopes, "create", 10.0)
+    scopes.save()  # the first save counts
+    assert scopes.ready_at("create", 10.0) > 10.0
+    queries = scopes.query.limit
+    scopes.restore()
+    assert scopes.query.limit is queries
+    scopes.save()
+    reject(scopes, "create", 20.0)
+    learned = scopes.create.limit
+    scopes.discard_saved()
+    scopes.restore()
+    assert scopes.create.limit is learned
 
 
-def test_on_one_quota_both_scopes_forget_together() -> None:
-    rates = make()
-    rates.save()
-    refuse(rates, "create", 1.0)
-    rates.restore()
-    assert rates.create.discovery is rates.query.discovery
-    assert rates.ready_at("create", 2.0) == 2.0
+def test_on_one_quota_both_scopes_are_restored_together() -> None:
+    scopes = make()
+    scopes.save()
+    reject(scopes, "create", 1.0)
+    scopes.restore()
+    assert scopes.create.limit is scopes.query.limit
+    assert scopes.ready_at("create", 2.0) == 2.0
 
 
-# ---- one of them told
+# ---- one limit is configured
 
 
-def told_creates() -> Scopes:
+def configured_creates() -> Scopes:
     return Scopes(Limits(create_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
 
 
-def refused_in_pairs(rates: Scopes, pairs: int) -> None:
+def rejected_in_pairs(scopes: Scopes, pairs: int) -> None:
     for at in range(pairs):
         for scope in ("create", "query"):
-            rates.on_send(scope, 0.2 * at, (scope, at))
-            rates.on_reject(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at, job=(scope, at))
+            scopes.on_send(scope, 0.2 * at, (scope, at))
+            scopes.on_reject(scope, 0.2 * at + 0.01, None, sent_at=0.2 * at, job=(scope, at))
 
 
-def test_a_told_limit_that_refuses_in_pairs_with_the_other_scope_is_kept_by_both() -> None:
-    rates = told_creates()
-    refused_in_pairs(rates, 3)
-    assert rates.binding
-    assert rates.query.rate == rates.create.rate == 10.0
-    refused_in_pairs(rates, 1)
-    assert rates.binding
+def test_a_configured_limit_that_rejects_in_pairs_with_the_other_scope_is_kept_by_both() -> None:
+    scopes = configured_creates()
+    rejected_in_pairs(scopes, 3)
+    assert scopes.binding
+    assert scopes.query.rate == scopes.create.rate == 10.0
+    rejected_in_pairs(scopes, 1)
+    assert scopes.binding
 
 
-def test_what_is_on_the_wire_counts_in_the_limit_that_is_shared_from_now_on() -> None:
-    rates = told_creates()
-    rates.on_send("query", 0.0, "job")
-    refused_in_pairs(rates, 3)
-    rates.on_accept("query", 40.0, sent_at=0.0, job="job")
+def test_requests_in_flight_count_in_a_limit_that_becomes_shared() -> None:
+    scopes = configured_creates()
+    scopes.on_send("query", 0.0, "job")
+    rejected_in_pairs(scopes, 3)
+    scopes.on_accept("query", 40.0, sent_at=0.0, job="job")
     now = 60.0
-    assert rates.ready_at("query", now) == now
+    assert scopes.ready_at("query", now) == now
 
 
-def test_a_told_limit_of_queries_is_shared_as_well() -> None:
-    rates = Scopes(Limits(query_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
-    refused_in_pairs(rates, 3)
-    assert rates.create.rate == 10.0
+def test_a_configured_limit_of_queries_is_shared_as_well() -> None:
+    scopes = Scopes(Limits(query_rate=RateLimit(10, 1.0)), longest_query_wait=600.0)
+    rejected_in_pairs(scopes, 3)
+    assert scopes.create.rate == 10.0
 
 
-def test_two_told_limits_are_never_one() -> None:
-    rates = Scopes(
+def test_two_configured_limits_are_never_merged() -> None:
+    scopes = Scopes(
         Limits(create_rate=RateLimit(10, 1.0), query_rate=RateLimit(5, 1.0)), longest_query_wait=600.0
     )
-    refused_in_pairs(rates, 5)
-    assert not rates.binding
-    assert (rates.create.rate, rates.query.rate) == (10.0, 5.0)
+    rejected_in_pairs(scopes, 5)
+    assert not scopes.binding
+    assert (scopes.create.rate, scopes.query.rate) == (10.0, 5.0)
 
 
-def refuse_queries_while_creates_run_at_their_limit(rates: Scopes, times: int) -> None:
+def reject_queries_while_creates_run_at_their_limit(scopes: Scopes, times: int) -> None:
     for at in range(times):
         for _ in range(2):
-            let_through(rates, "create", float(at))
-        refuse(rates, "query", float(at) + 0.01)
+            accept(scopes, "create", float(at))
+        reject(scopes, "query", float(at) + 0.01)
 
 
 def creates_at(count: int, burst: int) -> Scopes:
-    told = Limits(create_rate=RateLimit(count, 1.0, burst))
-    return Scopes(told, longest_query_wait=600.0)
+    configured = Limits(create_rate=RateLimit(count, 1.0, burst))
+    return Scopes(configured, longest_query_wait=600.0)
 
 
-def test_what_is_refused_though_nothing_of_it_was_let_through_is_used_up_by_what_was_told() -> None:
+def test_a_scope_that_was_never_accepted_shares_a_configured_limit_that_is_used_up() -> None:
     found = []
     for times in (1, 2):
-        rates = creates_at(2, 2)
-        refuse_queries_while_creates_run_at_their_limit(rates, times)
-        found.append((rates.binding, rates.query.rate))
+        scopes = creates_at(2, 2)
+        reject_queries_while_creates_run_at_their_limit(scopes, times)
+        found.append((scopes.binding, scopes.query.rate))
     assert found == [(False, None), (True, 2.0)]
 
 
-def test_what_was_let_through_before_may_have_met_a_limit_of_its_own() -> None:
-    rates = creates_at(2, 2)
-    let_through(rates, "query", 0.0)
-    refuse_queries_while_creates_run_at_their_limit(rates, 9)
-    assert not rates.binding
+def test_a_scope_that_was_accepted_before_may_have_a_limit_of_its_own() -> None:
+    scopes = creates_at(2, 2)
+    accept(scopes, "query", 0.0)
+    reject_queries_while_creates_run_at_their_limit(scopes, 9)
+    assert not scopes.binding
 
 
-def test_a_limit_that_was_told_and_is_not_used_up_explains_no_refusal() -> None:
-    rates = creates_at(20, 20)
-    refuse_queries_while_creates_run_at_their_limit(rates, 9)
-    assert not rates.binding
+def test_a_configured_limit_that_is_not_used_up_explains_no_rejection() -> None:
+    scopes = creates_at(20, 20)
+    reject_queries_while_creates_run_at_their_limit(scopes, 9)
+    assert not scopes.binding
+
+
+def test_headers_are_dropped_when_a_scope_gets_a_configured_limit() -> None:
+    scopes = creates_at(2, 2)
+    quota = Quota("d", 100, 1.0, None, 99, None)
+    reject_queries_while_creates_run_at_their_limit(scopes, 1)
+    scopes.on_quota("query", quota, 0.02, sent_at=0.01, rejected_for=0.0)
+    for _ in range(4):
+        scopes.on_send("query", 0.5, "in flight")
+    for _ in range(2):
+        accept(scopes, "create", 1.0)
+    reject(scopes, "query", 1.01)
+    assert scopes.binding
+    for _ in range(4):
+        scopes.on_accept("query", 2.0, sent_at=0.5, job="in flight")
+    assert scopes.ready_at("query", 20.0) == 20.0

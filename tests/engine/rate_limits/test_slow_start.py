@@ -81,7 +81,7 @@ def test_a_wait_in_whole_seconds_is_a_guess_that_doubles_with_each_accepted_requ
     assert [later / pace for pace, later in pairwise(paces)] == [2.0, 2.0, 2.0]
 
 
-def test_a_short_silence_after_a_burst_is_what_one_request_takes_to_flow_into_a_bucket() -> None:
+def test_a_short_silence_after_a_burst_is_the_time_of_one_token() -> None:
     phase = after(silence(20, rejected_at=0.5), [0.6], 0.7)
     assert isinstance(phase, PacedSending)
     assert phase.rate == pytest.approx(1 / 0.2)
@@ -93,7 +93,7 @@ def test_a_long_silence_may_be_the_rest_of_a_window() -> None:
     assert phase.rate == 2.0
 
 
-def test_what_was_accepted_before_the_rejection_but_answered_later_counts() -> None:
+def test_requests_accepted_before_the_rejection_and_answered_later_count() -> None:
     phase = silence(19)
     phase.on_late_accept(0.5)
     assert after(phase, [5.0, 8.0], 10.0).rate == 2.0
@@ -109,3 +109,9 @@ def test_of_more_departures_than_were_accepted_the_latest_count() -> None:
     for _ in range(5):
         phase._departures.append(0.5)
     assert after(phase, [5.0, 8.0], 10.0).rate == 2.0
+
+
+def test_a_named_wait_in_whole_seconds_bounds_the_period_of_a_window_to_one_second() -> None:
+    phase = after(silence(20, retry_after=9.0), [], 10.0)
+    assert isinstance(phase, WindowedSending)
+    assert (phase.rate, phase._too_short) == (2.0, 9.0)

@@ -1,4 +1,4 @@
-"""What a window of time holds is sent at once, and its end is waited for."""
+"""A window of time: its requests are sent at once, and its end is waited for."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_fewer_than_half_at_first_show_a_bucket_and_its_rate() -> None:
     assert sender.phase.rate == pytest.approx(2 / 9.0, rel=0.01)
 
 
-def test_a_window_that_holds_fewer_is_believed_and_waited_for() -> None:
+def test_a_window_that_accepts_fewer_is_waited_for() -> None:
     sender = Sender()
     sender.group()
     sender.now = 20.5
@@ -138,7 +138,7 @@ def test_a_window_that_holds_fewer_is_believed_and_waited_for() -> None:
     assert sender.request() == pytest.approx(30.5, abs=0.01)
 
 
-def test_a_window_that_holds_two_is_left_for_a_rate() -> None:
+def test_a_window_that_accepts_two_becomes_a_rate() -> None:
     sender = Sender()
     sender.group()
     sender.now = 20.5
@@ -149,7 +149,7 @@ def test_a_window_that_holds_two_is_left_for_a_rate() -> None:
     assert sender.phase.rate == pytest.approx(0.2)
 
 
-def test_a_test_that_is_rejected_while_a_group_leaves_does_not_close_the_window() -> None:
+def test_a_test_that_is_rejected_while_a_group_is_sent_does_not_close_the_window() -> None:
     sender = Sender()
     for _ in range(9):
         sender.request()
@@ -166,3 +166,20 @@ def test_no_more_are_in_flight_than_the_window_holds_until_they_are_overdue() ->
     sender.in_flight.on_send(10.0, sender.phase.on_send(10.0))
     sender.in_flight.take_over(9)
     assert sender.phase.ready_at(10.0) == 20.0
+
+
+def test_a_late_response_to_an_early_request_makes_no_period_of_zero() -> None:
+    sender = Sender()
+    sender.group()
+    sender.phase = sender.phase.on_accept(sender.now, 10.0)  # sent when the first of the group was
+    assert 0 < (sender.phase.rate or 0) < 1000
+
+
+def test_a_request_accepted_before_the_rejection_and_answered_later_takes_a_place() -> None:
+    sender = Sender()
+    sender.phase.on_late_accept(9.0)
+    for _ in range(7):
+        sender.request()
+    assert sender.phase.ready_at(sender.now) <= sender.now
+    sender.request()
+    assert sender.phase.ready_at(sender.now) > sender.now
