@@ -84,7 +84,7 @@ class Job:
 
 @define
 class Counts:
-    """What happened so far."""
+    """What happened so far, and what is happening now."""
 
     creates_sent: int = 0
     accepted: int = 0
@@ -92,3 +92,10 @@ class Counts:
     unknown: int = 0
     withdrawn: int = 0
     queries_sent: int = 0
+    #: Jobs that occupy a slot of `Limits.max_in_flight`: their create is on the wire or their task runs.
+    in_flight: int = 0
+    #: Creates and queries on the wire.
+    creating: int = 0
+    asking: int = 0
+    #: At least one request reached the wire, so the service may be reachable.
+    reached: bool = False

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ruxa_async._engine.deadline_heap import Deadlines, Schedule
+from ruxa_async._engine.deadline_heap import DeadlineHeap, PriorityQueue
 
 
 @attrs.define(eq=False)
@@ -52,7 +52,7 @@ def items(count: int) -> list[Item]:
     return [Item(name) for name in range(count)]
 
 
-def names_due(schedule: Schedule[Item], now: float) -> list[int]:
+def names_due(schedule: PriorityQueue[Item], now: float) -> list[int]:
     names = []
     while (item := schedule.pop_due(now)) is not None:
         names.append(item.name)
@@ -60,7 +60,7 @@ def names_due(schedule: Schedule[Item], now: float) -> list[int]:
 
 
 def test_an_empty_schedule_is_never_due() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     assert len(schedule) == 0
     assert schedule.next_time() == math.inf
     assert schedule.pop_due(1e300) is None
@@ -68,7 +68,7 @@ def test_an_empty_schedule_is_never_due() -> None:
 
 
 def test_items_come_up_by_their_time() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     for item, when in zip(items(4), (3.0, 1.0, 4.0, 2.0), strict=True):
         schedule.set(item, when)
     assert schedule.next_time() == 1.0
@@ -78,14 +78,14 @@ def test_items_come_up_by_their_time() -> None:
 
 
 def test_an_item_is_due_at_its_time_and_not_before() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     schedule.set(Item(0), 5.0)
     assert schedule.pop_due(math.nextafter(5.0, 0.0)) is None
     assert names_due(schedule, 5.0) == [0]
 
 
 def test_equal_times_come_up_in_the_order_of_their_setting() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     a, b, c = items(3)
     for item in (a, b, c, a):
         schedule.set(item, 1.0)
@@ -93,7 +93,7 @@ def test_equal_times_come_up_in_the_order_of_their_setting() -> None:
 
 
 def test_setting_again_moves_an_item_both_ways() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     a, b = items(2)
     schedule.set(a, 1.0)
     schedule.set(b, 2.0)
@@ -105,7 +105,7 @@ def test_setting_again_moves_an_item_both_ways() -> None:
 
 
 def test_a_discarded_item_never_comes_up() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     a, b = items(2)
     schedule.set(a, 1.0)
     schedule.set(b, 2.0)
@@ -115,7 +115,7 @@ def test_a_discarded_item_never_comes_up() -> None:
 
 
 def test_discarding_what_is_not_in_changes_nothing() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     a, b = items(2)
     schedule.set(a, 1.0)
     schedule.discard(b)
@@ -125,7 +125,7 @@ def test_discarding_what_is_not_in_changes_nothing() -> None:
 
 
 def test_an_item_that_came_up_can_be_set_again() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     item = Item(0)
     for when in (1.0, 2.0, 1.0):
         schedule.set(item, when)
@@ -135,14 +135,14 @@ def test_an_item_that_came_up_can_be_set_again() -> None:
 
 
 def test_an_item_without_an_end_is_in_and_never_due() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     schedule.set(Item(0), math.inf)
     assert (len(schedule), schedule.next_time()) == (1, math.inf)
     assert schedule.pop_due(1e300) is None
 
 
 def test_moving_one_item_for_ever_needs_no_more_memory() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     still, moved = items(2)
     schedule.set(still, 1e9)
     for when in range(10_000):
@@ -154,7 +154,7 @@ def test_moving_one_item_for_ever_needs_no_more_memory() -> None:
 
 def test_ten_thousand_random_moves_agree_with_the_model() -> None:
     chance = random.Random(20261122)
-    schedule, naive, all_items = Schedule[Item](), Naive(), items(40)
+    schedule, naive, all_items = PriorityQueue[Item](), Naive(), items(40)
     for _ in range(10_000):
         item, when = chance.choice(all_items), float(chance.randrange(1000))
         match chance.randrange(8):
@@ -177,7 +177,7 @@ TIMES = st.one_of(st.integers(min_value=-3, max_value=3).map(float), st.floats(a
 class ScheduleMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.schedule = Schedule[Item]()
+        self.schedule = PriorityQueue[Item]()
         self.naive = Naive()
         self.items = items(6)
 
@@ -212,7 +212,7 @@ TestScheduleAgainstTheModel = ScheduleMachine.TestCase
 @settings(max_examples=100, deadline=None)
 @given(whens=st.lists(TIMES, max_size=50))
 def test_what_is_taken_out_is_sorted_and_complete(whens: list[float]) -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     for name, when in enumerate(whens):
         schedule.set(Item(name), when)
     order = names_due(schedule, math.inf)
@@ -220,7 +220,7 @@ def test_what_is_taken_out_is_sorted_and_complete(whens: list[float]) -> None:
 
 
 def test_items_are_listed_in_no_order_without_what_was_discarded() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     a, b, c = items(3)
     for item, when in ((a, 3.0), (b, 1.0), (c, 2.0), (a, 0.5)):
         schedule.set(item, when)
@@ -229,7 +229,7 @@ def test_items_are_listed_in_no_order_without_what_was_discarded() -> None:
 
 
 def test_all_items_are_moved_at_once() -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     a, b, c = items(3)
     for item, when in ((a, 1.0), (b, 2.0), (c, 3.0)):
         schedule.set(item, when)
@@ -244,7 +244,7 @@ def test_all_items_are_moved_at_once() -> None:
 def test_what_is_due_is_counted_up_to_a_bound(
     whens: list[int], now: int, most: int, chance: random.Random
 ) -> None:
-    schedule = Schedule[Item]()
+    schedule = PriorityQueue[Item]()
     kept = 0
     for item, when in zip(items(len(whens)), whens, strict=True):
         schedule.set(item, when)
@@ -265,7 +265,7 @@ class Bound:
 def test_deadlines_pass_in_order_and_only_those_that_still_are(
     given_: list[tuple[int, bool]], now: int
 ) -> None:
-    deadlines = Deadlines[Bound]()
+    deadlines = DeadlineHeap[Bound]()
     bounds = [Bound(name) for name in range(len(given_))]
     for bound, (when, _) in zip(bounds, given_, strict=True):
         deadlines.set(bound, when)
@@ -284,7 +284,7 @@ def test_deadlines_pass_in_order_and_only_those_that_still_are(
 
 
 def test_deadlines_of_what_ended_are_forgotten() -> None:
-    deadlines = Deadlines[Bound]()
+    deadlines = DeadlineHeap[Bound]()
     kept = Bound(-1)
     deadlines.set(kept, 1e9)
     for name in range(10_000):

@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ruxa_async import Limits, Polling, RateLimit, Retries, TaskState
 from ruxa_async._engine.classify import Phrase, Reply
-from ruxa_async._engine.engine import CREATES_IN_A_ROW, LATE, REPLANS_A_TASK, Engine
+from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
 from ruxa_async._engine.job import CreateStep, Job, Phase, QueryStep
 from ruxa_async._engine.polling.schedule import PollingSchedule
+from ruxa_async._engine.polls import LATE, REPLANS_PER_TASK
 from ruxa_async.settings import Scope
 
 NO_LIMITS = Limits(max_in_flight=1000, max_concurrent_creates=1000, max_concurrent_queries=1000)
@@ -101,7 +102,7 @@ def test_an_engine_without_work_is_never_ready() -> None:
     engine = make()
     assert engine.create_ready_at(1.0) == math.inf
     assert engine.query_ready_at(1.0) == math.inf
-    assert engine.next_deadline() == math.inf
+    assert engine.queues.deadlines.next_time() == math.inf
     assert engine.take_create(1.0) is None
     assert engine.take_query(1.0) is None
     assert engine.take_expired(1.0) is None
@@ -116,17 +117,17 @@ def test_a_create_goes_from_queued_to_over() -> None:
     assert (job.phase, job.queued_at, engine.queued) == (Phase.QUEUED, 1.0, 1)
     assert engine.take_create(2.0) is job
     assert (job.phase, job.sent_at) == (Phase.CREATING, 2.0)
-    assert (engine.queued, engine.creating, engine.in_flight) == (0, 1, 1)
+    assert (engine.queued, engine.counts.creating, engine.counts.in_flight) == (0, 1, 1)
     assert engine.create_answered(job, accepted("task_1"), 2.5) is CreateStep.ACCEPTED
     assert (job.task_id, job.accepted_at) == ("task_1", 2.5)
-    assert (engine.creating, engine.in_flight) == (0, 1)
+    assert (engine.counts.creating, engine.counts.in_flight) == (0, 1)
     engine.follow(job, 2.75)
-    assert (job.phase, engine.in_flight) == (Phase.FOLLOWED, 1)
+    assert (job.phase, engine.counts.in_flight) == (Phase.FOLLOWED, 1)
     due = engine.query_ready_at(2.75)
-    assert due == 2.5 + PollingSchedule(POLLING).first(None, 0.25)
+    assert due == 2.5 + PollingSchedule(POLLING).first_poll(None, 0.25)
     assert engine.take_query(due) is job
     assert engine.query_answered(job, ended(), due + 0.25) is QueryStep.ENDED
-    assert (job.phase, engine.in_flight, engine.asking) == (Phase.OVER, 0, 0)
+    assert (job.phase, engine.counts.in_flight, engine.counts.asking) == (Phase.OVER, 0, 0)
     counts = engine.counts
     assert (counts.creates_sent, counts.accepted, counts.queries_sent) == (1, 1, 1)
     assert (counts.refused, counts.unknown, counts.withdrawn) == (0, 0, 0)
@@ -165,9 +166,9 @@ def test_tasks_bought_elsewhere_take_up_room_and_single_looks_do_not() -> None:
     engine = make(Limits(max_in_flight=1))
     submitted(engine, "a")
     look = followed(engine, single_shot=True)
-    assert engine.in_flight == 0
+    assert engine.counts.in_flight == 0
     attached = followed(engine)
-    assert engine.in_flight == 1
+    assert engine.counts.in_flight == 1
     assert engine.create_ready_at(0.0) == math.inf
     engine.release(look)
     assert engine.create_ready_at(0.0) == math.inf
@@ -179,10 +180,10 @@ def test_following_or_releasing_twice_counts_once() -> None:
     engine = make()
     job = followed(engine)
     engine.follow(job, 1.0)
-    assert engine.in_flight == 1
+    assert engine.counts.in_flight == 1
     engine.release(job)
     engine.release(job)
-    assert engine.in_flight == 0
+    assert engine.counts.in_flight == 0
 
 
 def test_a_known_create_rate_is_kept() -> None:
@@ -240,7 +241,7 @@ def test_a_job_that_waits_to_be_sent_again_can_be_withdrawn() -> None:
     engine.requeue(job)
     assert engine.withdraw(job)
     assert engine.take_create(100.0) is None
-    assert engine.in_flight == 0
+    assert engine.counts.in_flight == 0
 
 
 @pytest.mark.parametrize("released", ["a", "b", "ab"])
@@ -285,7 +286,7 @@ def test_a_create_that_is_not_accepted_frees_its_room(
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     assert engine.create_answered(job, reply, 1.0) is step
-    assert (engine.creating, engine.in_flight) == (0, 0)
+    assert (engine.counts.creating, engine.counts.in_flight) == (0, 0)
     counts = attrs.asdict(engine.counts)
     assert {name for name in ("accepted", "refused", "unknown") if counts[name]} == (
         {count} if count else set()
@@ -330,12 +331,12 @@ def test_a_create_told_to_wait_too_long_is_given_up() -> None:
     taken_one(engine, 0.0)
     assert engine.create_answered(jobs["a"], throttled(120.0), 0.0) is CreateStep.REQUEUE
     engine.requeue(jobs["a"])
-    assert not engine.hopeless(jobs["b"], 0.0)
+    assert not engine.has_waited_too_long(jobs["b"], 0.0)
     job = taken_one(engine, 120.0)
     assert engine.create_answered(job, throttled(120.5), 120.0) is CreateStep.GIVE_UP
-    assert engine.hopeless(jobs["b"], 120.0)
-    assert not engine.hopeless(jobs["b"], 120.5)
-    assert (engine.in_flight, engine.counts.refused) == (0, 0)
+    assert engine.has_waited_too_long(jobs["b"], 120.0)
+    assert not engine.has_waited_too_long(jobs["b"], 120.5)
+    assert (engine.counts.in_flight, engine.counts.refused) == (0, 0)
 
 
 def test_all_who_would_wait_too_long_are_given_up_together() -> None:
@@ -384,8 +385,8 @@ def test_a_job_is_not_blamed_for_refusals_from_before_it_came() -> None:
     engine.create_answered(old, throttled(), 0.0)
     engine.requeue(old)
     young = submitted(engine, "b", now=50.0)["b"]
-    assert (engine.hopeless(old, 59.9), engine.hopeless(young, 59.9)) == (False, False)
-    assert (engine.hopeless(old, 60.0), engine.hopeless(young, 60.0)) == (True, False)
+    assert (engine.has_waited_too_long(old, 59.9), engine.has_waited_too_long(young, 59.9)) == (False, False)
+    assert (engine.has_waited_too_long(old, 60.0), engine.has_waited_too_long(young, 60.0)) == (True, False)
     assert list(engine.give_up_waiting(60.0)) == [old]
     assert taken(engine, 60.0) == "b"
 
@@ -395,7 +396,7 @@ def test_a_create_of_which_no_byte_left_is_sent_again_after_a_pause() -> None:
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     assert engine.create_not_sent(job, 1.0) is CreateStep.REQUEUE
-    assert (engine.creating, engine.in_flight, job.resends) == (0, 0, 0)
+    assert (engine.counts.creating, engine.counts.in_flight, job.resends) == (0, 0, 0)
     engine.requeue(job)
     assert engine.create_ready_at(1.0) == 1.5
     assert taken(engine, 1.5) == "a"
@@ -417,7 +418,12 @@ def test_a_lost_create_is_unknown_and_never_sent_again_by_itself() -> None:
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     assert engine.create_lost(job, 1.0) is CreateStep.UNKNOWN
-    assert (engine.creating, engine.in_flight, engine.counts.unknown, engine.queued) == (0, 0, 1, 0)
+    assert (engine.counts.creating, engine.counts.in_flight, engine.counts.unknown, engine.queued) == (
+        0,
+        0,
+        1,
+        0,
+    )
     assert engine.take_create(1000.0) is None
 
 
@@ -441,7 +447,7 @@ def test_an_aborted_create_counts_as_never_sent() -> None:
     jobs = submitted(engine, "ab")
     taken_one(engine, 0.0)
     engine.create_aborted(jobs["a"], 0.5)
-    assert (jobs["a"].phase, engine.creating, engine.in_flight) == (Phase.OVER, 0, 0)
+    assert (jobs["a"].phase, engine.counts.creating, engine.counts.in_flight) == (Phase.OVER, 0, 0)
     assert engine.counts.creates_sent == 0
     assert engine.creates.shut_for(0.5) == 0.0
     assert taken(engine, 0.5) == "b"
@@ -455,7 +461,7 @@ def test_a_pending_task_is_asked_when_the_schedule_says() -> None:
     engine, polling = make(polling=settings), PollingSchedule(settings)
     job, instants, expected = followed(engine), list[float](), list[float]()
     for _ in range(6):
-        expected.append(polling.next(None, instants[-1]) if instants else polling.first(None, 0.0))
+        expected.append(polling.next_poll(None, instants[-1]) if instants else polling.first_poll(None, 0.0))
         now = engine.query_ready_at(0.0)
         assert engine.take_query(math.nextafter(now, 0.0)) is None
         assert engine.take_query(now) is job
@@ -480,7 +486,7 @@ def test_the_first_query_may_be_asked_for_at_once() -> None:
     job = followed(engine, 5.0, ask_at=5.0)
     assert engine.query_ready_at(5.0) == 5.0
     assert engine.take_query(5.0) is job
-    assert (engine.asking, job.ticket) == (1, 0)
+    assert (engine.counts.asking, job.ticket) == (1, 0)
     assert engine.take_query(5.0) is None
 
 
@@ -490,7 +496,7 @@ def test_an_ended_task_is_asked_no_more(state: TaskState) -> None:
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, ended(state), 1.0) is QueryStep.ENDED
-    assert (job.phase, engine.asking, engine.in_flight) == (Phase.OVER, 0, 0)
+    assert (job.phase, engine.counts.asking, engine.counts.in_flight) == (Phase.OVER, 0, 0)
     assert engine.query_ready_at(1e9) == math.inf
 
 
@@ -501,7 +507,7 @@ def test_no_more_queries_are_on_the_wire_than_allowed() -> None:
     third = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     asked(engine, 0.0)
-    assert engine.asking == 2
+    assert engine.counts.asking == 2
     assert engine.query_ready_at(0.0) == math.inf
     assert engine.take_query(0.0) is None
     engine.query_answered(first, ended(), 1.0)
@@ -525,7 +531,7 @@ def test_a_throttled_query_keeps_its_place_and_starves_nobody() -> None:
     now, seen = 0.5, list[str]()
     for _ in range(30):
         now = engine.query_ready_at(now)
-        b_was_due = next(job.name for job in [*engine._due] if job.name in "ab") == "b"
+        b_was_due = next(job.name for job in [*engine.queues.queries] if job.name in "ab") == "b"
         job = asked(engine, now)
         assert not b_was_due or job is b
         seen.append(job.name)
@@ -713,7 +719,7 @@ def test_whatever_the_quota_is_all_tasks_end_and_no_create_starves_the_queries(
                 over += 1
         if over == len(names):
             break
-        due_query = engine._query_waits(now) and engine.rates.ready_at("query", now) <= now
+        due_query = engine.queries_due(now) > 0 and engine.rates.ready_at("query", now) <= now
         bound = engine.rates.binding
         back, number = now + next(rtt), next(numbers)
         if (bought := engine.take_create(now)) is not None:
@@ -732,7 +738,12 @@ def test_whatever_the_quota_is_all_tasks_end_and_no_create_starves_the_queries(
             assert now < wake < math.inf, "nothing is on the wire, and nothing may leave ever again"
             now = wake
     assert over == len(names)
-    assert (engine.in_flight, engine.creating, engine.asking, engine.queued) == (0, 0, 0, 0)
+    assert (engine.counts.in_flight, engine.counts.creating, engine.counts.asking, engine.queued) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 # ---- what is learned of durations
@@ -746,8 +757,15 @@ def watched(engine: Engine[Named], model: str | None, now: float, name: str = ""
 
 
 def due(engine: Engine[Named]) -> dict[str, float]:
-    """When each waiting job is asked, by name."""
-    return {entry[2].name: entry[0] for entry in engine._due._heap if entry[2].ticket == entry[1]}
+    """Return the time of each waiting query, by the name of its job."""
+    times: dict[str, float] = {}
+
+    def record(job: Named, at: float) -> float:
+        times[job.name] = at
+        return at
+
+    engine.queues.queries.set_all(record)
+    return times
 
 
 def test_what_is_learned_moves_the_waiting_queries_of_that_model_and_no_others() -> None:
@@ -783,18 +801,18 @@ def test_tasks_are_planned_anew_only_so_often_that_a_batch_stays_linear() -> Non
     engine = make()
     for number in range(100):
         watched(engine, "m", 0.0, str(number))
-    engine._replans_left = 99  # the tasks had their fill of it
+    engine._polls._replans_left = 99  # the tasks had their fill of it
     done = Named(task_id="t", model="m", name="done")
     done.accepted_at = -20.0
     before = due(engine)
     engine.learn(done, 0.0, 20.0)
     assert due(engine) == before
     watched(engine, "m", 0.0, "one more")
-    assert engine._replans_left == 99 + REPLANS_A_TASK
+    assert engine._polls._replans_left == 99 + REPLANS_PER_TASK
     for _ in range(3):
         engine.learn(done, 0.0, 20.0)
     assert due(engine)["0"] != before["0"]
-    assert engine._replans_left < REPLANS_A_TASK
+    assert engine._polls._replans_left < REPLANS_PER_TASK
 
 
 def test_a_query_that_was_wanted_at_a_time_stays_there_whatever_is_learned() -> None:
@@ -829,12 +847,12 @@ def test_an_end_that_changes_little_moves_nothing() -> None:
 
 def test_queries_that_leave_late_make_queries_dearer_and_punctual_ones_cheaper() -> None:
     engine = make()
-    prices = [engine._cadence.price]
+    prices = [engine.polling.price]
     for wait in (LATE, 2 * LATE, 2 * LATE, 0.0, LATE):
         job = followed(engine, ask_at=0.0)
         assert engine.take_query(wait) is job
         engine.query_answered(job, ended(), wait)
-        prices.append(engine._cadence.price)
+        prices.append(engine.polling.price)
     assert prices[0] == prices[1] == 1.0
     assert prices[1] < prices[2] < prices[3]
     assert prices[3] > prices[4] > prices[5] > 1.0
@@ -842,7 +860,7 @@ def test_queries_that_leave_late_make_queries_dearer_and_punctual_ones_cheaper()
 
 def test_a_query_that_is_pulled_forward_is_not_late() -> None:
     engine, _ = on_one_quota()
-    assert engine._cadence.price == 1.0
+    assert engine.polling.price == 1.0
 
 
 def test_the_query_of_a_paid_task_waits_ten_minutes_at_most() -> None:
@@ -890,7 +908,7 @@ def test_pauses_after_failed_queries_grow_to_thirty_seconds_and_end_with_patienc
             break
         now = engine.query_ready_at(now)
     assert instants == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5, 121.5, 151.5, 181.5, 211.5]
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
     assert engine.query_ready_at(now) == math.inf
 
 
@@ -1070,13 +1088,13 @@ def test_a_service_that_was_never_reached_is_given_up_earlier(answered: bool) ->
     engine = make(retries=Retries(throttled_timeout=60.0, unreachable_timeout=5.0))
     if answered:
         engine.query_answered(followed_and_asked(engine), pending(), 0.0)
-    assert engine.reached is answered
+    assert engine.counts.reached is answered
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     engine.create_not_sent(job, 0.0)
     engine.requeue(job)
-    assert engine.hopeless(job, 5.0) is not answered
-    assert engine.hopeless(job, 60.0)
+    assert engine.has_waited_too_long(job, 5.0) is not answered
+    assert engine.has_waited_too_long(job, 60.0)
 
 
 def followed_and_asked(engine: Engine[Named]) -> Named:
@@ -1090,7 +1108,7 @@ def test_a_single_look_takes_whatever_comes(reply: Reply) -> None:
     job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, reply, 0.0) is QueryStep.ENDED
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
 
 
 def test_a_single_look_that_is_throttled_looks_again() -> None:
@@ -1119,7 +1137,7 @@ def test_the_answer_for_a_job_released_meanwhile_plans_nothing(reply: Reply) -> 
     asked(engine, 0.0)
     engine.release(job)
     assert engine.query_answered(job, reply, 1.0) is QueryStep.AGAIN
-    assert (job.phase, job.ticket, engine.asking) == (Phase.OVER, 0, 0)
+    assert (job.phase, job.ticket, engine.counts.asking) == (Phase.OVER, 0, 0)
     assert engine.query_ready_at(1.0) == (5.0 if reply.retry_after else 1.0)  # the limit is news all the same
     assert engine.take_query(5.0) is other
 
@@ -1138,7 +1156,7 @@ def test_a_query_that_we_cut_off_frees_its_slot_and_is_not_planned_again() -> No
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     engine.query_aborted(job, 1.0)
-    assert (job.phase, job.ticket, engine.asking) == (Phase.FOLLOWED, 0, 0)
+    assert (job.phase, job.ticket, engine.counts.asking) == (Phase.FOLLOWED, 0, 0)
     assert engine.query_ready_at(1.0) == math.inf
 
 
@@ -1150,10 +1168,10 @@ def test_a_task_is_followed_until_its_deadline_counted_from_its_acceptance() -> 
     job = Named(task_id="t")
     job.accepted_at = 10.0
     engine.follow(job, 12.0, timeout=60.0)
-    assert engine.next_deadline() == 70.0
+    assert engine.queues.deadlines.next_time() == 70.0
     assert engine.take_expired(69.999) is None
     assert engine.take_expired(70.0) is job
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
     assert engine.query_ready_at(70.0) == math.inf
     assert engine.take_expired(70.0) is None
 
@@ -1166,7 +1184,7 @@ def test_deadlines_pass_in_their_order() -> None:
     while (job := engine.take_expired(10.0)) is not None:
         expired += job.name
     assert expired == "bca"
-    assert engine.in_flight == 1
+    assert engine.counts.in_flight == 1
 
 
 def test_a_task_that_ended_before_its_deadline_does_not_expire() -> None:
@@ -1184,7 +1202,7 @@ def test_a_deadline_passes_while_the_query_is_on_the_wire() -> None:
     asked(engine, 0.5)
     assert engine.take_expired(1.0) is job
     assert engine.query_answered(job, ended(), 1.5) is QueryStep.AGAIN
-    assert engine.asking == 0
+    assert engine.counts.asking == 0
 
 
 # ---- any order of anything
@@ -1302,13 +1320,13 @@ class EngineMachine(RuleBasedStateMachine):
     @rule()
     def take_create(self) -> None:
         ready = self.engine.create_ready_at(self.now)
-        could_ask = self.engine._query_waits(self.now)
+        could_ask = self.engine.queries_due(self.now) > 0
         blocked = self.engine.rates.ready_at("query", self.now)
         job = self.engine.take_create(self.now)
         assert (job is None) is (ready > self.now)
         if job is not None:
             assert job is self.queue.popleft()
-            assert self.engine.in_flight <= self.limits.max_in_flight
+            assert self.engine.counts.in_flight <= self.limits.max_in_flight
             self.creating.append(job)
             self.row += 1
             if self.engine.rates.binding and could_ask:
@@ -1354,7 +1372,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def give_up_waiting(self) -> None:
-        hopeless = [job for job in self.queue if self.engine.hopeless(job, self.now)]
+        hopeless = [job for job in self.queue if self.engine.has_waited_too_long(job, self.now)]
         assert list(self.engine.give_up_waiting(self.now)) == hopeless
         for job in hopeless:
             self.queue.remove(job)
@@ -1473,12 +1491,12 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def every_task_that_may_run_is_counted_once(self) -> None:
         tasks = {*self.creating, *self.paid, *self.followed, *self.asking, *self.cut_off} - {*self.over}
-        assert self.engine.in_flight == sum(not job.single_shot for job in tasks)
+        assert self.engine.counts.in_flight == sum(not job.single_shot for job in tasks)
 
     @invariant()
     def the_wire_is_within_its_limits(self) -> None:
-        assert self.engine.creating == len(self.creating) <= self.limits.max_concurrent_creates
-        assert self.engine.asking == len(self.asking) <= self.limits.max_concurrent_queries
+        assert self.engine.counts.creating == len(self.creating) <= self.limits.max_concurrent_creates
+        assert self.engine.counts.asking == len(self.asking) <= self.limits.max_concurrent_queries
 
     @invariant()
     def the_queue_is_what_waits(self) -> None:
@@ -1518,9 +1536,12 @@ class EngineMachine(RuleBasedStateMachine):
                 assert self.engine.query_answered(job, ended(), self.now) is QueryStep.ENDED
         assert not self.queue
         assert not self.followed
-        assert (self.engine.in_flight, self.engine.creating, self.engine.asking, self.engine.queued) == (
-            0,
-        ) * 4
+        assert (
+            self.engine.counts.in_flight,
+            self.engine.counts.creating,
+            self.engine.counts.asking,
+            self.engine.queued,
+        ) == (0,) * 4
 
     def settle(self) -> None:
         """Bring in what is away, and let go of what would never be asked."""

@@ -67,7 +67,7 @@ class CallbackPolling(Generic[_J]):
     """The callbacks of one client."""
 
     def __init__(self, polling: PollingSchedule) -> None:
-        self._cadence = polling
+        self._schedule = polling
         self._expected: dict[bytes, _J] = {}
         #: Jobs that are over, and whether that counted as one whose callback failed.
         self._over: OrderedDict[bytes, bool] = OrderedDict()
@@ -76,7 +76,7 @@ class CallbackPolling(Generic[_J]):
         self._scouts: dict[str | None, int] = {}
         self._missed: set[bytes] = set()
         #: Whether callbacks come, so that queries may wait for them.
-        self.relied_on = True
+        self.reliable = True
 
     def expect(self, job: _J, callback_id: bytes) -> None:
         """Expect a callback for *job* that is known as *callback_id*, and for an earlier attempt of it no longer."""
@@ -113,7 +113,7 @@ class CallbackPolling(Generic[_J]):
 
     def ended(self, job: _J) -> bool:
         """Learn from the end of *job*, before it is forgotten, how far callbacks can be relied on; tell whether that changed."""
-        if job.callback_id is None or job.callback_at is None or (self.relied_on and not self._is_probe(job)):
+        if job.callback_id is None or job.callback_at is None or (self.reliable and not self._is_probe(job)):
             return False
         missed = job.callback_at == math.inf
         if missed:
@@ -122,21 +122,21 @@ class CallbackPolling(Generic[_J]):
         return self._judge()
 
     def _judge(self) -> bool:
-        before = self.relied_on
-        self.relied_on = self._missing < (_DOUBTED if before else _TRUSTED_AGAIN)
-        return self.relied_on is not before
+        before = self.reliable
+        self.reliable = self._missing < (_DOUBTED if before else _TRUSTED_AGAIN)
+        return self.reliable is not before
 
     # ---- when to ask nevertheless
 
     def waits_for(self, job: _J) -> bool:
         """Tell whether the callback of *job* is relied on to come."""
-        return self.relied_on and job.callback_at == math.inf
+        return self.reliable and job.callback_at == math.inf
 
-    def first(self, job: _J, age: float) -> float:
+    def first_poll(self, job: _J, age: float) -> float:
         """Return the age at which to ask *job* first, whose callback is waited for; it is so old."""
         if self._is_probe(job):
-            return max(_GROWTH * age, self._cadence.median(job.model) or 0.0, _EARLIEST)
-        return max(self._cadence.nearly_all(job.model), age) + _ON_ITS_WAY
+            return max(_GROWTH * age, self._schedule.median(job.model) or 0.0, _EARLIEST)
+        return max(self._schedule.latest_usual_age(job.model), age) + _ON_ITS_WAY
 
     def _is_probe(self, job: _J) -> bool:
         assert job.callback_id is not None
@@ -145,11 +145,11 @@ class CallbackPolling(Generic[_J]):
         scouts = self._scouts.get(job.model, 0)
         if scouts == _SCOUTS:
             # Ids are random. Of a model of which nothing is known, the scouts show enough.
-            return job.callback_id[0] < 256 // _ONE_IN and self._cadence.median(job.model) is not None
+            return job.callback_id[0] < 256 // _ONE_IN and self._schedule.median(job.model) is not None
         self._scouts[job.model] = scouts + 1
         self._probes.add(job.callback_id)
         return True
 
-    def next(self, model: str | None, age: float, pending_at: float) -> float:
+    def next_poll(self, model: str | None, age: float, pending_at: float) -> float:
         """Return the age at which to ask a task again that is *age* old and whose callback is waited for."""
-        return max(_GROWTH * pending_at, self._cadence.next(model, age, pending_at))
+        return max(_GROWTH * pending_at, self._schedule.next_poll(model, age, pending_at))

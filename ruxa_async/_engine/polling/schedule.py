@@ -94,7 +94,7 @@ class _Model:
     scouts: dict[int, int] = field(factory=dict)
     #: A task of it has succeeded; until then the law rests on the tasks that failed.
     has_succeeded: bool = False
-    #: Plans for that law, by the rounded price and whether they are hurried.
+    #: Plans for that law, by the rounded price and whether they are urgent.
     plans: dict[tuple[int, bool], Plan] = field(factory=dict)
 
 
@@ -108,20 +108,20 @@ class PollingSchedule:
         self._factor = 1.0
         self._level = 0
         #: Others wait for a task to be seen finished, so that its lateness costs more; unless a price was set.
-        self.hurried = False
+        self.urgent = False
 
-    def first(self, model: str | None, age: float) -> float:
+    def first_poll(self, model: str | None, age: float) -> float:
         """Return the age at which to ask a task for the first time that is *age* old and was never asked."""
         return self._bounded(age, self._planned(model, 0.0))
 
-    def next(self, model: str | None, age: float, pending_at: float | None = None) -> float:
+    def next_poll(self, model: str | None, age: float, pending_at: float | None = None) -> float:
         """Return the age at which to ask a task next that is *age* old.
 
         *pending_at* is its age when it was last known to be pending, where that is not *age* itself.
         """
         return self._bounded(age, self._planned(model, age if pending_at is None else pending_at))
 
-    def replanned(self, model: str | None, pending_at: float) -> float:
+    def replanned_poll(self, model: str | None, pending_at: float) -> float:
         """Return the age at which to ask a waiting task, last seen pending at *pending_at*, 0 if it never was."""
         return self._bounded(pending_at, self._planned(model, pending_at))
 
@@ -160,7 +160,7 @@ class PollingSchedule:
         pending = running() if running is not None and known.weight < _SETTLED else ()
         return self._refit(known, pending)
 
-    def went_out(self, *, late: bool) -> None:
+    def on_poll(self, *, late: bool) -> None:
         """Note that a query left: *late*, because the budget of queries binds, or when it was due."""
         if late or self._factor > 1.0:
             factor = self._factor * _DEARER if late else self._factor / _CHEAPER
@@ -177,7 +177,7 @@ class PollingSchedule:
         known = self._models.get(model)
         return None if known is None or known.law is None else math.exp(known.law.mu)
 
-    def nearly_all(self, model: str | None) -> float:
+    def latest_usual_age(self, model: str | None) -> float:
         """Return the age by which 99 in 100 tasks of *model* have ended, 9 in 10 by what is believed of it at first."""
         known = self._known(model)
         if known.law is None:
@@ -222,7 +222,7 @@ class PollingSchedule:
             known = self._known(model)
         if known.law is None:
             return self._scouted(known, max(pending_at, 0.0))
-        kind = self._level, self.hurried
+        kind = self._level, self.urgent
         plan = known.plans.get(kind)
         if plan is None:
             plan = known.plans[kind] = self._plan(known, known.law)
@@ -248,7 +248,7 @@ class PollingSchedule:
             price = polling.price / median
         else:
             price = _AUTOMATIC * sigma
-            if self.hurried:
+            if self.urgent:
                 price = min(price, 2.0 * _HURRIED_LATENESS**2 / sigma)
         price *= math.exp(self._level * _PRICE_STEP)
         bounds = polling.min_interval / median, polling.max_interval / median

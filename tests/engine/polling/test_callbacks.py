@@ -23,9 +23,9 @@ def engine_of() -> Engine[Job]:
     return Engine(Limits(), Polling(), Retries())
 
 
-def relied_on(engine: Engine[Job]) -> bool:
+def reliable(engine: Engine[Job]) -> bool:
     """Ask anew: type checkers take an attribute for something that stays."""
-    return engine.calls.relied_on
+    return engine.calls.reliable
 
 
 def callback_id(number: int) -> bytes:
@@ -52,14 +52,14 @@ def followed(engine: Engine[Job], now: float, number: int = 1) -> Job:
 def lost(engine: Engine[Job], now: float, number: int = 1) -> Job:
     job = sent(engine, now, number)
     engine.create_lost(job, now)
-    engine.hold(job, now, 60.0)
+    engine.callbacks.await_callback(job, now, 60.0)
     return job
 
 
 def called(
     engine: Engine[Job], now: float, number: int = 1, *, over: bool = True, settles: bool = True
 ) -> CallbackStep:
-    return engine.called(callback_id(number), now, over=over, settles=settles)[0]
+    return engine.callbacks.on_callback(callback_id(number), now, over=over, settles=settles)[0]
 
 
 # ---- one callback
@@ -159,10 +159,10 @@ def test_jobs_that_are_over_are_remembered_up_to_a_point(monkeypatch: pytest.Mon
 def test_a_held_create_counts_as_running_until_its_time_is_up() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
-    assert (job.phase, engine.in_flight, engine.next_deadline()) == (Phase.HELD, 1, 160.0)
+    assert (job.phase, engine.counts.in_flight, engine.queues.deadlines.next_time()) == (Phase.HELD, 1, 160.0)
     assert engine.take_expired(159.0) is None
     assert engine.take_expired(160.0) is job
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
     assert called(engine, 161.0) is CallbackStep.UNCLAIMED
 
 
@@ -171,13 +171,13 @@ def test_a_callback_settles_it() -> None:
     job = lost(engine, 100.0)
     assert engine.counts.unknown == 1
     assert called(engine, 130.0) is CallbackStep.ADOPT
-    assert (job.phase, engine.next_deadline()) == (Phase.CREATING, math.inf)
-    engine.adopt(job, "t", 5.0, was_unknown=True)
+    assert (job.phase, engine.queues.deadlines.next_time()) == (Phase.CREATING, math.inf)
+    engine.callbacks.recover(job, "t", 5.0, was_unknown=True)
     assert (job.task_id, job.accepted_at) == ("t", 100.0)
     assert (engine.counts.unknown, engine.counts.accepted) == (0, 1)
     engine.follow(job, 130.5, timeout=90.0)
     assert engine.take_query(130.5) is job
-    assert (engine.in_flight, engine.next_deadline()) == (1, 190.0)
+    assert (engine.counts.in_flight, engine.queues.deadlines.next_time()) == (1, 190.0)
 
 
 def test_one_that_says_too_little_leaves_it_held() -> None:
@@ -259,7 +259,7 @@ def test_a_task_of_a_known_model_is_asked_when_nearly_all_have_ended() -> None:
     assert median is not None
     assert median == pytest.approx(10.0, rel=0.1)
     age = engine.query_ready_at(now) - now
-    assert age == pytest.approx(engine.polling.nearly_all(MODEL) + 1.0)
+    assert age == pytest.approx(engine.polling.latest_usual_age(MODEL) + 1.0)
     assert age > 1.1 * median
 
 
@@ -268,9 +268,9 @@ def test_one_in_48_is_a_probe_from_the_median_on() -> None:
     now = taught(engine)
     job = Job(model=MODEL)
     job.callback_id, job.callback_at = b"\x04" + bytes(11), math.inf
-    probes = [b for b in range(256) if engine.calls.first(_with(b), 0.0) < 11.0]
+    probes = [b for b in range(256) if engine.calls.first_poll(_with(b), 0.0) < 11.0]
     assert probes == list(range(5))
-    assert engine.calls.first(job, 0.0) == engine.polling.median(MODEL)
+    assert engine.calls.first_poll(job, 0.0) == engine.polling.median(MODEL)
     assert now > 0
 
 
@@ -285,7 +285,7 @@ def test_one_probe_that_ended_unannounced_brings_the_ordinary_cadence_back_at_fi
     probe = followed(engine, 100.0, 1)
     others = [followed(engine, 100.0, number) for number in range(2, 20)]
     end_unseen(engine, probe, 102.0)
-    assert not engine.calls.relied_on
+    assert not engine.calls.reliable
     # The other 18 are planned anew, as tasks are of which no callback will tell.
     assert engine.query_ready_at(102.0) < 103.0
     assert {job.ticket > 0 for job in others} == {True}
@@ -298,14 +298,14 @@ def test_misses_of_the_others_say_nothing() -> None:
         job = followed(engine, now, number)
         now = engine.query_ready_at(now)
         end_unseen(engine, job, now)
-    assert engine.calls.relied_on
+    assert engine.calls.reliable
 
 
 def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_they_come() -> None:
     engine = engine_of()
     now = taught(engine)
     misses = 0
-    while relied_on(engine):
+    while reliable(engine):
         job = sent(engine, now, misses)
         engine.calls.expect(job, bytes([misses % 5]) + misses.to_bytes(11, "big"))
         engine.create_answered(job, Reply(status=200, task_id="t"), now)
@@ -315,7 +315,7 @@ def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_th
         misses += 1
     assert misses == 2
     hits = 0
-    while not relied_on(engine):
+    while not reliable(engine):
         job = followed(engine, now, hits)
         called(engine, now + 0.1, hits)
         end_unseen(engine, job, now + 0.1)
@@ -327,7 +327,7 @@ def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_th
 def test_a_callback_that_a_query_outran_is_no_failure() -> None:
     engine = engine_of()
     end_unseen(engine, followed(engine, 100.0), 102.0)
-    assert not engine.calls.relied_on
+    assert not engine.calls.reliable
     assert called(engine, 102.1) is CallbackStep.LATE
     assert called(engine, 102.2) is CallbackStep.LATE
     # One that failed at most is believed then, as at the beginning.
@@ -347,7 +347,9 @@ def test_tasks_without_a_callback_are_asked_as_ever_and_say_nothing() -> None:
 
 
 def due(engine: Engine[Job], job: Job) -> float:
-    return next(at for at, ticket, item in engine._due._heap if item is job and ticket == job.ticket)
+    return next(
+        at for at, ticket, item in engine.queues.queries._heap if item is job and ticket == job.ticket
+    )
 
 
 def test_waiting_tasks_are_planned_anew_when_more_is_known_of_their_model() -> None:
@@ -363,13 +365,13 @@ def test_waiting_tasks_are_planned_anew_when_more_is_known_of_their_model() -> N
     assert engine.take_query(102.5) is jobs[0]
     engine.query_answered(jobs[0], DONE, 102.5)
     engine.learn(jobs[0], 102.5, None)
-    assert due(engine, waiting) == pytest.approx(100.0 + engine.polling.nearly_all(MODEL) + 1.0)
+    assert due(engine, waiting) == pytest.approx(100.0 + engine.polling.latest_usual_age(MODEL) + 1.0)
     assert due(engine, waiting) < 140.0
     assert due(engine, probe) == pytest.approx(103.0)
 
 
 def test_what_is_nearly_all_follows_the_prior_until_something_ended() -> None:
     polling = engine_of().polling
-    assert polling.nearly_all("google/nano-banana") == pytest.approx(39.76, abs=0.1)
-    assert polling.nearly_all("sora-2") == pytest.approx(477.1, abs=1.0)
-    assert polling.nearly_all("something-else") == pytest.approx(410.0, abs=10.0)
+    assert polling.latest_usual_age("google/nano-banana") == pytest.approx(39.76, abs=0.1)
+    assert polling.latest_usual_age("sora-2") == pytest.approx(477.1, abs=1.0)
+    assert polling.latest_usual_age("something-else") == pytest.approx(410.0, abs=10.0)

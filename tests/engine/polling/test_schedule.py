@@ -28,9 +28,9 @@ def durations(count: int, median: float, sigma: float) -> list[float]:
 
 def asked(polling: PollingSchedule, model: str | None, duration: float) -> list[float]:
     """The ages at which a task of *duration* is asked, the last one after its end."""
-    ages = [polling.first(model, 0.0)]
+    ages = [polling.first_poll(model, 0.0)]
     while ages[-1] < duration:
-        ages.append(polling.next(model, ages[-1]))
+        ages.append(polling.next_poll(model, ages[-1]))
     return ages
 
 
@@ -58,30 +58,30 @@ def test_a_scout_is_asked_at_ages_that_grow_by_an_eighth() -> None:
 
 def test_four_tasks_are_scouts_and_the_others_wait_for_them() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.first("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
-    assert polling.first("another", 0.0) == 0.25
+    assert [polling.first_poll("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
+    assert polling.first_poll("another", 0.0) == 0.25
 
 
 def test_another_task_becomes_a_scout_where_one_is_missing() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.next("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
-    assert polling.next("m", 11.3) == pytest.approx(11.3 * 1.13)
+    assert [polling.next_poll("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
+    assert polling.next_poll("m", 11.3) == pytest.approx(11.3 * 1.13)
 
 
 def test_a_task_that_was_taken_up_late_is_asked_soon() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.first("m", 3600.0) for _ in range(6)] == [3600.25] * 6
-    assert taught().first("m", 3600.0) == 3600.25
+    assert [polling.first_poll("m", 3600.0) for _ in range(6)] == [3600.25] * 6
+    assert taught().first_poll("m", 3600.0) == 3600.25
 
 
 def test_what_the_first_scout_shows_is_news() -> None:
     polling = PollingSchedule(Polling())
     assert polling.median("m") is None
-    assert polling.first("m", 0.0) == 0.25
+    assert polling.first_poll("m", 0.0) == 0.25
     assert polling.median("m") is None
     assert polling.ended("m", 9.0, 10.0)
-    assert 8.0 < polling.replanned("m", 9.0) - 1.0 < 12.0
-    assert 1.0 < polling.replanned("m", 0.0) < 8.0
+    assert 8.0 < polling.replanned_poll("m", 9.0) - 1.0 < 12.0
+    assert 1.0 < polling.replanned_poll("m", 0.0) < 8.0
     assert polling.median("m") == pytest.approx(9.6, rel=0.1)
     assert polling.median("another") is None
 
@@ -140,7 +140,7 @@ def test_a_task_is_asked_five_or_six_times_around_its_likely_end() -> None:
     polling = taught()
     counts = [len(asked(polling, "m", duration)) for duration in durations(200, 10.0, 0.4)]
     assert 4.5 < sum(counts) / 200 < 6.0
-    assert 4.0 < polling.first("m", 0.0) < 8.0
+    assert 4.0 < polling.first_poll("m", 0.0) < 8.0
 
 
 @pytest.mark.parametrize(("median", "sigma"), [(10.0, 0.4), (10.0, 0.15), (120.0, 0.6)])
@@ -203,17 +203,17 @@ def test_waiting_queries_are_planned_anew_only_where_it_matters() -> None:
 
 def test_a_query_without_an_answer_leaves_the_plan_to_what_is_known() -> None:
     polling = taught()
-    planned = polling.replanned("m", 5.0)
-    assert polling.next("m", 5.0) == planned
-    assert polling.next("m", 6.0, pending_at=5.0) == max(planned, 6.25)
-    assert polling.next("m", 20.0, pending_at=5.0) == 20.25
+    planned = polling.replanned_poll("m", 5.0)
+    assert polling.next_poll("m", 5.0) == planned
+    assert polling.next_poll("m", 6.0, pending_at=5.0) == max(planned, 6.25)
+    assert polling.next_poll("m", 20.0, pending_at=5.0) == 20.25
 
 
 def test_a_task_far_older_than_any_is_asked_less_and_less_often() -> None:
     polling = taught(max_interval=1e6)
-    gaps = [polling.next("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
+    gaps = [polling.next_poll("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
     assert all(later > 3 * gap for gap, later in pairwise(gaps))
-    assert taught().next("m", 1e5) == 1e5 + 30.0
+    assert taught().next_poll("m", 1e5) == 1e5 + 30.0
 
 
 def test_failures_teach_until_a_task_succeeds() -> None:
@@ -221,7 +221,7 @@ def test_failures_teach_until_a_task_succeeds() -> None:
     for _ in range(8):
         polling.ended("m", 1.9, 2.1, succeeded=False)
     assert polling.median("m") == pytest.approx(2.0, rel=0.1)
-    assert polling.first("m", 0.0) < 3.0
+    assert polling.first_poll("m", 0.0) < 3.0
     polling.ended("m", 59.0, 61.0)
     assert polling.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the one that succeeded
     before = polling.median("m")
@@ -257,24 +257,24 @@ def test_a_price_in_seconds_is_taken_as_it_is() -> None:
 
 def test_the_price_rises_with_late_queries_and_falls_with_punctual_ones_within_1_and_30() -> None:
     polling = PollingSchedule(Polling())
-    polling.went_out(late=False)
+    polling.on_poll(late=False)
     assert polling.price == 1.0
-    polling.went_out(late=True)
+    polling.on_poll(late=True)
     assert polling.price == 1.04
-    polling.went_out(late=False)
+    polling.on_poll(late=False)
     assert polling.price == 1.04 / 1.01
     for _ in range(200):
-        polling.went_out(late=True)
+        polling.on_poll(late=True)
     assert polling.price == 30.0
     for _ in range(400):
-        polling.went_out(late=False)
+        polling.on_poll(late=False)
     assert polling.price == 1.0
 
 
 def test_the_price_stays_where_one_query_in_five_is_late() -> None:
     polling = PollingSchedule(Polling())
     for i in range(500):
-        polling.went_out(late=i % 5 == 0 or i < 20)
+        polling.on_poll(late=i % 5 == 0 or i < 20)
     assert 1.5 < polling.price < 4.0
 
 
@@ -282,10 +282,10 @@ def test_while_queries_go_out_late_fewer_are_planned() -> None:
     polling = taught()
     before = len(asked(polling, "m", 15.0))
     for _ in range(60):
-        polling.went_out(late=True)
+        polling.on_poll(late=True)
     dear = len(asked(polling, "m", 15.0))
     for _ in range(400):
-        polling.went_out(late=False)
+        polling.on_poll(late=False)
     assert dear <= before / 2
     assert len(asked(polling, "m", 15.0)) == before
 
@@ -298,7 +298,7 @@ def test_a_law_is_remembered_and_fades() -> None:
     polling = PollingSchedule(Polling())
     polling.load(json.loads(written))
     assert polling.median("m") == pytest.approx(10.0, rel=0.05)
-    assert 4.0 < polling.first("m", 0.0) < 8.0
+    assert 4.0 < polling.first_poll("m", 0.0) < 8.0
     teach(polling, "m", durations(60, 40.0, 0.3))
     assert polling.median("m") == pytest.approx(40.0, rel=0.2)
 
@@ -313,7 +313,7 @@ def test_what_was_seen_before_the_memory_came_counts_more() -> None:
 def test_what_has_no_name_or_no_law_is_not_remembered() -> None:
     polling = PollingSchedule(Polling())
     polling.ended(None, 1.0, 2.0)
-    polling.first("m", 0.0)
+    polling.first_poll("m", 0.0)
     assert polling.export() == {}
 
 
@@ -339,7 +339,7 @@ def ending(model: str | None, low: float, high: float, exact: float | None, runn
 def leaving(count: int, late: bool) -> Event:
     def leave(polling: PollingSchedule) -> None:
         for _ in range(count):
-            polling.went_out(late=late)
+            polling.on_poll(late=late)
 
     return leave
 
@@ -376,10 +376,10 @@ def test_no_task_is_asked_sooner_or_later_than_allowed(
     for event in events:
         event(polling)
     earliest, latest = age + asking.min_interval, age + asking.max_interval
-    assert earliest <= polling.first(model, age) <= latest
-    assert earliest <= polling.next(model, age) <= latest
-    assert earliest <= polling.next(model, age, max(age - back, 0.0)) <= latest
-    assert earliest <= polling.replanned(model, age) <= latest
+    assert earliest <= polling.first_poll(model, age) <= latest
+    assert earliest <= polling.next_poll(model, age) <= latest
+    assert earliest <= polling.next_poll(model, age, max(age - back, 0.0)) <= latest
+    assert earliest <= polling.replanned_poll(model, age) <= latest
     median = polling.median(model)
     assert median is None or 1e-3 < 1.1 * median < 1.2e9
 
@@ -403,6 +403,6 @@ def test_as_many_laws_as_there_may_be_keep_as_many_plans_as_are_worth_it(
     monkeypatch.setattr("ruxa_async._engine.polling.schedule._SHAPES_KEPT", 2)
     polling = PollingSchedule(Polling())
     polling.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
-    firsts = [polling.first(f"m{i}", 0.0) for i in range(4)]
+    firsts = [polling.first_poll(f"m{i}", 0.0) for i in range(4)]
     assert len(polling._shapes) == 2
     assert firsts == sorted(firsts, reverse=True)  # the wider a law, the sooner its first look

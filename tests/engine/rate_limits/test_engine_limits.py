@@ -169,7 +169,7 @@ def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_ar
         job = create(engine, 0.0)
         engine.create_answered(job, let_through(), 0.0)
         engine.follow(job, 0.0)
-        engine._due.set(job, 1e6)
+        engine.queues.queries.set(job, 1e6)
     now = 0.0
     for _ in range(3):
         now = max(engine.create_ready_at(now), now + 1.0)
@@ -178,7 +178,7 @@ def test_where_one_is_let_through_in_spite_of_a_suspicion_all_that_are_rested_ar
         engine.requeue(job)
     now = max(engine.create_ready_at(now), now + 0.1)
     late = followed(engine, now - 0.1)
-    engine._due.set(late, 1e6)
+    engine.queues.queries.set(late, 1e6)
     assert engine.queries_due(now) == 0
     engine.create_answered(create(engine, now), let_through(), now)
     assert engine.running.doubts
@@ -218,13 +218,13 @@ def test_tasks_that_had_their_fill_of_new_plans_are_not_planned_anew() -> None:
     due = engine.query_ready_at(0.0)
     ended = Job(task_id="t")
     ended.pending_at = 99.0
-    engine._replans_left = 0
+    engine._polls._replans_left = 0
     engine.learn(ended, 100.0, 100.0)
     assert engine.query_ready_at(0.0) == due
-    engine._replans_left = 1
+    engine._polls._replans_left = 1
     ended.pending_at = 999.0
     for _ in range(8):
         engine.learn(ended, 1000.0, 1000.0)
     assert engine.query_ready_at(0.0) != due
-    assert engine._replans_left == 0
+    assert engine._polls._replans_left == 0
     assert waiting.ticket
