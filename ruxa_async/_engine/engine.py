@@ -89,6 +89,7 @@ class Engine(Generic[_J]):
         self.callbacks = Callbacks(
             self.queues, self._polls, calls=self.calls, counts=self.counts, breaker=self.breaker
         )
+        self._max_queries = limits.max_concurrent_queries
         self._creates_in_a_row = 0
 
     # ---- the queue of creates
@@ -176,7 +177,7 @@ class Engine(Generic[_J]):
 
     def query_ready_at(self, now: float) -> float:
         """Return when the next query may be sent, infinity if another event must happen first."""
-        if not self._polls.has_worker():
+        if self.counts.asking >= self._max_queries:
             return math.inf
         due = self._polls.next_at()
         if due == math.inf:
@@ -201,7 +202,7 @@ class Engine(Generic[_J]):
         due = self._polls.next_at()
         if due <= now or self._polls.tests_limit(now):
             return self.query_ready_at(now), False
-        return (due, True) if self._polls.has_worker() else (math.inf, False)
+        return (due, True) if self.counts.asking < self._max_queries else (math.inf, False)
 
     def take_query(self, now: float) -> _J | None:
         """Return the job to query now, None if no query may be sent yet."""

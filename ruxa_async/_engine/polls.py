@@ -79,7 +79,8 @@ class Polls(Generic[_J]):
             ask_at = now
         job.scheduled_by_model = ask_at is None
         if ask_at is None:
-            self._update_urgency()
+            if self.running.active or self._schedule.urgent:
+                self._update_urgency()
             ask_at = job.accepted_at + self._first_poll(job, now - job.accepted_at)
         self._due.set(job, ask_at)
 
@@ -99,10 +100,8 @@ class Polls(Generic[_J]):
 
     def _update_urgency(self) -> None:
         """Poll more often while creates wait for a slot that a finished task may already have freed."""
-        cap = self.running
-        if cap.active or self._schedule.urgent:
-            waiting = len(self._queues.creates) > 0
-            self._schedule.urgent = cap.active and waiting and cap.binds(self.counts.in_flight)
+        cap, waiting = self.running, len(self._queues.creates) > 0
+        self._schedule.urgent = cap.active and waiting and cap.binds(self.counts.in_flight)
 
     def poll_soon(self, job: _J, now: float) -> None:
         """Query *job* next; if it is on the wire, query it once more should the reply be pending."""
@@ -127,10 +126,6 @@ class Polls(Generic[_J]):
         """Return when the next query is due: a scheduled one, or one that checks whether the service is back."""
         due = self._due.next_time()
         return min(due, self.breaker.check_at) if due < math.inf else due
-
-    def has_worker(self) -> bool:
-        """Tell whether fewer queries are on the wire than `Limits.max_concurrent_queries` allows."""
-        return self.counts.asking < self._limits.max_concurrent_queries
 
     def due(self, now: float) -> int:
         """Return how many queries are due and within `Limits.max_concurrent_queries`."""
@@ -218,7 +213,8 @@ class Polls(Generic[_J]):
         job.pending_at = job.sent_at - job.accepted_at
         called_meanwhile = job.callback_at is not None and job.sent_at < job.callback_at < math.inf
         job.sent_at = job.accepted_at  # shares the float object: 24 bytes less for each waiting task
-        self._update_urgency()
+        if self.running.active or self._schedule.urgent:
+            self._update_urgency()
         self._due.set(job, now if called_meanwhile else self._next_poll(job, now))
 
     def failed(self, job: _J, now: float, *, sent: bool) -> QueryStep:

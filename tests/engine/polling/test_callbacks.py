@@ -331,7 +331,7 @@ def test_a_callback_that_a_query_outran_is_no_failure() -> None:
     assert called(engine, 102.1) is CallbackStep.LATE
     assert called(engine, 102.2) is CallbackStep.LATE
     # One that failed at most is believed then, as at the beginning.
-    assert engine.calls._missing == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
+    assert engine.calls._loss == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
 
 
 def test_tasks_without_a_callback_are_asked_as_ever_and_say_nothing() -> None:

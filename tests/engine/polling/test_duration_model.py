@@ -132,7 +132,7 @@ def test_a_good_guess_leads_to_the_same_law() -> None:
 def test_a_fit_that_creeps_is_cut_off_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = [looked_at(each, 15.0) for each in durations(50, 10.0, 0.4)]
     start, whole = LogNormal(0.0, 1.0), fit(spans, PRIOR)
-    monkeypatch.setattr(lognormal, "_ROUNDS", 1)
+    monkeypatch.setattr(lognormal, "_MAX_ROUNDS", 1)
     part = fit(spans, PRIOR, start)
     assert abs(part.mu - whole.mu) < abs(start.mu - whole.mu)
 

@@ -41,9 +41,9 @@ def beyond(mu: float, sigma: float, age: float) -> float:
 
 
 def looks(made: Plan, until: float, shortest: float = 0.0) -> list[float]:
-    ages = [made.next(0.0)]
+    ages = [made.next_poll(0.0)]
     while ages[-1] < until:
-        ages.append(max(made.next(ages[-1]), ages[-1] + shortest))
+        ages.append(max(made.next_poll(ages[-1]), ages[-1] + shortest))
     return ages
 
 
@@ -96,19 +96,19 @@ def test_many_looks_are_as_dense_as_the_root_of_the_hazard_over_twice_the_price(
         dense += 0.01 * math.sqrt(hazard / (2 * price))
     count, age = 0, 6.0
     while age < 18.0:
-        age, count = made.next(age), count + 1
+        age, count = made.next_poll(age), count + 1
     assert count == pytest.approx(dense, rel=0.04)
 
 
 def test_times_scale_with_the_median() -> None:
     one, ten = plan(0.0, 0.3, 0.01), plan(math.log(10.0), 0.3, 0.1)
     for age in (0.0, 0.5, 1.0, 2.0, 5.0):
-        assert ten.next(10 * age) == pytest.approx(10 * one.next(age), rel=1e-6)
+        assert ten.next_poll(10 * age) == pytest.approx(10 * one.next_poll(age), rel=1e-6)
 
 
 def test_the_longest_gap_is_planned_with_from_the_start() -> None:
     made = plan(math.log(120.0), 0.3, 5.0, longest=30.0)
-    assert 29.0 < made.next(70.0) - 70.0 <= 30.0
+    assert 29.0 < made.next_poll(70.0) - 70.0 <= 30.0
 
 
 def test_the_shortest_gap_is_planned_with_from_the_start() -> None:
@@ -121,7 +121,7 @@ def test_the_shortest_gap_is_planned_with_from_the_start() -> None:
 def test_past_every_expectation_the_gaps_grow_with_the_root_of_the_age() -> None:
     made = plan(math.log(10.0), 0.2, 0.1)
     for age in (20.0, 45.0, 180.0, 1e6):
-        assert made.next(age) - age == pytest.approx(math.sqrt(0.2 * age))
+        assert made.next_poll(age) - age == pytest.approx(math.sqrt(0.2 * age))
 
 
 @settings(max_examples=150, deadline=None)
@@ -136,4 +136,4 @@ def test_past_every_expectation_the_gaps_grow_with_the_root_of_the_age() -> None
 def test_no_plan_leads_back(
     mu: float, sigma: float, price: float, shortest: float, longest: float, age: float
 ) -> None:
-    assert plan(mu, sigma, price, shortest, longest).next(age) >= age
+    assert plan(mu, sigma, price, shortest, longest).next_poll(age) >= age

@@ -400,7 +400,7 @@ def test_every_end_is_seen_after_a_bounded_number_of_queries(
 def test_as_many_laws_as_there_may_be_keep_as_many_plans_as_are_worth_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ruxa_async._engine.polling.schedule._SHAPES_KEPT", 2)
+    monkeypatch.setattr("ruxa_async._engine.polling.schedule._MAX_SHAPES", 2)
     polling = PollingSchedule(Polling())
     polling.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
     firsts = [polling.first_poll(f"m{i}", 0.0) for i in range(4)]
