@@ -1,11 +1,11 @@
 """What is spent or held, and whether the budget allows one more task.
 
-Each create that was or may have been charged counts: it holds its price from the moment it is sent, keeps it if it is
-accepted or of unknown outcome, and is refunded only if it was certainly not charged.
+Each create that was or may have been charged counts: it holds its price from the moment it is sent, keeps it
+if it is accepted or of unknown outcome, and is refunded only if it was certainly not charged.
 
-A task counts at an estimate until the service reports its charge. The estimate is the configured price of its model, or the
-highest charge reported so far if that is more: tasks of one model differ in price, and a low estimate would let the last
-tasks exceed the budget.
+A task counts at an estimate until the service reports its charge. The estimate is the configured price of its
+model, or the highest charge reported so far if that is more: tasks of one model differ in price, and a low
+estimate would let the last tasks exceed the budget.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BudgetLimit(enum.Enum):
 
 @frozen
 class BudgetShortfall:
-    """Why no task of *model* is created: its *price* in credits, and the *tasks* and *credits* that are spent or held."""
+    """Why no task of *model* is created. *tasks* and *credits* are spent or held; *price* is in credits."""
 
     lack: BudgetLimit
     model: str
@@ -50,7 +50,7 @@ class BudgetShortfall:
 
 
 class Spending(Generic[_J]):
-    """The tasks and credits that one client spent under one budget. Sums are exact: ten tasks at 0.1 cost 1."""
+    """The tasks and credits that one client spent. Sums are exact: ten tasks at 0.1 cost 1."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -164,7 +164,8 @@ class Spending(Generic[_J]):
     ) -> None:
         """Count *tasks* of *model* from an earlier run.
 
-        The service reported no charge for *untold* of them. The others cost *credits* in all, at most *dearest* each.
+        The service reported no charge for *untold* of them. The others cost *credits* in all, at most
+        *dearest* each.
         """
         self.tasks += tasks
         self._estimated[model] += untold
@@ -176,7 +177,7 @@ class Spending(Generic[_J]):
         self._open.add(job)
 
     def ended(self, job: _J, model: str | None, credits: float | None) -> None:  # noqa: A002
-        """Replace the estimate for *job* by the *credits* that the service charged; None keeps the estimate."""
+        """Replace the estimate for *job* by the charged *credits*; None keeps the estimate."""
         if job not in self._open:
             return  # another client created it
         self._open.discard(job)

@@ -38,8 +38,8 @@ class Callbacks(Generic[_J]):
     ) -> tuple[CallbackStep, _J | None]:
         """Return what the callback with *callback_id* leads to, and its job; None without a job.
 
-        *over* tells whether it may mean that the task has ended. *settles* tells whether its content suffices to
-        follow the task if the reply to the create was lost.
+        *over* tells whether it may mean that the task has ended. *settles* tells whether its content suffices
+        to follow the task if the reply to the create was lost.
         """
         step, job = self._calls.look_up(callback_id)
         if job is None:

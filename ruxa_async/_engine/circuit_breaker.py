@@ -1,19 +1,20 @@
 """A circuit breaker for creates: while the service is failing, no task is created.
 
-A create that gets a 5xx, or whose reply is lost, may have been charged. During an outage every create ends like that. So
-creates stop after three in a row, and single probes follow until one gets a clear reply (the circuit breaker of M. Nygard,
-"Release It!", 2007)::
+A create that gets a 5xx, or whose reply is lost, may have been charged. During an outage every create ends
+like that. So creates stop after three in a row, and single probes follow until one gets a clear reply (the
+circuit breaker of M. Nygard, "Release It!", 2007)::
 
     CLOSED ──unknown outcome──> SUSPECT ──third in a row──> OPEN
        ^                           │                         │
        └──32 clear replies── RECOVERING <────clear reply─────┘
 
-Suspect and recovering: one create may be on the wire, plus one for each clear reply since the last unknown outcome.
-Open: one probe at a time, after 1 s and then after doubling waits. Queries cost nothing, so they continue, once a second
-if they fail too. When they succeed again, the next probe is sent early.
+Suspect and recovering: one create may be on the wire, plus one for each clear reply since the last unknown
+outcome. Open: one probe at a time, after 1 s and then after doubling waits. Queries cost nothing, so they
+continue, once a second if they fail too. When they succeed again, the next probe is sent early.
 
-A reply is clear if it tells what became of the create: accepted, refused, or rejected (429). Replies are ordered by the
-times at which their requests were sent, so a late reply from before an outage does not hide the outage.
+A reply is clear if it tells what became of the create: accepted, refused, or rejected (429). Replies are
+ordered by the times at which their requests were sent, so a late reply from before an outage does not hide
+the outage.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import math
 
 __all__ = ("CircuitBreaker",)
 
-#: Unknown outcomes in a row that open the circuit. One alone is often chance, and each has to be checked by a person.
+#: Unknown outcomes in a row that open the circuit. One alone is often chance, and each has to be checked by a
+#: person.
 THRESHOLD = 3
 #: Seconds from the opening to the first probe. Each failed probe doubles the wait.
 FIRST_WAIT = 1.0
@@ -133,7 +135,7 @@ class CircuitBreaker:
             self.check_at = now + CHECK_INTERVAL
 
     def on_query_good(self, now: float, *, sent_at: float) -> None:
-        """Note a readable reply to a query sent at *sent_at*; after failures, the next probe is sent early."""
+        """Note a readable reply to a query sent at *sent_at*; after failures, it advances the next probe."""
         if self._opened_at is None or sent_at < self._opened_at:
             return
         self.check_at = math.inf

@@ -97,7 +97,7 @@ class Creates(Generic[_J]):
     # ---- sending
 
     def ready_at(self, now: float) -> float:
-        """Return when the next create may be sent, regardless of queries; infinity without one or a free slot."""
+        """Return when the next create may be sent, regardless of queries, infinity if none may."""
         waits = (
             len(self._queue) > 0
             and self.counts.in_flight < self._limits.max_in_flight
@@ -117,7 +117,7 @@ class Creates(Generic[_J]):
         return self.rates.ready_at("create", now)
 
     def _must_wait_for_budget(self, spending: Spending[_J]) -> bool:
-        """Tell whether the next create fits the budget only if one on the wire turns out not to be charged."""
+        """Tell whether the next create fits the budget only if one on the wire is not charged."""
         first = self._queue.first()
         return first is not None and first.model is not None and spending.must_wait(first.model)
 

@@ -1,8 +1,8 @@
 """Binary heaps of items by time, with lazy deletion.
 
-Moving or removing an item only changes a mark on the item. Its stale heap entry is dropped when it reaches the top, and
-all stale entries are dropped when they outnumber the live ones. So every operation takes O(log n) amortised, and an
-item costs one tuple for each heap. (trio's ``Deadlines`` works alike.)
+Moving or removing an item only changes a mark on the item. Its stale heap entry is dropped when it reaches
+the top, and all stale entries are dropped when they outnumber the live ones. So every operation takes O(log
+n) amortised, and an item costs one tuple for each heap. (trio's ``Deadlines`` works alike.)
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PriorityQueue(Generic[_T]):
         heapify(self._heap)
 
     def set(self, item: _T, when: float) -> None:
-        """Add *item* with the time *when*, or move it there. Items with equal times stay in the order of their calls."""
+        """Add *item* at the time *when*, or move it there. Equal times stay in the order of the calls."""
         if not item.ticket:
             self._live += 1
         self._tickets = item.ticket = self._tickets + 1
@@ -116,7 +116,7 @@ _B = TypeVar("_B", bound=HasDeadline)
 
 
 class DeadlineHeap(Generic[_B]):
-    """Items by deadline. Unlike `PriorityQueue`, it marks them with the deadline itself, so no ticket is needed."""
+    """Items by deadline. Unlike `PriorityQueue`, it needs no ticket: the deadline itself is the mark."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, _B]] = []

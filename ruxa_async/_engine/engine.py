@@ -6,11 +6,11 @@ A `Job` passes through four phases::
        ^                       │                              │ ^
        └──── requeue ──────────┘                 take_query ──┘ └── pending
 
-The caller owns the clock, the transport and the journal. It takes a job, sends the request and reports the reply,
-with the time of each. So tests pass any times they like.
+The caller owns the clock, the transport and the journal. It takes a job, sends the request and reports the
+reply, with the time of each. So tests pass any times they like.
 
-`Creates`, `Polls` and `Callbacks` decide each for their own requests. `Engine` joins them and decides what concerns
-both scopes: whose turn it is.
+`Creates`, `Polls` and `Callbacks` decide each for their own requests. `Engine` joins them and decides what
+concerns both scopes: whose turn it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from .rate_limits.scopes import Scopes
 
 __all__ = ("Engine",)
 
-#: Seconds that a Retry-After may delay the query of a paid task; longer values count as this, since a result is at stake.
+#: Seconds that a Retry-After may delay the query of a paid task; longer values count as this, since a result
+#: is at stake.
 LONGEST_QUERY_WAIT = 600.0
 #: Creates sent in a row on a shared limit while a query is due: queries get at least one request in five.
 CREATES_IN_A_ROW = 4
@@ -45,7 +46,7 @@ _J = TypeVar("_J", bound=Job)
 
 
 class Engine(Generic[_J]):
-    """Decide which request is sent next, and what each reply leads to. Times are seconds on the caller's clock."""
+    """Decide which request is sent next, and what each reply leads to. Times are in seconds."""
 
     def __init__(
         self, limits: Limits, polling: Polling, retries: Retries, budget: Budget | None = None
@@ -170,8 +171,8 @@ class Engine(Generic[_J]):
     ) -> None:
         """Query *job* from now on.
 
-        *timeout* is in seconds since it was accepted. *ask_at* is the time of the first query; None leaves it to the
-        polling schedule.
+        *timeout* is in seconds since it was accepted. *ask_at* is the time of the first query; None leaves it
+        to the polling schedule.
         """
         self._polls.follow(job, now, timeout=timeout, ask_at=ask_at)
 

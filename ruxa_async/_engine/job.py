@@ -27,7 +27,8 @@ class CreateStep(enum.Enum):
     ACCEPTED = enum.auto()
     #: Record that nothing was charged, then call `Engine.requeue`.
     REQUEUE = enum.auto()
-    #: The outcome is unknown, and the user chose to resend (`Retries.resend_unknown`): record that, then call `Engine.requeue`.
+    #: The outcome is unknown, and the user chose to resend (`Retries.resend_unknown`): record that, then call
+    #: `Engine.requeue`.
     RESEND = enum.auto()
     #: It has waited too long: raise.
     GIVE_UP = enum.auto()
@@ -50,7 +51,7 @@ class QueryStep(enum.Enum):
 
 @define(eq=False, kw_only=True, weakref_slot=False)
 class Job:
-    """The state of one request that decisions depend on. `_client.job` adds what delivery needs. Times are in seconds."""
+    """The state of one request that decisions depend on; times are in seconds. See `_client.job` too."""
 
     phase: Phase = field(default=Phase.QUEUED, init=False)
     #: Its mark in the queue where it waits (see `PriorityQueue`), 0 while it waits in none.

@@ -20,13 +20,17 @@ from .rate_limits.scopes import Scopes
 
 __all__ = ("LATE", "REPLANS_PER_TASK", "Polls", "retry_after_of")
 
-#: Seconds during which a task may be unknown (404) after it was accepted: a new task can take a moment to become visible.
+#: Seconds during which a task may be unknown (404) after it was accepted: a new task can take a moment to
+#: become visible.
 MISSING_GRACE = 30.0
-#: Seconds after its due time from which a query counts as delayed by the query limit; timers alone are more exact.
+#: Seconds after its due time from which a query counts as delayed by the query limit; timers alone are more
+#: exact.
 LATE = 0.1
-#: Times that one task's next query is rescheduled, on average. It keeps the work for a batch of n tasks in O(n).
+#: Times that one task's next query is rescheduled, on average. It keeps the work for a batch of n tasks in
+#: O(n).
 REPLANS_PER_TASK = 16
-#: Seconds of the exponential backoff of a failing query. The longest finds a recovered service within half a minute.
+#: Seconds of the exponential backoff of a failing query. The longest finds a recovered service within half a
+#: minute.
 _FIRST_RETRY = 0.5
 _LONGEST_RETRY = 30.0
 
@@ -116,14 +120,14 @@ class Polls(Generic[_J]):
                 self._due.set(job, now)
 
     def _has_rested(self, job: _J, now: float) -> bool:
-        """Tell whether `Polling.min_interval` passed since the last query of *job*, or since it was accepted."""
+        """Tell whether *job* was accepted and last queried `Polling.min_interval` ago or earlier."""
         last = max(job.accepted_at + job.pending_at, job.sent_at)
         return now - last >= self._polling.min_interval
 
     # ---- sending
 
     def next_at(self) -> float:
-        """Return when the next query is due: a scheduled one, or one that checks whether the service is back."""
+        """Return when a query is due: a scheduled one, or a check whether the service is back."""
         due = self._due.next_time()
         return min(due, self.breaker.check_at) if due < math.inf else due
 
@@ -132,7 +136,7 @@ class Polls(Generic[_J]):
         return self._due.count_due(now, self._limits.max_concurrent_queries - self.counts.asking)
 
     def tests_limit(self, now: float) -> bool:
-        """Tell whether a query is sent now, before it is due, to find out whether the scopes share a limit."""
+        """Tell whether a query is sent early, to find out whether both scopes share a limit."""
         if not self.rates.tests("query", now) or (first := self._due.first()) is None:
             return False
         return not first.queries or self._due.next_time() <= now or self._has_rested(first, now)
@@ -236,7 +240,7 @@ class Polls(Generic[_J]):
         self.queries.on_no_response(now)
 
     def _retry(self, job: _J, now: float, *, final: bool) -> QueryStep:
-        """Schedule the next query after a failure; stop if it is *final* or `Retries.query_retry_timeout` passed."""
+        """Retry a failed query with backoff; stop if *final* or after `Retries.query_retry_timeout`."""
         if job.failing_since is None:
             job.failing_since = now
         if final or now - job.failing_since >= self._retries.query_retry_timeout:
@@ -251,7 +255,7 @@ class Polls(Generic[_J]):
     # ---- learning durations
 
     def learn(self, job: _J, now: float, exact: float | None, *, succeeded: bool) -> None:
-        """Learn the duration of *job*, which ended; reschedule the queries of its model if that changes much."""
+        """Learn the duration of *job*; reschedule the queries of its model if the fit moves much."""
 
         def running() -> list[float]:
             return [other.pending_at for other in self._due.items() if other.model == job.model]
@@ -284,7 +288,7 @@ class Polls(Generic[_J]):
 
 
 def retry_after_of(reply: Reply, limiter: ScopeLimiter) -> float | None:
-    """Return for how many seconds *reply* asks to pause; None without a value, or if *limiter* distrusts it."""
+    """Return the Retry-After of *reply* in seconds, None if it has none that *limiter* trusts."""
     if reply.by_rate_limit_headers and reply.retry_after is not None and limiter.hints is not None:
         return limiter.hints.believed(reply.retry_after)
     return reply.retry_after

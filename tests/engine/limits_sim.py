@@ -1,6 +1,7 @@
 """Limits, and a client that discovers one of them, in virtual time.
 
-Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed sequence.
+Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed
+sequence.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Changing:
 
 @dataclass
 class Run:
-    """What came of it: when requests left that were let through or refused, and when the service forbade any."""
+    """The times at which accepted and rejected requests were sent, and the pauses that the service named."""
 
     discovery: Discovery
     passed: list[float] = field(default_factory=list)
@@ -110,8 +111,8 @@ class Run:
     def share(self, fresh: Callable[[], Limit], start: float = 0.0, end: float = math.inf) -> float:
         """Return what was let through over what could have been, from *start* to *end* of the run.
 
-        What could have been is what a client gets that knows all, at the same limit, and keeps out of the time in
-        which this one was forbidden to come.
+        What could have been is what a client gets that knows all, at the same limit, and keeps out of the
+        time in which this one was forbidden to come.
         """
         best = self._best(fresh())
         end = min(end, self.passed[-1] + _SLACK)

@@ -1,12 +1,13 @@
 """When to poll a task whose callback is expected, and whether callbacks are reliable.
 
-A callback is a hint: it triggers one query, and only the reply to that query counts. So a task whose callback is lost is
-found by a query all the same.
+A callback is a hint: it triggers one query, and only the reply to that query counts. So a task whose callback
+is lost is found by a query all the same.
 
-While callbacks are reliable, a task is polled only from the age by which 99 % of its kind have ended. A few probes are
-polled earlier, to notice lost callbacks: among other tasks, a callback that arrives is seen at once and a lost one only at
-that late age, so half of them could be lost for long before it shows. When too many probes end without a callback, every
-task is polled as if callbacks did not exist, until a row of tasks ends with one again.
+While callbacks are reliable, a task is polled only from the age by which 99 % of its kind have ended. A few
+probes are polled earlier, to notice lost callbacks: among other tasks, a callback that arrives is seen at
+once and a lost one only at that late age, so half of them could be lost for long before it shows. When too
+many probes end without a callback, every task is polled as if callbacks did not exist, until a row of tasks
+ends with one again.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ __all__ = ("CallbackPolling", "CallbackStep")
 _REMEMBERED = 65_536
 #: Weight of the newest end in the share of lost callbacks (EWMA): the last six or so count.
 _WEIGHT = 1.0 / 6.0
-#: Share of lost callbacks: at first, above which they are unreliable, and below which they are reliable again. One loss at the
-#: start suffices, because a wrong address or a firewall is the usual cause. The way back takes 25 callbacks in a row: in a
-#: wave of tasks, those with a callback are seen first, so a short row proves little.
+#: Share of lost callbacks: at first, above which they are unreliable, and below which they are reliable
+#: again. One loss at the start suffices, because a wrong address or a firewall is the usual cause. The way
+#: back takes 25 callbacks in a row: in a wave of tasks, those with a callback are seen first, so a short row
+#: proves little.
 _INITIAL_LOSS = 0.2
 _UNRELIABLE_ABOVE = 0.25
 _RELIABLE_BELOW = 0.01
@@ -51,7 +53,8 @@ class CallbackStep(enum.Enum):
     WOKEN = enum.auto()
     #: It proves that a create of unknown outcome was accepted: follow the task.
     ADOPT = enum.auto()
-    #: It proves that a create was accepted which is queued to be sent again: wait for its next callback instead.
+    #: It proves that a create was accepted which is queued to be sent again: wait for its next callback
+    #: instead.
     HOLD = enum.auto()
     #: The create is on the wire: keep the callback in case the reply is lost.
     EARLY = enum.auto()
@@ -98,7 +101,7 @@ class CallbackPolling(Generic[_J]):
                 self._over.popitem(last=False)
 
     def look_up(self, callback_id: bytes) -> tuple[CallbackStep, _J | None]:
-        """Return the job that *callback_id* belongs to; without one, the step tells whether the job is over."""
+        """Return the job of *callback_id*; without one, the step tells whether the job is over."""
         job = self._expected.get(callback_id)
         if job is not None:
             return CallbackStep.NOTED, job
@@ -133,7 +136,7 @@ class CallbackPolling(Generic[_J]):
         return self.reliable and job.callback_at == math.inf
 
     def first_poll(self, job: _J, age: float) -> float:
-        """Return the age at which to poll first *job*, which is *age* seconds old and waits for its callback."""
+        """Return the age for the first poll of *job*, *age* seconds old, whose callback is awaited."""
         if self._is_probe(job):
             return max(_PROBE_GROWTH * age, self._schedule.median(job.model) or 0.0, _EARLIEST_PROBE)
         return max(self._schedule.latest_usual_age(job.model), age) + _DELIVERY_TIME
@@ -151,5 +154,5 @@ class CallbackPolling(Generic[_J]):
         return True
 
     def next_poll(self, model: str | None, age: float, pending_at: float) -> float:
-        """Return the age at which to poll again a task that is *age* seconds old and waits for its callback."""
+        """Return the age for the next poll of a task, *age* seconds old, whose callback is awaited."""
         return max(_PROBE_GROWTH * pending_at, self._schedule.next_poll(model, age, pending_at))

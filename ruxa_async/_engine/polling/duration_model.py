@@ -1,8 +1,8 @@
 """The durations of one model's tasks as a log-normal distribution, fitted to interval-censored samples.
 
-A poll shows an interval, not a duration: the task was pending at one age and had ended at a later one. The fit is
-maximum a posteriori for intervals and right-censored samples, by EM (Dempster, Laird and Rubin, J. R. Stat. Soc. B 39,
-1977), accelerated by SQUAREM (Varadhan and Roland, Scand. J. Stat. 35, 2008).
+A poll shows an interval, not a duration: the task was pending at one age and had ended at a later one. The
+fit is maximum a posteriori for intervals and right-censored samples, by EM (Dempster, Laird and Rubin, J. R.
+Stat. Soc. B 39, 1977), accelerated by SQUAREM (Varadhan and Roland, Scand. J. Stat. 35, 2008).
 
 Fitting the ages of detection instead would drift: late polls, longer durations, later polls.
 """
@@ -21,7 +21,8 @@ __all__ = ("LogNormal", "Prior", "Span", "fit", "moments", "span")
 # Seconds to which durations are clipped before the logarithm: a clock's tick to 30 years.
 _SHORTEST = 1e-3
 _LONGEST = 1e9
-# Bounds of sigma. Round trips alone spread durations by 2 %; at 3, the distribution spans a factor of 400 either way.
+# Bounds of sigma. Round trips alone spread durations by 2 %; at 3, the distribution spans a factor of 400
+# either way.
 _MIN_SIGMA = 0.02
 _MAX_SIGMA = 3.0
 _MAX_ROUNDS = 12  # of three EM steps each, so that a fit has a bounded cost
@@ -33,7 +34,7 @@ _ROOT_HALF = math.sqrt(0.5)
 
 
 class Span(NamedTuple):
-    """A sample: the logarithm of a duration in seconds lies between *low* and *high*; it counts as *weight* tasks."""
+    """A sample of *weight* tasks whose log of the duration in seconds is from *low* to *high*."""
 
     low: float
     high: float
@@ -44,8 +45,8 @@ class Span(NamedTuple):
 class Prior:
     """The belief about a model before its first sample.
 
-    *mu* is the mean of the log of the duration, *mu_sigma* the standard deviation of that belief. *sigma* is the standard
-    deviation of the log of the duration, which counts as *samples* tasks.
+    *mu* is the mean of the log of the duration, *mu_sigma* the standard deviation of that belief. *sigma* is
+    the standard deviation of the log of the duration, which counts as *samples* tasks.
     """
 
     mu: float
@@ -70,7 +71,8 @@ class LogNormal:
 def span(low: float, high: float, exact: float | None = None) -> Span | None:
     """Return the sample for a duration between *low* and *high* seconds, None if one of them is not finite.
 
-    *exact* narrows it to one value if it lies between them. Outside, the service's clock or this one is wrong.
+    *exact* narrows it to one value if it lies between them. Outside, the service's clock or this one is
+    wrong.
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         return None
@@ -81,7 +83,7 @@ def span(low: float, high: float, exact: float | None = None) -> Span | None:
 
 
 def fit(spans: Iterable[Span], prior: Prior, start: LogNormal | None = None) -> LogNormal:
-    """Return the most probable distribution, given the samples and *prior*; *start* is where the iteration begins."""
+    """Return the most probable distribution; *start* is where the iteration begins."""
     samples = list(spans)
     at = start or LogNormal(prior.mu, prior.sigma)
     for _ in range(_MAX_ROUNDS):
@@ -94,7 +96,7 @@ def fit(spans: Iterable[Span], prior: Prior, start: LogNormal | None = None) -> 
 
 
 def _em_step(samples: list[Span], prior: Prior, current: LogNormal) -> LogNormal:
-    """Return *current* after one EM step: the moments of the samples under it, then the mode of the posterior."""
+    """Return *current* after one EM step: expected moments, then the mode of the posterior."""
     mu, sigma = current.mu, current.sigma
     total = first = second = 0.0  # the moments in standard deviations
     for low, high, weight in samples:

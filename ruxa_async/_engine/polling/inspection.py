@@ -1,17 +1,19 @@
 """Optimal inspection: when to poll a task that ends at an unknown time, for the least expected cost.
 
-The cost is *price* for each poll, plus the seconds between the end of the task and the poll that detects it. The duration T
-is log-normal. A task that was pending at age a is polled next at age b. With the survival function S and
-U(x) = E[T; T > x], the least expected cost still to come, times S(a), is
+The cost is *price* for each poll, plus the seconds between the end of the task and the poll that detects it.
+The duration T is log-normal. A task that was pending at age a is polled next at age b. With the survival
+function S and U(x) = E[T; T > x], the least expected cost still to come, times S(a), is
 
     W(a) = min over b of  price S(a) + E[b - T; a < T <= b] + W(b)
          = price S(a) - U(a) + min over b of  b S(a) + (U(b) - b S(b) + W(b)),
 
-the recursion of optimum checking schedules (Barlow, Hunter and Proschan, J. SIAM 11, 1963). For many polls it tends to a
-density of sqrt(h / (2 price)) polls per second, where h is the hazard (Keller, Management Science 21, 1974).
+the recursion of optimum checking schedules (Barlow, Hunter and Proschan, J. SIAM 11, 1963). For many polls it
+tends to a density of sqrt(h / (2 price)) polls per second, where h is the hazard (Keller, Management Science
+21, 1974).
 
-The second term depends on b alone. So the minimum is over straight lines in S(a) with slope b, and their lower envelope
-solves the recursion in one pass from the highest age down. The solution is exact on the grid of ages.
+The second term depends on b alone. So the minimum is over straight lines in S(a) with slope b, and their
+lower envelope solves the recursion in one pass from the highest age down. The solution is exact on the grid
+of ages.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from collections import deque
 
 __all__ = ("Plan", "Shape", "upper_tail")
 
-# The grid of ages, in standard deviations of the log of the duration. One task in 30,000 ends below it, one in three million
-# above it. A step is a seventh of the usual gap between two polls and costs less than a thousandth.
+# The grid of ages, in standard deviations of the log of the duration. One task in 30,000 ends below it, one
+# in three million above it. A step is a seventh of the usual gap between two polls and costs less than a
+# thousandth.
 _LOWEST = -4.0
 _HIGHEST = 5.0
 _STEP = 0.04
-# Standard deviations up to which the distribution is trusted. One task in 700 runs longer if it holds; such a task more
-# likely shows that it does not hold.
+# Standard deviations up to which the distribution is trusted. One task in 700 runs longer if it holds; such a
+# task more likely shows that it does not hold.
 _TRUSTED = 3.0
 # Bound of prices and intervals in medians: larger ones make no difference, and nothing overflows.
 _MAX_RATIO = 1e9
@@ -47,8 +50,8 @@ _LAST = round((_TRUSTED - _LOWEST) / _STEP)
 class Shape:
     """A plan in units of the median duration, which serves all distributions with the same *sigma*.
 
-    *sigma* is the standard deviation of the log of the duration. *price* is the cost of a poll. *shortest* and *longest*
-    bound the interval between two polls. All but *sigma* are in medians.
+    *sigma* is the standard deviation of the log of the duration. *price* is the cost of a poll. *shortest*
+    and *longest* bound the interval between two polls. All but *sigma* are in medians.
     """
 
     __slots__ = ("price", "scale", "targets")
@@ -77,8 +80,8 @@ class Plan:
     def next_poll(self, age: float) -> float:
         """Return the age in seconds at which to poll a task that was last pending at *age*, 0 if never.
 
-        Beyond the trusted ages, the hazard is taken as 1/age: the task as likely ends within another *age* seconds
-        as not. Keller's interval is then sqrt(2 price age).
+        Beyond the trusted ages, the hazard is taken as 1/age: the task as likely ends within another *age*
+        seconds as not. Keller's interval is then sqrt(2 price age).
         """
         targets = self._targets
         place = (math.log(age) - self._mu) * self._scale - _LOWEST / _STEP if age > 0.0 else 0.0

@@ -1,8 +1,8 @@
 """When to poll each task.
 
-The durations of each model are learned as a log-normal distribution (`duration_model`). The poll times follow from it and
-from the price of a query, by optimal inspection (`inspection`). While no task of a model has ended, a few exploration
-polls search for the first end; the other tasks wait for it.
+The durations of each model are learned as a log-normal distribution (`duration_model`). The poll times follow
+from it and from the price of a query, by optimal inspection (`inspection`). While no task of a model has
+ended, a few exploration polls search for the first end; the other tasks wait for it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from .inspection import Plan, Shape
 
 __all__ = ("PollingSchedule",)
 
-# Price of a query in standard deviations of lateness, unless `Polling.price` is set. It leads to 5 to 6 queries a task
-# (benchmarks/cadence.py); half the lateness would take twice as many.
+# Price of a query in standard deviations of lateness, unless `Polling.price` is set. It leads to 5 to 6
+# queries a task (benchmarks/cadence.py); half the lateness would take twice as many.
 _DEFAULT_PRICE = 0.035
-# Factors on the price for a query that was sent late and for one that was on time. They balance where one query in five
-# is late (1.04 ~ 1.01 ** 4), so the query limit is nearly used up, but seldom delays a query for long.
+# Factors on the price for a query that was sent late and for one that was on time. They balance where one
+# query in five is late (1.04 ~ 1.01 ** 4), so the query limit is nearly used up, but seldom delays a query
+# for long.
 _PRICE_INCREASE = 1.04
 _PRICE_DECREASE = 1.01
 _MAX_PRICE_FACTOR = 30.0  # bounds the thinning of polls to a factor of about sqrt(30)
-# Lateness in medians that a task may cost while a concurrency limit makes others wait for its end. The price that leads
-# to it is that at a hazard of 1 / (median sigma), which holds about where most tasks end.
+# Lateness in medians that a task may cost while a concurrency limit makes others wait for its end. The price
+# that leads to it is that at a hazard of 1 / (median sigma), which holds about where most tasks end.
 _URGENT_LATENESS = 0.012
-# Plans are cached for prices rounded to this factor (log). Polls are at most 10 % too dense or too sparse for it, which
-# costs less than 1 % of the expected cost, because the cost is flat around its minimum.
+# Plans are cached for prices rounded to this factor (log). Polls are at most 10 % too dense or too sparse for
+# it, which costs less than 1 % of the expected cost, because the cost is flat around its minimum.
 _PRICE_STEP = math.log(1.5)
-# Shapes are cached for parameters rounded to this factor (log). Computing one takes as long as three requests, and no
-# distribution is known to 10 %. 64 shapes serve dozens of models, at a few kB each.
+# Shapes are cached for parameters rounded to this factor (log). Computing one takes as long as three
+# requests, and no distribution is known to 10 %. 64 shapes serve dozens of models, at a few kB each.
 _SHAPE_STEP = math.log(1.1)
 _MAX_SHAPES = 64
 # Exploration: this many tasks are polled at each step of age, and the steps grow by this factor. So the first
@@ -44,22 +45,26 @@ _MAX_SHAPES = 64
 _EXPLORATION_POLLS = 4
 _EXPLORATION_GROWTH = 1.13
 _AGE_STEP = math.log(_EXPLORATION_GROWTH)
-# The weight of a sample shrinks by this factor with each newer one (exponential forgetting). About a hundred samples
-# count, so the fit follows a slow change of the service within a hundred tasks.
+# The weight of a sample shrinks by this factor with each newer one (exponential forgetting). About a hundred
+# samples count, so the fit follows a slow change of the service within a hundred tasks.
 _FORGETTING = 1.0 - 1.0 / 64.0
 _MAX_SAMPLES = 192  # an older one weighs less than 5 %
 _WEIGHTS = [_FORGETTING**back for back in range(_MAX_SAMPLES)]
-# The distribution is fitted again after this share of new samples, so the fits take a number of steps that grows with the
-# logarithm of the number of samples.
+# The distribution is fitted again after this share of new samples, so the fits take a number of steps that
+# grows with the logarithm of the number of samples.
 _REFIT_SHARE = 1.0 / 3.0
-# Outliers in a row that prove a change, and the standard deviations that make one: by chance it happens once in 50 million.
+# Outliers in a row that prove a change, and the standard deviations that make one: by chance it happens once
+# in 50 million.
 _MAX_OUTLIERS = 3
 _OUTLIER = 3.0
-# Samples from which running tasks are left out of the fit: they add little to what ended tasks show, but cost time.
+# Samples from which running tasks are left out of the fit: they add little to what ended tasks show, but cost
+# time.
 _CENSORED_BELOW = 48.0
-# Waiting queries are rescheduled when mu moved by this many standard deviations, or sigma by this factor (log).
+# Waiting queries are rescheduled when mu moved by this many standard deviations, or sigma by this factor
+# (log).
 _REPLAN_SHIFT = 0.15
-# Samples that a distribution from an earlier run counts as: few, so a changed service outweighs them within ten tasks.
+# Samples that a distribution from an earlier run counts as: few, so a changed service outweighs them within
+# ten tasks.
 _LOADED_SAMPLES = 8
 # Bounds of ratios to the median; beyond, a bound has no effect.
 _MIN_RATIO, _MAX_RATIO = 1e-9, 1e9
@@ -77,8 +82,8 @@ _VIDEO = re.compile(
 _IMAGE = re.compile(
     r"(?<![a-z])(?:banana|flux|imagen|midjourney|seedream|ideogram|recraft|dall-e|sdxl)(?![a-z])|image|photo"
 )
-# Medians of 10 s for images and 120 s for videos, with a standard deviation of a factor e. A name that says neither gets
-# 30 s with a factor e^2: 4 s to 4 minutes.
+# Medians of 10 s for images and 120 s for videos, with a standard deviation of a factor e. A name that says
+# neither gets 30 s with a factor e^2: 4 s to 4 minutes.
 _IMAGE_PRIOR = Prior(math.log(10.0), 1.0)
 _VIDEO_PRIOR = Prior(math.log(120.0), 1.0)
 _WIDE_PRIOR = Prior(math.log(30.0), 2.0)
@@ -105,7 +110,7 @@ class _Durations:
 
     @property
     def predictive_sigma(self) -> float:
-        """The sigma of the next duration: of the fit, and of the uncertainty of its mu, sigma sqrt(1 + 1/n)."""
+        """The sigma of the next duration, with the uncertainty of mu: sigma sqrt(1 + 1/n)."""
         assert self.fitted is not None
         return self.fitted.sigma * math.sqrt(1.0 + 1.0 / (self.sample_size + self.prior.weight))
 
@@ -136,7 +141,7 @@ class PollingSchedule:
         return self._bounded(age, self._planned(model, age if pending_at is None else pending_at))
 
     def replanned_poll(self, model: str | None, pending_at: float) -> float:
-        """Return the age at which to poll a waiting task that was last pending at *pending_at*, 0 if never."""
+        """Return the age at which to poll a task that was last pending at *pending_at*, 0 if never."""
         return self._bounded(pending_at, self._planned(model, pending_at))
 
     def _bounded(self, age: float, target: float) -> float:
@@ -157,7 +162,7 @@ class PollingSchedule:
         return plan.next_poll(pending_at)
 
     def _explore(self, durations: _Durations, age: float) -> float:
-        """Return the age of the next exploration poll, or a late one if its step of age has enough of them."""
+        """Return the age of the next exploration poll, or a late one if enough explore that age."""
         target = max(age * _EXPLORATION_GROWTH, age + self._polling.min_interval)
         step = round(math.log(target) / _AGE_STEP) if target < math.inf else 0
         sent = durations.explored.get(step, 0)
@@ -218,9 +223,9 @@ class PollingSchedule:
     ) -> bool:
         """Learn from an ended task; return whether waiting queries of its model should be rescheduled.
 
-        The task was last pending at age *low* and first seen ended at age *high*. *exact* is the duration that the service
-        reports. *running* returns the ages at which the running tasks of *model* were last pending; it is called
-        only for a fit that needs them. A failed task counts until one has *succeeded*.
+        The task was last pending at age *low* and first seen ended at age *high*. *exact* is the duration
+        that the service reports. *running* returns the ages at which the running tasks of *model* were last
+        pending; it is called only for a fit that needs them. A failed task counts until one has *succeeded*.
         """
         sample = span(max(low, 0.0), high, exact)
         durations = self._durations(model)
@@ -247,7 +252,7 @@ class PollingSchedule:
         return None if durations is None or durations.fitted is None else math.exp(durations.fitted.mu)
 
     def latest_usual_age(self, model: str | None) -> float:
-        """Return the age in seconds by which 99 % of the tasks of *model* end, at most 600; by the prior, 90 %."""
+        """Return the age by which 99 % of the tasks of *model* end (90 % by the prior), at most 600."""
         durations = self._durations(model)
         if durations.fitted is None:
             prior = durations.prior
