@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from attrs import define
+
 from .circuit_breaker import CircuitBreaker
 from .job import Counts, CreateStep, Job, Phase
 from .job_queues import JobQueues
@@ -15,23 +17,15 @@ __all__ = ("Callbacks",)
 _J = TypeVar("_J", bound=Job)
 
 
+@define(eq=False)
 class Callbacks(Generic[_J]):
     """Apply callbacks to jobs: poll a task soon, or settle a create of unknown outcome."""
 
-    def __init__(
-        self,
-        queues: JobQueues[_J],
-        polls: Polls[_J],
-        *,
-        calls: CallbackPolling[_J],
-        counts: Counts,
-        breaker: CircuitBreaker,
-    ) -> None:
-        self._queues = queues
-        self._polls = polls
-        self._calls = calls
-        self._counts = counts
-        self._breaker = breaker
+    _queues: JobQueues[_J]
+    _polls: Polls[_J]
+    _calls: CallbackPolling[_J]
+    _counts: Counts
+    _breaker: CircuitBreaker
 
     def on_callback(
         self, callback_id: bytes, now: float, *, over: bool, settles: bool

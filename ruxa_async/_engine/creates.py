@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from typing import Generic, TypeVar
 
+from attrs import define, field
+
 from ruxa_async.settings import Limits, Retries
 
 from .budget import Spending
 from .circuit_breaker import CircuitBreaker
 from .classify import CreateVerdict, Reply, classify_create, is_denied
+from .deadline_heap import PriorityQueue
 from .denial import Denial
 from .job import Counts, CreateStep, Job, Phase
 from .job_queues import JobQueues
 from .polls import Polls, retry_after_of
 from .rate_limits.concurrency_limit import ConcurrencyLimit
+from .rate_limits.limiter import ScopeLimiter
 from .rate_limits.scopes import Scopes
 
 __all__ = ("MAX_RESENDS", "Creates")
@@ -25,35 +29,27 @@ MAX_RESENDS = 3
 _J = TypeVar("_J", bound=Job)
 
 
+@define(eq=False)
 class Creates(Generic[_J]):
     """The queue of creates, and those on the wire. `Engine` documents the methods that it passes on."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        retries: Retries,
-        queues: JobQueues[_J],
-        polls: Polls[_J],
-        *,
-        counts: Counts,
-        rates: Scopes,
-        running: ConcurrencyLimit,
-        breaker: CircuitBreaker,
-        denial: Denial,
-        spending: Spending[_J] | None,
-    ) -> None:
-        self._limits = limits
-        self._retries = retries
-        self._queues = queues
-        self._queue = queues.creates
-        self._polls = polls
-        self.counts = counts
-        self.rates, self.creates = rates, rates.create
-        self.running = running
-        self.breaker = breaker
-        self._denial = denial
-        self.spending = spending
-        self._submitted = 0
+    _limits: Limits
+    _retries: Retries
+    _queues: JobQueues[_J]
+    _polls: Polls[_J]
+    counts: Counts
+    rates: Scopes
+    running: ConcurrencyLimit
+    breaker: CircuitBreaker
+    _denial: Denial
+    spending: Spending[_J] | None
+    creates: ScopeLimiter = field(init=False)
+    _queue: PriorityQueue[_J] = field(init=False)
+    _submitted: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.creates = self.rates.create
+        self._queue = self._queues.creates
 
     # ---- the queue
 

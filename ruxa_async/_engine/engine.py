@@ -63,33 +63,14 @@ class Engine(Generic[_J]):
         self.spending: Spending[_J] | None = None if budget is None else Spending(budget)
         denial = Denial()
         self._polls = Polls(
-            limits,
-            polling,
-            retries,
-            self.queues,
-            schedule=self.polling,
-            calls=self.calls,
-            counts=self.counts,
-            rates=self.rates,
-            running=self.running,
-            breaker=self.breaker,
-            denial=denial,
-        )
+            limits, polling, retries, self.queues, self.polling, self.calls,
+            self.counts, self.rates, self.running, self.breaker, denial,
+        )  # fmt: skip
         self._creates = Creates(
-            limits,
-            retries,
-            self.queues,
-            self._polls,
-            counts=self.counts,
-            rates=self.rates,
-            running=self.running,
-            breaker=self.breaker,
-            denial=denial,
-            spending=self.spending,
-        )
-        self.callbacks = Callbacks(
-            self.queues, self._polls, calls=self.calls, counts=self.counts, breaker=self.breaker
-        )
+            limits, retries, self.queues, self._polls,
+            self.counts, self.rates, self.running, self.breaker, denial, self.spending,
+        )  # fmt: skip
+        self.callbacks = Callbacks(self.queues, self._polls, self.calls, self.counts, self.breaker)
         self._max_queries = limits.max_concurrent_queries
         self._creates_in_a_row = 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from attrs import define, field
+
 from .deadline_heap import DeadlineHeap, PriorityQueue
 from .job import Counts, Job, Phase
 from .polling.callbacks import CallbackPolling
@@ -13,17 +15,17 @@ __all__ = ("JobQueues",)
 _J = TypeVar("_J", bound=Job)
 
 
+@define(eq=False)
 class JobQueues(Generic[_J]):
     """The jobs of one client: those to create, those to query, those with a deadline."""
 
-    def __init__(self, calls: CallbackPolling[_J], counts: Counts) -> None:
-        self._calls = calls
-        self._counts = counts
-        #: Jobs whose create waits, by their number in the order of submission.
-        self.creates: PriorityQueue[_J] = PriorityQueue()
-        #: Jobs whose next query waits, by the time at which it is due.
-        self.queries: PriorityQueue[_J] = PriorityQueue()
-        self.deadlines: DeadlineHeap[_J] = DeadlineHeap()
+    _calls: CallbackPolling[_J]
+    _counts: Counts
+    #: Jobs whose create waits, by their number in the order of submission.
+    creates: PriorityQueue[_J] = field(init=False, factory=PriorityQueue)
+    #: Jobs whose next query waits, by the time at which it is due.
+    queries: PriorityQueue[_J] = field(init=False, factory=PriorityQueue)
+    deadlines: DeadlineHeap[_J] = field(init=False, factory=DeadlineHeap)
 
     def release(self, job: _J) -> None:
         """Remove *job* from every queue and free its slot: no request is sent for it any more."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Generic, TypeVar
 
+from attrs import define, field
+
 from ruxa_async.settings import Limits, Polling, Retries
 
 from .circuit_breaker import CircuitBreaker
 from .classify import QueryVerdict, Reply, classify_query
+from .deadline_heap import PriorityQueue
 from .denial import Denial
 from .job import Counts, Job, Phase, QueryStep
 from .job_queues import JobQueues
@@ -37,37 +40,28 @@ _LONGEST_RETRY = 30.0
 _J = TypeVar("_J", bound=Job)
 
 
+@define(eq=False)
 class Polls(Generic[_J]):
     """The schedule of queries, and those on the wire. `Engine` documents the methods that it passes on."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        polling: Polling,
-        retries: Retries,
-        queues: JobQueues[_J],
-        *,
-        schedule: PollingSchedule,
-        calls: CallbackPolling[_J],
-        counts: Counts,
-        rates: Scopes,
-        running: ConcurrencyLimit,
-        breaker: CircuitBreaker,
-        denial: Denial,
-    ) -> None:
-        self._limits = limits
-        self._polling = polling
-        self._retries = retries
-        self._queues = queues
-        self._due = queues.queries
-        self._schedule = schedule
-        self._calls = calls
-        self.counts = counts
-        self.rates, self.queries = rates, rates.query
-        self.running = running
-        self.breaker = breaker
-        self._denial = denial
-        self._replans_left = 0
+    _limits: Limits
+    _polling: Polling
+    _retries: Retries
+    _queues: JobQueues[_J]
+    _schedule: PollingSchedule
+    _calls: CallbackPolling[_J]
+    counts: Counts
+    rates: Scopes
+    running: ConcurrencyLimit
+    breaker: CircuitBreaker
+    _denial: Denial
+    queries: ScopeLimiter = field(init=False)
+    _due: PriorityQueue[_J] = field(init=False)
+    _replans_left: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.queries = self.rates.query
+        self._due = self._queues.queries
 
     # ---- scheduling
 

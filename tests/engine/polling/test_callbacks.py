@@ -200,6 +200,15 @@ def test_a_rejected_create_that_a_callback_proves_accepted_is_not_sent_again(
     assert engine.take_create(1_000.0) is None
 
 
+def test_a_reply_that_a_callback_contradicts_counts_as_unknown() -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0)
+    step = engine.create_answered(job, Reply(status=422), 101.0)
+    assert (engine.counts.refused, engine.counts.unknown) == (1, 0)
+    engine.callbacks.doubt(step)
+    assert (engine.counts.refused, engine.counts.unknown) == (0, 1)
+
+
 def test_a_withdrawn_job_expects_no_callback() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
