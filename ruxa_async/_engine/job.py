@@ -84,7 +84,7 @@ class Job:
 
 @define
 class Counts:
-    """What happened so far, and what is happening now."""
+    """Totals since the start, and the requests and tasks in flight now."""
 
     creates_sent: int = 0
     accepted: int = 0

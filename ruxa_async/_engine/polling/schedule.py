@@ -269,10 +269,10 @@ class PollingSchedule:
             if name is not None and durations.fitted is not None
         }
 
-    def load(self, laws: Mapping[str, Mapping[str, float]]) -> None:
+    def load(self, exported: Mapping[str, Mapping[str, float]]) -> None:
         """Start from the distributions that an earlier run exported, as if from a few samples."""
-        for name, law in laws.items():
-            durations, mu, sigma = self._durations(name), law["mu"], law["sigma"]
+        for name, found in exported.items():
+            durations, mu, sigma = self._durations(name), found["mu"], found["sigma"]
             # Pairs of samples at one standard deviation on either side have this mu and sigma.
             sides = [Span(at, at) for at in (mu - sigma, mu + sigma) if abs(at) <= _MAX_LOG]
             if len(sides) == 2:
