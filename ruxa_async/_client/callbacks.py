@@ -109,7 +109,7 @@ class CallbackDispatcher:
     def hold(self, job: ClientJob, cause: Exception, *, again: bool = False, counted: bool = True) -> None:
         """Wait for the callback of *job*, whose create is of unknown outcome because of *cause*."""
         self._doubts[job] = _Doubt(cause, again, counted)
-        self._engine.hold(job, self._delivery.now(), self._settle_within)
+        self._engine.callbacks.await_callback(job, self._delivery.now(), self._settle_within)
         early = self._early.pop(job, None)
         if early is not None:
             self.claim(early)
@@ -127,7 +127,7 @@ class CallbackDispatcher:
             self._delivery.fail(job, doubt.cause)
             return
         if not doubt.counted:
-            self._engine.doubt(CreateStep.UNKNOWN)
+            self._engine.callbacks.doubt(CreateStep.UNKNOWN)
         self._delivery.unknown(job, doubt.cause)
 
     # ---- what the receiver asks
@@ -139,7 +139,7 @@ class CallbackDispatcher:
                 "a callback was received in another event loop than the client's: serve the receiver in the client's own"
             )
         now = self._delivery.now()
-        step, job = self._engine.called(
+        step, job = self._engine.callbacks.on_callback(
             callback.job, now, over=not callback.pending, settles=_settles(callback)
         )
         if job is None:

@@ -133,7 +133,7 @@ class RuxaClient:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "new" if self._tg is None else "open"
         engine = self._driver.engine
-        return f"<RuxaClient {self._base_url} {state}, {engine.in_flight} in flight, {engine.queued} queued>"
+        return f"<RuxaClient {self._base_url} {state}, {engine.counts.in_flight} in flight, {engine.queued} queued>"
 
     async def __aenter__(self) -> Self:
         if self._tg is not None:
@@ -314,10 +314,10 @@ class RuxaClient:
         engine, told = self._driver.engine, self._delivery
         spending, breaker = engine.spending, engine.breaker
         return Stats(
-            in_flight=engine.in_flight,
+            in_flight=engine.counts.in_flight,
             queued=engine.queued,
-            creates_on_wire=engine.creating,
-            queries_on_wire=engine.asking,
+            creates_on_wire=engine.counts.creating,
+            queries_on_wire=engine.counts.asking,
             creates_sent=engine.counts.creates_sent,
             accepted=engine.counts.accepted,
             refused=engine.counts.refused,

@@ -95,7 +95,9 @@ class CreateHandler:
         """See a create of unknown outcome that a callback settled to its outcome; it was accepted."""
         job, callback = adoption.job, adoption.callback
         try:
-            self._engine.adopt(job, callback.task_id, self._delivery.now(), was_unknown=adoption.was_unknown)
+            self._engine.callbacks.recover(
+                job, callback.task_id, self._delivery.now(), was_unknown=adoption.was_unknown
+            )
             if callback.task_id is not None:
                 await self._accepted(job)
             else:
@@ -258,7 +260,7 @@ class CreateHandler:
             self._engine.requeue(job)
         else:
             if step is CreateStep.RESEND:
-                self._engine.doubt(step)
+                self._engine.callbacks.doubt(step)
             self._delivery.unknown(job, cause)
 
     async def _not_bought(
@@ -266,7 +268,7 @@ class CreateHandler:
     ) -> None:
         await self._journal.not_bought(job.record(error))
         if self._desk is not None and self._desk.proven(job):  # it was bought after all
-            self._engine.doubt(step)
+            self._engine.callbacks.doubt(step)
             await self._lost(job, CreateStep.UNKNOWN, error)
             return
         self._refund(job)
@@ -285,7 +287,7 @@ class CreateHandler:
         if self._unwanted(job):
             self.withdrawn(job)
         elif step is CreateStep.GIVE_UP:
-            if not self._engine.reached:
+            if not self._engine.counts.reached:
                 job.refusal = Refusal.UNREACHABLE
                 self.last_delay = error = never_reached(error)
             self._delivery.fail(job, error)

@@ -193,7 +193,7 @@ class Driver:
             now = self.delivery.now()
             # All that are due leave in one turn of the loop.
             due = min(
-                self.engine.next_deadline(),
+                self.engine.queues.deadlines.next_time(),
                 self._see_to_creates(now),
                 self._see_to_queries(now, self.engine.queries_due(now)),
             )
@@ -205,7 +205,7 @@ class Driver:
             self._settle_at(self.delivery.now())
 
     def _settle_at(self, now: float) -> None:
-        due = self.engine.next_deadline()
+        due = self.engine.queues.deadlines.next_time()
         # A worker that is about to look sees to the rest of its kind afterwards.
         if not self._creators.roused:
             due = min(due, self._see_to_creates(now))
@@ -262,7 +262,7 @@ class Driver:
         now = self.delivery.now()
         self.engine.submit(job, now)
         self.delivery.tell(events.JobQueued, job)
-        if self.engine.hopeless(job, now):
+        if self.engine.has_waited_too_long(job, now):
             self._buyer.give_up_waiting()
         self._settle()
 

@@ -1,6 +1,5 @@
-"""The decisions: what to send, when, and what an answer means.
+"""Decisions: which request to send, when, and what a reply means.
 
-Everything here is pure. It is told the time and what happened, and answers what to do and when to ask again; it
-awaits nothing, reads no clock and knows no HTTP library. `engine` puts the parts together; each part can be read
-and tested alone.
+Everything here is pure: it is given times and replies, and returns decisions. It awaits nothing, reads no
+clock and knows no HTTP library. `engine` joins the parts; each can be read and tested alone.
 """

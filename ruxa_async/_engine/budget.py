@@ -1,10 +1,11 @@
-"""What has been spent, and whether one more task may be bought.
+"""What is spent or held, and whether the budget allows one more task.
 
-What counts is everything that was bought or may have been: a create on the wire holds its price, an accepted one keeps
-it, one of unknown outcome too, and only what certainly bought nothing gives it back. The price of a task is an estimate
-until the service reports what it charged. That figure then takes its place, be it higher or lower. Every other task of
-its model counts at what the person said or at the most that was reported, whichever is more: tasks of one model differ
-in price, and an estimate that is too low would let the last ones pass the limit.
+Each create that was or may have been charged counts: it holds its price from the moment it is sent, keeps it
+if it is accepted or of unknown outcome, and is refunded only if it was certainly not charged.
+
+A task counts at an estimate until the service reports its charge. The estimate is the configured price of its
+model, or the highest charge reported so far if that is more: tasks of one model differ in price, and a low
+estimate would let the last tasks exceed the budget.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ _J = TypeVar("_J", bound=Job)
 
 
 class BudgetLimit(enum.Enum):
-    """What keeps one more task from being bought."""
+    """Why the budget does not allow one more task."""
 
     TASKS = enum.auto()
     CREDITS = enum.auto()
-    #: Nobody said what a task of its model costs.
+    #: The price of its model is unknown.
     PRICE = enum.auto()
-    #: Nobody said what a task costs that was bought earlier.
+    #: The price of an earlier task is unknown.
     PAST_PRICE = enum.auto()
 
 
 @frozen
 class BudgetShortfall:
-    """Why a task of *model* is not bought: *price* is what it counts for, *tasks* and *credits* what is spent or held."""
+    """Why no task of *model* is created. *tasks* and *credits* are spent or held; *price* is in credits."""
 
     lack: BudgetLimit
     model: str
@@ -49,32 +50,32 @@ class BudgetShortfall:
 
 
 class Spending(Generic[_J]):
-    """The books of one client under one budget. Sums are exact: ten tasks at 0.1 cost 1."""
+    """The tasks and credits that one client spent. Sums are exact: ten tasks at 0.1 cost 1."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._most = None if budget.max_credits is None else _exact(budget.max_credits)
         self._prices = {model: _exact(price) for model, price in budget.prices.items()}
         self._reported = Fraction(0)
-        #: Tasks that count at an estimate, by model.
+        #: Number of tasks that count at an estimate, by model.
         self._estimated: Counter[str] = Counter()
-        #: Jobs whose end may still tell what they cost, and those of them whose create is being sent.
+        #: Jobs whose charge may still be reported, and those whose create is on the wire.
         self._open: set[_J] = set()
         self._on_wire: set[_J] = set()
         self.tasks = 0
 
     @property
     def credits(self) -> float:
-        """What is spent or held, at the best that is known; tasks without a price count for nothing."""
+        """The credits spent or held; tasks of unknown price count as 0."""
         return float(self._credits())
 
     @property
     def known_credits(self) -> float | None:
-        """The same, None if it is not known what some of the tasks cost."""
+        """The credits spent or held, None if the price of any task is unknown."""
         return None if self._unpriced_model() else self.credits
 
     def price(self, model: str) -> float | None:
-        """Return what a task of *model* counts for until the service reports it, None if nobody knows."""
+        """Return the estimated price of a task of *model* in credits, None if unknown."""
         price = self._prices.get(model)
         return None if price is None else float(price)
 
@@ -88,11 +89,11 @@ class Spending(Generic[_J]):
     # ---- before a create
 
     def must_wait(self, model: str) -> bool:
-        """Tell whether a task of *model* does not fit now and may fit once a create that is on the wire is answered."""
+        """Tell whether a task of *model* fits only if a create on the wire turns out not to be charged."""
         return bool(self._on_wire) and self.shortfall(model) is not None
 
     def reserve(self, job: _J, model: str) -> BudgetShortfall | None:
-        """Hold the price of *job*, whose create is about to be sent; return why not if it does not fit."""
+        """Hold the price of *job*, whose create is to be sent; if it does not fit, return why."""
         shortfall = self.shortfall(model)
         if shortfall is None:
             self._spend(job, model)
@@ -100,15 +101,15 @@ class Spending(Generic[_J]):
         return shortfall
 
     def shortfall(self, model: str) -> BudgetShortfall | None:
-        """Return what keeps one more task of *model* from being bought, None if nothing does."""
-        lack = self._lack(model)
-        if lack is None:
+        """Return why the budget does not allow one more task of *model*, None if it does."""
+        limit = self._exceeded(model)
+        if limit is None:
             return None
-        if lack is BudgetLimit.PAST_PRICE:
+        if limit is BudgetLimit.PAST_PRICE:
             model = self._unpriced_model() or model
-        return BudgetShortfall(lack, model, self.price(model), self.tasks, self.credits)
+        return BudgetShortfall(limit, model, self.price(model), self.tasks, self.credits)
 
-    def _lack(self, model: str) -> BudgetLimit | None:
+    def _exceeded(self, model: str) -> BudgetLimit | None:
         if self.budget.max_tasks is not None and self.tasks >= self.budget.max_tasks:
             return BudgetLimit.TASKS
         if self._most is None:
@@ -121,14 +122,14 @@ class Spending(Generic[_J]):
         return BudgetLimit.CREDITS if self._credits() + price > self._most else None
 
     def _unpriced_model(self) -> str:
-        """Return a model of which tasks count and nobody knows their price, an empty text if there is none."""
+        """Return a model with tasks of unknown price, an empty string if there is none."""
         unpriced = (
             model for model, count in self._estimated.items() if count > 0 and model not in self._prices
         )
         return next(unpriced, "")
 
     def _spend(self, job: _J, model: str) -> None:
-        """Count a task. An earlier attempt of *job* that was of unknown outcome stays counted beside it."""
+        """Count a task, in addition to earlier attempts of *job* of unknown outcome."""
         self._open.add(job)
         self._estimated[model] += 1
         self.tasks += 1
@@ -136,21 +137,21 @@ class Spending(Generic[_J]):
     # ---- after a create
 
     def refund(self, job: _J, model: str) -> None:
-        """Note that the attempt of *job* certainly bought nothing."""
+        """Stop counting the create of *job*, which was certainly not charged."""
         self._open.discard(job)
         self._estimated[model] -= 1
         self.tasks -= 1
 
     def answered(self, job: _J) -> None:
-        """Note that the create of *job* is on the wire no longer; what was not given back stays spent."""
+        """Note that the create of *job* left the wire; without a refund it stays counted."""
         self._on_wire.discard(job)
 
     def proven(self, job: _J, model: str) -> None:
-        """Note that *job* was bought, although its reply may have said that it was not."""
+        """Count *job*, which a callback proved accepted, if it was refunded before."""
         if job not in self._open:
             self._spend(job, model)
 
-    # ---- what was bought before, and what the service reports
+    # ---- earlier tasks and reported charges
 
     def earlier(
         self,
@@ -161,9 +162,10 @@ class Spending(Generic[_J]):
         credits: float,  # noqa: A002 - the service's word
         dearest: float | None,
     ) -> None:
-        """Count *tasks* of *model* that an earlier run bought or may have bought.
+        """Count *tasks* of *model* from an earlier run.
 
-        For *untold* of them the service reported nothing; the others came to *credits*, the *dearest* to so many.
+        The service reported no charge for *untold* of them. The others cost *credits* in all, at most
+        *dearest* each.
         """
         self.tasks += tasks
         self._estimated[model] += untold
@@ -171,20 +173,20 @@ class Spending(Generic[_J]):
         self._learn(model, dearest)
 
     def picked_up(self, job: _J) -> None:
-        """Note that *job* is one of those that `earlier` counted, and may still tell what it cost."""
+        """Expect a charge for *job*, which `earlier` counted."""
         self._open.add(job)
 
     def ended(self, job: _J, model: str | None, credits: float | None) -> None:  # noqa: A002
-        """Note that *job* is over, and what the service says that it charged; None leaves the estimate."""
+        """Replace the estimate for *job* by the charged *credits*; None keeps the estimate."""
         if job not in self._open:
-            return  # it was bought elsewhere, and is only being followed here
+            return  # another client created it
         self._open.discard(job)
         if model is not None and self._learn(model, credits):
             self._estimated[model] -= 1
             self._reported += _exact(credits or 0.0)
 
     def _learn(self, model: str, credits: float | None) -> bool:  # noqa: A002
-        """Take a price that was reported into account; return whether it is one."""
+        """Raise the estimate for *model* to a reported charge; return whether it is a valid one."""
         if credits is None or not 0 <= credits < math.inf:
             return False
         price = _exact(credits)
@@ -193,5 +195,5 @@ class Spending(Generic[_J]):
 
 
 def _exact(number: float) -> Fraction:
-    """Return the decimal that people read in *number*, not the binary one beside it."""
+    """Return *number* as the decimal that it is written as, not its binary approximation."""
     return Fraction(str(number))

@@ -1,19 +1,20 @@
-"""A circuit breaker for creates: while the service is failing, nothing is bought.
+"""A circuit breaker for creates: while the service is failing, no task is created.
 
-A create that gets a 5xx, or whose reply is lost, may have been charged. During an outage every create ends like that, so
-creates stop after a few in a row, and single ones probe until one gets a good answer (the circuit breaker of M. Nygard,
-"Release It!", 2007)::
+A create that gets a 5xx, or whose reply is lost, may have been charged. During an outage every create ends
+like that. So creates stop after three in a row, and single probes follow until one gets a clear reply (the
+circuit breaker of M. Nygard, "Release It!", 2007)::
 
     CLOSED ──unknown outcome──> SUSPECT ──third in a row──> OPEN
        ^                           │                         │
-       └──32 good answers── RECOVERING <────good answer──────┘
+       └──32 clear replies── RECOVERING <────clear reply─────┘
 
-Suspect and recovering: as many creates may be on the wire as good answers came since the last unknown outcome, plus one.
-Open: one probe at a time, after 1 s and then after doubling waits. Queries cost nothing, so they go on, once a second if
-they fail too; when they are answered again, the next probe need not wait.
+Suspect and recovering: one create may be on the wire, plus one for each clear reply since the last unknown
+outcome. Open: one probe at a time, after 1 s and then after doubling waits. Queries cost nothing, so they
+continue, once a second if they fail too. When they succeed again, the next probe is sent early.
 
-Good is any answer that says what became of the create: accepted, refused, or rejected for its rate. Answers are ordered
-by when their requests left, so that a late reply from before an outage does not hide it.
+A reply is clear if it tells what became of the create: accepted, refused, or rejected (429). Replies are
+ordered by the times at which their requests were sent, so a late reply from before an outage does not hide
+the outage.
 """
 
 from __future__ import annotations
@@ -22,41 +23,42 @@ import math
 
 __all__ = ("CircuitBreaker",)
 
-#: Unknown outcomes in a row that open the circuit. Each costs a person's time, and one alone is often bad luck.
+#: Unknown outcomes in a row that open the circuit. One alone is often chance, and each has to be checked by a
+#: person.
 THRESHOLD = 3
-#: Seconds from the opening to the first probe; each failed probe doubles the wait.
+#: Seconds from the opening to the first probe. Each failed probe doubles the wait.
 FIRST_WAIT = 1.0
-#: Seconds between two probes at most: an hour of outage costs about 65 unknown outcomes.
+#: Most seconds between two probes: an hour of outage leaves about 65 creates of unknown outcome.
 LONGEST_WAIT = 60.0
-#: Seconds between two queries while they fail too: a recovery is seen this soon.
+#: Seconds between two queries while they fail too: the longest that a recovery goes unnoticed.
 CHECK_INTERVAL = 1.0
-#: Seconds after which an unanswered probe holds back the next one no longer: four times a slow create.
+#: Seconds after which an unanswered probe allows the next one: four times a slow create.
 PROBE_TIMEOUT = 30.0
-#: Good answers after which the circuit counts as closed: twice the default of creates on the wire.
+#: Clear replies that close the circuit: twice the default of `Limits.max_concurrent_creates`.
 RECOVERED = 32
 
 
 class CircuitBreaker:
-    """Say when the next create may leave, as far as the health of the service decides it. Times are in seconds."""
+    """Decide when the health of the service allows the next create. Times are in seconds."""
 
     def __init__(self) -> None:
-        #: How often the circuit opened, for how many seconds in all before it closed again, and the last time.
+        #: Number of openings, the total seconds until they closed, and those of the last one.
         self.openings = 0
         self.seconds_open = self.last_outage = 0.0
-        #: When a query should leave to see whether the service is back, infinity if none needs to.
+        #: When to send a query that checks whether the service is back, infinity for never.
         self.check_at = math.inf
-        self._in_a_row = 0
-        self._most_on_wire: int | None = None  # None while the circuit is closed
-        self._on_wire: set[object] = set()  # creates that left while it was not
-        self._newest_good = self._newest_unknown = -math.inf
+        self._unknown_in_a_row = 0
+        self._max_on_wire: int | None = None  # None while the circuit is closed
+        self._on_wire: set[object] = set()  # creates that were sent while it was not closed
+        self._newest_clear = self._newest_unknown = -math.inf
         self._opened_at: float | None = None
         self._probe: object = None
         self._probe_sent_at = -math.inf
         self._probe_at = math.inf
         self._wait = FIRST_WAIT
         self._queries_fail = False
-        self._query_freed_probe = False
-        self._gap = FIRST_WAIT
+        self._probe_is_early = False
+        self._early_wait = FIRST_WAIT
 
     @property
     def is_open(self) -> bool:
@@ -68,83 +70,83 @@ class CircuitBreaker:
         return 0.0 if self._opened_at is None else now - self._opened_at
 
     def ready_at(self) -> float:
-        """Return when the next create may leave, minus infinity if the service's health does not hold it back."""
-        if self._most_on_wire is None:
+        """Return when the next create may be sent, minus infinity if the circuit does not delay it."""
+        if self._max_on_wire is None:
             return -math.inf
         if self._opened_at is not None:
             return self._probe_at
-        return -math.inf if len(self._on_wire) < self._most_on_wire else self._probe_sent_at + PROBE_TIMEOUT
+        return -math.inf if len(self._on_wire) < self._max_on_wire else self._probe_sent_at + PROBE_TIMEOUT
 
     def on_send(self, create: object, now: float) -> None:
-        """Note that *create* leaves."""
-        if self._most_on_wire is None:
+        """Note that *create* is sent."""
+        if self._max_on_wire is None:
             return
         self._on_wire.add(create)
         self._probe, self._probe_sent_at = create, now
         self._probe_at = now + PROBE_TIMEOUT
 
     def on_good(self, create: object, now: float, *, sent_at: float) -> None:
-        """Note an answer that says what became of *create*, which left at *sent_at*."""
-        self._newest_good = max(self._newest_good, sent_at)
-        if self._most_on_wire is None:
+        """Note a clear reply to *create*, which was sent at *sent_at*."""
+        self._newest_clear = max(self._newest_clear, sent_at)
+        if self._max_on_wire is None:
             return
         self._on_wire.discard(create)
         if sent_at > self._newest_unknown:
             self._recover(now)
 
     def on_proven(self, now: float, *, sent_at: float) -> None:
-        """Note that a callback proved a create of unknown outcome that left at *sent_at*: its reply alone was lost."""
-        if self._most_on_wire is not None and sent_at >= self._newest_unknown:
+        """Note that a callback proved a create of unknown outcome accepted, which was sent at *sent_at*."""
+        if self._max_on_wire is not None and sent_at >= self._newest_unknown:
             self._recover(now)
 
     def _recover(self, now: float) -> None:
-        assert self._most_on_wire is not None
+        assert self._max_on_wire is not None
         self._close(now)
-        self._in_a_row = 0
-        self._most_on_wire += 1
-        if self._most_on_wire > RECOVERED:
-            self._most_on_wire = None
+        self._unknown_in_a_row = 0
+        self._max_on_wire += 1
+        if self._max_on_wire > RECOVERED:
+            self._max_on_wire = None
             self._on_wire.clear()
             self._probe = None
-            self._wait = self._gap = FIRST_WAIT
+            self._wait = self._early_wait = FIRST_WAIT
 
     def on_unknown(self, create: object, now: float, *, sent_at: float) -> None:
-        """Note that nobody can tell what became of *create*."""
+        """Note that the outcome of *create* is unknown."""
         self._on_wire.discard(create)
-        if sent_at < self._newest_good:
+        if sent_at < self._newest_clear:
             return
         self._newest_unknown = max(self._newest_unknown, sent_at)
-        self._in_a_row += 1
-        self._most_on_wire = 1
-        if self._opened_at is None and self._in_a_row >= THRESHOLD:
+        self._unknown_in_a_row += 1
+        self._max_on_wire = 1
+        if self._opened_at is None and self._unknown_in_a_row >= THRESHOLD:
             self._open(now)
         elif self._opened_at is not None and create is self._probe:
             self._back_off(now)
 
     def on_not_sent(self, create: object, now: float) -> None:
-        """Note that no byte of *create* left: it was no probe."""
+        """Note that no byte of *create* was sent, so it probed nothing."""
         self._on_wire.discard(create)
         if create is self._probe:
             self._probe_at = now
 
     def on_query_send(self, now: float) -> None:
-        """Note that a query leaves."""
+        """Note that a query is sent."""
         if self.check_at < math.inf:
             self.check_at = now + CHECK_INTERVAL
 
     def on_query_good(self, now: float, *, sent_at: float) -> None:
-        """Note a readable answer to a query that left at *sent_at*: after failures, the service may be back."""
+        """Note a readable reply to a query sent at *sent_at*; after failures, it advances the next probe."""
         if self._opened_at is None or sent_at < self._opened_at:
             return
         self.check_at = math.inf
         if self._queries_fail:
             self._queries_fail = False
-            earlier = max(now, self._probe_sent_at + self._gap)
+            earlier = max(now, self._probe_sent_at + self._early_wait)
             if earlier < self._probe_at:
-                self._probe_at, self._query_freed_probe = earlier, True
+                self._probe_at, self._probe_is_early = earlier, True
 
     def on_query_failed(self, now: float) -> None:
-        """Note that a query brought no readable answer."""
+        """Note that a query got no readable reply."""
         if self._opened_at is not None and not self._queries_fail:
             self._queries_fail = True
             self.check_at = now + CHECK_INTERVAL
@@ -152,16 +154,16 @@ class CircuitBreaker:
     def _open(self, now: float) -> None:
         self.openings += 1
         self._opened_at = self.check_at = now
-        self._queries_fail = self._query_freed_probe = False
+        self._queries_fail = self._probe_is_early = False
         self._probe = None
         self._back_off(now)
 
     def _back_off(self, now: float) -> None:
         self._probe_at = now + self._wait
         self._wait = min(2 * self._wait, LONGEST_WAIT)
-        if self._query_freed_probe:  # so queries say little about creates: they free the next one later
-            self._query_freed_probe = False
-            self._gap = min(2 * self._gap, LONGEST_WAIT)
+        if self._probe_is_early:  # queries say little about creates: they advance the next probe less
+            self._probe_is_early = False
+            self._early_wait = min(2 * self._early_wait, LONGEST_WAIT)
 
     def _close(self, now: float) -> None:
         if self._opened_at is not None:

@@ -1,17 +1,18 @@
-"""What an answer means, for a create and for a query: two tables and the few lines that read them.
+"""What a reply means, for a create and for a query.
 
-A create is bought at most once, so the question is never "did it fail?" but "may it have been charged?":
+A create is charged at most once, so what matters is not whether it failed, but whether it may have been
+charged:
 
 =============================================================  ==========  ==============================
-a task id in a readable reply, whatever the codes              ACCEPTED    paid
-429, 503 with a hint when to return, a known rate phrase       THROTTLED   sent again, no attempt spent
-400 401 402 403 404 422 455 505, known credit, model phrases   REFUSED     nothing charged
-no byte left (`NotSentError` instead of a reply)               -           sent again
-anything else: some bytes left, 408, 5xx, 200 without an id    UNKNOWN     never sent again by itself
+a task id in a readable reply, regardless of the codes         ACCEPTED    charged
+429, 503 with Retry-After, a known phrase about the rate       THROTTLED   not charged, sent again
+400 401 402 403 404 422 455 505, known credit, model phrases   REFUSED     not charged
+no byte was sent (`NotSentError` instead of a reply)           -           not charged, sent again
+all else: bytes were sent, 408, 5xx, 200 without a task id     UNKNOWN     sent again only on request
 =============================================================  ==========  ==============================
 
-Codes are looked for in the HTTP status and in the envelope alike, since the service may use either. A query only
-reads, so all of it but a clear answer is asked again.
+The service may use the codes in the HTTP status or in its JSON envelope, so both are read. A query is never
+charged, so it is sent again unless its reply is clear.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class Phrase(enum.Enum):
-    """What a known text says, under whatever code it comes."""
+    """The meaning of a known message, regardless of its code."""
 
     CREDITS = enum.auto()
     MODEL = enum.auto()
@@ -51,11 +52,11 @@ class Phrase(enum.Enum):
 
 @define(eq=False)
 class Reply:
-    """One readable or unreadable answer, HTTP status and envelope folded into one value.
+    """A reply to a request: HTTP status and JSON envelope in one value.
 
-    *code* is the envelope's number, None where it has none. *retry_after* is what the service asks to wait in
-    seconds, *by_rate_limit_headers* if only
-    these say so. *quota* is what it says of the one that this was counted against, if anything. *state* is None where the answer names none.
+    *code* is the number in the envelope. *retry_after* is in seconds; *by_rate_limit_headers* tells whether
+    it comes from RateLimit headers only. *quota* is what the headers report about the limit. *state* is None
+    if the reply names none.
     """
 
     status: int
@@ -78,7 +79,7 @@ class Reply:
 
 
 class CreateVerdict(enum.Enum):
-    """How a create ended."""
+    """The outcome of a create."""
 
     ACCEPTED = enum.auto()
     THROTTLED = enum.auto()
@@ -87,34 +88,34 @@ class CreateVerdict(enum.Enum):
 
 
 class QueryVerdict(enum.Enum):
-    """What a query brought."""
+    """The outcome of a query."""
 
     #: The task has ended; `Reply.state` says how.
     ENDED = enum.auto()
-    #: It has not.
+    #: The task has not ended.
     PENDING = enum.auto()
-    #: Refused for the rate.
+    #: Rejected (429).
     THROTTLED = enum.auto()
     #: The service does not know the task, or not yet.
     MISSING = enum.auto()
-    #: 401 or 403: the key may not ask, or a firewall stands between. `Denial` decides which.
+    #: 401 or 403: the key is invalid, or a firewall blocks the address. `Denial` decides which.
     DENIED = enum.auto()
-    #: Lost, unreadable, or a state that this version does not know: asked again.
+    #: Lost, unreadable, or a state that this version does not know: sent again.
     UNCLEAR = enum.auto()
 
 
 class Refusal(enum.Enum):
-    """Why a create was refused, as far as it matters for going on."""
+    """Why a create was refused, and whether other creates would be refused too."""
 
-    #: 401: every other create would be refused too.
+    #: 401: every other create would be refused.
     KEY = enum.auto()
-    #: 402 or a credit phrase: likewise.
+    #: 402 or a credit phrase: every other create would be refused.
     CREDITS = enum.auto()
-    #: 403, 404 or a model phrase: a sign of the same only if nothing else is accepted.
+    #: 403, 404 or a model phrase: others would be refused if none is accepted meanwhile.
     ACCESS = enum.auto()
-    #: The service was never reached, so no create will be.
+    #: The service was never reached.
     UNREACHABLE = enum.auto()
-    #: Everything else is about this one request.
+    #: All else concerns this request alone.
     REQUEST = enum.auto()
 
 
@@ -137,7 +138,7 @@ def _throttled(reply: Reply) -> bool:
 
 
 def classify_create(reply: Reply) -> CreateVerdict:
-    """Return what *reply* to a create means; the rows of the table above, from the top."""
+    """Return the outcome of a create: the first row of the table above that matches *reply*."""
     if reply.task_id is not None:
         return CreateVerdict.ACCEPTED
     if reply.phrase in (Phrase.CREDITS, Phrase.MODEL):
@@ -155,7 +156,7 @@ def is_denied(reply: Reply) -> bool:
 
 
 def refusal_of(reply: Reply) -> Refusal:
-    """Return what a refused create says about the next one."""
+    """Return why *reply* refuses a create."""
     if reply.phrase is Phrase.CREDITS or reply.says(_CREDITS):
         return Refusal.CREDITS
     if reply.phrase is Phrase.MODEL:
@@ -166,7 +167,7 @@ def refusal_of(reply: Reply) -> Refusal:
 
 
 def classify_query(reply: Reply) -> QueryVerdict:
-    """Return what *reply* to a query means. A state that is known counts whatever the codes beside it."""
+    """Return the outcome of a query. A known state in *reply* counts, regardless of the codes."""
     if reply.state is not None and reply.state is not TaskState.UNKNOWN:
         return QueryVerdict.ENDED if reply.state.terminal else QueryVerdict.PENDING
     if _throttled(reply):

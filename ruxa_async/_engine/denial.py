@@ -1,7 +1,8 @@
-"""Whether 401 and 403 mean that the account may not ask any more, or pass by like other failures.
+"""Whether 401 and 403 are final for queries.
 
-A firewall's page is a 403 too, and a task that is paid for must not be dropped for one. So a denial ends the polling of a
-task only when denials go on for a while, for more than one request, and nothing else gets a good answer meanwhile.
+A firewall answers with 403 too, and a paid task must not be dropped for that. So a 401 or 403 ends the
+polling of a task only after denials for a minute, to more than one job, without a successful request in
+between.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import math
 
 __all__ = ("GRACE", "Denial")
 
-#: Seconds from the first denial until tasks end by one: as long as a firewall usually blocks an address.
+#: Seconds from the first denial until denials are final: firewalls usually block an address no longer.
 GRACE = 60.0
 
 
 class Denial:
-    """Remember the denials since the last good answer. Times are in seconds."""
+    """The denials since the last successful request. Times are in seconds."""
 
     def __init__(self) -> None:
         self._since = math.inf
@@ -30,10 +31,10 @@ class Denial:
             self._is_shared = True
 
     def on_good(self) -> None:
-        """Note that a request got an answer that only the account's owner gets."""
+        """Note that a request succeeded, so the key is valid."""
         if self._first is not None:
             self._since, self._first, self._is_shared = math.inf, None, False
 
     def is_final(self, now: float) -> bool:
-        """Tell whether asking again is of no use: several were denied, for at least `GRACE` seconds."""
+        """Tell whether several jobs were denied, for at least `GRACE` seconds."""
         return self._is_shared and now - self._since >= GRACE

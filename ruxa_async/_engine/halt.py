@@ -1,4 +1,4 @@
-"""Whether a batch can go on after a refusal."""
+"""Whether a batch continues after a refused create."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from .classify import Refusal
 
 __all__ = ("HaltPolicy",)
 
-_IN_A_ROW = 3
+#: Refusals with 403 or 404 in a row that halt a batch in which no create was accepted: one may concern its
+#: request alone.
+_ACCESS_REFUSALS = 3
 
 
 class HaltPolicy:
-    """Say stop when the account, not the request, is what the service refuses.
+    """Decide whether to halt a batch, because the service refuses the account rather than a request.
 
-    A wrong key, an empty account or a service that was never reached stops at once. 403 and 404 may be about one request; three in a row while
-    nothing was ever accepted are about all of them.
+    A wrong key, an empty account and a service that was never reached halt at once. 403 and 404 halt after
+    three in a row, if no create was ever accepted.
     """
 
     def __init__(self) -> None:
@@ -21,12 +23,12 @@ class HaltPolicy:
         self._in_a_row = 0
 
     def on_accept(self) -> None:
-        """Note that the service took a create."""
+        """Note that a create was accepted."""
         self._accepted = True
 
     def on_refusal(self, why: Refusal) -> bool:
-        """Note a refusal; return whether nothing more should be sent."""
+        """Note a refusal; return whether to halt the batch."""
         if why in (Refusal.KEY, Refusal.CREDITS, Refusal.UNREACHABLE):
             return True
         self._in_a_row = self._in_a_row + 1 if why is Refusal.ACCESS else 0
-        return self._in_a_row >= _IN_A_ROW and not self._accepted
+        return self._in_a_row >= _ACCESS_REFUSALS and not self._accepted

@@ -1,4 +1,4 @@
-"""A job as far as decisions need it, and the steps that the engine answers with."""
+"""The state of a job that decisions depend on, and the steps that the engine returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Phase(enum.Enum):
 
     QUEUED = enum.auto()
     CREATING = enum.auto()
-    #: Its create is of unknown outcome, and a callback may tell.
+    #: The outcome of its create is unknown, and a callback may prove it accepted.
     HELD = enum.auto()
     FOLLOWED = enum.auto()
     OVER = enum.auto()
@@ -23,13 +23,14 @@ class Phase(enum.Enum):
 class CreateStep(enum.Enum):
     """What the caller does after a create."""
 
-    #: Write the task id down, then `Engine.follow` it.
+    #: Record the task id, then call `Engine.follow`.
     ACCEPTED = enum.auto()
-    #: Write down that nothing was bought, then `Engine.requeue` it.
+    #: Record that nothing was charged, then call `Engine.requeue`.
     REQUEUE = enum.auto()
-    #: Its outcome is unknown, and the user asked to send such a create again: write that down, then `Engine.requeue` it.
+    #: The outcome is unknown, and the user chose to resend (`Retries.resend_unknown`): record that, then call
+    #: `Engine.requeue`.
     RESEND = enum.auto()
-    #: It was told to wait too long: raise.
+    #: It has waited too long: raise.
     GIVE_UP = enum.auto()
     REFUSED = enum.auto()
     UNKNOWN = enum.auto()
@@ -38,53 +39,52 @@ class CreateStep(enum.Enum):
 class QueryStep(enum.Enum):
     """What the caller does after a query."""
 
-    #: The task has ended: write that down and deliver.
+    #: The task has ended: record and deliver the result.
     ENDED = enum.auto()
-    #: It is pending; the next query is planned.
+    #: The task is pending; its next query is scheduled.
     PENDING = enum.auto()
-    #: No news; the next query is planned.
+    #: The reply does not tell its state; the next query is scheduled.
     AGAIN = enum.auto()
-    #: Asking any more is of no use, or patience ran out.
+    #: Stop querying: the task cannot be queried, or `Retries.query_retry_timeout` has passed.
     STOP = enum.auto()
 
 
 @define(eq=False, kw_only=True, weakref_slot=False)
 class Job:
-    """One request on its way, as far as decisions need it. The driver adds what delivery needs."""
+    """The state of one request that decisions depend on; times are in seconds. See `_client.job` too."""
 
     phase: Phase = field(default=Phase.QUEUED, init=False)
-    #: Where it stands in the queue, then in the schedule; 0 while it is in neither, as when it is being asked.
+    #: Its mark in the queue where it waits (see `PriorityQueue`), 0 while it waits in none.
     ticket: int = field(default=0, init=False)
-    #: Its number in the order of submission; it keeps that place when it is queued again.
+    #: Its place in the order of submission, which it keeps when its create is queued again.
     sequence: int = field(default=0, init=False)
     task_id: str | None = None
     model: str | None = None
-    #: Times are on the driver's clock, in seconds.
     queued_at: float = field(default=0.0, init=False)
     sent_at: float = field(default=0.0, init=False)
     accepted_at: float = field(default=0.0, init=False)
-    #: Its age, in seconds since its acceptance, when it was last known to be pending.
+    #: Its age, since `accepted_at`, when it was last pending.
     pending_at: float = field(default=0.0, init=False)
-    #: Its next query was planned by what is known of its model; else it was wanted then, or waits after a failure.
+    #: The time of its next query follows from the durations of its model, not from the user or a failure.
     scheduled_by_model: bool = field(default=False, init=False)
     failing_since: float | None = field(default=None, init=False)
-    #: When it is followed no longer, None if that has no end.
+    #: When to give up, None for never.
     deadline: float | None = field(default=None, init=False)
-    #: What the callback of its last attempt is known by, None if there is none.
+    #: The id of the callback that its last attempt expects, None for none.
     callback_id: bytes | None = field(default=None, repr=False)
-    #: When a callback said that it is over: infinity while none did, None if none is expected.
+    #: When a callback announced its end; infinity before that, None if no callback is expected.
     callback_at: float | None = field(default=None, init=False)
     queries: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
     resends: int = field(default=0, init=False)
     occupies_slot: bool = field(default=False, init=False)
-    #: Ask once and take whatever comes, except a refusal for the rate.
+    #: Query once and return any reply but a rejection (429).
     single_shot: bool = False
 
 
 @define
 class Counts:
-    """What happened so far."""
+    """Totals since the start, and the requests and tasks in flight now."""
 
     creates_sent: int = 0
     accepted: int = 0
@@ -92,3 +92,10 @@ class Counts:
     unknown: int = 0
     withdrawn: int = 0
     queries_sent: int = 0
+    #: Jobs that occupy a slot of `Limits.max_in_flight`: their create is on the wire or their task runs.
+    in_flight: int = 0
+    #: Creates and queries on the wire.
+    creating: int = 0
+    asking: int = 0
+    #: At least one request reached the wire, so the service may be reachable.
+    reached: bool = False

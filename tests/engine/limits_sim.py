@@ -1,6 +1,7 @@
 """Limits, and a client that discovers one of them, in virtual time.
 
-Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed sequence.
+Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed
+sequence.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from ruxa_async._engine.rate_limits.discovery import Discovery
 
-_SLACK = 1e-9  # nobody is refused for a rounding error
+_SLACK = 1e-9  # rounding errors reject no request
 _LATE = 0.0004
 _ON_WIRE = 64
 
@@ -88,7 +89,7 @@ class Changing:
 
 @dataclass
 class Run:
-    """What came of it: when requests left that were let through or refused, and when the service forbade any."""
+    """The times at which accepted and rejected requests were sent, and the pauses that the service named."""
 
     discovery: Discovery
     passed: list[float] = field(default_factory=list)
@@ -104,14 +105,14 @@ class Run:
 
     @property
     def refusals(self) -> float:
-        """The refusals over what was let through."""
+        """The number of rejections for each accepted request."""
         return len(self.refused) / len(self.passed)
 
     def share(self, fresh: Callable[[], Limit], start: float = 0.0, end: float = math.inf) -> float:
-        """Return what was let through over what could have been, from *start* to *end* of the run.
+        """Return the share of the accepted requests in those that the limit allows from *start* to *end*.
 
-        What could have been is what a client gets that knows all, at the same limit, and keeps out of the time in
-        which this one was forbidden to come.
+        What could have been is what a client gets that knows all, at the same limit, and keeps out of the
+        time in which this one was forbidden to come.
         """
         best = self._best(fresh())
         end = min(end, self.passed[-1] + _SLACK)
@@ -148,7 +149,7 @@ def simulate(
     count: float = math.inf,
     until: float = math.inf,
 ) -> Run:
-    """Run at *limit* until *count* were let through or it is *until*.
+    """Send requests to *limit* until *count* are accepted, or until the time *until*.
 
     A request arrives half a *rtt* after it left. Where the client is *told* when to come back, it is in whole
     seconds, as in ``Retry-After``, unless *exactly*.

@@ -1,4 +1,4 @@
-"""The books: what counts, for how much, and that no create leaves which would pass the limit."""
+"""The budget: which tasks count, at which price, and that no create exceeds it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def books(**budget: Any) -> Spending[Job]:
 
 
 def buy(spending: Spending[Job], model: str = A) -> Job:
-    """Buy one task: its create was accepted, or is of unknown outcome."""
+    """Create one task, which is accepted or of unknown outcome."""
     job = Job(model=model)
     assert spending.reserve(job, model) is None
     spending.answered(job)
@@ -36,7 +36,7 @@ def lack(spending: Spending[Job], model: str = A) -> BudgetLimit | None:
     return None if shortfall is None else shortfall.lack
 
 
-def test_tasks_are_bought_up_to_the_number_and_not_beyond() -> None:
+def test_tasks_are_created_up_to_max_tasks() -> None:
     spending = books(max_tasks=2)
     buy(spending)
     buy(spending)
@@ -51,7 +51,7 @@ def test_tasks_are_bought_up_to_the_number_and_not_beyond() -> None:
     assert spending.tasks == 2
 
 
-def test_a_budget_of_nothing_buys_nothing() -> None:
+def test_a_budget_of_zero_allows_no_task() -> None:
     assert lack(books(max_tasks=0)) is BudgetLimit.TASKS
     assert lack(books(max_credits=0, prices={A: 0.01})) is BudgetLimit.CREDITS
     assert lack(books(max_credits=0, prices={A: 0})) is None
@@ -65,7 +65,7 @@ def test_sums_are_exact_in_decimal() -> None:
     assert lack(spending) is BudgetLimit.CREDITS
 
 
-def test_what_was_certainly_not_bought_is_given_back_and_bought_once_by_the_next_attempt() -> None:
+def test_an_uncharged_create_is_refunded_and_the_next_attempt_counts_once() -> None:
     spending = books(max_tasks=1)
     job = Job()
     for _ in range(3):
@@ -78,7 +78,7 @@ def test_what_was_certainly_not_bought_is_given_back_and_bought_once_by_the_next
     assert spending.tasks == 1
 
 
-def test_an_attempt_of_unknown_outcome_stays_spent_beside_the_next() -> None:
+def test_an_attempt_of_unknown_outcome_counts_in_addition_to_the_next() -> None:
     spending = books(max_credits=7, prices={A: 3})
     job = buy(spending)
     assert spending.reserve(job, A) is None
@@ -88,7 +88,7 @@ def test_an_attempt_of_unknown_outcome_stays_spent_beside_the_next() -> None:
     assert (spending.tasks, spending.credits) == (2, 6.0)
 
 
-def test_one_waits_while_a_create_on_the_wire_may_turn_out_unbought() -> None:
+def test_a_create_waits_while_one_on_the_wire_may_be_refunded() -> None:
     spending = books(max_tasks=1)
     first = Job()
     assert not spending.must_wait(A)
@@ -100,15 +100,15 @@ def test_one_waits_while_a_create_on_the_wire_may_turn_out_unbought() -> None:
 
 
 @pytest.mark.parametrize(("said", "counts"), [(2.0, 2.0), (5.0, 5.0), (0.0, 0.0), (None, 3.0), (-1.0, 3.0)])
-def test_what_the_service_reports_takes_the_place_of_the_estimate(said: float | None, counts: float) -> None:
+def test_a_reported_charge_replaces_the_estimate(said: float | None, counts: float) -> None:
     spending = books(max_credits=100, prices={A: 3})
     job = buy(spending)
     spending.ended(job, A, said)
-    spending.ended(job, A, 50.0)  # once is enough
+    spending.ended(job, A, 50.0)  # counted already
     assert (spending.tasks, spending.credits) == (1, counts)
 
 
-def test_a_report_above_the_price_raises_what_the_others_count_for_and_one_below_does_not_lower_it() -> None:
+def test_a_charge_above_the_price_raises_the_estimate_and_one_below_does_not_lower_it() -> None:
     spending = books(max_credits=100, prices={A: 3})
     first, second, _ = buy(spending), buy(spending), buy(spending)
     spending.ended(first, A, 1.0)
@@ -131,7 +131,7 @@ def test_without_a_price_no_credits_are_risked() -> None:
     assert spending.price(A) is None
 
 
-def test_a_price_that_was_reported_stands_in_for_one_that_nobody_said() -> None:
+def test_a_reported_charge_serves_as_the_missing_price() -> None:
     spending = books(max_credits=10)
     spending.earlier(A, tasks=2, untold=1, credits=4.0, dearest=4.0)
     assert (spending.tasks, spending.credits) == (2, 8.0)
@@ -139,7 +139,7 @@ def test_a_price_that_was_reported_stands_in_for_one_that_nobody_said() -> None:
     assert lack(spending, B) is BudgetLimit.PRICE
 
 
-def test_earlier_tasks_of_which_nobody_knows_the_price_stop_everything_that_is_counted_in_credits() -> None:
+def test_earlier_tasks_of_unknown_price_stop_creates_under_max_credits() -> None:
     spending = books(max_credits=10, prices={A: 1})
     spending.earlier(B, tasks=1, untold=1, credits=0.0, dearest=None)
     shortfall = spending.shortfall(A)
@@ -153,7 +153,7 @@ def test_earlier_tasks_of_which_nobody_knows_the_price_stop_everything_that_is_c
     assert books(max_tasks=2).known_credits == 0.0
 
 
-def test_a_task_that_was_picked_up_settles_what_was_counted_for_it() -> None:
+def test_a_recovered_task_replaces_its_earlier_estimate() -> None:
     spending = books(max_credits=10, prices={A: 3})
     spending.earlier(A, tasks=1, untold=1, credits=0.0, dearest=None)
     job = Job()
@@ -162,7 +162,7 @@ def test_a_task_that_was_picked_up_settles_what_was_counted_for_it() -> None:
     assert (spending.tasks, spending.credits) == (1, 2.0)
 
 
-def test_a_task_that_was_bought_elsewhere_counts_for_nothing() -> None:
+def test_a_task_of_another_client_does_not_count() -> None:
     spending = books(max_credits=10, prices={A: 3})
     spending.ended(Job(), A, 5.0)
     job = buy(spending)
@@ -170,7 +170,7 @@ def test_a_task_that_was_bought_elsewhere_counts_for_nothing() -> None:
     assert (spending.tasks, spending.credits) == (1, 3.0)
 
 
-def test_what_a_callback_proves_bought_counts_once() -> None:
+def test_a_task_that_a_callback_proved_accepted_counts_once() -> None:
     spending = books(max_tasks=10)
     refused, lost = Job(), buy(spending)
     assert spending.reserve(refused, A) is None
@@ -180,7 +180,7 @@ def test_what_a_callback_proves_bought_counts_once() -> None:
     assert spending.tasks == 2
 
 
-def test_the_engine_holds_a_create_back_while_the_money_for_it_is_tied_up() -> None:
+def test_the_engine_delays_a_create_while_the_budget_is_held_by_others() -> None:
     engine: Engine[Job] = Engine(Limits(), Polling(), Retries(), Budget(max_tasks=1))
     spending = engine.spending
     assert spending is not None
@@ -191,14 +191,14 @@ def test_the_engine_holds_a_create_back_while_the_money_for_it_is_tied_up() -> N
     assert spending.reserve(first, A) is None
     assert engine.take_create(0.0) is None
     spending.answered(first)
-    assert engine.take_create(0.0) is second  # to be told that there is no room
+    assert engine.take_create(0.0) is second  # its shortfall is then reported
 
 
 PRICES = st.sampled_from([0, 0.1, 1, 2.5, 7])
 
 
 class Shop(RuleBasedStateMachine):
-    """Any sequence of what can happen to creates and tasks, beside a plain account of the same."""
+    """Random sequences of events of creates and tasks, compared with a simple model."""
 
     @initialize(
         tasks=st.none() | st.integers(0, 6), most=st.none() | st.sampled_from([0, 0.3, 5, 12]), price=PRICES
@@ -242,7 +242,7 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def send_again(self, data: st.DataObject) -> None:
-        """What was of unknown outcome is sent again, by the person's word: both attempts count."""
+        """A create of unknown outcome is sent again, by `resend_unknown`: both attempts count."""
         job = self.held[data.draw(st.integers(0, len(self.held) - 1))]
         assert job.model is not None
         if job not in self.wire and self.spending.reserve(job, job.model) is None:
@@ -261,7 +261,7 @@ TestShop.settings = settings(max_examples=60, stateful_step_count=40, deadline=N
 
 
 @given(st.lists(PRICES, max_size=30), st.sampled_from([0, 1, 10, 40.5]))
-def test_reports_at_or_below_the_price_never_pass_the_limit(reports: list[float], most: float) -> None:
+def test_charges_up_to_the_price_never_exceed_the_budget(reports: list[float], most: float) -> None:
     spending = books(max_credits=most, prices={A: 7})
     for said, _ in zip(reports, itertools.count(), strict=False):
         job = Job()

@@ -1,4 +1,4 @@
-"""The circuit breaker: when the next create may leave while the service is failing."""
+"""The circuit breaker: when the next create may be sent while the service is failing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FREE = -math.inf
 
 
 def opened(now: float = 10.0) -> CircuitBreaker:
-    """Return a breaker that three creates opened at *now*, a second after they left."""
+    """Return a breaker that three creates opened at *now*, a second after they were sent."""
     breaker = CircuitBreaker()
     for create in "abc":
         breaker.on_send(create, now - 1)
@@ -33,14 +33,14 @@ def opened(now: float = 10.0) -> CircuitBreaker:
 
 
 def probe(breaker: CircuitBreaker, *, good: bool = False) -> float:
-    """Send a probe at the first moment and answer it a tenth of a second later; return when it left."""
+    """Send a probe as soon as allowed and answer it 0.1 s later; return when it was sent."""
     at = breaker.ready_at()
     breaker.on_send(at, at)
     (breaker.on_good if good else breaker.on_unknown)(at, at + 0.1, sent_at=at)
     return at
 
 
-def test_good_answers_hold_nothing_back() -> None:
+def test_clear_replies_delay_no_create() -> None:
     breaker = CircuitBreaker()
     breaker.on_send("a", 1.0)
     breaker.on_good("a", 2.0, sent_at=1.0)
@@ -48,7 +48,7 @@ def test_good_answers_hold_nothing_back() -> None:
     assert (breaker.is_open, breaker.open_for(9.0), breaker.check_at) == (False, 0.0, math.inf)
 
 
-def test_after_an_unknown_outcome_one_create_at_a_time_leaves() -> None:
+def test_after_an_unknown_outcome_one_create_at_a_time_is_sent() -> None:
     breaker = CircuitBreaker()
     breaker.on_send("a", 0.0)
     breaker.on_unknown("a", 1.0, sent_at=0.0)
@@ -65,7 +65,7 @@ def test_the_third_unknown_outcome_in_a_row_opens_the_circuit() -> None:
     assert breaker.ready_at() == 10.0 + FIRST_WAIT
 
 
-def test_what_was_on_the_wire_at_the_opening_does_not_lengthen_the_wait() -> None:
+def test_creates_on_the_wire_at_the_opening_do_not_lengthen_the_wait() -> None:
     breaker = opened(10.0)
     breaker.on_unknown("d", 10.1, sent_at=9.9)
     assert breaker.ready_at() == 10.0 + FIRST_WAIT
@@ -80,16 +80,16 @@ def test_each_failed_probe_doubles_the_wait_up_to_a_minute() -> None:
     assert gaps[-1] == LONGEST_WAIT
 
 
-def test_an_unanswered_probe_holds_back_the_next_one_for_half_a_minute() -> None:
+def test_an_unanswered_probe_delays_the_next_one_by_half_a_minute() -> None:
     breaker = opened(10.0)
     breaker.on_send("p", 11.0)
     assert breaker.ready_at() == 11.0 + PROBE_TIMEOUT
     breaker.on_send("q", 41.0)
-    breaker.on_unknown("p", 50.0, sent_at=11.0)  # it is not the last probe any more
+    breaker.on_unknown("p", 50.0, sent_at=11.0)  # no longer the last probe
     assert breaker.ready_at() == 41.0 + PROBE_TIMEOUT
 
 
-def test_a_good_answer_closes_the_circuit_and_each_lets_one_more_leave() -> None:
+def test_each_clear_reply_allows_one_more_create_on_the_wire() -> None:
     breaker = opened(10.0)
     probe(breaker, good=True)
     assert not breaker.is_open
@@ -102,7 +102,7 @@ def test_a_good_answer_closes_the_circuit_and_each_lets_one_more_leave() -> None
     assert breaker.ready_at() == FREE
 
 
-def test_after_enough_good_answers_any_number_may_be_on_the_wire() -> None:
+def test_after_32_clear_replies_the_circuit_is_closed() -> None:
     breaker = opened(10.0)
     probe(breaker, good=True)
     for number in range(RECOVERED):
@@ -112,7 +112,7 @@ def test_after_enough_good_answers_any_number_may_be_on_the_wire() -> None:
     assert breaker.ready_at() == FREE
 
 
-def test_a_new_outage_during_recovery_goes_on_with_the_longer_waits() -> None:
+def test_a_new_outage_during_recovery_keeps_the_longer_waits() -> None:
     breaker = opened(10.0)
     probe(breaker)
     probe(breaker, good=True)
@@ -121,7 +121,7 @@ def test_a_new_outage_during_recovery_goes_on_with_the_longer_waits() -> None:
     assert (breaker.openings, breaker.ready_at()) == (2, 20.0 + 4 * FIRST_WAIT)
 
 
-def test_a_late_good_answer_from_before_the_outage_does_not_close_it() -> None:
+def test_a_late_clear_reply_from_before_the_outage_does_not_close_it() -> None:
     breaker = opened(10.0)
     breaker.on_good("old", 10.5, sent_at=5.0)
     assert breaker.is_open
@@ -138,7 +138,7 @@ def test_a_callback_that_proves_the_newest_unknown_create_closes_the_circuit() -
     assert breaker.ready_at() == FREE
 
 
-def test_a_late_unknown_outcome_of_an_old_create_says_nothing() -> None:
+def test_a_late_unknown_outcome_of_an_old_create_is_ignored() -> None:
     breaker = CircuitBreaker()
     breaker.on_good("new", 100.0, sent_at=99.0)
     for create in "abc":
@@ -146,7 +146,7 @@ def test_a_late_unknown_outcome_of_an_old_create_says_nothing() -> None:
     assert (breaker.ready_at(), breaker.is_open) == (FREE, False)
 
 
-def test_a_create_that_never_left_was_no_probe() -> None:
+def test_a_create_that_was_not_sent_is_no_probe() -> None:
     breaker = opened(10.0)
     breaker.on_send("p", 11.0)
     breaker.on_not_sent("other", 11.5)
@@ -158,7 +158,7 @@ def test_a_create_that_never_left_was_no_probe() -> None:
 # ---- queries
 
 
-def test_a_query_is_wanted_once_a_second_while_queries_fail() -> None:
+def test_one_query_a_second_is_sent_while_queries_fail() -> None:
     breaker = opened(10.0)
     assert breaker.check_at == 10.0
     breaker.on_query_send(10.0)
@@ -168,7 +168,7 @@ def test_a_query_is_wanted_once_a_second_while_queries_fail() -> None:
     assert breaker.check_at == 10.2 + CHECK_INTERVAL
 
 
-def test_queries_say_nothing_while_the_circuit_is_closed() -> None:
+def test_queries_are_ignored_while_the_circuit_is_closed() -> None:
     breaker = CircuitBreaker()
     breaker.on_query_send(1.0)
     breaker.on_query_failed(1.0)
@@ -176,15 +176,15 @@ def test_queries_say_nothing_while_the_circuit_is_closed() -> None:
     assert (breaker.check_at, breaker.ready_at()) == (math.inf, FREE)
 
 
-def test_queries_that_never_failed_free_no_probe_and_need_no_checks() -> None:
+def test_queries_that_never_failed_advance_no_probe_and_need_no_checks() -> None:
     breaker = opened(10.0)
-    breaker.on_query_good(10.1, sent_at=9.0)  # from before
+    breaker.on_query_good(10.1, sent_at=9.0)  # sent before the opening
     assert breaker.check_at == 10.0
     breaker.on_query_good(10.3, sent_at=10.2)
     assert (breaker.check_at, breaker.ready_at()) == (math.inf, 10.0 + FIRST_WAIT)
 
 
-def test_an_answered_query_after_failed_ones_frees_the_next_probe() -> None:
+def test_a_successful_query_after_failed_ones_advances_the_next_probe() -> None:
     breaker = opened(10.0)
     for _ in range(5):
         probe(breaker)
@@ -195,14 +195,14 @@ def test_an_answered_query_after_failed_ones_frees_the_next_probe() -> None:
     assert breaker.check_at == math.inf
 
 
-def test_a_query_frees_no_probe_that_is_free_anyway() -> None:
+def test_a_query_does_not_delay_a_probe() -> None:
     breaker = opened(10.0)
     breaker.on_query_failed(10.1)
     breaker.on_query_good(11.5, sent_at=11.4)
     assert breaker.ready_at() == 10.0 + FIRST_WAIT
 
 
-def test_each_failed_probe_that_a_query_freed_makes_the_next_such_probe_wait_longer() -> None:
+def test_each_failed_early_probe_makes_the_next_early_probe_wait_longer() -> None:
     breaker = opened(10.0)
     for _ in range(8):
         probe(breaker)
@@ -217,7 +217,7 @@ def test_each_failed_probe_that_a_query_freed_makes_the_next_such_probe_wait_lon
     assert gaps == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
-# ---- whatever happens
+# ---- random sequences
 
 
 @given(

@@ -1,4 +1,4 @@
-"""What an answer means: every row of the tables, in the status, in the envelope, and against each other."""
+"""What a reply means: every row of the tables, in the status, in the envelope, and combined."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def everywhere(*codes: int) -> list[tuple[int, int | None]]:
 
 @pytest.mark.parametrize("phrase", [None, *Phrase])
 @pytest.mark.parametrize("retry_after", [None, 0.0, 3.0])
-def test_a_task_id_means_accepted_whatever_else_the_reply_says(
+def test_a_task_id_means_accepted_regardless_of_the_rest(
     phrase: Phrase | None, retry_after: float | None
 ) -> None:
     for status, code in itertools.product(EVERY_STATUS, EVERY_CODE):
@@ -67,14 +67,12 @@ def test_429_is_throttled_in_the_status_and_in_the_envelope(
 
 @pytest.mark.parametrize(("status", "code"), everywhere(503))
 @pytest.mark.parametrize("retry_after", [0.0, 7.0, 1e9])
-def test_503_with_a_hint_when_to_return_is_throttled(
-    status: int, code: int | None, retry_after: float
-) -> None:
+def test_503_with_retry_after_is_throttled(status: int, code: int | None, retry_after: float) -> None:
     assert classify_create(Reply(status, code, retry_after=retry_after)) is THROTTLED
 
 
 @pytest.mark.parametrize(("status", "code"), everywhere(503))
-def test_503_without_a_hint_may_have_been_charged(status: int, code: int | None) -> None:
+def test_503_without_retry_after_may_have_been_charged(status: int, code: int | None) -> None:
     assert classify_create(Reply(status, code)) is UNKNOWN
 
 
@@ -111,7 +109,7 @@ def test_a_known_phrase_decides_under_any_code(
     ],
 )
 @pytest.mark.parametrize("retry_after", [None, 7.0])
-def test_anything_else_may_have_been_charged(
+def test_all_other_replies_may_have_been_charged(
     status: int, code: int | None, retry_after: float | None
 ) -> None:
     assert classify_create(Reply(status, code, retry_after=retry_after)) is UNKNOWN
@@ -159,7 +157,7 @@ def test_precedence_where_the_parts_of_a_reply_disagree(
     assert classify_create(Reply(status, code, phrase=phrase, retry_after=retry_after)) is verdict
 
 
-def test_a_hint_alone_never_makes_a_reply_throttled() -> None:
+def test_retry_after_alone_makes_no_reply_throttled() -> None:
     for status, code in itertools.product((200, 408, 500, 501, 502, 504), (None, 200, 500)):
         assert classify_create(Reply(status, code, retry_after=1.0)) is UNKNOWN
 
@@ -214,7 +212,7 @@ def test_refusal_says_whether_it_is_about_the_account(
         (TaskState.RUNNING, QueryVerdict.PENDING),
     ],
 )
-def test_a_known_state_counts_whatever_stands_beside_it(
+def test_a_known_state_counts_regardless_of_the_codes(
     phrase: Phrase | None, state: TaskState, verdict: QueryVerdict
 ) -> None:
     for status, code in itertools.product(EVERY_STATUS, EVERY_CODE):

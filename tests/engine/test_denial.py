@@ -1,4 +1,4 @@
-"""401 and 403: what passes by, and what ends the polling of a task."""
+"""401 and 403: when they are retried, and when they are final."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_several_that_are_denied_are_final_after_the_grace() -> None:
     assert denial.is_final(5.0 + GRACE)
 
 
-def test_a_good_answer_begins_the_grace_again() -> None:
+def test_a_success_restarts_the_grace() -> None:
     denial = Denial()
     denial.on_good()
     denial.on_denied("a", 5.0)

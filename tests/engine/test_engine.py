@@ -1,4 +1,4 @@
-"""The engine as a whole: what it lets go, in which order, and what it makes of every answer."""
+"""The engine as a whole: which request it sends when, and what each reply leads to."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ruxa_async import Limits, Polling, RateLimit, Retries, TaskState
 from ruxa_async._engine.classify import Phrase, Reply
-from ruxa_async._engine.engine import CREATES_IN_A_ROW, LATE, REPLANS_A_TASK, Engine
+from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
 from ruxa_async._engine.job import CreateStep, Job, Phase, QueryStep
 from ruxa_async._engine.polling.schedule import PollingSchedule
+from ruxa_async._engine.polls import LATE, REPLANS_PER_TASK
 from ruxa_async.settings import Scope
 
 NO_LIMITS = Limits(max_in_flight=1000, max_concurrent_creates=1000, max_concurrent_queries=1000)
@@ -59,7 +60,7 @@ def submitted(engine: Engine[Named], names: str, now: float = 0.0) -> dict[str, 
 
 
 def taken(engine: Engine[Named], now: float) -> str:
-    """Take every create that may leave; return their names."""
+    """Take every create that may be sent; return the names of the jobs."""
     names = ""
     while (job := engine.take_create(now)) is not None:
         names += job.name
@@ -87,7 +88,7 @@ def followed(
     timeout: float | None = None,
     name: str = "",
 ) -> Named:
-    """Return a job that was bought elsewhere at *now* and is followed from then on."""
+    """Return a job that another client created at *now*, followed from then on."""
     job = Named(name=name, task_id="t", single_shot=single_shot)
     job.accepted_at = now
     engine.follow(job, now, ask_at=ask_at, timeout=timeout)
@@ -101,7 +102,7 @@ def test_an_engine_without_work_is_never_ready() -> None:
     engine = make()
     assert engine.create_ready_at(1.0) == math.inf
     assert engine.query_ready_at(1.0) == math.inf
-    assert engine.next_deadline() == math.inf
+    assert engine.queues.deadlines.next_time() == math.inf
     assert engine.take_create(1.0) is None
     assert engine.take_query(1.0) is None
     assert engine.take_expired(1.0) is None
@@ -116,23 +117,23 @@ def test_a_create_goes_from_queued_to_over() -> None:
     assert (job.phase, job.queued_at, engine.queued) == (Phase.QUEUED, 1.0, 1)
     assert engine.take_create(2.0) is job
     assert (job.phase, job.sent_at) == (Phase.CREATING, 2.0)
-    assert (engine.queued, engine.creating, engine.in_flight) == (0, 1, 1)
+    assert (engine.queued, engine.counts.creating, engine.counts.in_flight) == (0, 1, 1)
     assert engine.create_answered(job, accepted("task_1"), 2.5) is CreateStep.ACCEPTED
     assert (job.task_id, job.accepted_at) == ("task_1", 2.5)
-    assert (engine.creating, engine.in_flight) == (0, 1)
+    assert (engine.counts.creating, engine.counts.in_flight) == (0, 1)
     engine.follow(job, 2.75)
-    assert (job.phase, engine.in_flight) == (Phase.FOLLOWED, 1)
+    assert (job.phase, engine.counts.in_flight) == (Phase.FOLLOWED, 1)
     due = engine.query_ready_at(2.75)
-    assert due == 2.5 + PollingSchedule(POLLING).first(None, 0.25)
+    assert due == 2.5 + PollingSchedule(POLLING).first_poll(None, 0.25)
     assert engine.take_query(due) is job
     assert engine.query_answered(job, ended(), due + 0.25) is QueryStep.ENDED
-    assert (job.phase, engine.in_flight, engine.asking) == (Phase.OVER, 0, 0)
+    assert (job.phase, engine.counts.in_flight, engine.counts.asking) == (Phase.OVER, 0, 0)
     counts = engine.counts
     assert (counts.creates_sent, counts.accepted, counts.queries_sent) == (1, 1, 1)
     assert (counts.refused, counts.unknown, counts.withdrawn) == (0, 0, 0)
 
 
-def test_creates_leave_in_the_order_of_their_submission() -> None:
+def test_creates_are_sent_in_the_order_of_submission() -> None:
     engine = make(Limits(create_rate=RateLimit(1000, 1.0, burst=10)))
     submitted(engine, "abcd")
     assert taken(engine, 0.0) == "abcd"
@@ -161,13 +162,13 @@ def test_no_more_tasks_run_than_allowed() -> None:
     assert taken(engine, 1.0) == "d"
 
 
-def test_tasks_bought_elsewhere_take_up_room_and_single_looks_do_not() -> None:
+def test_attached_tasks_occupy_slots_and_single_shots_do_not() -> None:
     engine = make(Limits(max_in_flight=1))
     submitted(engine, "a")
     look = followed(engine, single_shot=True)
-    assert engine.in_flight == 0
+    assert engine.counts.in_flight == 0
     attached = followed(engine)
-    assert engine.in_flight == 1
+    assert engine.counts.in_flight == 1
     assert engine.create_ready_at(0.0) == math.inf
     engine.release(look)
     assert engine.create_ready_at(0.0) == math.inf
@@ -179,13 +180,13 @@ def test_following_or_releasing_twice_counts_once() -> None:
     engine = make()
     job = followed(engine)
     engine.follow(job, 1.0)
-    assert engine.in_flight == 1
+    assert engine.counts.in_flight == 1
     engine.release(job)
     engine.release(job)
-    assert engine.in_flight == 0
+    assert engine.counts.in_flight == 0
 
 
-def test_a_known_create_rate_is_kept() -> None:
+def test_a_configured_create_rate_is_kept() -> None:
     engine = make(Limits(create_rate=RateLimit(2, 10.0)))
     jobs = submitted(engine, "abc")
     assert taken(engine, 0.0) == "ab"
@@ -197,7 +198,7 @@ def test_a_known_create_rate_is_kept() -> None:
     assert taken(engine, 11.0) == "c"
 
 
-# ---- creates that are taken back
+# ---- withdrawn creates
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "c", "ab", "bc", "ac", "abc"])
@@ -210,7 +211,7 @@ def test_a_withdrawn_job_is_never_taken(gone: str) -> None:
     assert taken(engine, 0.0) == "".join(name for name in "abc" if name not in gone)
 
 
-def test_a_queue_of_withdrawn_jobs_is_no_work() -> None:
+def test_a_queue_of_withdrawn_jobs_is_empty() -> None:
     engine = make()
     for job in submitted(engine, "abc").values():
         assert engine.withdraw(job)
@@ -218,7 +219,7 @@ def test_a_queue_of_withdrawn_jobs_is_no_work() -> None:
     assert engine.pop_queued() is None
 
 
-def test_a_job_cannot_be_withdrawn_twice_nor_once_it_has_left() -> None:
+def test_a_job_cannot_be_withdrawn_twice_nor_after_it_was_sent() -> None:
     engine = make()
     jobs = submitted(engine, "ab")
     taken_one(engine, 0.0)
@@ -240,7 +241,7 @@ def test_a_job_that_waits_to_be_sent_again_can_be_withdrawn() -> None:
     engine.requeue(job)
     assert engine.withdraw(job)
     assert engine.take_create(100.0) is None
-    assert engine.in_flight == 0
+    assert engine.counts.in_flight == 0
 
 
 @pytest.mark.parametrize("released", ["a", "b", "ab"])
@@ -261,7 +262,7 @@ def test_popping_empties_the_queue_from_its_head() -> None:
     assert {job.phase for job in jobs.values()} == {Phase.OVER}
 
 
-# ---- answers to a create
+# ---- replies to a create
 
 
 @pytest.mark.parametrize(
@@ -278,14 +279,14 @@ def test_popping_empties_the_queue_from_its_head() -> None:
         (Reply(402, phrase=Phrase.RATE), CreateStep.REQUEUE, None),
     ],
 )
-def test_a_create_that_is_not_accepted_frees_its_room(
+def test_a_create_that_is_not_accepted_frees_its_slot(
     reply: Reply, step: CreateStep, count: str | None
 ) -> None:
     engine = make()
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     assert engine.create_answered(job, reply, 1.0) is step
-    assert (engine.creating, engine.in_flight) == (0, 0)
+    assert (engine.counts.creating, engine.counts.in_flight) == (0, 0)
     counts = attrs.asdict(engine.counts)
     assert {name for name in ("accepted", "refused", "unknown") if counts[name]} == (
         {count} if count else set()
@@ -293,7 +294,7 @@ def test_a_create_that_is_not_accepted_frees_its_room(
     assert job.task_id is None
 
 
-def test_a_throttled_create_goes_back_to_the_head_and_spends_nothing() -> None:
+def test_a_rejected_create_returns_to_the_head_of_the_queue() -> None:
     engine = make(Limits(max_concurrent_creates=1))
     jobs = submitted(engine, "ab", now=1.0)
     taken_one(engine, 1.0)
@@ -306,39 +307,39 @@ def test_a_throttled_create_goes_back_to_the_head_and_spends_nothing() -> None:
     assert engine.counts.creates_sent == 2
 
 
-def test_a_refused_pool_goes_on_with_one_create_in_the_old_order() -> None:
-    """An unknown limit is looked for from there on, one create after the other until it shows its shape."""
+def test_rejected_creates_are_sent_one_by_one_in_the_old_order() -> None:
+    """After a rejection creates are sent one by one, until the limit is found."""
     engine = make()
     jobs = submitted(engine, "abcdefgh")
     away = taken(engine, 0.0)
     assert "abcdefgh".startswith(away)
     assert 1 < len(away) < 8
-    for name in reversed(away):  # each goes back to where it was
+    for name in reversed(away):  # each returns to its place
         engine.create_answered(jobs[name], throttled(), 0.25)
         engine.requeue(jobs[name])
     assert engine.creates.refusals == len(away)
     assert engine.create_ready_at(0.75) == 0.75
     assert taken(engine, 0.75) == "a"
-    engine.create_answered(jobs["a"], Reply(422), 1.0)  # the limit let it through all the same
+    engine.create_answered(jobs["a"], Reply(422), 1.0)  # refused, but accepted by the limit
     now = engine.create_ready_at(1.0)
     assert taken_one(engine, now) is jobs["b"]
 
 
-def test_a_create_told_to_wait_too_long_is_given_up() -> None:
+def test_a_create_with_too_long_a_retry_after_is_given_up() -> None:
     engine = make()
     jobs = submitted(engine, "ab")
     taken_one(engine, 0.0)
     assert engine.create_answered(jobs["a"], throttled(120.0), 0.0) is CreateStep.REQUEUE
     engine.requeue(jobs["a"])
-    assert not engine.hopeless(jobs["b"], 0.0)
+    assert not engine.has_waited_too_long(jobs["b"], 0.0)
     job = taken_one(engine, 120.0)
     assert engine.create_answered(job, throttled(120.5), 120.0) is CreateStep.GIVE_UP
-    assert engine.hopeless(jobs["b"], 120.0)
-    assert not engine.hopeless(jobs["b"], 120.5)
-    assert (engine.in_flight, engine.counts.refused) == (0, 0)
+    assert engine.has_waited_too_long(jobs["b"], 120.0)
+    assert not engine.has_waited_too_long(jobs["b"], 120.5)
+    assert (engine.counts.in_flight, engine.counts.refused) == (0, 0)
 
 
-def test_all_who_would_wait_too_long_are_given_up_together() -> None:
+def test_all_jobs_that_would_wait_too_long_are_given_up_together() -> None:
     engine = make(Limits(max_concurrent_creates=1))
     jobs = submitted(engine, "abcd")
     taken_one(engine, 0.0)
@@ -352,7 +353,7 @@ def test_all_who_would_wait_too_long_are_given_up_together() -> None:
 
 
 def refused_until_given_up(limits: Limits) -> list[float]:
-    """Return when the one create of an engine leaves that is refused whenever it does."""
+    """Return when the only create of an engine is sent, which is always rejected."""
     engine = make(limits, retries=Retries(throttled_timeout=60.0))
     job, now = submitted(engine, "a")["a"], 0.0
     instants = []
@@ -365,43 +366,43 @@ def refused_until_given_up(limits: Limits) -> list[float]:
         now = engine.create_ready_at(now)
 
 
-def test_a_create_is_given_up_after_throttled_for_seconds_of_refusals() -> None:
+def test_a_create_is_given_up_after_throttled_timeout_of_rejections() -> None:
     instants = refused_until_given_up(Limits())
     assert instants[:6] == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.225, 0.3375])
     assert len(instants) < 32  # it does not hammer
     assert instants[-2] < 60.0 <= instants[-1] <= 120.0
 
 
-def test_a_create_within_a_known_limit_is_given_up_as_soon() -> None:
+def test_a_create_within_a_configured_limit_is_given_up_as_soon() -> None:
     instants = refused_until_given_up(Limits(create_rate=RateLimit(1000, 1.0)))
     assert instants == pytest.approx([0.0, 0.001, 0.501, 1.501, 3.501, 7.501, 15.501, 31.501, 61.501])
 
 
-def test_a_job_is_not_blamed_for_refusals_from_before_it_came() -> None:
+def test_rejections_before_its_submission_do_not_count_against_a_job() -> None:
     engine = make(retries=Retries(throttled_timeout=60.0))
     old = submitted(engine, "a", now=0.0)["a"]
     taken_one(engine, 0.0)
     engine.create_answered(old, throttled(), 0.0)
     engine.requeue(old)
     young = submitted(engine, "b", now=50.0)["b"]
-    assert (engine.hopeless(old, 59.9), engine.hopeless(young, 59.9)) == (False, False)
-    assert (engine.hopeless(old, 60.0), engine.hopeless(young, 60.0)) == (True, False)
+    assert (engine.has_waited_too_long(old, 59.9), engine.has_waited_too_long(young, 59.9)) == (False, False)
+    assert (engine.has_waited_too_long(old, 60.0), engine.has_waited_too_long(young, 60.0)) == (True, False)
     assert list(engine.give_up_waiting(60.0)) == [old]
     assert taken(engine, 60.0) == "b"
 
 
-def test_a_create_of_which_no_byte_left_is_sent_again_after_a_pause() -> None:
+def test_a_create_of_which_no_byte_was_sent_is_retried_after_a_pause() -> None:
     engine = make()
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     assert engine.create_not_sent(job, 1.0) is CreateStep.REQUEUE
-    assert (engine.creating, engine.in_flight, job.resends) == (0, 0, 0)
+    assert (engine.counts.creating, engine.counts.in_flight, job.resends) == (0, 0, 0)
     engine.requeue(job)
     assert engine.create_ready_at(1.0) == 1.5
     assert taken(engine, 1.5) == "a"
 
 
-def test_an_unreachable_service_is_given_up_after_throttled_for_seconds() -> None:
+def test_an_unreachable_service_is_given_up_after_throttled_timeout() -> None:
     engine = make(retries=Retries(throttled_timeout=10.0))
     job = submitted(engine, "a")["a"]
     steps = []
@@ -412,17 +413,22 @@ def test_an_unreachable_service_is_given_up_after_throttled_for_seconds() -> Non
     assert steps == [CreateStep.REQUEUE, CreateStep.REQUEUE, CreateStep.GIVE_UP]
 
 
-def test_a_lost_create_is_unknown_and_never_sent_again_by_itself() -> None:
+def test_a_lost_create_is_unknown_and_not_sent_again() -> None:
     engine = make()
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     assert engine.create_lost(job, 1.0) is CreateStep.UNKNOWN
-    assert (engine.creating, engine.in_flight, engine.counts.unknown, engine.queued) == (0, 0, 1, 0)
+    assert (engine.counts.creating, engine.counts.in_flight, engine.counts.unknown, engine.queued) == (
+        0,
+        0,
+        1,
+        0,
+    )
     assert engine.take_create(1000.0) is None
 
 
 @pytest.mark.parametrize("answer", ["lost", "unreadable"])
-def test_an_unknown_create_is_sent_again_three_times_where_the_user_said_so(answer: str) -> None:
+def test_resend_unknown_sends_a_create_three_more_times(answer: str) -> None:
     engine = make(retries=Retries(resend_unknown=True))
     job = submitted(engine, "a")["a"]
     steps = []
@@ -436,12 +442,12 @@ def test_an_unknown_create_is_sent_again_three_times_where_the_user_said_so(answ
     assert engine.counts.unknown == 1
 
 
-def test_an_aborted_create_counts_as_never_sent() -> None:
+def test_an_aborted_create_counts_as_not_sent() -> None:
     engine = make(Limits(max_concurrent_creates=1))
     jobs = submitted(engine, "ab")
     taken_one(engine, 0.0)
     engine.create_aborted(jobs["a"], 0.5)
-    assert (jobs["a"].phase, engine.creating, engine.in_flight) == (Phase.OVER, 0, 0)
+    assert (jobs["a"].phase, engine.counts.creating, engine.counts.in_flight) == (Phase.OVER, 0, 0)
     assert engine.counts.creates_sent == 0
     assert engine.creates.shut_for(0.5) == 0.0
     assert taken(engine, 0.5) == "b"
@@ -455,7 +461,7 @@ def test_a_pending_task_is_asked_when_the_schedule_says() -> None:
     engine, polling = make(polling=settings), PollingSchedule(settings)
     job, instants, expected = followed(engine), list[float](), list[float]()
     for _ in range(6):
-        expected.append(polling.next(None, instants[-1]) if instants else polling.first(None, 0.0))
+        expected.append(polling.next_poll(None, instants[-1]) if instants else polling.first_poll(None, 0.0))
         now = engine.query_ready_at(0.0)
         assert engine.take_query(math.nextafter(now, 0.0)) is None
         assert engine.take_query(now) is job
@@ -475,22 +481,22 @@ def test_a_task_is_known_to_be_pending_when_it_was_asked_not_when_the_answer_cam
     assert job.pending_at == 2.0
 
 
-def test_the_first_query_may_be_asked_for_at_once() -> None:
+def test_ask_at_sets_the_time_of_the_first_query() -> None:
     engine = make()
     job = followed(engine, 5.0, ask_at=5.0)
     assert engine.query_ready_at(5.0) == 5.0
     assert engine.take_query(5.0) is job
-    assert (engine.asking, job.ticket) == (1, 0)
+    assert (engine.counts.asking, job.ticket) == (1, 0)
     assert engine.take_query(5.0) is None
 
 
 @pytest.mark.parametrize("state", [TaskState.SUCCESS, TaskState.FAIL])
-def test_an_ended_task_is_asked_no_more(state: TaskState) -> None:
+def test_an_ended_task_is_not_queried(state: TaskState) -> None:
     engine = make()
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, ended(state), 1.0) is QueryStep.ENDED
-    assert (job.phase, engine.asking, engine.in_flight) == (Phase.OVER, 0, 0)
+    assert (job.phase, engine.counts.asking, engine.counts.in_flight) == (Phase.OVER, 0, 0)
     assert engine.query_ready_at(1e9) == math.inf
 
 
@@ -501,22 +507,22 @@ def test_no_more_queries_are_on_the_wire_than_allowed() -> None:
     third = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     asked(engine, 0.0)
-    assert engine.asking == 2
+    assert engine.counts.asking == 2
     assert engine.query_ready_at(0.0) == math.inf
     assert engine.take_query(0.0) is None
     engine.query_answered(first, ended(), 1.0)
     assert engine.take_query(1.0) is third
 
 
-def test_who_has_been_due_longest_is_asked_first() -> None:
+def test_the_task_due_longest_is_queried_first() -> None:
     engine = make(Limits(query_rate=RateLimit(1000, 1.0, burst=10)))
     for name, ask_at in (("a", 3.0), ("b", -1000.0), ("c", 1.0), ("d", 1.0)):
         followed(engine, ask_at=ask_at, name=name)
     assert [asked(engine, 5.0).name for _ in range(4)] == ["b", "c", "d", "a"]
 
 
-def test_a_throttled_query_keeps_its_place_and_starves_nobody() -> None:
-    """It goes before the other one at most once each time that both are due."""
+def test_a_rejected_query_keeps_its_place_without_starving_others() -> None:
+    """It is sent before the other one at most once each time that both are due."""
     engine = make(Limits(query_rate=RateLimit(1000, 1.0)))
     a = followed(engine, ask_at=0.0, name="a")
     b = followed(engine, ask_at=0.25, name="b")
@@ -525,7 +531,7 @@ def test_a_throttled_query_keeps_its_place_and_starves_nobody() -> None:
     now, seen = 0.5, list[str]()
     for _ in range(30):
         now = engine.query_ready_at(now)
-        b_was_due = next(job.name for job in [*engine._due] if job.name in "ab") == "b"
+        b_was_due = next(job.name for job in [*engine.queues.queries] if job.name in "ab") == "b"
         job = asked(engine, now)
         assert not b_was_due or job is b
         seen.append(job.name)
@@ -535,7 +541,7 @@ def test_a_throttled_query_keeps_its_place_and_starves_nobody() -> None:
     assert (a.failures, a.failing_since) == (0, None)
 
 
-def test_a_throttled_query_closes_the_gate_for_all_queries_and_lets_one_create_test_it() -> None:
+def test_a_rejected_query_pauses_all_queries_and_one_create_tests_the_limit() -> None:
     engine = make()
     a = followed(engine, ask_at=0.0)
     followed(engine, ask_at=0.0)
@@ -553,7 +559,7 @@ def test_a_throttled_query_closes_the_gate_for_all_queries_and_lets_one_create_t
 @pytest.mark.parametrize(
     "limits", [Limits(create_rate=RateLimit(1000, 1.0)), Limits(query_rate=RateLimit(1000, 1.0))]
 )
-def test_a_throttled_query_closes_no_create_where_a_limit_was_told(limits: Limits) -> None:
+def test_a_rejected_query_pauses_no_create_with_a_configured_limit(limits: Limits) -> None:
     engine = make(limits)
     a = followed(engine, ask_at=0.0)
     submitted(engine, "c")
@@ -563,11 +569,11 @@ def test_a_throttled_query_closes_no_create_where_a_limit_was_told(limits: Limit
     assert engine.create_ready_at(1.0) == 1.0
 
 
-# ---- one quota for creates and queries
+# ---- a limit shared by creates and queries
 
 
 def on_one_quota(names: str = "abcdefghijklmnopqrstuvwxyz") -> tuple[Engine[Named], float]:
-    """Return an engine that met one quota, with creates waiting, and when it was."""
+    """Return an engine on a shared limit with waiting creates, and the time."""
     engine = make()
     jobs = submitted(engine, names)
     followed(engine, ask_at=1e6, name="far")
@@ -575,14 +581,14 @@ def on_one_quota(names: str = "abcdefghijklmnopqrstuvwxyz") -> tuple[Engine[Name
     engine.create_answered(first, throttled(1.0), 1.0)
     engine.requeue(jobs[names[0]])
     test = asked(engine, 1.0)
-    assert test.name == "far"  # pulled forward, to see whether it is refused too
+    assert test.name == "far"  # sent early, to test whether it is rejected too
     engine.query_answered(test, throttled(1.0), 1.0)
     assert engine.rates.binding
     engine.release(test)
     return engine, 1.0
 
 
-def test_a_query_is_pulled_forward_to_see_whether_it_is_refused_too() -> None:
+def test_a_query_is_sent_early_to_test_whether_the_limit_is_shared() -> None:
     engine = make()
     job = followed(engine, ask_at=1e6)
     submitted(engine, "ab")
@@ -598,7 +604,7 @@ def test_a_query_is_pulled_forward_to_see_whether_it_is_refused_too() -> None:
     assert engine.create_ready_at(1.0) == 10.0
 
 
-def test_nothing_is_pulled_forward_where_nothing_is_followed() -> None:
+def test_without_followed_tasks_no_query_tests_the_limit() -> None:
     engine = make()
     submitted(engine, "a")
     engine.create_answered(taken_one(engine, 1.0), throttled(9.0), 1.0)
@@ -606,7 +612,7 @@ def test_nothing_is_pulled_forward_where_nothing_is_followed() -> None:
     assert engine.take_query(1.0) is None
 
 
-def test_on_one_quota_creates_go_first_and_every_fifth_is_a_query_that_is_due() -> None:
+def test_on_a_shared_limit_every_fifth_request_is_a_due_query() -> None:
     engine, now = on_one_quota()
     for _ in range(6):
         followed(engine, ask_at=0.0)
@@ -627,7 +633,7 @@ def test_on_one_quota_creates_go_first_and_every_fifth_is_a_query_that_is_due() 
     assert order == "ccccq" * 5 + "c"
 
 
-def test_creates_need_not_wait_for_queries_that_are_not_due() -> None:
+def test_creates_do_not_wait_for_queries_that_are_not_due() -> None:
     engine, now = on_one_quota()
     followed(engine, ask_at=1e6)
     for _ in range(10):
@@ -636,8 +642,8 @@ def test_creates_need_not_wait_for_queries_that_are_not_due() -> None:
         engine.create_answered(job, Reply(422), now)
 
 
-def test_queries_need_not_wait_for_creates_that_may_not_leave() -> None:
-    """The creates found nobody there, and are tried again after a pause of their own."""
+def test_queries_do_not_wait_for_creates_that_may_not_be_sent() -> None:
+    """The creates could not be sent, and are retried after their own pause."""
     engine, now = on_one_quota()
     followed(engine, ask_at=0.0)
     now = engine.create_ready_at(now)
@@ -648,7 +654,7 @@ def test_queries_need_not_wait_for_creates_that_may_not_leave() -> None:
     assert engine.query_ready_at(now) < now + 0.5
 
 
-def test_creates_need_not_wait_for_queries_that_may_not_leave() -> None:
+def test_creates_do_not_wait_for_queries_that_may_not_be_sent() -> None:
     engine, now = on_one_quota()
     for _ in range(4):
         now = engine.create_ready_at(now)
@@ -666,14 +672,14 @@ def test_creates_need_not_wait_for_queries_that_may_not_leave() -> None:
 
 @attrs.define
 class Bucket:
-    """A service with one bucket of tokens: who finds none is refused."""
+    """A service with a token bucket."""
 
     rate: float
     size: int
     level: float = 0.0
     at: float = -1e9
 
-    def lets_through(self, now: float) -> bool:
+    def accepts(self, now: float) -> bool:
         self.level, self.at = min(float(self.size), self.level + (now - self.at) * self.rate), now
         if self.level < 1.0:
             return False
@@ -690,7 +696,7 @@ class Bucket:
     rtts=st.lists(st.sampled_from([0.0, 0.015625, 0.25, 2.0]), min_size=1, max_size=5),
     duration=st.sampled_from([0.0, 3.0, 20.0]),
 )
-def test_whatever_the_quota_is_all_tasks_end_and_no_create_starves_the_queries(
+def test_under_any_limit_all_tasks_end_and_creates_do_not_starve_queries(
     shared: bool, rate: float, size: int, retry_after: float | None, rtts: list[float], duration: float
 ) -> None:
     engine = make(Limits(max_in_flight=8), retries=Retries(throttled_timeout=1e9))
@@ -713,29 +719,34 @@ def test_whatever_the_quota_is_all_tasks_end_and_no_create_starves_the_queries(
                 over += 1
         if over == len(names):
             break
-        due_query = engine._query_waits(now) and engine.rates.ready_at("query", now) <= now
+        due_query = engine.queries_due(now) > 0 and engine.rates.ready_at("query", now) <= now
         bound = engine.rates.binding
         back, number = now + next(rtt), next(numbers)
         if (bought := engine.take_create(now)) is not None:
             row = row + 1 if due_query and bound else 0
             assert row <= CREATES_IN_A_ROW
-            reply = accepted() if creates.lets_through(now) else throttled(retry_after)
+            reply = accepted() if creates.accepts(now) else throttled(retry_after)
             heapq.heappush(away, (back, number, bought, reply))
-        elif (looked := engine.take_query(now)) is not None:
+        elif (queried := engine.take_query(now)) is not None:
             row = 0
-            state = ended() if now - looked.accepted_at >= duration else pending()
-            reply = state if queries.lets_through(now) else throttled(retry_after)
-            heapq.heappush(away, (back, number, looked, reply))
+            state = ended() if now - queried.accepted_at >= duration else pending()
+            reply = state if queries.accepts(now) else throttled(retry_after)
+            heapq.heappush(away, (back, number, queried, reply))
         else:
             news = away[0][0] if away else math.inf
             wake = min(engine.create_ready_at(now), engine.query_ready_at(now), news)
             assert now < wake < math.inf, "nothing is on the wire, and nothing may leave ever again"
             now = wake
     assert over == len(names)
-    assert (engine.in_flight, engine.creating, engine.asking, engine.queued) == (0, 0, 0, 0)
+    assert (engine.counts.in_flight, engine.counts.creating, engine.counts.asking, engine.queued) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
-# ---- what is learned of durations
+# ---- learned durations
 
 
 def watched(engine: Engine[Named], model: str | None, now: float, name: str = "") -> Named:
@@ -746,11 +757,18 @@ def watched(engine: Engine[Named], model: str | None, now: float, name: str = ""
 
 
 def due(engine: Engine[Named]) -> dict[str, float]:
-    """When each waiting job is asked, by name."""
-    return {entry[2].name: entry[0] for entry in engine._due._heap if entry[2].ticket == entry[1]}
+    """Return the time of each waiting query, by the name of its job."""
+    times: dict[str, float] = {}
+
+    def record(job: Named, at: float) -> float:
+        times[job.name] = at
+        return at
+
+    engine.queues.queries.set_all(record)
+    return times
 
 
-def test_what_is_learned_moves_the_waiting_queries_of_that_model_and_no_others() -> None:
+def test_a_learned_duration_reschedules_the_queries_of_its_model_only() -> None:
     engine = make()
     for number in range(12):
         watched(engine, "m", 0.0, f"m{number}")
@@ -769,7 +787,7 @@ def test_what_is_learned_moves_the_waiting_queries_of_that_model_and_no_others()
     assert done.name not in after
 
 
-def test_what_is_learned_moves_no_query_before_now() -> None:
+def test_no_query_is_rescheduled_to_the_past() -> None:
     engine = make()
     waiting = [watched(engine, "m", 0.0, str(number)) for number in range(8)]
     done = watched(engine, "m", 990.0)
@@ -779,25 +797,25 @@ def test_what_is_learned_moves_no_query_before_now() -> None:
     assert engine.query_ready_at(1000.0) == 1000.0
 
 
-def test_tasks_are_planned_anew_only_so_often_that_a_batch_stays_linear() -> None:
+def test_rescheduling_is_bounded_per_task() -> None:
     engine = make()
     for number in range(100):
         watched(engine, "m", 0.0, str(number))
-    engine._replans_left = 99  # the tasks had their fill of it
+    engine._polls._replans_left = 99  # fewer than the waiting queries
     done = Named(task_id="t", model="m", name="done")
     done.accepted_at = -20.0
     before = due(engine)
     engine.learn(done, 0.0, 20.0)
     assert due(engine) == before
     watched(engine, "m", 0.0, "one more")
-    assert engine._replans_left == 99 + REPLANS_A_TASK
+    assert engine._polls._replans_left == 99 + REPLANS_PER_TASK
     for _ in range(3):
         engine.learn(done, 0.0, 20.0)
     assert due(engine)["0"] != before["0"]
-    assert engine._replans_left < REPLANS_A_TASK
+    assert engine._polls._replans_left < REPLANS_PER_TASK
 
 
-def test_a_query_that_was_wanted_at_a_time_stays_there_whatever_is_learned() -> None:
+def test_a_query_with_a_set_time_is_not_rescheduled() -> None:
     engine = make()
     job = followed(engine, ask_at=7.0, name="attached")
     failing = watched(engine, None, -100.0, name="failing")
@@ -813,7 +831,7 @@ def test_a_query_that_was_wanted_at_a_time_stays_there_whatever_is_learned() -> 
     assert job.scheduled_by_model
 
 
-def test_an_end_that_changes_little_moves_nothing() -> None:
+def test_an_end_that_changes_little_reschedules_nothing() -> None:
     engine = make()
     for number in range(6):
         done = watched(engine, "m", 0.0, f"done {number}")
@@ -827,22 +845,22 @@ def test_an_end_that_changes_little_moves_nothing() -> None:
     assert due(engine) == before
 
 
-def test_queries_that_leave_late_make_queries_dearer_and_punctual_ones_cheaper() -> None:
+def test_late_queries_raise_the_price_and_punctual_ones_lower_it() -> None:
     engine = make()
-    prices = [engine._cadence.price]
+    prices = [engine.polling.price]
     for wait in (LATE, 2 * LATE, 2 * LATE, 0.0, LATE):
         job = followed(engine, ask_at=0.0)
         assert engine.take_query(wait) is job
         engine.query_answered(job, ended(), wait)
-        prices.append(engine._cadence.price)
+        prices.append(engine.polling.price)
     assert prices[0] == prices[1] == 1.0
     assert prices[1] < prices[2] < prices[3]
     assert prices[3] > prices[4] > prices[5] > 1.0
 
 
-def test_a_query_that_is_pulled_forward_is_not_late() -> None:
+def test_a_query_that_is_sent_early_is_not_late() -> None:
     engine, _ = on_one_quota()
-    assert engine._cadence.price == 1.0
+    assert engine.polling.price == 1.0
 
 
 def test_the_query_of_a_paid_task_waits_ten_minutes_at_most() -> None:
@@ -853,7 +871,7 @@ def test_the_query_of_a_paid_task_waits_ten_minutes_at_most() -> None:
     assert engine.query_ready_at(1.0) == 601.0
 
 
-def test_a_known_query_rate_is_kept() -> None:
+def test_a_configured_query_rate_is_kept() -> None:
     engine = make(Limits(query_rate=RateLimit(1, 2.0)))
     first = followed(engine, ask_at=0.0)
     followed(engine, ask_at=0.0)
@@ -866,7 +884,7 @@ def test_a_known_query_rate_is_kept() -> None:
     "reply",
     [Reply(500), Reply(408), Reply(200), Reply(200, state=TaskState.UNKNOWN), Reply(404), Reply(200, 422)],
 )
-def test_a_query_without_news_is_asked_again_after_growing_pauses(reply: Reply) -> None:
+def test_a_failing_query_is_retried_after_growing_pauses(reply: Reply) -> None:
     engine = make()
     job, now, pauses = followed(engine, ask_at=0.0), 0.0, list[float]()
     for _ in range(5):
@@ -880,7 +898,7 @@ def test_a_query_without_news_is_asked_again_after_growing_pauses(reply: Reply) 
     assert (job.failures, job.failing_since) == (0, None)
 
 
-def test_pauses_after_failed_queries_grow_to_thirty_seconds_and_end_with_patience() -> None:
+def test_retries_of_a_query_pause_up_to_30_s_and_end_with_query_retry_timeout() -> None:
     engine = make(retries=Retries(query_retry_timeout=200.0))
     job, now, instants = followed(engine, ask_at=0.0), 0.0, list[float]()
     while True:
@@ -890,11 +908,11 @@ def test_pauses_after_failed_queries_grow_to_thirty_seconds_and_end_with_patienc
             break
         now = engine.query_ready_at(now)
     assert instants == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5, 121.5, 151.5, 181.5, 211.5]
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
     assert engine.query_ready_at(now) == math.inf
 
 
-def test_one_good_answer_renews_the_patience() -> None:
+def test_a_success_restarts_the_query_retry_timeout() -> None:
     engine = make(retries=Retries(query_retry_timeout=10.0))
     job = followed(engine, ask_at=0.0)
     steps = []
@@ -914,7 +932,7 @@ def test_a_failed_query_waits_at_least_the_shortest_interval() -> None:
     assert engine.query_ready_at(0.0) == 5.0
 
 
-def test_an_unreachable_service_closes_the_gate_for_all_queries() -> None:
+def test_an_unreachable_service_pauses_all_queries() -> None:
     engine = make()
     job = followed(engine, ask_at=0.0)
     followed(engine, ask_at=0.0)
@@ -923,7 +941,7 @@ def test_an_unreachable_service_closes_the_gate_for_all_queries() -> None:
     assert engine.query_ready_at(1.0) == 1.5
 
 
-def test_a_query_lost_on_its_way_closes_nothing() -> None:
+def test_a_lost_query_pauses_nothing() -> None:
     engine = make()
     job = followed(engine, ask_at=0.0)
     other = followed(engine, ask_at=0.0)
@@ -944,7 +962,7 @@ def test_a_task_may_be_unknown_for_thirty_seconds(status: int, age: float, step:
 
 
 @pytest.mark.parametrize("reply", [Reply(401), Reply(200, 403)])
-def test_denied_tasks_are_asked_again_until_the_grace_is_over(reply: Reply) -> None:
+def test_denied_tasks_are_queried_until_the_grace_ends(reply: Reply) -> None:
     engine = make()
     jobs = [followed(engine, ask_at=0.0, name=name) for name in "ab"]
     for at in (0.0, 40.0):
@@ -955,7 +973,7 @@ def test_denied_tasks_are_asked_again_until_the_grace_is_over(reply: Reply) -> N
 
 
 @pytest.mark.parametrize("reply", [Reply(401), Reply(200, 403)])
-def test_a_denied_create_and_a_denied_task_say_together_that_the_account_is_denied(reply: Reply) -> None:
+def test_a_denied_create_and_a_denied_query_are_final_together(reply: Reply) -> None:
     engine = make()
     task = followed(engine, ask_at=0.0)
     create = submitted(engine, "b")["b"]
@@ -968,7 +986,7 @@ def test_a_denied_create_and_a_denied_task_say_together_that_the_account_is_deni
 
 
 @pytest.mark.parametrize("good", ["query", "create"])
-def test_a_good_answer_begins_the_grace_of_denied_tasks_again(good: str) -> None:
+def test_a_success_restarts_the_grace_of_denied_tasks(good: str) -> None:
     engine = make()
     first, second = (followed(engine, ask_at=0.0, name=name) for name in "ab")
     for at in (0.0, 40.0):
@@ -984,7 +1002,7 @@ def test_a_good_answer_begins_the_grace_of_denied_tasks_again(good: str) -> None
     assert {first.phase, second.phase} == {Phase.FOLLOWED}
 
 
-# ---- a service that fails
+# ---- a failing service
 
 
 def failing(engine: Engine[Named], now: float = 0.0) -> list[Named]:
@@ -1005,7 +1023,7 @@ def test_creates_wait_while_the_circuit_is_open() -> None:
     assert taken(engine, 11.0) == "a"
 
 
-def test_a_task_is_asked_each_second_while_the_service_fails() -> None:
+def test_one_query_a_second_checks_a_failing_service() -> None:
     engine = make()
     failing(engine, 10.0)
     job = followed(engine, 10.0, ask_at=500.0)
@@ -1020,13 +1038,13 @@ def test_a_task_is_asked_each_second_while_the_service_fails() -> None:
         engine.query_answered(job, Reply(502), at)
 
 
-def test_no_query_is_wanted_for_the_circuit_where_no_task_is_followed() -> None:
+def test_without_followed_tasks_no_query_checks_the_service() -> None:
     engine = make()
     failing(engine)
     assert engine.query_ready_at(0.0) == math.inf
 
 
-def test_tasks_whose_queries_failed_are_asked_at_once_when_the_circuit_closes() -> None:
+def test_failed_queries_are_due_when_the_circuit_closes() -> None:
     engine = make()
     failed, waiting = followed(engine, ask_at=0.0, name="f"), followed(engine, ask_at=400.0, name="w")
     for at in (0.0, 50.0, 100.0, 150.0):
@@ -1042,7 +1060,7 @@ def test_tasks_whose_queries_failed_are_asked_at_once_when_the_circuit_closes() 
     assert waiting.queries == 0
 
 
-def test_a_query_that_is_answered_again_frees_the_next_create() -> None:
+def test_a_query_that_succeeds_again_advances_the_next_create() -> None:
     engine = make()
     failing(engine, 10.0)
     submitted(engine, "abc", 10.0)
@@ -1056,7 +1074,7 @@ def test_a_query_that_is_answered_again_frees_the_next_create() -> None:
     assert engine.create_ready_at(18.1) == 18.1
 
 
-def test_a_service_that_fails_is_given_up_after_throttled_for_seconds() -> None:
+def test_a_failing_service_is_given_up_after_throttled_timeout() -> None:
     engine = make(retries=Retries(throttled_timeout=60.0))
     failing(engine, 0.0)
     early, late = submitted(engine, "a", 0.0)["a"], submitted(engine, "b", 30.0)["b"]
@@ -1070,13 +1088,13 @@ def test_a_service_that_was_never_reached_is_given_up_earlier(answered: bool) ->
     engine = make(retries=Retries(throttled_timeout=60.0, unreachable_timeout=5.0))
     if answered:
         engine.query_answered(followed_and_asked(engine), pending(), 0.0)
-    assert engine.reached is answered
+    assert engine.counts.reached is answered
     job = submitted(engine, "a")["a"]
     taken_one(engine, 0.0)
     engine.create_not_sent(job, 0.0)
     engine.requeue(job)
-    assert engine.hopeless(job, 5.0) is not answered
-    assert engine.hopeless(job, 60.0)
+    assert engine.has_waited_too_long(job, 5.0) is not answered
+    assert engine.has_waited_too_long(job, 60.0)
 
 
 def followed_and_asked(engine: Engine[Named]) -> Named:
@@ -1085,15 +1103,15 @@ def followed_and_asked(engine: Engine[Named]) -> Named:
 
 
 @pytest.mark.parametrize("reply", [pending(), ended(), Reply(404), Reply(401), Reply(500), Reply(200)])
-def test_a_single_look_takes_whatever_comes(reply: Reply) -> None:
+def test_a_single_shot_ends_with_any_reply(reply: Reply) -> None:
     engine = make()
     job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
     assert engine.query_answered(job, reply, 0.0) is QueryStep.ENDED
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
 
 
-def test_a_single_look_that_is_throttled_looks_again() -> None:
+def test_a_rejected_single_shot_is_retried() -> None:
     engine = make()
     job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
@@ -1103,7 +1121,7 @@ def test_a_single_look_that_is_throttled_looks_again() -> None:
 
 
 @pytest.mark.parametrize("sent", [True, False])
-def test_a_single_look_that_fails_is_over(sent: bool) -> None:
+def test_a_failed_single_shot_is_over(sent: bool) -> None:
     engine = make()
     job = followed(engine, single_shot=True, ask_at=0.0)
     asked(engine, 0.0)
@@ -1112,19 +1130,21 @@ def test_a_single_look_that_fails_is_over(sent: bool) -> None:
 
 
 @pytest.mark.parametrize("reply", [pending(), ended(), Reply(401), Reply(500), throttled(4.0)])
-def test_the_answer_for_a_job_released_meanwhile_plans_nothing(reply: Reply) -> None:
+def test_a_reply_for_a_released_job_schedules_nothing(reply: Reply) -> None:
     engine = make()
     job = followed(engine, ask_at=0.0)
     other = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     engine.release(job)
     assert engine.query_answered(job, reply, 1.0) is QueryStep.AGAIN
-    assert (job.phase, job.ticket, engine.asking) == (Phase.OVER, 0, 0)
-    assert engine.query_ready_at(1.0) == (5.0 if reply.retry_after else 1.0)  # the limit is news all the same
+    assert (job.phase, job.ticket, engine.counts.asking) == (Phase.OVER, 0, 0)
+    assert engine.query_ready_at(1.0) == (
+        5.0 if reply.retry_after else 1.0
+    )  # the limiter learns from it all the same
     assert engine.take_query(5.0) is other
 
 
-def test_the_failure_for_a_job_released_meanwhile_plans_nothing() -> None:
+def test_a_failure_for_a_released_job_schedules_nothing() -> None:
     engine = make()
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
@@ -1133,12 +1153,12 @@ def test_the_failure_for_a_job_released_meanwhile_plans_nothing() -> None:
     assert engine.query_ready_at(1e9) == math.inf
 
 
-def test_a_query_that_we_cut_off_frees_its_slot_and_is_not_planned_again() -> None:
+def test_an_aborted_query_frees_its_slot_and_is_not_rescheduled() -> None:
     engine = make(Limits(max_concurrent_queries=1))
     job = followed(engine, ask_at=0.0)
     asked(engine, 0.0)
     engine.query_aborted(job, 1.0)
-    assert (job.phase, job.ticket, engine.asking) == (Phase.FOLLOWED, 0, 0)
+    assert (job.phase, job.ticket, engine.counts.asking) == (Phase.FOLLOWED, 0, 0)
     assert engine.query_ready_at(1.0) == math.inf
 
 
@@ -1150,10 +1170,10 @@ def test_a_task_is_followed_until_its_deadline_counted_from_its_acceptance() -> 
     job = Named(task_id="t")
     job.accepted_at = 10.0
     engine.follow(job, 12.0, timeout=60.0)
-    assert engine.next_deadline() == 70.0
+    assert engine.queues.deadlines.next_time() == 70.0
     assert engine.take_expired(69.999) is None
     assert engine.take_expired(70.0) is job
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
     assert engine.query_ready_at(70.0) == math.inf
     assert engine.take_expired(70.0) is None
 
@@ -1166,7 +1186,7 @@ def test_deadlines_pass_in_their_order() -> None:
     while (job := engine.take_expired(10.0)) is not None:
         expired += job.name
     assert expired == "bca"
-    assert engine.in_flight == 1
+    assert engine.counts.in_flight == 1
 
 
 def test_a_task_that_ended_before_its_deadline_does_not_expire() -> None:
@@ -1184,10 +1204,10 @@ def test_a_deadline_passes_while_the_query_is_on_the_wire() -> None:
     asked(engine, 0.5)
     assert engine.take_expired(1.0) is job
     assert engine.query_answered(job, ended(), 1.5) is QueryStep.AGAIN
-    assert engine.asking == 0
+    assert engine.counts.asking == 0
 
 
-# ---- any order of anything
+# ---- random sequences of operations
 
 TICK = 1 / 1024
 CREATE_REPLIES = {
@@ -1216,7 +1236,7 @@ RATES = st.sampled_from([None, None, None, RateLimit(2, 1.0), RateLimit(5, 10.0,
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Everything a driver may do, in any order, beside a model that only keeps lists."""
+    """All operations of a driver in any order, compared with a model that keeps lists."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1302,13 +1322,13 @@ class EngineMachine(RuleBasedStateMachine):
     @rule()
     def take_create(self) -> None:
         ready = self.engine.create_ready_at(self.now)
-        could_ask = self.engine._query_waits(self.now)
+        could_ask = self.engine.queries_due(self.now) > 0
         blocked = self.engine.rates.ready_at("query", self.now)
         job = self.engine.take_create(self.now)
         assert (job is None) is (ready > self.now)
         if job is not None:
             assert job is self.queue.popleft()
-            assert self.engine.in_flight <= self.limits.max_in_flight
+            assert self.engine.counts.in_flight <= self.limits.max_in_flight
             self.creating.append(job)
             self.row += 1
             if self.engine.rates.binding and could_ask:
@@ -1329,7 +1349,7 @@ class EngineMachine(RuleBasedStateMachine):
     def create_answered(self, data: st.DataObject, kind: str) -> None:
         job = self.some(data, self.creating)
         step = self.engine.create_answered(job, CREATE_REPLIES[kind], self.now)
-        self.told("create", CREATE_REPLIES[kind])
+        self.note_retry_after("create", CREATE_REPLIES[kind])
         assert (step is CreateStep.ACCEPTED) is kind.startswith("accepted")
         self.created(job, step)
 
@@ -1354,7 +1374,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def give_up_waiting(self) -> None:
-        hopeless = [job for job in self.queue if self.engine.hopeless(job, self.now)]
+        hopeless = [job for job in self.queue if self.engine.has_waited_too_long(job, self.now)]
         assert list(self.engine.give_up_waiting(self.now)) == hopeless
         for job in hopeless:
             self.queue.remove(job)
@@ -1395,10 +1415,10 @@ class EngineMachine(RuleBasedStateMachine):
             self.nothing_leaves_before_its_time("query")
 
     def nothing_leaves_before_its_time(self, scope: Scope) -> None:
-        """What the service told a scope holds for it, even for a request that tests the other's limit."""
+        """A Retry-After of a scope holds even for a request that tests the limit of the other."""
         assert self.now >= self.told_until[scope]
 
-    def told(self, scope: Scope, reply: Reply) -> None:
+    def note_retry_after(self, scope: Scope, reply: Reply) -> None:
         if reply.retry_after:
             longest = 600.0 if scope == "query" else math.inf
             until = self.now + min(reply.retry_after, longest)
@@ -1431,7 +1451,7 @@ class EngineMachine(RuleBasedStateMachine):
     def query_answered(self, data: st.DataObject, kind: str) -> None:
         job = self.some(data, self.asking)
         self.asked(job, self.engine.query_answered(job, QUERY_REPLIES[kind], self.now))
-        self.told("query", QUERY_REPLIES[kind])
+        self.note_retry_after("query", QUERY_REPLIES[kind])
 
     @precondition(lambda self: self.asking)
     @rule(data=st.data(), sent=st.booleans())
@@ -1468,17 +1488,17 @@ class EngineMachine(RuleBasedStateMachine):
                     place.remove(job)
             self.over.append(job)
 
-    # ---- what is always true
+    # ---- invariants
 
     @invariant()
     def every_task_that_may_run_is_counted_once(self) -> None:
         tasks = {*self.creating, *self.paid, *self.followed, *self.asking, *self.cut_off} - {*self.over}
-        assert self.engine.in_flight == sum(not job.single_shot for job in tasks)
+        assert self.engine.counts.in_flight == sum(not job.single_shot for job in tasks)
 
     @invariant()
     def the_wire_is_within_its_limits(self) -> None:
-        assert self.engine.creating == len(self.creating) <= self.limits.max_concurrent_creates
-        assert self.engine.asking == len(self.asking) <= self.limits.max_concurrent_queries
+        assert self.engine.counts.creating == len(self.creating) <= self.limits.max_concurrent_creates
+        assert self.engine.counts.asking == len(self.asking) <= self.limits.max_concurrent_queries
 
     @invariant()
     def the_queue_is_what_waits(self) -> None:
@@ -1496,7 +1516,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.engine.create_ready_at(self.now) >= self.now
         assert self.engine.query_ready_at(self.now) >= self.now
 
-    # ---- however it went, all of it comes to an end
+    # ---- every sequence can be completed
 
     def teardown(self) -> None:
         if not hasattr(self, "engine"):
@@ -1518,12 +1538,15 @@ class EngineMachine(RuleBasedStateMachine):
                 assert self.engine.query_answered(job, ended(), self.now) is QueryStep.ENDED
         assert not self.queue
         assert not self.followed
-        assert (self.engine.in_flight, self.engine.creating, self.engine.asking, self.engine.queued) == (
-            0,
-        ) * 4
+        assert (
+            self.engine.counts.in_flight,
+            self.engine.counts.creating,
+            self.engine.counts.asking,
+            self.engine.queued,
+        ) == (0,) * 4
 
     def settle(self) -> None:
-        """Bring in what is away, and let go of what would never be asked."""
+        """Answer requests on the wire, and release jobs that would never be queried."""
         for job in self.creating:
             self.created(job, self.engine.create_answered(job, Reply(422), self.now))
         for job in self.asking:

@@ -1,4 +1,4 @@
-"""A batch stops when the account is refused, and goes on when one request is."""
+"""A batch halts when the account is refused, and continues when one request is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_refusals_before_anything_was_accepted(refusals: list[Refusal], stops: l
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_refused_access_never_stops_an_account_that_was_served_once(before: int) -> None:
+def test_refused_access_does_not_halt_after_an_acceptance(before: int) -> None:
     policy = HaltPolicy()
     assert not any(policy.on_refusal(ACCESS) for _ in range(before))
     policy.on_accept()
@@ -39,7 +39,7 @@ def test_refused_access_never_stops_an_account_that_was_served_once(before: int)
 
 
 @pytest.mark.parametrize("why", [KEY, CREDITS])
-def test_a_dead_key_or_an_empty_account_stops_even_after_acceptances(why: Refusal) -> None:
+def test_a_wrong_key_or_an_empty_account_halts_after_acceptances_too(why: Refusal) -> None:
     policy = HaltPolicy()
     policy.on_accept()
     assert policy.on_refusal(why)

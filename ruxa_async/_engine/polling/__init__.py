@@ -1,1 +1,1 @@
-"""When to ask a task for its state. Times are in seconds."""
+"""When to poll a task. Times are in seconds."""

@@ -1,12 +1,13 @@
-"""Callbacks: which are expected, what one that came leads to, and how far they can be relied on.
+"""When to poll a task whose callback is expected, and whether callbacks are reliable.
 
-A callback is a hint. It wakes the task that it is about, and one query confirms what it says; so nothing is decided by
-what it claims, and a task whose callback never comes is found by a query all the same.
+A callback is a hint: it triggers one query, and only the reply to that query counts. So a task whose callback
+is lost is found by a query all the same.
 
-While callbacks announce the ends of tasks, a task is first asked when nearly all of its kind have ended. Whether they
-do is seen by a few probes, which are asked earlier: of the others, callbacks that come are seen at once, those that do
-not only at the end, so that half of them may fail for long before it shows. Where probes find tasks that ended unannounced,
-every task is asked as if there were no callbacks, until a row of ends is announced again.
+While callbacks are reliable, a task is polled only from the age by which 99 % of its kind have ended. A few
+probes are polled earlier, to notice lost callbacks: among other tasks, a callback that arrives is seen at
+once and a lost one only at that late age, so half of them could be lost for long before it shows. When too
+many probes end without a callback, every task is polled as if callbacks did not exist, until a row of tasks
+ends with one again.
 """
 
 from __future__ import annotations
@@ -22,24 +23,25 @@ from .schedule import PollingSchedule
 
 __all__ = ("CallbackPolling", "CallbackStep")
 
-#: How many jobs that are over are remembered, so that a late callback is known for one.
+#: Finished jobs that are remembered, so that a late callback is recognised: about 10 MB at most.
 _REMEMBERED = 65_536
-#: How much the last end counts; what came before it fades.
+#: Weight of the newest end in the share of lost callbacks (EWMA): the last six or so count.
 _WEIGHT = 1.0 / 6.0
-#: At this share of ends that no callback announced, queries do the work; at that one, after some 25 that were announced,
-#: callbacks do again: of a wave of tasks those that were announced are seen first, so a short row says little. As many
-#: are believed to fail at first as let one failure soon decide: a wrong address or a firewall is what fails most.
-_BELIEVED = 0.2
-_DOUBTED = 0.25
-_TRUSTED_AGAIN = 0.01
-#: Probes: the first tasks of each model, then one in so many. They are asked from their
-#: model's median age on, or from the earliest, at ages that grow by so much.
-_SCOUTS = 12
-_ONE_IN = 48
-_GROWTH = 1.5
-_EARLIEST = 2.0
-#: How long a callback may take on its way before a query looks for itself, in seconds.
-_ON_ITS_WAY = 1.0
+#: Share of lost callbacks: at first, above which they are unreliable, and below which they are reliable
+#: again. One loss at the start suffices, because a wrong address or a firewall is the usual cause. The way
+#: back takes 25 callbacks in a row: in a wave of tasks, those with a callback are seen first, so a short row
+#: proves little.
+_INITIAL_LOSS = 0.2
+_UNRELIABLE_ABOVE = 0.25
+_RELIABLE_BELOW = 0.01
+#: Probes are the first tasks of each model, which also teach its durations, and later one task in 48 (2 %).
+_FIRST_PROBES = 12
+_PROBE_ONE_IN = 48
+#: Probes are polled from the median duration on, at least 2 s, then at ages that grow by half.
+_PROBE_GROWTH = 1.5
+_EARLIEST_PROBE = 2.0
+#: Seconds that a callback may take to arrive before a query is sent instead.
+_DELIVERY_TIME = 1.0
 
 _J = TypeVar("_J", bound=Job)
 
@@ -47,39 +49,40 @@ _J = TypeVar("_J", bound=Job)
 class CallbackStep(enum.Enum):
     """What a callback leads to."""
 
-    #: A query for the task leaves next.
+    #: The task is queried next.
     WOKEN = enum.auto()
-    #: It settles a create of unknown outcome: adopt the task.
+    #: It proves that a create of unknown outcome was accepted: follow the task.
     ADOPT = enum.auto()
-    #: The create was about to be sent again, but was accepted: hold it instead.
+    #: It proves that a create was accepted which is queued to be sent again: wait for its next callback
+    #: instead.
     HOLD = enum.auto()
-    #: Its create is on the wire: keep it for the case that the reply is lost.
+    #: The create is on the wire: keep the callback in case the reply is lost.
     EARLY = enum.auto()
-    #: No more than a sign of life.
+    #: Nothing follows from it, for example because the task still runs.
     NOTED = enum.auto()
-    #: The job is over already.
+    #: The job is over.
     LATE = enum.auto()
-    #: No job of this client.
+    #: The callback is for no job of this client.
     UNCLAIMED = enum.auto()
 
 
 class CallbackPolling(Generic[_J]):
-    """The callbacks of one client."""
+    """The callbacks that one client expects, and how reliable they are."""
 
-    def __init__(self, polling: PollingSchedule) -> None:
-        self._cadence = polling
+    def __init__(self, schedule: PollingSchedule) -> None:
+        self._schedule = schedule
         self._expected: dict[bytes, _J] = {}
-        #: Jobs that are over, and whether that counted as one whose callback failed.
+        #: Ids of finished jobs, and whether they ended without a callback.
         self._over: OrderedDict[bytes, bool] = OrderedDict()
-        self._missing = _BELIEVED
+        self._loss = _INITIAL_LOSS
         self._probes: set[bytes] = set()
-        self._scouts: dict[str | None, int] = {}
-        self._missed: set[bytes] = set()
-        #: Whether callbacks come, so that queries may wait for them.
-        self.relied_on = True
+        self._first_probes: dict[str | None, int] = {}
+        self._lost: set[bytes] = set()
+        #: Callbacks arrive, so queries may wait for them.
+        self.reliable = True
 
     def expect(self, job: _J, callback_id: bytes) -> None:
-        """Expect a callback for *job* that is known as *callback_id*, and for an earlier attempt of it no longer."""
+        """Expect the callback *callback_id* for *job*, instead of that of an earlier attempt."""
         if job.callback_id is not None:
             self._expected.pop(job.callback_id, None)
         job.callback_id = callback_id
@@ -87,69 +90,69 @@ class CallbackPolling(Generic[_J]):
         self._expected[callback_id] = job
 
     def forget(self, job: _J) -> None:
-        """Expect no callback for *job*; one that still comes is late if its task is known."""
+        """Stop expecting a callback for *job*; a later one is `CallbackStep.LATE` if its task is known."""
         if job.callback_id is None or self._expected.pop(job.callback_id, None) is None:
             return
         self._probes.discard(job.callback_id)
         if job.task_id is not None or job.callback_at != math.inf:
-            self._over[job.callback_id] = job.callback_id in self._missed
-            self._missed.discard(job.callback_id)
+            self._over[job.callback_id] = job.callback_id in self._lost
+            self._lost.discard(job.callback_id)
             if len(self._over) > _REMEMBERED:
                 self._over.popitem(last=False)
 
     def look_up(self, callback_id: bytes) -> tuple[CallbackStep, _J | None]:
-        """Return the job that a callback is about and, if there is none, whether it is over."""
+        """Return the job of *callback_id*; without one, the step tells whether the job is over."""
         job = self._expected.get(callback_id)
         if job is not None:
             return CallbackStep.NOTED, job
         if callback_id not in self._over:
             return CallbackStep.UNCLAIMED, None
         if self._over[callback_id]:
-            # The query was quicker than the callback, which came all the same.
+            # Not lost after all: the query was faster than the callback.
             self._over[callback_id] = False
-            self._missing = max(0.0, self._missing - _WEIGHT)
-            self._judge()
+            self._loss = max(0.0, self._loss - _WEIGHT)
+            self._update_reliable()
         return CallbackStep.LATE, None
 
     def ended(self, job: _J) -> bool:
-        """Learn from the end of *job*, before it is forgotten, how far callbacks can be relied on; tell whether that changed."""
-        if job.callback_id is None or job.callback_at is None or (self.relied_on and not self._is_probe(job)):
+        """Learn from the end of *job*, before `forget`; return whether `reliable` changed."""
+        if job.callback_id is None or job.callback_at is None or (self.reliable and not self._is_probe(job)):
             return False
-        missed = job.callback_at == math.inf
-        if missed:
-            self._missed.add(job.callback_id)
-        self._missing += _WEIGHT * (missed - self._missing)
-        return self._judge()
+        is_lost = job.callback_at == math.inf
+        if is_lost:
+            self._lost.add(job.callback_id)
+        self._loss += _WEIGHT * (is_lost - self._loss)
+        return self._update_reliable()
 
-    def _judge(self) -> bool:
-        before = self.relied_on
-        self.relied_on = self._missing < (_DOUBTED if before else _TRUSTED_AGAIN)
-        return self.relied_on is not before
+    def _update_reliable(self) -> bool:
+        before = self.reliable
+        self.reliable = self._loss < (_UNRELIABLE_ABOVE if before else _RELIABLE_BELOW)
+        return self.reliable is not before
 
-    # ---- when to ask nevertheless
+    # ---- polls
 
     def waits_for(self, job: _J) -> bool:
-        """Tell whether the callback of *job* is relied on to come."""
-        return self.relied_on and job.callback_at == math.inf
+        """Tell whether polls of *job* wait for its callback."""
+        return self.reliable and job.callback_at == math.inf
 
-    def first(self, job: _J, age: float) -> float:
-        """Return the age at which to ask *job* first, whose callback is waited for; it is so old."""
+    def first_poll(self, job: _J, age: float) -> float:
+        """Return the age for the first poll of *job*, *age* seconds old, whose callback is awaited."""
         if self._is_probe(job):
-            return max(_GROWTH * age, self._cadence.median(job.model) or 0.0, _EARLIEST)
-        return max(self._cadence.nearly_all(job.model), age) + _ON_ITS_WAY
+            return max(_PROBE_GROWTH * age, self._schedule.median(job.model) or 0.0, _EARLIEST_PROBE)
+        return max(self._schedule.latest_usual_age(job.model), age) + _DELIVERY_TIME
 
     def _is_probe(self, job: _J) -> bool:
         assert job.callback_id is not None
         if job.callback_id in self._probes:
             return True
-        scouts = self._scouts.get(job.model, 0)
-        if scouts == _SCOUTS:
-            # Ids are random. Of a model of which nothing is known, the scouts show enough.
-            return job.callback_id[0] < 256 // _ONE_IN and self._cadence.median(job.model) is not None
-        self._scouts[job.model] = scouts + 1
+        probes = self._first_probes.get(job.model, 0)
+        if probes == _FIRST_PROBES:
+            # Ids are random. While no task of the model has ended, its first probes suffice.
+            return job.callback_id[0] < 256 // _PROBE_ONE_IN and self._schedule.median(job.model) is not None
+        self._first_probes[job.model] = probes + 1
         self._probes.add(job.callback_id)
         return True
 
-    def next(self, model: str | None, age: float, pending_at: float) -> float:
-        """Return the age at which to ask a task again that is *age* old and whose callback is waited for."""
-        return max(_GROWTH * pending_at, self._cadence.next(model, age, pending_at))
+    def next_poll(self, model: str | None, age: float, pending_at: float) -> float:
+        """Return the age for the next poll of a task, *age* seconds old, whose callback is awaited."""
+        return max(_PROBE_GROWTH * pending_at, self._schedule.next_poll(model, age, pending_at))

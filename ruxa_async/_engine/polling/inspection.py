@@ -1,15 +1,19 @@
-"""When to look at something that ends at an unknown time, so that looks and lateness together cost least.
+"""Optimal inspection: when to poll a task that ends at an unknown time, for the least expected cost.
 
-The duration T of a task is log-normal. Who knows that it was pending at age a picks the age b of the next look. With S
-the survival function and U(x) = E[T; T > x], the least expected cost still to come, times S(a), is
+The cost is *price* for each poll, plus the seconds between the end of the task and the poll that detects it.
+The duration T is log-normal. A task that was pending at age a is polled next at age b. With the survival
+function S and U(x) = E[T; T > x], the least expected cost still to come, times S(a), is
 
     W(a) = min over b of  price S(a) + E[b - T; a < T <= b] + W(b)
          = price S(a) - U(a) + min over b of  b S(a) + (U(b) - b S(b) + W(b)),
 
-the recursion behind optimum checking schedules (Barlow, Hunter and Proschan, J. SIAM 11, 1963; for many looks it
-tends to a density of sqrt(h / 2 price), h being the hazard: Keller, Management Science 21, 1974). The bracket is fixed
-by b, so that the minimum is over straight lines in S(a) with slope b: their lower envelope, kept while a falls, solves
-the whole recursion in one pass. Every age on the grid is tried, so it is exact but for the grid.
+the recursion of optimum checking schedules (Barlow, Hunter and Proschan, J. SIAM 11, 1963). For many polls it
+tends to a density of sqrt(h / (2 price)) polls per second, where h is the hazard (Keller, Management Science
+21, 1974).
+
+The second term depends on b alone. So the minimum is over straight lines in S(a) with slope b, and their
+lower envelope solves the recursion in one pass from the highest age down. The solution is exact on the grid
+of ages.
 """
 
 from __future__ import annotations
@@ -19,20 +23,22 @@ from collections import deque
 
 __all__ = ("Plan", "Shape", "upper_tail")
 
-# The grid of ages, in standard deviations of the log of the duration: one task in 30,000 ends below it, one in three
-# million above. A step is a seventh of the usual gap between two looks; what is lost by it is less than a thousandth.
+# The grid of ages, in standard deviations of the log of the duration. One task in 30,000 ends below it, one
+# in three million above it. A step is a seventh of the usual gap between two polls and costs less than a
+# thousandth.
 _LOWEST = -4.0
 _HIGHEST = 5.0
 _STEP = 0.04
-# Above this one task in 700 is left if the law holds, and it is likelier that it holds no longer.
+# Standard deviations up to which the distribution is trusted. One task in 700 runs longer if it holds; such a
+# task more likely shows that it does not hold.
 _TRUSTED = 3.0
-# So many medians are as good as any more, and nothing overflows.
-_MOST = 1e9
+# Bound of prices and intervals in medians: larger ones make no difference, and nothing overflows.
+_MAX_RATIO = 1e9
 _ROOT_HALF = math.sqrt(0.5)
 
 
 def upper_tail(z: float) -> float:
-    """Return the chance that a standard normal variable exceeds *z*."""
+    """Return the probability that a standard normal variable exceeds *z*."""
     return 0.5 * math.erfc(z * _ROOT_HALF)
 
 
@@ -42,24 +48,24 @@ _LAST = round((_TRUSTED - _LOWEST) / _STEP)
 
 
 class Shape:
-    """A plan in units of the median duration, so that one serves all laws that differ only in that.
+    """A plan in units of the median duration, which serves all distributions with the same *sigma*.
 
-    *sigma* is that of the log of the duration; *price* is what one look is worth in lateness; *shortest* and *longest*
-    bound the gaps.
+    *sigma* is the standard deviation of the log of the duration. *price* is the cost of a poll. *shortest*
+    and *longest* bound the interval between two polls. All but *sigma* are in medians.
     """
 
     __slots__ = ("price", "scale", "targets")
 
     def __init__(self, sigma: float, price: float, *, shortest: float, longest: float) -> None:
-        self.price = min(price, _MOST)
+        self.price = min(price, _MAX_RATIO)
         self.scale = 1.0 / (sigma * _STEP)
-        self.targets = _solve(sigma, self.price, min(shortest, _MOST), longest)
+        self.targets = _solve(sigma, self.price, min(shortest, _MAX_RATIO), longest)
 
 
 class Plan:
-    """The best age of the next look for every age at which a task was last seen pending.
+    """The optimal age of the next poll, for each age at which a task was last pending.
 
-    *mu* is the mean of the log of the duration in seconds, everything else is in *shape*.
+    *mu* is the mean of the log of the duration in seconds.
     """
 
     __slots__ = ("_median", "_mu", "_price", "_scale", "_targets")
@@ -71,11 +77,11 @@ class Plan:
         self._scale = shape.scale
         self._targets = shape.targets
 
-    def next(self, age: float) -> float:
-        """Return the age in seconds of the next look at a task last seen pending at *age*, 0 if it never was.
+    def next_poll(self, age: float) -> float:
+        """Return the age in seconds at which to poll a task that was last pending at *age*, 0 if never.
 
-        Past the ages that the law expects, this takes the one hazard without a scale, 1/age: a task that has run
-        for so long is as likely to end within as long again as not. Keller's gap is then sqrt(2 price age).
+        Beyond the trusted ages, the hazard is taken as 1/age: the task as likely ends within another *age*
+        seconds as not. Keller's interval is then sqrt(2 price age).
         """
         targets = self._targets
         place = (math.log(age) - self._mu) * self._scale - _LOWEST / _STEP if age > 0.0 else 0.0
@@ -89,7 +95,7 @@ class Plan:
 
 
 def _solve(sigma: float, price: float, shortest: float, longest: float) -> list[float]:
-    """Return the next age for every trusted age of the grid; all are in medians of the duration."""
+    """Return the age of the next poll for every trusted age of the grid, in medians."""
     ages = [math.exp(sigma * z) for z in _GRID]
     scale = math.exp(0.5 * sigma * sigma)
     beyond = [scale * upper_tail(z - sigma) for z in _GRID]
@@ -104,7 +110,7 @@ def _solve(sigma: float, price: float, shortest: float, longest: float) -> list[
             unadded -= 1
         best = lines.lowest(survival)
         worth = price * survival
-        if best is None:  # the grid ends before the next look is allowed
+        if best is None:  # no age of the grid is *shortest* later
             targets[i] = age + shortest
         else:
             while ages[furthest] > age + longest and furthest > i + 1:
@@ -117,7 +123,10 @@ def _solve(sigma: float, price: float, shortest: float, longest: float) -> list[
 
 
 class _Envelope:
-    """The lower envelope of lines that come with falling slopes, asked at rising places (a "convex hull trick")."""
+    """The lower envelope of lines (the "convex hull trick"), for slopes that fall and places that rise.
+
+    *heights* and *slopes* define line i as heights[i] + slopes[i] x.
+    """
 
     __slots__ = ("_heights", "_kept", "_slopes")
 
@@ -127,7 +136,7 @@ class _Envelope:
         self._kept: deque[int] = deque()
 
     def add(self, line: int) -> None:
-        """Add *line*, an index into heights and slopes; drop those that it keeps from ever being the lowest."""
+        """Add the line with that index; drop lines that are nowhere the lowest any more."""
         kept, heights, slopes = self._kept, self._heights, self._slopes
         height, slope = heights[line], slopes[line]
         while len(kept) > 1:
@@ -139,7 +148,7 @@ class _Envelope:
         kept.append(line)
 
     def lowest(self, place: float) -> int | None:
-        """Return the line that is the lowest at *place*, None if there is no line."""
+        """Return the index of the lowest line at *place*, None without lines."""
         kept, heights, slopes = self._kept, self._heights, self._slopes
         while len(kept) > 1:
             one, two = kept[0], kept[1]

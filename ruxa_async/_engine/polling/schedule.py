@@ -1,8 +1,8 @@
-"""When to ask a running task for its state.
+"""When to poll each task.
 
-Durations are learned for each model (`lognormal`), and the ages at which a task is asked follow from them and from the
-price of a query (`checking`). While nothing is known of a model, a few scouts are asked often; the other tasks wait
-for what these show.
+The durations of each model are learned as a log-normal distribution (`duration_model`). The poll times follow
+from it and from the price of a query, by optimal inspection (`inspection`). While no task of a model has
+ended, a few exploration polls search for the first end; the other tasks wait for it.
 """
 
 from __future__ import annotations
@@ -21,109 +21,195 @@ from .inspection import Plan, Shape
 
 __all__ = ("PollingSchedule",)
 
-# What one query is worth, in standard deviations of a duration, where no price was set. It makes five to six queries a
-# task, and halving the lateness would take twice as many.
-_AUTOMATIC = 0.035
-# How much a query that went out late raises the price, and a punctual one lowers it: level where one in five is late.
-_DEARER = 1.04
-_CHEAPER = 1.01
-_DEAREST = 30.0
-# Where others wait for a task to be seen finished, its lateness may cost this part of the median: a query is worth what
-# makes it so at a hazard of 1 / (median sigma), about what it is where most tasks end.
-_HURRIED_LATENESS = 0.012
-# The price at which plans are made is rounded to steps of this: looks are then at most 10 % too dense or too sparse,
-# which costs less than 1 % of what they are about.
+# Price of a query in standard deviations of lateness, unless `Polling.price` is set. It leads to 5 to 6
+# queries a task (benchmarks/cadence.py); half the lateness would take twice as many.
+_DEFAULT_PRICE = 0.035
+# Factors on the price for a query that was sent late and for one that was on time. They balance where one
+# query in five is late (1.04 ~ 1.01 ** 4), so the query limit is nearly used up, but seldom delays a query
+# for long.
+_PRICE_INCREASE = 1.04
+_PRICE_DECREASE = 1.01
+_MAX_PRICE_FACTOR = 30.0  # bounds the thinning of polls to a factor of about sqrt(30)
+# Lateness in medians that a task may cost while a concurrency limit makes others wait for its end. The price
+# that leads to it is that at a hazard of 1 / (median sigma), which holds about where most tasks end.
+_URGENT_LATENESS = 0.012
+# Plans are cached for prices rounded to this factor (log). Polls are at most 10 % too dense or too sparse for
+# it, which costs less than 1 % of the expected cost, because the cost is flat around its minimum.
 _PRICE_STEP = math.log(1.5)
-# What the shape of a plan depends on is rounded to steps of this, so that most plans are there when they are wanted: a
-# shape takes as long to find as three requests. No law is known as well as that.
+# Shapes are cached for parameters rounded to this factor (log). Computing one takes as long as three
+# requests, and no distribution is known to 10 %. 64 shapes serve dozens of models, at a few kB each.
 _SHAPE_STEP = math.log(1.1)
-_SHAPES_KEPT = 64
-# Until something is known, this many tasks are asked at each age, and ages grow by this much.
-_SCOUTS = 4
-_GROWTH = 1.13
-_AGE_STEP = math.log(_GROWTH)
-# An observation counts less by this much with each that follows, so that the law rests on the last hundred or so.
-_FADING = 1.0 - 1.0 / 64.0
-_KEPT = 192  # an older one counts less than 5 %
-_FADED = [_FADING**back for back in range(_KEPT)]
-# The law is fitted anew when it rests on a third more than last time, as far as it goes.
-_MORE = 1.0 / 3.0
-# So many ends in a row, each so many standard deviations off, happen by chance once in 50 million: the law changed.
-_ODD = 3
-_FAR_OFF = 3.0
-# From here on, tasks that still run say little that those which ended do not.
-_SETTLED = 48.0
-# Waiting queries are planned anew when the law moved by this many standard deviations, or its spread by this much.
-_MOVED = 0.15
-# How many tasks a law from an earlier run is worth.
-_REMEMBERED = 8
-# What is further from the median than this is as good as infinitely far.
-_TINY, _HUGE = 1e-9, 1e9
-# Standard deviations below which 90 and 99 in 100 lie, and the longest that a task waits unasked for its callback.
-_NINE_IN_TEN = 1.2816
-_NEARLY_ALL = 2.3263
-_LONGEST_WAIT = 600.0
-# The log of a duration in seconds is within this, or a file is damaged: from a millisecond to 30 years is -7 to 21.
-_SENSIBLE = 25.0
+_MAX_SHAPES = 64
+# Exploration: this many tasks are polled at each step of age, and the steps grow by this factor. So the first
+# end is detected at most 13 % late, for four queries a step.
+_EXPLORATION_POLLS = 4
+_EXPLORATION_GROWTH = 1.13
+_AGE_STEP = math.log(_EXPLORATION_GROWTH)
+# The weight of a sample shrinks by this factor with each newer one (exponential forgetting). About a hundred
+# samples count, so the fit follows a slow change of the service within a hundred tasks.
+_FORGETTING = 1.0 - 1.0 / 64.0
+_MAX_SAMPLES = 192  # an older one weighs less than 5 %
+_WEIGHTS = [_FORGETTING**back for back in range(_MAX_SAMPLES)]
+# The distribution is fitted again after this share of new samples, so the fits take a number of steps that
+# grows with the logarithm of the number of samples.
+_REFIT_SHARE = 1.0 / 3.0
+# Outliers in a row that prove a change, and the standard deviations that make one: by chance it happens once
+# in 50 million.
+_MAX_OUTLIERS = 3
+_OUTLIER = 3.0
+# Samples from which running tasks are left out of the fit: they add little to what ended tasks show, but cost
+# time.
+_CENSORED_BELOW = 48.0
+# Waiting queries are rescheduled when mu moved by this many standard deviations, or sigma by this factor
+# (log).
+_REPLAN_SHIFT = 0.15
+# Samples that a distribution from an earlier run counts as: few, so a changed service outweighs them within
+# ten tasks.
+_LOADED_SAMPLES = 8
+# Bounds of ratios to the median; beyond, a bound has no effect.
+_MIN_RATIO, _MAX_RATIO = 1e-9, 1e9
+# Quantiles of the standard normal distribution.
+_Z90, _Z99 = 1.2816, 2.3263
+# Seconds that a task at most waits for its callback without a query; users see a lost callback no later.
+_MAX_CALLBACK_WAIT = 600.0
+# Bound of a loaded log(seconds); a millisecond to 30 years is -7 to 21, so a larger one means a damaged file.
+_MAX_LOG = 25.0
 
+# Model names that tell videos and images apart, for the prior.
 _VIDEO = re.compile(
     r"(?<![a-z])(?:veo|sora|kling|wan|hailuo|runway|seedance|luma|pika|vidu|pixverse)(?![a-z])|video|[ti]2v"
 )
 _IMAGE = re.compile(
     r"(?<![a-z])(?:banana|flux|imagen|midjourney|seedream|ideogram|recraft|dall-e|sdxl)(?![a-z])|image|photo"
 )
-# Medians of 10 s and 2 minutes, right within a factor of e two times in three; else anything from 4 s to 4 minutes.
+# Medians of 10 s for images and 120 s for videos, with a standard deviation of a factor e. A name that says
+# neither gets 30 s with a factor e^2: 4 s to 4 minutes.
 _IMAGE_PRIOR = Prior(math.log(10.0), 1.0)
 _VIDEO_PRIOR = Prior(math.log(120.0), 1.0)
 _WIDE_PRIOR = Prior(math.log(30.0), 2.0)
 
 
 @define(eq=False)
-class _Model:
-    """What is known of the durations of one model."""
+class _Durations:
+    """The learned durations of one model."""
 
     prior: Prior
-    seen: deque[Span] = field(factory=lambda: deque(maxlen=_KEPT))
-    law: LogNormal | None = None
-    #: How many tasks the law rests on, and how many ended since it was fitted.
-    weight: float = 0.0
-    fresh: int = 0
-    #: How many ends in a row were far from what the law says.
-    odd: int = 0
-    #: How many tasks were sent to be asked at each step of age, while there is no law.
-    scouts: dict[int, int] = field(factory=dict)
-    #: A task of it has succeeded; until then the law rests on the tasks that failed.
+    samples: deque[Span] = field(factory=lambda: deque(maxlen=_MAX_SAMPLES))
+    fitted: LogNormal | None = None
+    #: Effective number of samples behind the fit, and samples since the fit.
+    sample_size: float = 0.0
+    new_samples: int = 0
+    #: Outliers in a row.
+    outliers: int = 0
+    #: Exploration polls sent at each step of age, while nothing is fitted.
+    explored: dict[int, int] = field(factory=dict)
+    #: A task has succeeded. Until then failed tasks are samples too.
     has_succeeded: bool = False
-    #: Plans for that law, by the rounded price and whether they are hurried.
+    #: Plans for the fit, by the level of the price and urgency.
     plans: dict[tuple[int, bool], Plan] = field(factory=dict)
+
+    @property
+    def predictive_sigma(self) -> float:
+        """The sigma of the next duration, with the uncertainty of mu: sigma sqrt(1 + 1/n)."""
+        assert self.fitted is not None
+        return self.fitted.sigma * math.sqrt(1.0 + 1.0 / (self.sample_size + self.prior.weight))
 
 
 class PollingSchedule:
-    """The ages at which tasks are asked, in seconds since their acceptance, by what was seen of their model."""
+    """The ages at which tasks are polled, in seconds since they were accepted."""
 
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
-        self._models: dict[str | None, _Model] = {}
+        self._models: dict[str | None, _Durations] = {}
         self._shapes: dict[tuple[int, ...], Shape] = {}
-        self._factor = 1.0
-        self._level = 0
-        #: Others wait for a task to be seen finished, so that its lateness costs more; unless a price was set.
-        self.hurried = False
+        self._price_factor = 1.0
+        self._price_level = 0
+        #: Creates wait for tasks to end, so lateness costs more, unless `Polling.price` is set.
+        self.urgent = False
 
-    def first(self, model: str | None, age: float) -> float:
-        """Return the age at which to ask a task for the first time that is *age* old and was never asked."""
+    # ---- poll times
+
+    def first_poll(self, model: str | None, age: float) -> float:
+        """Return the age at which to poll first a task that is *age* seconds old."""
         return self._bounded(age, self._planned(model, 0.0))
 
-    def next(self, model: str | None, age: float, pending_at: float | None = None) -> float:
-        """Return the age at which to ask a task next that is *age* old.
+    def next_poll(self, model: str | None, age: float, pending_at: float | None = None) -> float:
+        """Return the age at which to poll next a task that is *age* seconds old.
 
-        *pending_at* is its age when it was last known to be pending, where that is not *age* itself.
+        *pending_at* is its age when it was last pending, *age* by default.
         """
         return self._bounded(age, self._planned(model, age if pending_at is None else pending_at))
 
-    def replanned(self, model: str | None, pending_at: float) -> float:
-        """Return the age at which to ask a waiting task, last seen pending at *pending_at*, 0 if it never was."""
+    def replanned_poll(self, model: str | None, pending_at: float) -> float:
+        """Return the age at which to poll a task that was last pending at *pending_at*, 0 if never."""
         return self._bounded(pending_at, self._planned(model, pending_at))
+
+    def _bounded(self, age: float, target: float) -> float:
+        """Return *target* within `Polling.min_interval` and `Polling.max_interval` from *age*."""
+        earliest = age + self._polling.min_interval
+        return earliest if target <= earliest else min(target, age + self._polling.max_interval)
+
+    def _planned(self, model: str | None, pending_at: float) -> float:
+        durations = self._models.get(model)
+        if durations is None:
+            durations = self._durations(model)
+        if durations.fitted is None:
+            return self._explore(durations, max(pending_at, 0.0))
+        kind = self._price_level, self.urgent
+        plan = durations.plans.get(kind)
+        if plan is None:
+            plan = durations.plans[kind] = self._plan(durations, durations.fitted)
+        return plan.next_poll(pending_at)
+
+    def _explore(self, durations: _Durations, age: float) -> float:
+        """Return the age of the next exploration poll, or a late one if enough explore that age."""
+        target = max(age * _EXPLORATION_GROWTH, age + self._polling.min_interval)
+        step = round(math.log(target) / _AGE_STEP) if target < math.inf else 0
+        sent = durations.explored.get(step, 0)
+        if sent >= _EXPLORATION_POLLS:
+            return age + self._polling.max_interval
+        durations.explored[step] = sent + 1
+        return target
+
+    def _plan(self, durations: _Durations, fitted: LogNormal) -> Plan:
+        """Return the optimal inspection plan for *fitted*, widened by its own uncertainty."""
+        polling, sigma, median = self._polling, durations.predictive_sigma, math.exp(fitted.mu)
+        if polling.price is not None:
+            price = polling.price / median
+        else:
+            price = _DEFAULT_PRICE * sigma
+            if self.urgent:
+                # Keller's gap sqrt(2 price / hazard), at a hazard of 1 / sigma, is twice the mean lateness.
+                price = min(price, 2.0 * _URGENT_LATENESS**2 / sigma)
+        price *= math.exp(self._price_level * _PRICE_STEP)
+        bounds = polling.min_interval / median, polling.max_interval / median
+        return Plan(fitted.mu, self._shape(tuple(map(_shape_step, (sigma, price, *bounds)))))
+
+    def _shape(self, steps: tuple[int, ...]) -> Shape:
+        """Return the cached shape for the rounded sigma, price and bounds of the intervals."""
+        shape = self._shapes.get(steps)
+        if shape is None:
+            if len(self._shapes) >= _MAX_SHAPES:
+                del self._shapes[next(iter(self._shapes))]
+            sigma, price, shortest, longest = (math.exp(step * _SHAPE_STEP) for step in steps)
+            shape = self._shapes[steps] = Shape(sigma, price, shortest=shortest, longest=longest)
+        return shape
+
+    # ---- the price of a query
+
+    @property
+    def price(self) -> float:
+        """The factor on the base price of a query, 1 to 30."""
+        return self._price_factor
+
+    def on_poll(self, *, late: bool) -> None:
+        """Adapt the price to a query that is sent: raise it if the query is *late*, lower it otherwise."""
+        if late or self._price_factor > 1.0:
+            factor = self._price_factor * _PRICE_INCREASE if late else self._price_factor / _PRICE_DECREASE
+            self._price_factor = min(max(factor, 1.0), _MAX_PRICE_FACTOR)
+            self._price_level = round(math.log(self._price_factor) / _PRICE_STEP)
+
+    # ---- durations
 
     def ended(
         self,
@@ -135,180 +221,114 @@ class PollingSchedule:
         *,
         succeeded: bool = True,
     ) -> bool:
-        """Learn from a task that was last pending at age *low* and first seen ended at *high*.
+        """Learn from an ended task; return whether waiting queries of its model should be rescheduled.
 
-        *exact* is its duration by the service's own times. *running* is called when it matters: it returns the
-        ages at which tasks of *model* that still run were last seen pending. The answer says whether what is known
-        changed so much that waiting queries should be planned anew. Tasks that failed count until one *succeeded*.
+        The task was last pending at age *low* and first seen ended at age *high*. *exact* is the duration
+        that the service reports. *running* returns the ages at which the running tasks of *model* were last
+        pending; it is called only for a fit that needs them. A failed task counts until one has *succeeded*.
         """
-        learned = span(max(low, 0.0), high, exact)
-        known = self._known(model)
-        if learned is None or (known.has_succeeded and not succeeded):
+        sample = span(max(low, 0.0), high, exact)
+        durations = self._durations(model)
+        if sample is None or (durations.has_succeeded and not succeeded):
             return False
-        if succeeded and not known.has_succeeded:
-            known.has_succeeded = True
-            known.seen.clear()
-            known.law = None
-        known.seen.append(learned)
-        known.fresh += 1
-        if known.law is not None:
-            known.odd = known.odd + 1 if _far_off(learned, known.law) else 0
-            if known.odd >= _ODD:
-                _forget(known)
-            elif known.fresh < known.weight * _MORE:
+        if succeeded and not durations.has_succeeded:
+            durations.has_succeeded = True
+            durations.samples.clear()
+            durations.fitted = None
+        durations.samples.append(sample)
+        durations.new_samples += 1
+        if durations.fitted is not None:
+            durations.outliers = durations.outliers + 1 if _is_outlier(sample, durations.fitted) else 0
+            if durations.outliers >= _MAX_OUTLIERS:
+                _keep_outliers(durations)
+            elif durations.new_samples < durations.sample_size * _REFIT_SHARE:
                 return False
-        pending = running() if running is not None and known.weight < _SETTLED else ()
-        return self._refit(known, pending)
-
-    def went_out(self, *, late: bool) -> None:
-        """Note that a query left: *late*, because the budget of queries binds, or when it was due."""
-        if late or self._factor > 1.0:
-            factor = self._factor * _DEARER if late else self._factor / _CHEAPER
-            self._factor = min(max(factor, 1.0), _DEAREST)
-            self._level = round(math.log(self._factor) / _PRICE_STEP)
-
-    @property
-    def price(self) -> float:
-        """How many times its base price a query costs at present: 1 to 30."""
-        return self._factor
+        pending = running() if running is not None and durations.sample_size < _CENSORED_BELOW else ()
+        return _refit(durations, pending)
 
     def median(self, model: str | None) -> float | None:
         """Return the median duration of *model* in seconds, None while no task of it has ended."""
-        known = self._models.get(model)
-        return None if known is None or known.law is None else math.exp(known.law.mu)
+        durations = self._models.get(model)
+        return None if durations is None or durations.fitted is None else math.exp(durations.fitted.mu)
 
-    def nearly_all(self, model: str | None) -> float:
-        """Return the age by which 99 in 100 tasks of *model* have ended, 9 in 10 by what is believed of it at first."""
-        known = self._known(model)
-        if known.law is None:
-            prior = known.prior
-            age = math.exp(prior.mu + _NINE_IN_TEN * math.hypot(prior.sigma, prior.doubt))
+    def latest_usual_age(self, model: str | None) -> float:
+        """Return the age by which 99 % of the tasks of *model* end (90 % by the prior), at most 600."""
+        durations = self._durations(model)
+        if durations.fitted is None:
+            prior = durations.prior
+            age = math.exp(prior.mu + _Z90 * math.hypot(prior.sigma, prior.mu_sigma))
         else:
-            age = math.exp(known.law.mu + _NEARLY_ALL * _spread(known, known.law))
-        return min(age, _LONGEST_WAIT)
+            age = math.exp(durations.fitted.mu + _Z99 * durations.predictive_sigma)
+        return min(age, _MAX_CALLBACK_WAIT)
 
     def export(self) -> dict[str, dict[str, float]]:
-        """Return what was learned, by model, for `load` in a later run."""
+        """Return the fitted distributions by model, for `load` in a later run."""
         return {
-            name: {"mu": known.law.mu, "sigma": known.law.sigma}
-            for name, known in self._models.items()
-            if name is not None and known.law is not None
+            name: {"mu": durations.fitted.mu, "sigma": durations.fitted.sigma}
+            for name, durations in self._models.items()
+            if name is not None and durations.fitted is not None
         }
 
-    def load(self, laws: Mapping[str, Mapping[str, float]]) -> None:
-        """Start from what an earlier run exported; it fades like anything that was seen."""
-        for name, law in laws.items():
-            known, mu, sigma = self._known(name), law["mu"], law["sigma"]
-            sides = [Span(at, at) for at in (mu - sigma, mu + sigma) if abs(at) <= _SENSIBLE]
+    def load(self, exported: Mapping[str, Mapping[str, float]]) -> None:
+        """Start from the distributions that an earlier run exported, as if from a few samples."""
+        for name, found in exported.items():
+            durations, mu, sigma = self._durations(name), found["mu"], found["sigma"]
+            # Pairs of samples at one standard deviation on either side have this mu and sigma.
+            sides = [Span(at, at) for at in (mu - sigma, mu + sigma) if abs(at) <= _MAX_LOG]
             if len(sides) == 2:
-                known.has_succeeded = True
-                known.seen.extendleft(sides * (_REMEMBERED // 2))
-                self._refit(known, ())
+                durations.has_succeeded = True
+                durations.samples.extendleft(sides * (_LOADED_SAMPLES // 2))
+                _refit(durations, ())
 
-    def _known(self, model: str | None) -> _Model:
-        known = self._models.get(model)
-        if known is None:
-            known = self._models[model] = _Model(_prior(model))
-        return known
-
-    def _bounded(self, age: float, target: float) -> float:
-        polling = self._polling
-        earliest = age + polling.min_interval
-        return earliest if target <= earliest else min(target, age + polling.max_interval)
-
-    def _planned(self, model: str | None, pending_at: float) -> float:
-        known = self._models.get(model)
-        if known is None:
-            known = self._known(model)
-        if known.law is None:
-            return self._scouted(known, max(pending_at, 0.0))
-        kind = self._level, self.hurried
-        plan = known.plans.get(kind)
-        if plan is None:
-            plan = known.plans[kind] = self._plan(known, known.law)
-        return plan.next(pending_at)
-
-    def _scouted(self, known: _Model, age: float) -> float:
-        """Return the next age for a scout; a task is not one where enough were sent to the next step of age."""
-        polling = self._polling
-        target = max(age * _GROWTH, age + polling.min_interval)
-        step = round(math.log(target) / _AGE_STEP) if target < math.inf else 0
-        sent = known.scouts.get(step, 0)
-        if sent >= _SCOUTS:
-            return age + polling.max_interval
-        known.scouts[step] = sent + 1
-        return target
-
-    def _plan(self, known: _Model, law: LogNormal) -> Plan:
-        """Plan for the law with its own uncertainty: sigma sqrt(1 + 1/m), where it rests on m tasks."""
-        polling = self._polling
-        sigma = _spread(known, law)
-        median = math.exp(law.mu)
-        if polling.price is not None:
-            price = polling.price / median
-        else:
-            price = _AUTOMATIC * sigma
-            if self.hurried:
-                price = min(price, 2.0 * _HURRIED_LATENESS**2 / sigma)
-        price *= math.exp(self._level * _PRICE_STEP)
-        bounds = polling.min_interval / median, polling.max_interval / median
-        return Plan(law.mu, self._shape(tuple(map(_step, (sigma, price, *bounds)))))
-
-    def _shape(self, steps: tuple[int, ...]) -> Shape:
-        """Return the shape of the plans for what is rounded to so many *steps*: sigma, price and both bounds."""
-        shape = self._shapes.get(steps)
-        if shape is None:
-            if len(self._shapes) >= _SHAPES_KEPT:
-                del self._shapes[next(iter(self._shapes))]
-            sigma, price, shortest, longest = (math.exp(step * _SHAPE_STEP) for step in steps)
-            shape = self._shapes[steps] = Shape(sigma, price, shortest=shortest, longest=longest)
-        return shape
-
-    def _refit(self, known: _Model, pending: Iterable[float]) -> bool:
-        """Fit the law of *known*; return whether waiting queries should be planned anew."""
-        before, weights = known.law, _FADED[: len(known.seen)]
-        spans = [Span(low, high, w) for (low, high, _), w in zip(reversed(known.seen), weights, strict=True)]
-        known.law = fit([*spans, *_survivors(pending)], known.prior, before)
-        known.weight = sum(weights) ** 2 / sum(weight * weight for weight in weights)
-        known.fresh = known.odd = 0
-        known.scouts.clear()
-        known.plans.clear()
-        return before is None or _moved(before, known.law)
+    def _durations(self, model: str | None) -> _Durations:
+        durations = self._models.get(model)
+        if durations is None:
+            durations = self._models[model] = _Durations(_prior(model))
+        return durations
 
 
-def _spread(known: _Model, law: LogNormal) -> float:
-    """Return the sigma of *law* with its own uncertainty, where it rests on so many tasks."""
-    return law.sigma * math.sqrt(1.0 + 1.0 / (known.weight + known.prior.weight))
+def _refit(durations: _Durations, pending: Iterable[float]) -> bool:
+    """Fit the distribution again; return whether waiting queries should be rescheduled."""
+    before, weights = durations.fitted, _WEIGHTS[: len(durations.samples)]
+    newest_first = zip(reversed(durations.samples), weights, strict=True)
+    spans = [Span(low, high, weight) for (low, high, _), weight in newest_first]
+    durations.fitted = fit([*spans, *_censored(pending)], durations.prior, before)
+    durations.sample_size = sum(weights) ** 2 / sum(weight * weight for weight in weights)  # Kish
+    durations.new_samples = durations.outliers = 0
+    durations.explored.clear()
+    durations.plans.clear()
+    return before is None or _has_moved(before, durations.fitted)
 
 
-def _far_off(seen: Span, law: LogNormal) -> bool:
-    reach = _FAR_OFF * law.sigma
-    return seen.low > law.mu + reach or seen.high < law.mu - reach
-
-
-def _forget(known: _Model) -> None:
-    """Keep only what shows that the law changed."""
-    for _ in range(len(known.seen) - _ODD):
-        known.seen.popleft()
-    known.weight = float(_ODD)
-
-
-def _moved(one: LogNormal, two: LogNormal) -> bool:
-    return abs(two.mu - one.mu) > _MOVED * one.sigma or abs(math.log(two.sigma / one.sigma)) > _MOVED
-
-
-def _step(value: float) -> int:
-    return round(math.log(min(max(value, _TINY), _HUGE)) / _SHAPE_STEP)
-
-
-def _survivors(ages: Iterable[float]) -> list[Span]:
-    """Return what still running says, as many tasks at once as have about the same age."""
+def _censored(ages: Iterable[float]) -> list[Span]:
+    """Return running tasks as right-censored samples, grouped by steps of age."""
     counts: dict[int, int] = {}
     for age in ages:
         if 0.0 < age < math.inf:
             step = math.floor(math.log(age) / _AGE_STEP)
             counts[step] = counts.get(step, 0) + 1
     return [Span((step + 0.5) * _AGE_STEP, math.inf, float(count)) for step, count in counts.items()]
+
+
+def _is_outlier(sample: Span, fitted: LogNormal) -> bool:
+    reach = _OUTLIER * fitted.sigma
+    return sample.low > fitted.mu + reach or sample.high < fitted.mu - reach
+
+
+def _keep_outliers(durations: _Durations) -> None:
+    """Drop all samples but the last ones, which show that the distribution changed."""
+    for _ in range(len(durations.samples) - _MAX_OUTLIERS):
+        durations.samples.popleft()
+    durations.sample_size = float(_MAX_OUTLIERS)
+
+
+def _has_moved(one: LogNormal, two: LogNormal) -> bool:
+    shift = _REPLAN_SHIFT
+    return abs(two.mu - one.mu) > shift * one.sigma or abs(math.log(two.sigma / one.sigma)) > shift
+
+
+def _shape_step(value: float) -> int:
+    return round(math.log(min(max(value, _MIN_RATIO), _MAX_RATIO)) / _SHAPE_STEP)
 
 
 def _prior(model: str | None) -> Prior:

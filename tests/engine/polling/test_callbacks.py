@@ -1,4 +1,4 @@
-"""What a callback leads to, and how long a task waits for one."""
+"""What a callback leads to, and when its task is polled nevertheless."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def engine_of() -> Engine[Job]:
     return Engine(Limits(), Polling(), Retries())
 
 
-def relied_on(engine: Engine[Job]) -> bool:
-    """Ask anew: type checkers take an attribute for something that stays."""
-    return engine.calls.relied_on
+def reliable(engine: Engine[Job]) -> bool:
+    """Read the attribute in a function, because type checkers assume that it keeps its value."""
+    return engine.calls.reliable
 
 
 def callback_id(number: int) -> bytes:
-    """An id that makes no probe of its job, once its model is known."""
+    """Return an id whose job is not a probe, once durations are known."""
     return b"\xff" + number.to_bytes(11, "big")
 
 
@@ -52,14 +52,14 @@ def followed(engine: Engine[Job], now: float, number: int = 1) -> Job:
 def lost(engine: Engine[Job], now: float, number: int = 1) -> Job:
     job = sent(engine, now, number)
     engine.create_lost(job, now)
-    engine.hold(job, now, 60.0)
+    engine.callbacks.await_callback(job, now, 60.0)
     return job
 
 
 def called(
     engine: Engine[Job], now: float, number: int = 1, *, over: bool = True, settles: bool = True
 ) -> CallbackStep:
-    return engine.called(callback_id(number), now, over=over, settles=settles)[0]
+    return engine.callbacks.on_callback(callback_id(number), now, over=over, settles=settles)[0]
 
 
 # ---- one callback
@@ -76,7 +76,7 @@ def test_a_callback_wakes_its_task_for_one_query() -> None:
     assert engine.query_ready_at(102.0) == math.inf
 
 
-def test_one_that_says_it_still_runs_costs_no_query() -> None:
+def test_a_callback_of_a_running_task_triggers_no_query() -> None:
     engine = engine_of()
     job = followed(engine, 100.0)
     before = engine.query_ready_at(101.0)
@@ -84,7 +84,7 @@ def test_one_that_says_it_still_runs_costs_no_query() -> None:
     assert (engine.query_ready_at(101.0), job.callback_at) == (before, math.inf)
 
 
-def test_one_that_comes_while_the_task_is_asked_has_it_asked_once_more() -> None:
+def test_a_callback_during_a_query_triggers_another_query() -> None:
     engine = engine_of()
     job = followed(engine, 100.0)
     called(engine, 101.0)
@@ -95,7 +95,7 @@ def test_one_that_comes_while_the_task_is_asked_has_it_asked_once_more() -> None
     assert engine.take_query(101.6) is job
 
 
-def test_a_task_that_is_called_too_early_is_asked_as_if_no_callback_were_to_come() -> None:
+def test_after_a_premature_callback_polling_ignores_callbacks() -> None:
     engine = engine_of()
     job = followed(engine, 100.0)
     called(engine, 105.0)
@@ -104,7 +104,7 @@ def test_a_task_that_is_called_too_early_is_asked_as_if_no_callback_were_to_come
     assert 105.0 < engine.query_ready_at(105.0) < 106.0
 
 
-def test_one_for_a_create_on_the_wire_is_early_and_has_the_task_asked_at_once() -> None:
+def test_an_early_callback_makes_the_first_query_due() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
     assert called(engine, 100.5) is CallbackStep.EARLY
@@ -113,19 +113,19 @@ def test_one_for_a_create_on_the_wire_is_early_and_has_the_task_asked_at_once() 
     assert engine.take_query(101.0) is job
 
 
-def test_an_early_one_about_a_running_task_changes_nothing() -> None:
+def test_an_early_callback_of_a_running_task_changes_nothing() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
     assert called(engine, 100.5, over=False) is CallbackStep.EARLY
     assert job.callback_at == math.inf
 
 
-def test_one_that_nobody_waits_for_is_unclaimed() -> None:
+def test_a_callback_without_a_job_is_unclaimed() -> None:
     engine = engine_of()
     assert called(engine, 1.0) is CallbackStep.UNCLAIMED
 
 
-def test_a_released_task_is_late_and_an_unbought_one_is_nobodys() -> None:
+def test_a_callback_for_a_released_task_is_late_and_for_an_uncharged_one_unclaimed() -> None:
     engine = engine_of()
     engine.release(followed(engine, 100.0, 1))
     assert called(engine, 101.0, 1) is CallbackStep.LATE
@@ -133,7 +133,7 @@ def test_a_released_task_is_late_and_an_unbought_one_is_nobodys() -> None:
     assert called(engine, 101.0, 2) is CallbackStep.UNCLAIMED
 
 
-def test_each_attempt_has_an_address_of_its_own() -> None:
+def test_each_attempt_has_its_own_callback_id() -> None:
     engine = engine_of()
     job = sent(engine, 100.0, 1)
     engine.calls.expect(job, callback_id(2))
@@ -141,7 +141,7 @@ def test_each_attempt_has_an_address_of_its_own() -> None:
     assert called(engine, 101.0, 2) is CallbackStep.EARLY
 
 
-def test_jobs_that_are_over_are_remembered_up_to_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bounded_number_of_finished_jobs_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calling, "_REMEMBERED", 2)
     engine = engine_of()
     for number in (1, 2, 3):
@@ -159,28 +159,28 @@ def test_jobs_that_are_over_are_remembered_up_to_a_point(monkeypatch: pytest.Mon
 def test_a_held_create_counts_as_running_until_its_time_is_up() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
-    assert (job.phase, engine.in_flight, engine.next_deadline()) == (Phase.HELD, 1, 160.0)
+    assert (job.phase, engine.counts.in_flight, engine.queues.deadlines.next_time()) == (Phase.HELD, 1, 160.0)
     assert engine.take_expired(159.0) is None
     assert engine.take_expired(160.0) is job
-    assert (job.phase, engine.in_flight) == (Phase.OVER, 0)
+    assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
     assert called(engine, 161.0) is CallbackStep.UNCLAIMED
 
 
-def test_a_callback_settles_it() -> None:
+def test_a_callback_settles_a_held_create() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
     assert engine.counts.unknown == 1
     assert called(engine, 130.0) is CallbackStep.ADOPT
-    assert (job.phase, engine.next_deadline()) == (Phase.CREATING, math.inf)
-    engine.adopt(job, "t", 5.0, was_unknown=True)
+    assert (job.phase, engine.queues.deadlines.next_time()) == (Phase.CREATING, math.inf)
+    engine.callbacks.recover(job, "t", 5.0, was_unknown=True)
     assert (job.task_id, job.accepted_at) == ("t", 100.0)
     assert (engine.counts.unknown, engine.counts.accepted) == (0, 1)
     engine.follow(job, 130.5, timeout=90.0)
     assert engine.take_query(130.5) is job
-    assert (engine.in_flight, engine.next_deadline()) == (1, 190.0)
+    assert (engine.counts.in_flight, engine.queues.deadlines.next_time()) == (1, 190.0)
 
 
-def test_one_that_says_too_little_leaves_it_held() -> None:
+def test_a_callback_with_too_little_content_leaves_a_create_held() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
     assert called(engine, 130.0, settles=False) is CallbackStep.NOTED
@@ -188,7 +188,9 @@ def test_one_that_says_too_little_leaves_it_held() -> None:
 
 
 @pytest.mark.parametrize(("settles", "step"), [(True, CallbackStep.ADOPT), (False, CallbackStep.HOLD)])
-def test_what_was_accepted_though_refused_is_not_sent_again(settles: bool, step: CallbackStep) -> None:
+def test_a_rejected_create_that_a_callback_proves_accepted_is_not_sent_again(
+    settles: bool, step: CallbackStep
+) -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
     engine.create_answered(job, Reply(status=429), 100.1)
@@ -198,7 +200,16 @@ def test_what_was_accepted_though_refused_is_not_sent_again(settles: bool, step:
     assert engine.take_create(1_000.0) is None
 
 
-def test_a_withdrawn_one_is_forgotten() -> None:
+def test_a_reply_that_a_callback_contradicts_counts_as_unknown() -> None:
+    engine = engine_of()
+    job = sent(engine, 100.0)
+    step = engine.create_answered(job, Reply(status=422), 101.0)
+    assert (engine.counts.refused, engine.counts.unknown) == (1, 0)
+    engine.callbacks.doubt(step)
+    assert (engine.counts.refused, engine.counts.unknown) == (0, 1)
+
+
+def test_a_withdrawn_job_expects_no_callback() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
     engine.create_not_sent(job, 100.0)
@@ -211,7 +222,7 @@ def test_a_withdrawn_one_is_forgotten() -> None:
 
 
 def taught(engine: Engine[Job], seconds: float = 10.0, tasks: int = 40) -> float:
-    """Let *tasks* take so many *seconds* each and be called back; return the time then."""
+    """Run *tasks* of *seconds* each, with callbacks; return the time of the last end."""
     now = 1_000.0
     for number in range(1_000, 1_000 + tasks):
         job = followed(engine, now, number)
@@ -224,7 +235,7 @@ def taught(engine: Engine[Job], seconds: float = 10.0, tasks: int = 40) -> float
 
 
 def end_unseen(engine: Engine[Job], job: Job, now: float) -> None:
-    """Let a query find that *job* ended, of which no callback said anything."""
+    """Let a query find that *job* ended, without a callback."""
     assert engine.take_query(now) is job
     engine.query_answered(job, DONE, now)
 
@@ -251,7 +262,7 @@ def test_a_probe_is_asked_at_growing_ages() -> None:
     assert asked == pytest.approx([2.0, 3.0, 4.5, 6.75, 10.125, 15.1875])
 
 
-def test_a_task_of_a_known_model_is_asked_when_nearly_all_have_ended() -> None:
+def test_a_task_of_a_known_model_is_queried_when_99_percent_have_ended() -> None:
     engine = engine_of()
     now = taught(engine)
     followed(engine, now, 1)
@@ -259,7 +270,7 @@ def test_a_task_of_a_known_model_is_asked_when_nearly_all_have_ended() -> None:
     assert median is not None
     assert median == pytest.approx(10.0, rel=0.1)
     age = engine.query_ready_at(now) - now
-    assert age == pytest.approx(engine.polling.nearly_all(MODEL) + 1.0)
+    assert age == pytest.approx(engine.polling.latest_usual_age(MODEL) + 1.0)
     assert age > 1.1 * median
 
 
@@ -268,9 +279,9 @@ def test_one_in_48_is_a_probe_from_the_median_on() -> None:
     now = taught(engine)
     job = Job(model=MODEL)
     job.callback_id, job.callback_at = b"\x04" + bytes(11), math.inf
-    probes = [b for b in range(256) if engine.calls.first(_with(b), 0.0) < 11.0]
+    probes = [b for b in range(256) if engine.calls.first_poll(_with(b), 0.0) < 11.0]
     assert probes == list(range(5))
-    assert engine.calls.first(job, 0.0) == engine.polling.median(MODEL)
+    assert engine.calls.first_poll(job, 0.0) == engine.polling.median(MODEL)
     assert now > 0
 
 
@@ -280,32 +291,32 @@ def _with(first: int) -> Job:
     return job
 
 
-def test_one_probe_that_ended_unannounced_brings_the_ordinary_cadence_back_at_first() -> None:
+def test_at_first_one_lost_callback_makes_callbacks_unreliable() -> None:
     engine = engine_of()
     probe = followed(engine, 100.0, 1)
     others = [followed(engine, 100.0, number) for number in range(2, 20)]
     end_unseen(engine, probe, 102.0)
-    assert not engine.calls.relied_on
-    # The other 18 are planned anew, as tasks are of which no callback will tell.
+    assert not engine.calls.reliable
+    # The other 18 are rescheduled like tasks without a callback.
     assert engine.query_ready_at(102.0) < 103.0
     assert {job.ticket > 0 for job in others} == {True}
 
 
-def test_misses_of_the_others_say_nothing() -> None:
+def test_lost_callbacks_of_other_tasks_do_not_count() -> None:
     engine = engine_of()
     now = taught(engine)
     for number in range(20):
         job = followed(engine, now, number)
         now = engine.query_ready_at(now)
         end_unseen(engine, job, now)
-    assert engine.calls.relied_on
+    assert engine.calls.reliable
 
 
-def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_they_come() -> None:
+def test_probes_notice_when_callbacks_stop_and_when_they_return() -> None:
     engine = engine_of()
     now = taught(engine)
     misses = 0
-    while relied_on(engine):
+    while reliable(engine):
         job = sent(engine, now, misses)
         engine.calls.expect(job, bytes([misses % 5]) + misses.to_bytes(11, "big"))
         engine.create_answered(job, Reply(status=200, task_id="t"), now)
@@ -315,7 +326,7 @@ def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_th
         misses += 1
     assert misses == 2
     hits = 0
-    while not relied_on(engine):
+    while not reliable(engine):
         job = followed(engine, now, hits)
         called(engine, now + 0.1, hits)
         end_unseen(engine, job, now + 0.1)
@@ -324,17 +335,17 @@ def test_callbacks_that_stop_are_noticed_by_the_probes_and_trusted_again_when_th
     assert 15 <= hits <= 30
 
 
-def test_a_callback_that_a_query_outran_is_no_failure() -> None:
+def test_a_callback_that_arrives_after_the_query_is_not_lost() -> None:
     engine = engine_of()
     end_unseen(engine, followed(engine, 100.0), 102.0)
-    assert not engine.calls.relied_on
+    assert not engine.calls.reliable
     assert called(engine, 102.1) is CallbackStep.LATE
     assert called(engine, 102.2) is CallbackStep.LATE
-    # One that failed at most is believed then, as at the beginning.
-    assert engine.calls._missing == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
+    # At most one loss counts then, as at the beginning.
+    assert engine.calls._loss == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
 
 
-def test_tasks_without_a_callback_are_asked_as_ever_and_say_nothing() -> None:
+def test_tasks_without_a_callback_are_polled_and_do_not_count() -> None:
     engine = engine_of()
     taught(engine)
     calls: CallbackPolling[Job] = engine.calls
@@ -347,10 +358,12 @@ def test_tasks_without_a_callback_are_asked_as_ever_and_say_nothing() -> None:
 
 
 def due(engine: Engine[Job], job: Job) -> float:
-    return next(at for at, ticket, item in engine._due._heap if item is job and ticket == job.ticket)
+    return next(
+        at for at, ticket, item in engine.queues.queries._heap if item is job and ticket == job.ticket
+    )
 
 
-def test_waiting_tasks_are_planned_anew_when_more_is_known_of_their_model() -> None:
+def test_waiting_tasks_are_rescheduled_when_their_model_is_learned() -> None:
     engine = engine_of()
     jobs = [followed(engine, 100.0, number) for number in range(14)]
     probe, waiting = jobs[1], jobs[-1]
@@ -363,13 +376,13 @@ def test_waiting_tasks_are_planned_anew_when_more_is_known_of_their_model() -> N
     assert engine.take_query(102.5) is jobs[0]
     engine.query_answered(jobs[0], DONE, 102.5)
     engine.learn(jobs[0], 102.5, None)
-    assert due(engine, waiting) == pytest.approx(100.0 + engine.polling.nearly_all(MODEL) + 1.0)
+    assert due(engine, waiting) == pytest.approx(100.0 + engine.polling.latest_usual_age(MODEL) + 1.0)
     assert due(engine, waiting) < 140.0
     assert due(engine, probe) == pytest.approx(103.0)
 
 
-def test_what_is_nearly_all_follows_the_prior_until_something_ended() -> None:
+def test_the_latest_usual_age_follows_the_prior_until_a_task_ended() -> None:
     polling = engine_of().polling
-    assert polling.nearly_all("google/nano-banana") == pytest.approx(39.76, abs=0.1)
-    assert polling.nearly_all("sora-2") == pytest.approx(477.1, abs=1.0)
-    assert polling.nearly_all("something-else") == pytest.approx(410.0, abs=10.0)
+    assert polling.latest_usual_age("google/nano-banana") == pytest.approx(39.76, abs=0.1)
+    assert polling.latest_usual_age("sora-2") == pytest.approx(477.1, abs=1.0)
+    assert polling.latest_usual_age("something-else") == pytest.approx(410.0, abs=10.0)

@@ -1,4 +1,4 @@
-"""Tasks are asked when their ends are likely, by what was seen of their model."""
+"""Tasks are polled when they likely end, by the samples of their model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NORMAL = NormalDist()
 
 
 def durations(count: int, median: float, sigma: float) -> list[float]:
-    """As many durations as quantiles of the law, in an order that mixes short and long ones."""
+    """Return quantiles of the distribution, in an order that mixes short and long ones."""
     return [
         median * math.exp(sigma * NORMAL.inv_cdf((i * 0.6180339887498949 + 0.5) % 1))
         for i in range(1, count + 1)
@@ -27,10 +27,10 @@ def durations(count: int, median: float, sigma: float) -> list[float]:
 
 
 def asked(polling: PollingSchedule, model: str | None, duration: float) -> list[float]:
-    """The ages at which a task of *duration* is asked, the last one after its end."""
-    ages = [polling.first(model, 0.0)]
+    """Return the ages at which a task of *duration* is polled, the last one after its end."""
+    ages = [polling.first_poll(model, 0.0)]
     while ages[-1] < duration:
-        ages.append(polling.next(model, ages[-1]))
+        ages.append(polling.next_poll(model, ages[-1]))
     return ages
 
 
@@ -49,44 +49,44 @@ def teach(polling: PollingSchedule, model: str | None, some: list[float]) -> Non
 # ---- knowing nothing
 
 
-def test_a_scout_is_asked_at_ages_that_grow_by_an_eighth() -> None:
+def test_exploration_polls_are_at_ages_that_grow_by_13_percent() -> None:
     ages = asked(PollingSchedule(Polling()), "m", 10.0)
     assert [round(age, 2) for age in ages[:6]] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
     assert all(later / age == pytest.approx(1.13) for age, later in pairwise(ages[8:]))
     assert len(ages) == 22
 
 
-def test_four_tasks_are_scouts_and_the_others_wait_for_them() -> None:
+def test_four_tasks_explore_and_the_others_wait() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.first("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
-    assert polling.first("another", 0.0) == 0.25
+    assert [polling.first_poll("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
+    assert polling.first_poll("another", 0.0) == 0.25
 
 
-def test_another_task_becomes_a_scout_where_one_is_missing() -> None:
+def test_another_task_explores_a_step_of_age_that_lacks_polls() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.next("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
-    assert polling.next("m", 11.3) == pytest.approx(11.3 * 1.13)
+    assert [polling.next_poll("m", 10.0) for _ in range(5)] == pytest.approx([11.3] * 4 + [40.0])
+    assert polling.next_poll("m", 11.3) == pytest.approx(11.3 * 1.13)
 
 
-def test_a_task_that_was_taken_up_late_is_asked_soon() -> None:
+def test_an_old_task_is_polled_soon() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.first("m", 3600.0) for _ in range(6)] == [3600.25] * 6
-    assert taught().first("m", 3600.0) == 3600.25
+    assert [polling.first_poll("m", 3600.0) for _ in range(6)] == [3600.25] * 6
+    assert taught().first_poll("m", 3600.0) == 3600.25
 
 
-def test_what_the_first_scout_shows_is_news() -> None:
+def test_the_first_end_reschedules_waiting_queries() -> None:
     polling = PollingSchedule(Polling())
     assert polling.median("m") is None
-    assert polling.first("m", 0.0) == 0.25
+    assert polling.first_poll("m", 0.0) == 0.25
     assert polling.median("m") is None
     assert polling.ended("m", 9.0, 10.0)
-    assert 8.0 < polling.replanned("m", 9.0) - 1.0 < 12.0
-    assert 1.0 < polling.replanned("m", 0.0) < 8.0
+    assert 8.0 < polling.replanned_poll("m", 9.0) - 1.0 < 12.0
+    assert 1.0 < polling.replanned_poll("m", 0.0) < 8.0
     assert polling.median("m") == pytest.approx(9.6, rel=0.1)
     assert polling.median("another") is None
 
 
-def test_those_that_still_run_keep_the_first_end_from_being_taken_for_the_median() -> None:
+def test_running_tasks_keep_the_first_end_from_becoming_the_median() -> None:
     alone, beside = PollingSchedule(Polling()), PollingSchedule(Polling())
     assert alone.ended("a-picture", 5.0, 5.5)
     assert beside.ended("a-picture", 5.0, 5.5, None, lambda: [5.0, 5.0, 5.0, 0.0])
@@ -96,7 +96,7 @@ def test_those_that_still_run_keep_the_first_end_from_being_taken_for_the_median
     assert right > 1.15 * early
 
 
-def test_those_that_still_run_are_not_looked_for_once_enough_have_ended() -> None:
+def test_running_tasks_are_left_out_after_48_samples() -> None:
     asked_for = list[int]()
 
     def running() -> list[float]:
@@ -123,11 +123,9 @@ def test_those_that_still_run_are_not_looked_for_once_enough_have_ended() -> Non
         (None, 20.0, 40.0),
     ],
 )
-def test_before_anything_exact_is_known_the_name_says_something(
-    model: str | None, low: float, high: float
-) -> None:
+def test_the_prior_follows_from_the_name_of_the_model(model: str | None, low: float, high: float) -> None:
     polling = PollingSchedule(Polling())
-    polling.ended(model, 0.0, 1e6)  # all but no news
+    polling.ended(model, 0.0, 1e6)  # says almost nothing
     median = polling.median(model)
     assert median is not None
     assert low < median < high
@@ -136,11 +134,11 @@ def test_before_anything_exact_is_known_the_name_says_something(
 # ---- knowing the law
 
 
-def test_a_task_is_asked_five_or_six_times_around_its_likely_end() -> None:
+def test_a_task_is_polled_five_or_six_times_around_its_likely_end() -> None:
     polling = taught()
     counts = [len(asked(polling, "m", duration)) for duration in durations(200, 10.0, 0.4)]
     assert 4.5 < sum(counts) / 200 < 6.0
-    assert 4.0 < polling.first("m", 0.0) < 8.0
+    assert 4.0 < polling.first_poll("m", 0.0) < 8.0
 
 
 @pytest.mark.parametrize(("median", "sigma"), [(10.0, 0.4), (10.0, 0.15), (120.0, 0.6)])
@@ -163,7 +161,7 @@ def test_a_halved_median_is_followed_within_a_hundred_tasks() -> None:
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5])
-def test_three_ends_in_a_row_that_were_next_to_impossible_put_an_end_to_the_law(factor: float) -> None:
+def test_three_outliers_in_a_row_replace_the_fit(factor: float) -> None:
     polling = taught(sigma=0.15)
     new = 10.0 * factor
     news = [polling.ended("m", new, new, None, lambda: [new, 0.0]) for _ in range(3)]
@@ -171,7 +169,7 @@ def test_three_ends_in_a_row_that_were_next_to_impossible_put_an_end_to_the_law(
     assert polling.median("m") == pytest.approx(new, rel=0.15)
 
 
-def test_a_stray_end_changes_little() -> None:
+def test_one_outlier_changes_little() -> None:
     polling = taught(sigma=0.15)
     for _ in range(2):
         assert not polling.ended("m", 40.0, 40.0)
@@ -179,7 +177,7 @@ def test_a_stray_end_changes_little() -> None:
     assert polling.median("m") == pytest.approx(10.0, rel=0.1)
 
 
-def test_the_services_own_times_are_used() -> None:
+def test_reported_durations_are_used() -> None:
     polling = PollingSchedule(Polling())
     for _ in range(20):
         polling.ended("m", 5.0, 30.0, 10.0)
@@ -193,7 +191,7 @@ def test_models_are_learned_apart() -> None:
     assert polling.median("slow") == pytest.approx(60.0, rel=0.05)
 
 
-def test_waiting_queries_are_planned_anew_only_where_it_matters() -> None:
+def test_waiting_queries_are_rescheduled_only_if_the_fit_moves() -> None:
     polling = PollingSchedule(Polling())
     news = [polling.ended("m", each, each) for each in durations(400, 10.0, 0.4)]
     assert news[0]
@@ -201,19 +199,19 @@ def test_waiting_queries_are_planned_anew_only_where_it_matters() -> None:
     assert sum(news[200:]) <= 1
 
 
-def test_a_query_without_an_answer_leaves_the_plan_to_what_is_known() -> None:
+def test_after_a_failed_query_the_plan_starts_from_the_last_pending_age() -> None:
     polling = taught()
-    planned = polling.replanned("m", 5.0)
-    assert polling.next("m", 5.0) == planned
-    assert polling.next("m", 6.0, pending_at=5.0) == max(planned, 6.25)
-    assert polling.next("m", 20.0, pending_at=5.0) == 20.25
+    planned = polling.replanned_poll("m", 5.0)
+    assert polling.next_poll("m", 5.0) == planned
+    assert polling.next_poll("m", 6.0, pending_at=5.0) == max(planned, 6.25)
+    assert polling.next_poll("m", 20.0, pending_at=5.0) == 20.25
 
 
-def test_a_task_far_older_than_any_is_asked_less_and_less_often() -> None:
+def test_a_task_far_beyond_the_distribution_is_polled_less_and_less_often() -> None:
     polling = taught(max_interval=1e6)
-    gaps = [polling.next("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
+    gaps = [polling.next_poll("m", age) - age for age in (100.0, 1000.0, 1e4, 1e5)]
     assert all(later > 3 * gap for gap, later in pairwise(gaps))
-    assert taught().next("m", 1e5) == 1e5 + 30.0
+    assert taught().next_poll("m", 1e5) == 1e5 + 30.0
 
 
 def test_failures_teach_until_a_task_succeeds() -> None:
@@ -221,15 +219,15 @@ def test_failures_teach_until_a_task_succeeds() -> None:
     for _ in range(8):
         polling.ended("m", 1.9, 2.1, succeeded=False)
     assert polling.median("m") == pytest.approx(2.0, rel=0.1)
-    assert polling.first("m", 0.0) < 3.0
+    assert polling.first_poll("m", 0.0) < 3.0
     polling.ended("m", 59.0, 61.0)
-    assert polling.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the one that succeeded
+    assert polling.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the success
     before = polling.median("m")
     assert not polling.ended("m", 1.9, 2.1, succeeded=False)
     assert polling.median("m") == before
 
 
-def test_failures_change_nothing_that_is_remembered_of_successes() -> None:
+def test_failures_do_not_change_a_loaded_distribution() -> None:
     polling = PollingSchedule(Polling())
     polling.load({"m": {"mu": math.log(60.0), "sigma": 0.3}})
     before = polling.median("m")
@@ -238,7 +236,7 @@ def test_failures_change_nothing_that_is_remembered_of_successes() -> None:
     assert polling.median("m") == before
 
 
-def test_what_is_no_duration_teaches_nothing() -> None:
+def test_an_infinite_duration_is_ignored() -> None:
     polling = PollingSchedule(Polling())
     assert not polling.ended("m", 0.0, math.inf)
     assert not polling.ended("m", math.nan, 1.0)
@@ -257,35 +255,35 @@ def test_a_price_in_seconds_is_taken_as_it_is() -> None:
 
 def test_the_price_rises_with_late_queries_and_falls_with_punctual_ones_within_1_and_30() -> None:
     polling = PollingSchedule(Polling())
-    polling.went_out(late=False)
+    polling.on_poll(late=False)
     assert polling.price == 1.0
-    polling.went_out(late=True)
+    polling.on_poll(late=True)
     assert polling.price == 1.04
-    polling.went_out(late=False)
+    polling.on_poll(late=False)
     assert polling.price == 1.04 / 1.01
     for _ in range(200):
-        polling.went_out(late=True)
+        polling.on_poll(late=True)
     assert polling.price == 30.0
     for _ in range(400):
-        polling.went_out(late=False)
+        polling.on_poll(late=False)
     assert polling.price == 1.0
 
 
 def test_the_price_stays_where_one_query_in_five_is_late() -> None:
     polling = PollingSchedule(Polling())
     for i in range(500):
-        polling.went_out(late=i % 5 == 0 or i < 20)
+        polling.on_poll(late=i % 5 == 0 or i < 20)
     assert 1.5 < polling.price < 4.0
 
 
-def test_while_queries_go_out_late_fewer_are_planned() -> None:
+def test_late_queries_thin_out_the_polls() -> None:
     polling = taught()
     before = len(asked(polling, "m", 15.0))
     for _ in range(60):
-        polling.went_out(late=True)
+        polling.on_poll(late=True)
     dear = len(asked(polling, "m", 15.0))
     for _ in range(400):
-        polling.went_out(late=False)
+        polling.on_poll(late=False)
     assert dear <= before / 2
     assert len(asked(polling, "m", 15.0)) == before
 
@@ -293,38 +291,38 @@ def test_while_queries_go_out_late_fewer_are_planned() -> None:
 # ---- from run to run
 
 
-def test_a_law_is_remembered_and_fades() -> None:
+def test_a_loaded_distribution_fades() -> None:
     written = json.dumps(taught().export())
     polling = PollingSchedule(Polling())
     polling.load(json.loads(written))
     assert polling.median("m") == pytest.approx(10.0, rel=0.05)
-    assert 4.0 < polling.first("m", 0.0) < 8.0
+    assert 4.0 < polling.first_poll("m", 0.0) < 8.0
     teach(polling, "m", durations(60, 40.0, 0.3))
     assert polling.median("m") == pytest.approx(40.0, rel=0.2)
 
 
-def test_what_was_seen_before_the_memory_came_counts_more() -> None:
+def test_samples_before_a_load_count_more() -> None:
     polling = PollingSchedule(Polling())
     teach(polling, "m", durations(100, 40.0, 0.3))
     polling.load(taught().export())
     assert polling.median("m") == pytest.approx(40.0, rel=0.1)
 
 
-def test_what_has_no_name_or_no_law_is_not_remembered() -> None:
+def test_models_without_name_or_fit_are_not_exported() -> None:
     polling = PollingSchedule(Polling())
     polling.ended(None, 1.0, 2.0)
-    polling.first("m", 0.0)
+    polling.first_poll("m", 0.0)
     assert polling.export() == {}
 
 
 @pytest.mark.parametrize("mu", [math.nan, math.inf, 1e300])
-def test_a_damaged_memory_is_none(mu: float) -> None:
+def test_a_damaged_export_is_ignored(mu: float) -> None:
     polling = PollingSchedule(Polling())
     polling.load({"m": {"mu": mu, "sigma": 1.0}})
     assert polling.median("m") is None
 
 
-# ---- whatever happens
+# ---- random sequences
 
 AGES = st.floats(0.0, 1e9) | st.floats(0.0, 60.0)
 MODELS = st.sampled_from(["m", "sora-2", None])
@@ -339,7 +337,7 @@ def ending(model: str | None, low: float, high: float, exact: float | None, runn
 def leaving(count: int, late: bool) -> Event:
     def leave(polling: PollingSchedule) -> None:
         for _ in range(count):
-            polling.went_out(late=late)
+            polling.on_poll(late=late)
 
     return leave
 
@@ -363,7 +361,7 @@ EVENTS = st.lists(
     age=AGES,
     back=AGES,
 )
-def test_no_task_is_asked_sooner_or_later_than_allowed(
+def test_every_poll_is_within_the_allowed_intervals(
     bounds: tuple[float, float],
     price: float | None,
     events: list[Event],
@@ -376,17 +374,17 @@ def test_no_task_is_asked_sooner_or_later_than_allowed(
     for event in events:
         event(polling)
     earliest, latest = age + asking.min_interval, age + asking.max_interval
-    assert earliest <= polling.first(model, age) <= latest
-    assert earliest <= polling.next(model, age) <= latest
-    assert earliest <= polling.next(model, age, max(age - back, 0.0)) <= latest
-    assert earliest <= polling.replanned(model, age) <= latest
+    assert earliest <= polling.first_poll(model, age) <= latest
+    assert earliest <= polling.next_poll(model, age) <= latest
+    assert earliest <= polling.next_poll(model, age, max(age - back, 0.0)) <= latest
+    assert earliest <= polling.replanned_poll(model, age) <= latest
     median = polling.median(model)
     assert median is None or 1e-3 < 1.1 * median < 1.2e9
 
 
 @settings(max_examples=100, deadline=None)
 @given(events=EVENTS, model=MODELS, duration=st.floats(0.0, 2000.0))
-def test_every_end_is_seen_after_a_bounded_number_of_queries(
+def test_every_end_is_detected_within_a_bounded_number_of_queries(
     events: list[Event], model: str | None, duration: float
 ) -> None:
     polling = PollingSchedule(Polling())
@@ -397,12 +395,12 @@ def test_every_end_is_seen_after_a_bounded_number_of_queries(
     assert len(ages) <= 2 + duration / 0.25
 
 
-def test_as_many_laws_as_there_may_be_keep_as_many_plans_as_are_worth_it(
+def test_the_cache_of_shapes_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ruxa_async._engine.polling.schedule._SHAPES_KEPT", 2)
+    monkeypatch.setattr("ruxa_async._engine.polling.schedule._MAX_SHAPES", 2)
     polling = PollingSchedule(Polling())
     polling.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
-    firsts = [polling.first(f"m{i}", 0.0) for i in range(4)]
+    firsts = [polling.first_poll(f"m{i}", 0.0) for i in range(4)]
     assert len(polling._shapes) == 2
-    assert firsts == sorted(firsts, reverse=True)  # the wider a law, the sooner its first look
+    assert firsts == sorted(firsts, reverse=True)  # the larger sigma, the sooner the first poll

@@ -170,7 +170,7 @@ def test_a_create_accepted_in_spite_of_a_suspicion_makes_all_rested_tasks_due() 
         job = create(engine, 0.0)
         engine.create_answered(job, accepted(), 0.0)
         engine.follow(job, 0.0)
-        engine._due.set(job, 1e6)
+        engine.queues.queries.set(job, 1e6)
     now = 0.0
     for _ in range(3):
         now = max(engine.create_ready_at(now), now + 1.0)
@@ -179,7 +179,7 @@ def test_a_create_accepted_in_spite_of_a_suspicion_makes_all_rested_tasks_due() 
         engine.requeue(job)
     now = max(engine.create_ready_at(now), now + 0.1)
     late = followed(engine, now - 0.1)
-    engine._due.set(late, 1e6)
+    engine.queues.queries.set(late, 1e6)
     assert engine.queries_due(now) == 0
     engine.create_answered(create(engine, now), accepted(), now)
     assert engine.running.is_in_doubt
@@ -204,7 +204,7 @@ def suspected_again() -> ConcurrencyLimit:
 
 def test_a_confirmed_cap_that_is_found_again_restores_the_rate() -> None:
     engine = make(2)
-    engine.running = suspected_again()
+    engine.running = engine._creates.running = engine._polls.running = suspected_again()
     learned_meanwhile = engine.creates.limit
     engine.rates.save()
     engine.create_answered(create(engine, 1.0), accepted(), 1.1)
@@ -233,13 +233,13 @@ def test_replanning_stops_when_its_budget_is_used_up() -> None:
     due = engine.query_ready_at(0.0)
     ended = Job(task_id="t")
     ended.pending_at = 99.0
-    engine._replans_left = 0
+    engine._polls._replans_left = 0
     engine.learn(ended, 100.0, 100.0)
     assert engine.query_ready_at(0.0) == due
-    engine._replans_left = 1
+    engine._polls._replans_left = 1
     ended.pending_at = 999.0
     for _ in range(8):
         engine.learn(ended, 1000.0, 1000.0)
     assert engine.query_ready_at(0.0) != due
-    assert engine._replans_left == 0
+    assert engine._polls._replans_left == 0
     assert waiting.ticket
