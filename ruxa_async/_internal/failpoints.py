@@ -1,7 +1,8 @@
-"""Named points at which a test may end the process, to prove that nothing is lost or bought twice there.
+"""Failpoints: named points where a test may kill the process, to prove that nothing is lost or bought twice.
 
-In production `hook` is None and a point costs one look at it. Only code that runs in the process can set it: no
-environment variable, argument or file does. tests/crash does so in child processes that it made for the purpose.
+In production `hook` is None and a point costs one look at it. Only code that runs in the process can set it:
+no environment variable, argument or file does. tests/crash does so in child processes that it made for the
+purpose.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ FAILPOINTS = (
     "journal migrated",  # and not write-ahead yet
     "journal opened",
     # One create.
-    "create taken",  # nothing of it is written down
+    "create taken",  # nothing of it is recorded
     "rows queued",  # here and below: any row, of any kind
     "intent written",  # in a transaction that is not committed yet
     "group written",
-    "group committed",  # and nobody was told yet
+    "group committed",  # and not acknowledged yet
     "intent durable",
-    "create sent",  # its bytes are the system's, the reply is to come
+    "create sent",  # its bytes are with the system, the reply is outstanding
     "reply read",
     "task id written",
     "task id durable",
@@ -51,11 +52,11 @@ FAILPOINTS = (
     "journal closed",
 )
 
-#: What is told each point as it is reached, in the thread that reached it.
+#: Called with each point that is reached, in the thread that reached it.
 hook: Callable[[str], object] | None = None
 
 
 def failpoint(point: str) -> None:
-    """Tell the hook, if a test has set one, that *point* was reached."""
+    """Call the hook with *point*, if a test has set one."""
     if hook is not None:
         hook(point)

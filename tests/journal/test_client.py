@@ -205,7 +205,7 @@ async def test_durations_that_make_no_sense_are_learned_anew(
         await journal.learn("durations", nonsense)
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         await ruxa.generate(CAT)
-    assert "learned anew" in caplog.text
+    assert "learning starts over" in caplog.text
 
 
 async def test_a_task_that_was_attached_to_ends_in_the_journal(path: Path) -> None:
