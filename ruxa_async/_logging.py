@@ -21,7 +21,7 @@ _ORPHANS_SHOWN = 5
 
 
 class OrphanNotice(logging.NullHandler):
-    """Writes the first warnings about orphans to standard error without another handler."""
+    """Writes the first warnings about orphans to standard error if nothing else handles them."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Write *record* if its ``orphan`` is at most 5: the number of the orphan, or 0 for the summary."""

@@ -16,7 +16,7 @@ def portable(value: Any) -> Any:
     """Return *value* if it survives a pickle, otherwise an exception or a text that describes it."""
     if isinstance(value, str) or (isinstance(value, BaseException) and hasattr(value, "as_dict")):
         return value  # our errors convert their own parts; here each cause would be pickled twice
-    import pickle  # noqa: PLC0415 - only what travels needs it
+    import pickle  # noqa: PLC0415 - needed only here
 
     try:
         pickle.loads(pickle.dumps(value))  # noqa: S301

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
-from attrs import frozen
+from attrs import define, field, frozen
 
 from ruxa_async._api.task_status import has_result
 from ruxa_async._engine.engine import Engine
@@ -55,6 +55,7 @@ class _UnknownCreate:
     counted: bool
 
 
+@define(eq=False)
 class CallbackDispatcher:
     """The callbacks of one client; a `Listener` of its receiver.
 
@@ -62,31 +63,19 @@ class CallbackDispatcher:
     the engine's queue changed, *on_recover* with each job that is about to be recovered.
     """
 
-    def __init__(
-        self,
-        receiver: CallbackReceiver,
-        engine: Engine[ClientJob],
-        journal: Journal,
-        outcomes: Outcomes,
-        *,
-        wait: float,
-        on_change: Callable[[], object],
-        on_recover: Callable[[ClientJob], object],
-    ) -> None:
-        self.receiver = receiver
-        self._engine = engine
-        self._journal = journal if isinstance(journal, LastingJournal) else None
-        self._outcomes = outcomes
-        self._clock = outcomes.clock
-        self._wait = wait
-        self._on_change = on_change
-        self._on_recover = on_recover
-        self._loop: EventLoopToken | None = None
-        #: Callbacks that came while the create was still on the wire.
-        self._early: dict[ClientJob, Callback] = {}
-        self._unknown: dict[ClientJob, _UnknownCreate] = {}
-        self._recovered: deque[RecoveredCreate] = deque()
-        self._new_recovered = anyio.Event()
+    receiver: CallbackReceiver
+    _engine: Engine[ClientJob]
+    _journal: Journal
+    _outcomes: Outcomes
+    _wait: float
+    _on_change: Callable[[], object]
+    _on_recover: Callable[[ClientJob], object]
+    _loop: EventLoopToken | None = field(default=None, init=False)
+    #: Callbacks that came while the create was still on the wire.
+    _early: dict[ClientJob, Callback] = field(factory=dict, init=False)
+    _unknown: dict[ClientJob, _UnknownCreate] = field(factory=dict, init=False)
+    _recovered: deque[RecoveredCreate] = field(factory=deque, init=False)
+    _new_recovered: anyio.Event = field(factory=anyio.Event, init=False)
 
     def open(self) -> None:
         """Begin to listen."""
@@ -121,7 +110,7 @@ class CallbackDispatcher:
     ) -> None:
         """Wait for the callback of *job*, whose create is of unknown outcome because of *cause*."""
         self._unknown[job] = _UnknownCreate(cause, resend, counted)
-        self._engine.hold(job, self._clock.now(), self._wait)
+        self._engine.hold(job, self._outcomes.clock.now(), self._wait)
         early = self._early.pop(job, None)
         if early is not None:
             self.claim(early)
@@ -147,7 +136,7 @@ class CallbackDispatcher:
                 "a callback was received in another event loop than the client's: "
                 "serve the receiver in the client's own"
             )
-        now = self._clock.now()
+        now = self._outcomes.clock.now()
         step, job = self._engine.called(
             callback.job, now, over=not callback.pending, settles=_is_sufficient(callback)
         )
@@ -178,7 +167,7 @@ class CallbackDispatcher:
 
     async def keep(self, callback: Callback) -> None:
         """Record a *callback* that no client claimed."""
-        if self._journal is not None:
+        if isinstance(self._journal, LastingJournal):
             await self._journal.called_back(callback.job, callback.task_id, callback.status)
 
     # ---- for the driver
@@ -200,12 +189,14 @@ class CallbackDispatcher:
         """Tell whether a callback for the create of *known* may still come."""
         if known.callback_id is None or known.intended_at is None:
             return False
-        return self._clock.wall_now() - known.intended_at <= self.receiver.max_age
+        return self._outcomes.clock.wall_now() - known.intended_at <= self.receiver.max_age
 
     def await_recorded(self, job: ClientJob) -> None:
         """Wait for the callback of *job*, whose create an earlier process recorded as unknown."""
         assert job.callback_id is not None
-        job.sent_at = self._clock.now() - (self._clock.wall_now() - (job.submitted_at or 0.0))
+        job.sent_at = self._outcomes.clock.now() - (
+            self._outcomes.clock.wall_now() - (job.submitted_at or 0.0)
+        )
         self._engine.calls.expect(job, job.callback_id)
         self.await_callback(job, job.take_recorded_error(), counted=False)
 

@@ -104,8 +104,7 @@ class RuxaClient:
         self._needs_asyncio = transport is None
         key = resolve_key(api_key)
         if transport is None:
-            in_use = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
-            transport = _default_transport(in_use + _SPARE_CONNECTIONS, self._base_url, proxy, ssl_context)
+            transport = _default_transport(limits, downloads, self._base_url, proxy, ssl_context)
         elif proxy is not None or ssl_context is not None:
             raise ConfigurationError(
                 "proxy and ssl_context are for the default transport: pass them to your own transport instead"
@@ -124,15 +123,10 @@ class RuxaClient:
             connect_timeout=timeouts.connect,
             callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
+        receiver = callbacks if isinstance(callbacks, CallbackReceiver) else None
+        wait = timeouts.callback_wait
         self._driver = Driver(
-            engine,
-            endpoint,
-            self._transport,
-            journal,
-            self._outcomes,
-            limits,
-            receiver=callbacks if isinstance(callbacks, CallbackReceiver) else None,
-            callback_wait=timeouts.callback_wait,
+            engine, endpoint, self._transport, journal, self._outcomes, limits, receiver, wait
         )
         self._memory = LearnedState(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(
@@ -376,7 +370,7 @@ class RuxaClient:
 
 
 def _default_transport(
-    pool_size: int, base_url: str, proxy: str | None, ssl_context: ssl.SSLContext | None
+    limits: Limits, downloads: Downloads, base_url: str, proxy: str | None, ssl_context: ssl.SSLContext | None
 ) -> Transport:
     # Imported only when needed: aiohttp takes 190 ms to import.
     from ruxa_async.transports import AiohttpTransport  # noqa: PLC0415
@@ -384,4 +378,5 @@ def _default_transport(
 
     # Raises for a proxy that cannot be used, so that you learn of it before the first request.
     Proxies(proxy, trust_env=True).route(base_url)
-    return AiohttpTransport(pool_size=pool_size, proxy=proxy, ssl_context=ssl_context)
+    in_use = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
+    return AiohttpTransport(pool_size=in_use + _SPARE_CONNECTIONS, proxy=proxy, ssl_context=ssl_context)

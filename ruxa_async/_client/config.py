@@ -52,9 +52,8 @@ def resolve_base_url(given: str | None) -> str:
     """
     url = given if given is not None else os.environ.get("RUXA_BASE_URL") or DEFAULT_BASE_URL
     url = url.strip().rstrip("/")
-    if any(
-        mark in url for mark in "@?#"
-    ):  # checked first: the other messages show the URL, and no secret may be in it
+    # Checked first, because the other messages show the URL: no secret may be in it.
+    if any(mark in url for mark in "@?#"):
         raise ConfigurationError("base_url may hold neither credentials nor a query")
     try:
         parts = urlsplit(url)

@@ -10,6 +10,7 @@ Every path leaves the job accepted, queued, delivered, orphaned or listed as unk
 from __future__ import annotations
 
 import anyio
+from attrs import define, field
 
 from ruxa_async import events
 from ruxa_async._api.endpoint import Endpoint
@@ -24,7 +25,9 @@ from ruxa_async.results import TaskState, TaskStatus
 from ruxa_async.transports import Request, Transport
 
 from .callbacks import CallbackDispatcher, RecoveredCreate
+from .clock import Clock
 from .config import never_reached
+from .event_bus import EventBus
 from .job import ClientJob
 from .outcomes import Outcomes
 from .spending import budget_error
@@ -32,33 +35,27 @@ from .spending import budget_error
 __all__ = ("CreateHandler",)
 
 
+@define(eq=False)
 class CreateHandler:
     """Send creates. *busy* holds each job from the engine's decision until its outcome is recorded."""
 
-    def __init__(
-        self,
-        engine: Engine[ClientJob],
-        endpoint: Endpoint,
-        transport: Transport,
-        journal: Journal,
-        outcomes: Outcomes,
-        busy: set[ClientJob],
-        callback_dispatcher: CallbackDispatcher | None = None,
-    ) -> None:
-        self.busy = busy
-        self._callback_dispatcher = callback_dispatcher
-        self._engine = engine
-        self._endpoint = endpoint
-        self._transport = transport
-        self._journal = journal
-        self._outcomes = outcomes
-        self._clock = outcomes.clock
-        self._events = outcomes.events
-        self._one_done = anyio.Event()
-        self._stopped = False
-        self._circuit_was_open = False
-        #: Why the last create was put off; queued jobs that give up waiting fail with it.
-        self._last_delay: Exception = RuxaError("no create was accepted")
+    _engine: Engine[ClientJob]
+    _endpoint: Endpoint
+    _transport: Transport
+    _journal: Journal
+    _outcomes: Outcomes
+    busy: set[ClientJob]
+    _callback_dispatcher: CallbackDispatcher | None
+    _clock: Clock = field(init=False)
+    _events: EventBus = field(init=False)
+    _one_done: anyio.Event = field(factory=anyio.Event, init=False)
+    _stopped: bool = field(default=False, init=False)
+    _circuit_was_open: bool = field(default=False, init=False)
+    #: Why the last create was put off; queued jobs that give up waiting fail with it.
+    _last_delay: Exception = field(factory=lambda: RuxaError("no create was accepted"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._clock, self._events = self._outcomes.clock, self._outcomes.events
 
     def stop(self) -> None:
         """Send no more creates. Those on the wire run on."""

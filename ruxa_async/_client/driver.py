@@ -100,14 +100,11 @@ class Driver:
         )
         slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
         query_handler = QueryHandler(engine, endpoint, transport, journal, outcomes, slots)
-        self._create_workers = self._make_workers(
-            "create", limits.max_concurrent_creates, engine.take_create, self._create_handler.run
-        )
-        self._query_workers = self._make_workers(
-            "query", limits.max_concurrent_queries, engine.take_query, query_handler.run
-        )
+        creates, queries = limits.max_concurrent_creates, limits.max_concurrent_queries
+        self._create_workers = self._pool("create", creates, engine.take_create, self._create_handler.run)
+        self._query_workers = self._pool("query", queries, engine.take_query, query_handler.run)
 
-    def _make_workers(
+    def _pool(
         self,
         name: str,
         size: int,
@@ -260,8 +257,7 @@ class Driver:
     def _wake_for_queries(self, now: float, workers: int) -> float:
         """Wake up to *workers* workers if a query may leave now; otherwise return when to look again."""
         look_at, only_due = self.engine.look_for_query_at(now)
-        # A query that waits for its rate limit leaves exactly when the limit allows: a tick would waste the
-        # limit.
+        # A query that waits for its rate limit leaves exactly in time: a tick would waste the limit.
         if only_due and look_at < math.inf:
             look_at = math.ceil(look_at * _TICKS_PER_SECOND) / _TICKS_PER_SECOND
         if look_at > now:

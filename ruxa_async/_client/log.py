@@ -60,8 +60,7 @@ class ClientLog:
     def __init__(self, hook: events.EventHook | None = None) -> None:
         self._hook = hook
         self._attempts: Counter[object] = Counter()
-        #: The number of the current attempt. Its event comes just before the request, without an await
-        #: between them.
+        #: The number of the current attempt, from the event just before the request, with no await between.
         self.attempt = 1
 
     def on_event(self, event: events.Event | events.ClientEvent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+from attrs import define, field
 
 from ruxa_async import events
 from ruxa_async._api.endpoint import Endpoint, body_text
@@ -22,32 +23,29 @@ from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState
 from ruxa_async.transports import Transport
 
+from .clock import Clock
+from .event_bus import EventBus
 from .job import ClientJob
 from .outcomes import Outcomes
 
 __all__ = ("QueryHandler",)
 
 
+@define(eq=False)
 class QueryHandler:
     """Send queries. A slot of *slots* is held only while a request is on the wire."""
 
-    def __init__(
-        self,
-        engine: Engine[ClientJob],
-        endpoint: Endpoint,
-        transport: Transport,
-        journal: Journal,
-        outcomes: Outcomes,
-        slots: anyio.Semaphore,
-    ) -> None:
-        self._engine = engine
-        self._endpoint = endpoint
-        self._transport = transport
-        self._journal = journal
-        self._outcomes = outcomes
-        self._clock = outcomes.clock
-        self._events = outcomes.events
-        self._slots = slots
+    _engine: Engine[ClientJob]
+    _endpoint: Endpoint
+    _transport: Transport
+    _journal: Journal
+    _outcomes: Outcomes
+    _slots: anyio.Semaphore
+    _clock: Clock = field(init=False)
+    _events: EventBus = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._clock, self._events = self._outcomes.clock, self._outcomes.events
 
     async def run(self, job: ClientJob) -> None:
         """Query the state of *job* once, and act on the answer."""

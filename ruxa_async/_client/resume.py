@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from ruxa_async._engine.job import Phase
 from ruxa_async.errors import SubmissionUnknownError
@@ -42,24 +42,18 @@ def recorded_job(job: ClientJob, *, finished_at: float, **known: Any) -> Recorde
     return recorded
 
 
+@define(eq=False)
 class PreviousRun:
     """What the journal knows of one run. Open it, look up each request once, and close it.
 
     *may_be_called_back* tells whether the callback of an unknown create may still come.
     """
 
-    def __init__(
-        self,
-        journal: LastingJournal,
-        resume: Resume,
-        may_be_called_back: Callable[[JournalEntry], bool],
-        spending: RunSpending | None,
-    ) -> None:
-        self._journal = journal
-        self._resume = resume
-        self._may_be_called_back = may_be_called_back
-        self._spending = spending
-        self._run: JournalRun | None = None
+    _journal: LastingJournal
+    _resume: Resume
+    _may_be_called_back: Callable[[JournalEntry], bool]
+    _spending: RunSpending | None
+    _run: JournalRun | None = field(default=None, init=False)
 
     async def open(self) -> None:
         """Begin a pass through the run. Raises `JournalError`."""

@@ -13,41 +13,31 @@ from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+from attrs import define, field
 
 __all__ = ("WorkerPool",)
 
 _W = TypeVar("_W")
 
 
+@define(eq=False)
 class WorkerPool(Generic[_W]):
     """At most *size* workers that *take* work and *perform* it; *on_take* is called after each take."""
 
-    def __init__(
-        self,
-        name: str,
-        size: int,
-        *,
-        clock: Callable[[], float],
-        take: Callable[[float], _W | None],
-        perform: Callable[[_W], Awaitable[None]],
-        on_take: Callable[[float], None],
-        on_crash: Callable[[Exception], None],
-    ) -> None:
-        self._name = name
-        self._size = size
-        self._clock = clock
-        self._take = take
-        self._perform = perform
-        self._on_take = on_take
-        self._on_crash = on_crash
-        #: Parked workers wait for it, and each release wakes one. An event for each parking would cost three
-        #: times as much.
-        self._wakeups: anyio.Semaphore | None = None
-        self._parked = 0
-        #: Workers that were woken or started, and have not looked for work yet.
-        self._waking = 0
-        self._scopes: set[anyio.CancelScope] = set()
-        self._stopping = False
+    _name: str
+    _size: int
+    _clock: Callable[[], float]
+    _take: Callable[[float], _W | None]
+    _perform: Callable[[_W], Awaitable[None]]
+    _on_take: Callable[[float], None]
+    _on_crash: Callable[[Exception], None]
+    #: Parked workers wait for it; a release wakes one. An event for each parking would cost three times as much.
+    _wakeups: anyio.Semaphore | None = field(default=None, init=False)
+    _parked: int = field(default=0, init=False)
+    #: Workers that were woken or started, and have not looked for work yet.
+    _waking: int = field(default=0, init=False)
+    _scopes: set[anyio.CancelScope] = field(factory=set, init=False)
+    _stopping: bool = field(default=False, init=False)
 
     @property
     def is_waking(self) -> bool:

@@ -37,15 +37,13 @@ _FORBIDDEN = frozenset('<>:"/\\|?*')
 _RESERVED = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE
 )
-#: The end of a name with a mark. Such a name gets a mark of its own, so that it differs from every marked
-#: one.
+#: The end of a marked name. A text that ends like this is marked again, so that no two texts get one name.
 _MARKED = re.compile(rf"~[0-9a-f]{{{_MARK}}}\Z")
 #: Bytes that are compared at once.
 _COMPARED = 1 << 20
 
 Data: TypeAlias = bytes | bytearray
-#: Device and inode: they stay the same when a file is written to or moved, and differ where another takes its
-#: name.
+#: Device and inode: unchanged when the file is written or moved, different for another file of that name.
 FileId: TypeAlias = tuple[int, int]
 
 
