@@ -78,7 +78,6 @@ class CallbackDispatcher:
     _new_recovered: anyio.Event = field(factory=anyio.Event, init=False)
 
     def open(self) -> None:
-        """Begin to listen."""
         self._loop = current_token()
         self.receiver.attach(self)
 

@@ -105,10 +105,8 @@ class RuxaClient:
         key = resolve_key(api_key)
         if transport is None:
             transport = _default_transport(limits, downloads, self._base_url, proxy, ssl_context)
-        elif proxy is not None or ssl_context is not None:
-            raise ConfigurationError(
-                "proxy and ssl_context are for the default transport: pass them to your own transport instead"
-            )
+        else:
+            _ensure_unset(proxy, ssl_context)
         on_event, self._transport = add_logging(on_event, transport)
         journal = journal if journal is not None else NullJournal()
         engine: Engine[ClientJob] = Engine(limits, polling, retries, checked_budget(budget))
@@ -128,14 +126,14 @@ class RuxaClient:
         self._driver = Driver(
             engine, endpoint, self._transport, journal, self._outcomes, limits, receiver, wait
         )
-        self._memory = LearnedState(journal, engine, base_url=self._base_url, api_key=key)
+        self._learned_state = LearnedState(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(
             transport=self._transport,
             settings=downloads,
             home=self._base_url,
             connect_timeout=timeouts.connect,
             user_agent=USER_AGENT,
-            saved=self._memory.on_file_saved,
+            saved=self._learned_state.on_file_saved,
         )
         self._tg: TaskGroup | None = None
         self._loop: EventLoopToken | None = None
@@ -157,15 +155,15 @@ class RuxaClient:
                 "`from ruxa_async.transports import Httpx2Transport` and the extra 'httpx2': "
                 "pip install 'ruxa-async[httpx2]'"
             )
-        await self._memory.open()
+        await self._learned_state.open()
         tg = anyio.create_task_group()
         await tg.__aenter__()
         self._tg = tg
         self._loop = current_token()
         self._entered_in = anyio.get_current_task().id
         self._driver.open(tg)
-        if self._memory.is_enabled:
-            self._driver.start_background(self._memory.save_periodically, "learned state")
+        if self._learned_state.is_enabled:
+            self._driver.start_background(self._learned_state.save_periodically, "learned state")
         return self
 
     async def __aexit__(
@@ -188,7 +186,7 @@ class RuxaClient:
             finally:
                 try:
                     with anyio.CancelScope(shield=True):
-                        await self._memory.close()
+                        await self._learned_state.close()
                 finally:
                     if same_task:
                         await self._tg.__aexit__(None, None, None)
@@ -325,7 +323,7 @@ class RuxaClient:
         return snapshot(self._driver.engine, self._outcomes.counters, self._outcomes.clock.now())
 
     def _previous_run(self, resume: Resume) -> PreviousRun:
-        journal = self._memory.require_journal()
+        journal = self._learned_state.require_journal()
         return PreviousRun(journal, resume, self._driver.may_be_called_back, self._run_spending)
 
     def _task(self, job: ClientJob) -> GenerationTask:
@@ -380,3 +378,10 @@ def _default_transport(
     Proxies(proxy, trust_env=True).route(base_url)
     in_use = limits.max_concurrent_creates + limits.max_concurrent_queries + downloads.max_concurrent
     return AiohttpTransport(pool_size=in_use + _SPARE_CONNECTIONS, proxy=proxy, ssl_context=ssl_context)
+
+
+def _ensure_unset(proxy: str | None, ssl_context: ssl.SSLContext | None) -> None:
+    if proxy is not None or ssl_context is not None:
+        raise ConfigurationError(
+            "proxy and ssl_context are for the default transport: pass them to your own transport instead"
+        )

@@ -186,7 +186,6 @@ class CreateHandler:
         return request
 
     async def _exchange(self, job: ClientJob, request: Request) -> None:
-        """Send *request*, and act on the reply or on the failure."""
         clock = self._clock
         try:
             response = await self._transport.send(request)

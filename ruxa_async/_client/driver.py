@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -82,44 +83,24 @@ class Driver:
         self._drains: set[anyio.CancelScope] = set()
         self._drain_aborted = False
         busy: set[ClientJob] = set()
-        self._callback_dispatcher = (
-            CallbackDispatcher(
-                receiver,
-                engine,
-                journal,
-                outcomes,
-                wait=callback_wait,
-                on_change=self._wake_workers,
-                on_recover=busy.add,
+        dispatcher = None
+        if receiver is not None:
+            dispatcher = CallbackDispatcher(
+                receiver, engine, journal, outcomes, callback_wait, self._wake_workers, busy.add
             )
-            if receiver is not None
-            else None
-        )
-        self._create_handler = CreateHandler(
-            engine, endpoint, transport, journal, outcomes, busy, self._callback_dispatcher
-        )
+        self._callback_dispatcher = dispatcher
+        creates = CreateHandler(engine, endpoint, transport, journal, outcomes, busy, dispatcher)
         slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
-        query_handler = QueryHandler(engine, endpoint, transport, journal, outcomes, slots)
-        creates, queries = limits.max_concurrent_creates, limits.max_concurrent_queries
-        self._create_workers = self._pool("create", creates, engine.take_create, self._create_handler.run)
-        self._query_workers = self._pool("query", queries, engine.take_query, query_handler.run)
-
-    def _pool(
-        self,
-        name: str,
-        size: int,
-        take: Callable[[float], ClientJob | None],
-        perform: Callable[[ClientJob], Awaitable[None]],
-    ) -> WorkerPool[ClientJob]:
-        clock = self._clock
-        return WorkerPool(
-            name,
-            size,
-            clock=lambda: clock.now(),  # noqa: PLW0108 - `Clock.open` replaces it
-            take=take,
-            perform=perform,
-            on_take=self._wake_workers_at,
-            on_crash=self._crash,
+        queries = QueryHandler(engine, endpoint, transport, journal, outcomes, slots)
+        pool = partial(
+            WorkerPool[ClientJob], clock=self._clock, on_take=self._wake_workers_at, on_crash=self._crash
+        )
+        self._create_handler = creates
+        self._create_workers = pool(
+            "create", limits.max_concurrent_creates, take=engine.take_create, perform=creates.run
+        )
+        self._query_workers = pool(
+            "query", limits.max_concurrent_queries, take=engine.take_query, perform=queries.run
         )
 
     # ---- opening and closing
@@ -281,7 +262,6 @@ class Driver:
     # ---- for callers
 
     def submit(self, job: ClientJob) -> None:
-        """Queue the create of *job*."""
         self.ensure_open()
         now = self._clock.now()
         self.engine.submit(job, now)

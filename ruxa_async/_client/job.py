@@ -23,19 +23,15 @@ class Owner(Protocol):
 
     def accepted(self, job: ClientJob) -> None:
         """Note that the service accepted *job*."""
-        ...
 
     def withdrawn(self, job: ClientJob) -> None:
         """Note that *job* was not bought and never will be."""
-        ...
 
     def halted(self, job: ClientJob, cause: Exception) -> None:
         """Note that *job* was not sent because of *cause*, which stops all other jobs as well."""
-        ...
 
     def ended(self, job: ClientJob) -> None:
         """Note that *job* is over: its ``status`` or ``error`` says how."""
-        ...
 
 
 @define(eq=False, kw_only=True, weakref_slot=False)

@@ -97,7 +97,6 @@ class LoggedTransport:
         self._log = log
 
     async def send(self, request: Request) -> Response:
-        """Send *request*, and return the whole response."""
         attempt, began = self._log.attempt, anyio.current_time()
         path = urlsplit(request.url).path
         try:
@@ -114,7 +113,6 @@ class LoggedTransport:
         return response
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
-        """Send *request*, and stream the body of the response."""
         return self._streamed(request)
 
     @asynccontextmanager
@@ -128,7 +126,6 @@ class LoggedTransport:
             yield response
 
     async def aclose(self) -> None:
-        """Close the inner transport."""
         await self._inner.aclose()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio import lowlevel
+from attrs import define, field
 
 from ruxa_async._engine.halt import HaltPolicy
 from ruxa_async._engine.job import Phase
@@ -48,50 +49,40 @@ class PipelineState(enum.Enum):
     LEFT = enum.auto()
 
 
+@define(eq=False)
 class Pipeline:
     """One batch. At most *window* requests are between pulled and consumed; times are in seconds."""
 
-    def __init__(
-        self,
-        requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest],
-        driver: Driver,
-        *,
-        window: int,
-        task_timeout: float | None,
-        drain: float,
-        previous_run: PreviousRun | None = None,
-    ) -> None:
-        self._requests = requests
-        self._driver = driver
-        self._window = window
-        self._task_timeout = task_timeout
-        self._drain = drain
-        self._previous_run = previous_run
-        self._pulled = 0
-        self._consumed = 0
-        self._halt = HaltPolicy()
-        self._puller: anyio.CancelScope | None = None
-        self._changed = anyio.Event()
-        self._room = anyio.Event()
-        self._pulled_all = anyio.Event()
-        self._pulling = True
-        self._open: set[ClientJob] = set()
-        self._ready: deque[ClientJob] = deque()
-        #: A KeyboardInterrupt or SystemExit of the source; the iteration raises it at once.
-        self._interrupt: BaseException | None = None
-        self.state = PipelineState.NEW
-        #: What the source raised; the iteration raises it after the last outcome.
-        self.source_error: BaseException | None = None
-        #: Why the batch was halted.
-        self.halt_cause: Exception | None = None
-        self.unfinished: list[JobRecord] = []
-        self.unknown: list[JobRecord] = []
-        self.unsubmitted: list[JobRecord] = []
+    _requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
+    _driver: Driver
+    _window: int
+    _task_timeout: float | None
+    _drain: float
+    _previous_run: PreviousRun | None = None
+    _pulled: int = field(default=0, init=False)
+    _consumed: int = field(default=0, init=False)
+    _halt: HaltPolicy = field(factory=HaltPolicy, init=False)
+    _puller: anyio.CancelScope | None = field(default=None, init=False)
+    _changed: anyio.Event = field(factory=anyio.Event, init=False)
+    _room: anyio.Event = field(factory=anyio.Event, init=False)
+    _pulled_all: anyio.Event = field(factory=anyio.Event, init=False)
+    _pulling: bool = field(default=True, init=False)
+    _open: set[ClientJob] = field(factory=set, init=False)
+    _ready: deque[ClientJob] = field(factory=deque, init=False)
+    #: A KeyboardInterrupt or SystemExit of the source; the iteration raises it at once.
+    _interrupt: BaseException | None = field(default=None, init=False)
+    state: PipelineState = field(default=PipelineState.NEW, init=False)
+    #: What the source raised; the iteration raises it after the last outcome.
+    source_error: BaseException | None = field(default=None, init=False)
+    #: Why the batch was halted.
+    halt_cause: Exception | None = field(default=None, init=False)
+    unfinished: list[JobRecord] = field(factory=list, init=False)
+    unknown: list[JobRecord] = field(factory=list, init=False)
+    unsubmitted: list[JobRecord] = field(factory=list, init=False)
 
     # ---- pulling
 
     def start(self) -> None:
-        """Begin to pull."""
         if self.state is PipelineState.NEW:
             self._driver.ensure_open()
             self.state = PipelineState.RUNNING
@@ -207,7 +198,6 @@ class Pipeline:
         self._halt.on_accept()
 
     def ended(self, job: ClientJob) -> None:
-        """Collect a job that is over."""
         if job not in self._open:
             return
         self._open.discard(job)

@@ -20,11 +20,9 @@ class Timer(Protocol):
 
     async def sleep_until(self, due: float) -> None:
         """Wait until *due*, or until an earlier instant given to `bring_forward`."""
-        ...
 
     def bring_forward(self, due: float) -> None:
         """Wake the sleeping task at *due* if that is earlier than its own instant."""
-        ...
 
 
 def make_timer() -> Timer:

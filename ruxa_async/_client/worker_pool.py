@@ -15,6 +15,8 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from .clock import Clock
+
 __all__ = ("WorkerPool",)
 
 _W = TypeVar("_W")
@@ -26,12 +28,12 @@ class WorkerPool(Generic[_W]):
 
     _name: str
     _size: int
-    _clock: Callable[[], float]
+    _clock: Clock
     _take: Callable[[float], _W | None]
     _perform: Callable[[_W], Awaitable[None]]
     _on_take: Callable[[float], None]
     _on_crash: Callable[[Exception], None]
-    #: Parked workers wait for it; a release wakes one. An event for each parking would cost three times as much.
+    #: Parked workers wait for it; a release wakes one. An event for each would cost three times as much.
     _wakeups: anyio.Semaphore | None = field(default=None, init=False)
     _parked: int = field(default=0, init=False)
     #: Workers that were woken or started, and have not looked for work yet.
@@ -90,7 +92,7 @@ class WorkerPool(Generic[_W]):
 
     async def _work_until_idle(self) -> None:
         while not self._stopping:
-            now = self._clock()
+            now = self._clock.now()
             work = self._take(now)
             self._on_take(now)
             if work is None:

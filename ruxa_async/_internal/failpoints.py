@@ -1,7 +1,7 @@
 """Failpoints: named points where a test may kill the process, to prove that nothing is lost or bought twice.
 
-In production `hook` is None, and a failpoint costs one comparison. Only code inside the process can set it, no
-environment variable, argument or file. tests/crash sets it in child processes of its own.
+In production `hook` is None, and a failpoint costs one comparison. Only code inside the process can set it,
+no environment variable, argument or file. tests/crash sets it in child processes of its own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from ruxa_async._client.clock import Clock
 from ruxa_async._client.worker_pool import WorkerPool
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +32,7 @@ class Office:
         self.pool = WorkerPool[float](
             "test",
             size,
-            clock=lambda: anyio.current_time(),  # noqa: PLW0108 - it is bound when the loop runs
+            clock=Clock(time.time, time.monotonic),
             take=lambda _: self.work.popleft() if self.work else None,
             perform=self.perform,
             on_take=self.note,
