@@ -1,7 +1,6 @@
-"""An async client for the Ruxa generation API: create tasks, learn when they end, fetch what they made.
+"""An async client for the Ruxa generation API: create tasks, wait for their ends, fetch their outputs.
 
-Everything public is here; names load the module they live in when they are first used, so importing the package
-costs almost nothing. Start at `RuxaClient`.
+Start at `RuxaClient`. Each name imports its module when it is first used, so importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ if TYPE_CHECKING:
     from .settings import Retries as Retries
     from .settings import Timeouts as Timeouts
 
-# Where each public name lives; the block above says the same to type checkers, and a test keeps the two equal.
+# The module of each public name. The block above says the same to type checkers; a test keeps both equal.
 _HOMES = {
     "_client.client": "RuxaClient",
     "_client.completions": "Completions",
@@ -82,10 +81,11 @@ _HOMES = {
     "callbacks": "Callback CallbackReceiver",
     "errors": (
         "APIError AuthenticationError BudgetExceededError ClientClosedError ConfigurationError DownloadError "
-        "InsufficientCreditsError InvalidRequestError JournalError JournalInUseError JournalMismatchError KeyConflictError "
-        "LinkExpiredError MalformedResponseError MaybeSentError MissingExtraError NotFoundError NotSentError "
-        "PermissionDeniedError PollingStoppedError RateLimitedError RequestValidationError RuxaError ServerError "
-        "SubmissionHalted SubmissionUnknownError TaskError TaskFailedError TaskTimeout TransportError"
+        "InsufficientCreditsError InvalidRequestError JournalError JournalInUseError JournalMismatchError "
+        "KeyConflictError LinkExpiredError MalformedResponseError MaybeSentError MissingExtraError "
+        "NotFoundError NotSentError PermissionDeniedError PollingStoppedError RateLimitedError "
+        "RequestValidationError RuxaError ServerError SubmissionHalted SubmissionUnknownError TaskError "
+        "TaskFailedError TaskTimeout TransportError"
     ),
     "journal": "SqliteJournal",
     "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",

@@ -1,4 +1,4 @@
-"""The command line's way in; everything heavy is imported by the command that needs it."""
+"""The entry point of the command line. Each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ("main",)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on *arguments* (default: the process's own) and return the exit code.
 
-    0 all done, 1 some failed, 2 bad usage or input, 3 halted by the account, 130 interrupted.
+    0: all succeeded; 1: some failed; 2: wrong usage or input; 3: halted by the account; 130: interrupted.
     """
     try:
         from .cli._app import run  # noqa: PLC0415 - cyclopts is an extra

@@ -1,7 +1,7 @@
-"""The package's logger: silent until an application configures it, or RUXA_LOG asks for lines.
+"""The package's logger: silent until the application configures it or RUXA_LOG is set.
 
-There is one exception. A task that was paid for and whose caller is gone is named on standard error where no
-handler takes its warning, because nothing else may ever name it again.
+With one exception: without a handler, warnings about paid tasks whose callers left go to standard error,
+because no other output may ever name these tasks.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ logger = logging.getLogger("ruxa_async")
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LEVELS = {"info": logging.INFO, "debug": logging.DEBUG}
-#: Lines about orphans of one client on standard error; its last line gives the number of all of them.
+#: Orphans of one client that are named on standard error; a last line gives the number of all.
 _ORPHANS_SHOWN = 5
 
 
 class OrphanNotice(logging.NullHandler):
-    """Writes the first warnings about paid orphans to standard error if no other handler takes them."""
+    """Writes the first warnings about orphans to standard error if nothing else handles them."""
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write *record* if its ``orphan`` is one of the first of its client, or 0 for a summary of all."""
+        """Write *record* if its ``orphan`` is at most 5: the number of the orphan, or 0 for the summary."""
         number = getattr(record, "orphan", None)
         if number is not None and number <= _ORPHANS_SHOWN and not self._is_configured():
             sys.stderr.write(f"ruxa_async: {record.getMessage()}\n")
@@ -39,18 +39,18 @@ class OrphanNotice(logging.NullHandler):
         return False
 
 
-#: Writes what RUXA_LOG asks for; the command line takes its place, to write above its display.
+#: Writes the lines that RUXA_LOG asks for. The command line replaces it to write above its display.
 stderr_handler = logging.StreamHandler()
 stderr_handler.setFormatter(logging.Formatter(FORMAT))
 
 
 def asked_level() -> int | None:
-    """Return the level that RUXA_LOG names, None if it is not set or names no level."""
+    """Return the level in RUXA_LOG, None if it is unset or unknown."""
     return _LEVELS.get(os.environ.get("RUXA_LOG", "").strip().lower())
 
 
 def report_orphans(count: int) -> None:
-    """Log how many orphans a client had, if not all of them were named on standard error."""
+    """Log the number of orphans of a client, unless all of them were named on standard error."""
     if count > _ORPHANS_SHOWN:
         logger.warning(
             "%d tasks were paid for, or may have been, whose callers are gone: RuxaClient.orphans lists them",
@@ -60,7 +60,7 @@ def report_orphans(count: int) -> None:
 
 
 def set_up() -> None:
-    """Add the handlers of the package. Called once, when it is imported."""
+    """Add the package's handlers. Called once, on import."""
     logger.addHandler(OrphanNotice())
     level = asked_level()
     if level is not None:

@@ -1,4 +1,4 @@
-"""How results look in a notebook: the picture and its facts, escaped; pictures over https alone, or from an emulator here."""
+"""HTML of results for notebooks. Text is escaped; media load over https only, or from a local emulator."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ if TYPE_CHECKING:
 __all__ = ("failed_html", "generation_html", "status_html", "succeeded_html")
 
 _VIDEOS = (".mp4", ".m4v", ".webm", ".mov")
+#: Outputs shown, and characters of a text.
 _SHOWN = 4
 _LONGEST = 600
 
 
 def generation_html(generation: Generation) -> str:
-    """Return what *generation* made, by its result addresses, which expire."""
+    """Return the outputs and fields of *generation*. Its links expire."""
     return _card(_outputs(generation), _prompt(generation.request), _generation_facts(generation))
 
 
 def succeeded_html(outcome: Succeeded) -> str:
-    """Return what the generation of *outcome* made, and how it came about."""
+    """Return the outputs and fields of *outcome*."""
     facts = [*_generation_facts(outcome.generation), *_outcome_facts(outcome)]
     return _card(_outputs(outcome.generation), _prompt(outcome.request), facts)
 
 
 def failed_html(outcome: Failed) -> str:
-    """Return why *outcome* brought nothing."""
+    """Return the error and fields of *outcome*."""
     facts = [
         ("error", f"{type(outcome.error).__name__}: {outcome.error}"),
         ("model", outcome.request.model),
@@ -41,7 +42,7 @@ def failed_html(outcome: Failed) -> str:
 
 
 def status_html(status: TaskStatus) -> str:
-    """Return what one query saw."""
+    """Return the outputs and fields of *status*."""
     facts = [
         ("state", status.state.value if status.state.value != "unknown" else f"unknown: {status.raw_state}"),
         ("task", status.task_id),
@@ -82,7 +83,8 @@ def _prompt(request: object) -> str:
 
 def _card(media: str, prompt: str, facts: Iterable[tuple[str, str | None]]) -> str:
     rows = "".join(
-        f'<tr><th style="text-align:left;font-weight:normal;opacity:.7;vertical-align:top">{escape(name)}</th>'
+        '<tr><th style="text-align:left;font-weight:normal;opacity:.7;vertical-align:top">'
+        f"{escape(name)}</th>"
         f'<td style="text-align:left;overflow-wrap:anywhere"><bdi>{escape(value[:_LONGEST])}</bdi></td></tr>'
         for name, value in facts
         if value
@@ -96,7 +98,7 @@ def _outputs(generation: Generation) -> str:
 
 
 def _media(urls: Sequence[str], here: str = "") -> str:
-    """Return the first outputs; an address that is neither plainly https nor of the emulator *here* is only text."""
+    """Return the first outputs; a URL that is neither https nor at the local base URL *here* is only text."""
     shown = "".join(_medium(url, here) for url in urls[:_SHOWN])
     more = f"<p>and {len(urls) - _SHOWN:,} more</p>" if len(urls) > _SHOWN else ""
     return shown + more

@@ -1,4 +1,4 @@
-"""Values that leave the process: what a pickle can carry, and what JSON can hold."""
+"""Values that leave the process, by pickle or as JSON."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 __all__ = ("jsonable", "portable", "shortened")
 
-#: Levels that are converted one by one where a value as a whole is not JSON.
+#: Levels of nesting that are converted one by one if the whole value is not JSON.
 _DEPTH = 6
 
 
 def portable(value: Any) -> Any:
-    """Return *value* if a pickle can carry it there and back, else a stand-in: an exception or a text with its words."""
+    """Return *value* if it survives a pickle, otherwise an exception or a text that describes it."""
     if isinstance(value, str) or (isinstance(value, BaseException) and hasattr(value, "as_dict")):
-        return value  # an error of ours sees to its own parts; to try it here would pickle each cause twice as often
-    import pickle  # noqa: PLC0415 - only what travels needs it
+        return value  # our errors convert their own parts; here each cause would be pickled twice
+    import pickle  # noqa: PLC0415 - needed only here
 
     try:
         pickle.loads(pickle.dumps(value))  # noqa: S301
-    except Exception:  # noqa: BLE001 - whatever a foreign object raises, it cannot travel
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything
         if isinstance(value, BaseException):
             return Exception(f"{type(value).__name__}: {value}")
         return shortened(value)
@@ -28,7 +28,7 @@ def portable(value: Any) -> Any:
 
 
 def jsonable(value: Any, depth: int = _DEPTH) -> Any:
-    """Return *value* as JSON holds it; a part that is not JSON is replaced by its description."""
+    """Return *value* as JSON values; a part that is not JSON is replaced by its repr."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     try:
@@ -38,7 +38,6 @@ def jsonable(value: Any, depth: int = _DEPTH) -> Any:
 
 
 def _parts(value: Any, depth: int) -> Any:
-    """Return *value*, a part of which is not JSON, with each of its parts as JSON."""
     if depth and isinstance(value, Mapping):
         return {
             name if isinstance(name, str) else shortened(name): jsonable(part, depth - 1)
@@ -50,9 +49,9 @@ def _parts(value: Any, depth: int) -> Any:
 
 
 def shortened(value: object) -> str:
-    """Return the repr of *value*, or the beginning of a long one."""
+    """Return the repr of *value*, cut to 100 characters if it has more than 120."""
     try:
         shown = repr(value)
-    except Exception:  # noqa: BLE001 - a number of 5,000 digits, a nesting too deep: the message matters more
+    except Exception:  # noqa: BLE001 - for example a number of 5,000 digits
         return f"<{type(value).__name__}>"
     return shown if len(shown) <= 120 else f"{shown[:100]}… ({len(shown)} characters)"

@@ -1,4 +1,4 @@
-"""What tests of the client share: a client before an emulated service, in memory."""
+"""Shared by tests of the client: a client and an emulated service, connected in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ URL = "http://localhost"
 
 
 def service_of(**settings: Any) -> Service:
-    """Return a service on which every task takes exactly ten seconds, unless told otherwise."""
+    """Return a service on which every task takes exactly ten seconds by default."""
     settings.setdefault("image", Durations(10.0, 0.0))
     return Service(EmulatorSettings(key=KEY, **settings))
 

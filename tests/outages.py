@@ -1,4 +1,4 @@
-"""An observer that holds a client to what it promises for an outage: how many creates may end as unknown."""
+"""An observer of outages: checks how many creates may end as unknown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWERED = (CreateRefused, CreateThrottled, CreateUnknown, CreateUnsent, TaskAcc
 
 @define
 class Outage:
-    """From the first unknown outcome to the first acceptance of a create that left later."""
+    """The time from the first unknown outcome to the first acceptance of a create that was sent later."""
 
     began: float
     on_wire: int
@@ -41,7 +41,7 @@ class Outage:
 
     @property
     def most_probes(self) -> float:
-        """At once, again at once, then after waits that double from 1 s to 60 s; queries may free as many again."""
+        """Two probes at once, then one after each wait from 1 s to 60 s; queries may free as many again."""
         seconds = max(self.last_probe, self.began) - self.began
         return 2 + 2 * math.ceil(math.log2(seconds + 2)) + 2 * seconds / 60
 

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from ruxa_async import Limits, NanoBanana, RateLimit, RuxaClient, events
-from ruxa_async._client.log import ClientLog, LoggedTransport, observed
+from ruxa_async._client.log import ClientLog, LoggedTransport, add_logging
 from ruxa_async._logging import OrphanNotice, asked_level, logger, report_orphans
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, TokenBucket, parse_fault
 from ruxa_async.results import JobRecord
@@ -125,11 +125,11 @@ async def test_a_request_that_fails_is_a_line_with_its_reason(caplog: pytest.Log
 def test_logging_that_is_off_is_not_wired_in(caplog: pytest.LogCaptureFixture) -> None:
     hook, transport = print, MemoryTransport(Service(EmulatorSettings()))
     caplog.set_level(logging.WARNING, logger="ruxa_async")
-    assert observed(hook, transport) == (hook, transport)
+    assert add_logging(hook, transport) == (hook, transport)
     caplog.set_level(logging.INFO, logger="ruxa_async")
-    assert observed(None, transport)[1] is transport
+    assert add_logging(None, transport)[1] is transport
     caplog.set_level(logging.DEBUG, logger="ruxa_async")
-    assert isinstance(observed(None, transport)[1], LoggedTransport)
+    assert isinstance(add_logging(None, transport)[1], LoggedTransport)
 
 
 def test_attempts_are_counted_for_what_is_open_only() -> None:

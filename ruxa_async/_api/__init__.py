@@ -1,1 +1,1 @@
-"""The service's wire format, pure."""
+"""The service's wire format: bytes to values and back, without I/O."""

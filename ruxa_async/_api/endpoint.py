@@ -1,9 +1,8 @@
-"""Bytes to values and back: every variant of the service's replies becomes one `Reply`.
+"""`Endpoint`: builds HTTP requests, and turns every variant of the service's responses into one `Reply`.
 
-The pages of the service disagree with each other and with what is seen on the wire, so nothing is taken for
-granted: codes may be in the status or in the envelope, names in camel or snake case, results in a JSON text, in
-an object, or flat. `reply` knows the places; what a pending answer holds beside its state is not looked at,
-and a terminal one is structured in `task_status`.
+The service's pages contradict each other and the observed responses. Codes stand in the HTTP status or in the
+JSON envelope, names are in camel or snake case, results are a JSON text, an object, or flat. `reply` lists
+these variants. Of a pending answer only the state is read; `task_status` reads a terminal one in full.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from ruxa_async.transports import Request, Response
 
 from .rate_limit_headers import read_quota
 from .reply import (
-    FINE,
-    body_hint,
+    OK_CODES,
     code_of,
     decode,
     documented_id,
     message_of,
-    peek,
     phrase_of,
+    read_documented_state,
     request_id_of,
+    retry_after_in_body,
     state_of,
-    task_id_in_cut,
+    task_id_in_truncated,
     task_id_of,
 )
 from .retry_after import ServiceClock, retry_after
 
-__all__ = ("USER_AGENT", "Endpoint", "api_error", "encode", "shown")
+__all__ = ("USER_AGENT", "Endpoint", "api_error", "body_text", "encode")
 
 USER_AGENT = f"ruxa-async/{__version__} (Python {platform.python_version()})"
 
-#: Their values are credentials, whoever they are of.
+#: Headers whose values are credentials.
 _SECRET_HEADERS = frozenset(
     {
         "authorization",
@@ -56,15 +55,17 @@ _SECRET_HEADERS = frozenset(
         "x-csrf-token",
     }
 )
+#: Bytes of a reply that an error carries.
 _BODY_SHOWN = 64 * 1024
-_RATE = frozenset({429})
+_RATE_CODES = frozenset({429})
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*", re.ASCII)
-_SHORTEST_SECRET = 6  # a shorter key, as tests use, also stands in words that the replies are read by
+#: Shorter keys, as tests use, are not redacted: they occur in ordinary words of a reply.
+_SHORTEST_SECRET = 6
 
 
 class Endpoint:
-    """Speak to one service with one key."""
+    """Build requests to one service with one key, and read its responses. Timeouts are in seconds."""
 
     def __init__(
         self,
@@ -78,9 +79,9 @@ class Endpoint:
     ) -> None:
         self._create_url = f"{base_url}/api/v1/tasks/create"
         self._query_url = f"{base_url}/api/v1/tasks/query/"
-        # JSON and URLs may write the key in more ways than one.
-        spelt = {api_key, api_key.replace("/", "\\/"), json.dumps(api_key)[1:-1], quote(api_key, safe="")}
-        self._secrets = [secret.encode() for secret in spelt if len(api_key) >= _SHORTEST_SECRET]
+        # The key as it is, and as JSON and URLs escape it.
+        spellings = {api_key, api_key.replace("/", "\\/"), json.dumps(api_key)[1:-1], quote(api_key, safe="")}
+        self._secrets = [secret.encode() for secret in spellings if len(api_key) >= _SHORTEST_SECRET]
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
@@ -94,7 +95,7 @@ class Endpoint:
         self._clock = ServiceClock()
 
     def create(self, request: GenerationRequest, callback: CallbackURL | None = None) -> Request:
-        """Return the HTTP request that buys *request*, to be called back at *callback*."""
+        """Return the HTTP request that creates a task for *request*, with *callback* in its body."""
         body: dict[str, Any] = {"model": request.model, "input": request.input()}
         if (callback := callback or self._callback) is not None:
             body[callback.field] = callback.url
@@ -109,7 +110,7 @@ class Endpoint:
         )
 
     def query(self, task_id: str) -> Request:
-        """Return the HTTP request that asks for the state of *task_id*."""
+        """Return the HTTP request that queries the state of *task_id*."""
         return Request(
             method="GET",
             url=self._query_url + _path_segment(task_id),
@@ -119,12 +120,9 @@ class Endpoint:
         )
 
     def read_create(self, response: Response, *, wall_now: float) -> Reply:
-        """Fold the answer to a create into one value.
-
-        *wall_now* is in seconds since the epoch, by a clock that is never set.
-        """
+        """Return the reply to a create; *wall_now* is in seconds since the epoch, by a steady clock."""
         wall_now, estimated = self._clock.read(response.headers, wall_now)
-        reply = self._reply(response, wall_now, estimated=estimated)
+        reply = self._make_reply(response, wall_now, estimated=estimated)
         root = decode(reply.body)
         if root is not None and response.status == 200 and root.get("code") == 200:
             reply.code, reply.task_id = 200, documented_id(root)
@@ -132,15 +130,15 @@ class Endpoint:
                 return reply
         _read_envelope(reply, root, response, wall_now, estimated=estimated)
         if root is not None:
-            reply.task_id = task_id_of(root, fine=_fine(reply))
+            reply.task_id = task_id_of(root, ok=_is_ok(reply))
         else:
-            reply.task_id = task_id_in_cut(reply.body)
+            reply.task_id = task_id_in_truncated(reply.body)
         return reply
 
     def read_partial_create(self, error: Exception, *, wall_now: float) -> Reply | None:
-        """Return the answer to a create that ended with *error*, None unless it proves that the create was accepted.
+        """Return the reply that *error* carries in part, None unless it proves that the create was accepted.
 
-        *error* keeps nothing of the answer: it may repeat the key.
+        The partial response is removed from *error*, because it may repeat the key.
         """
         if not isinstance(error, errors.MaybeSentError) or error.partial is None:
             return None
@@ -149,21 +147,21 @@ class Endpoint:
         return None if reply.task_id is None else reply
 
     def read_query(self, response: Response, *, task_id: str, wall_now: float) -> Reply:
-        """Fold the answer to a query for *task_id* into one value; beside a state that is known nothing is read."""
+        """Return the reply to a query for *task_id*. If its state is a known one, nothing else is read."""
         wall_now, estimated = self._clock.read(response.headers, wall_now)
-        reply = self._reply(response, wall_now, estimated=estimated)
+        reply = self._make_reply(response, wall_now, estimated=estimated)
         root = decode(reply.body)
-        if root is not None and response.status == 200 and peek(root, reply):
+        if root is not None and response.status == 200 and read_documented_state(root, reply):
             return reply
         _read_envelope(reply, root, response, wall_now, estimated=estimated)
         if root is not None:
-            reply.data, reply.raw_state, reply.state = state_of(root, task_id=task_id, fine=_fine(reply))
+            reply.data, reply.raw_state, reply.state = state_of(root, task_id=task_id, ok=_is_ok(reply))
         return reply
 
-    def _reply(self, response: Response, wall_now: float, *, estimated: bool) -> Reply:
+    def _make_reply(self, response: Response, wall_now: float, *, estimated: bool) -> Reply:
         body = response.body
         for secret in self._secrets:
-            if secret in body:  # a service that repeats the key must not get it into an error or a file
+            if secret in body:  # an error page may repeat the key, and errors are logged and saved
                 body = body.replace(secret, b"***")
         return Reply(
             status=response.status,
@@ -172,26 +170,26 @@ class Endpoint:
             headers=response.headers,
         )
 
-    def refusal(self, reply: Reply, task_id: str | None = None) -> errors.APIError:
-        """Return what *reply* refused as the exception that users catch: a query for *task_id*, or a create."""
+    def error(self, reply: Reply, task_id: str | None = None) -> errors.APIError:
+        """Return the exception for *reply* to a query for *task_id*, or to a create if that is None."""
         url = self._create_url if task_id is None else self._query_url + _path_segment(task_id)
         error = api_error(reply)
-        error.url = self._redacted(url)
+        error.url = self._redact(url)
         error.headers = {
-            name: "***" if name in _SECRET_HEADERS else self._redacted(value)
+            name: "***" if name in _SECRET_HEADERS else self._redact(value)
             for name, value in reply.headers.items()
         }
         error.request_id = request_id_of(error.headers, decode(reply.body) or {})
         return error
 
-    def _redacted(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret.decode(), "***")
         return text
 
 
-def _fine(reply: Reply) -> bool:
-    return reply.status in FINE and (reply.code is None or reply.code in FINE)
+def _is_ok(reply: Reply) -> bool:
+    return reply.status in OK_CODES and (reply.code is None or reply.code in OK_CODES)
 
 
 def _read_envelope(
@@ -201,20 +199,20 @@ def _read_envelope(
         reply.code = code_of(root)
         reply.message = message_of(root)
         reply.phrase = phrase_of(reply.message)
-    if not _fine(reply) or reply.phrase is not None:
-        told = partial(retry_after, response.headers, wall_now=wall_now, estimated=estimated)
-        reply.retry_after = told(rate_limit_headers=False)
-        if reply.retry_after is None and (reply.says(_RATE) or reply.phrase is Phrase.RATE):
-            reply.retry_after = told()
+    if not _is_ok(reply) or reply.phrase is not None:
+        read = partial(retry_after, response.headers, wall_now=wall_now, estimated=estimated)
+        reply.retry_after = read(rate_limit_headers=False)
+        if reply.retry_after is None and (reply.says(_RATE_CODES) or reply.phrase is Phrase.RATE):
+            reply.retry_after = read()
             reply.by_rate_limit_headers = reply.retry_after is not None
         if reply.retry_after is None and root is not None:
-            reply.retry_after = body_hint(root)
+            reply.retry_after = retry_after_in_body(root)
 
 
 def api_error(reply: Reply) -> errors.APIError:
-    """Return the refusal in *reply* as the exception that users catch."""
-    codes = [code for code in (reply.code, reply.status) if code is not None and code not in FINE]
-    body = shown(reply)
+    """Return the exception for *reply*, without its URL and headers."""
+    codes = [code for code in (reply.code, reply.status) if code is not None and code not in OK_CODES]
+    body = body_text(reply)
     status, code, message = reply.status, reply.code, reply.message or _reason(reply)
     if reply.phrase is Phrase.CREDITS:
         return errors.InsufficientCreditsError(status, code, message, body)
@@ -228,8 +226,8 @@ def api_error(reply: Reply) -> errors.APIError:
     return kind(status, code, message, body)
 
 
-def shown(reply: Reply) -> str:
-    """Return as much of the reply as an error carries, as text."""
+def body_text(reply: Reply) -> str:
+    """Return the first 64 KiB of the body as text."""
     return reply.body[:_BODY_SHOWN].decode(errors="replace")
 
 
@@ -252,10 +250,7 @@ def _reason(reply: Reply) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Return *value* as compact JSON.
-
-    Raises `RequestValidationError` for what JSON cannot hold, before anything is sent.
-    """
+    """Return *value* as compact JSON. Raises `RequestValidationError` if JSON cannot hold it."""
     try:
         return _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as exc:
@@ -263,9 +258,9 @@ def encode(value: object) -> bytes:
 
 
 def _path_segment(task_id: str) -> str:
-    """Return *task_id* percent-encoded; one of dots alone would mean another path."""
+    """Return *task_id* percent-encoded, dots too if it has nothing else: "." and ".." are other paths."""
     if _PLAIN_ID.fullmatch(task_id):
         return task_id
     if not task_id.strip("."):
         return task_id.replace(".", "%2E")
-    return quote(task_id, safe="", errors="surrogatepass")  # JSON can hold half a character, and so can an id
+    return quote(task_id, safe="", errors="surrogatepass")  # an id from JSON may hold a lone surrogate

@@ -1,11 +1,12 @@
-"""What any reply may say of the quota it was counted against, in every form that services say it.
+"""The quota that the headers of a reply describe, in every form that services use.
 
 The IETF fields ``RateLimit`` and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers, 8 and later:
-``"name";r=50;t=30`` and ``"name";q=100;w=60``; before: ``limit=100, remaining=50, reset=30`` and ``100;w=60``; still
-before: ``RateLimit-Limit``, ``-Remaining``, ``-Reset``), and ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset``. Of several
-quotas the one with the least left counts, with the policy of the shortest window, for that paces. A policy that does
-not count requests (``qu="content-bytes"``) is none. Text that is none of these counts as not said: headers come
-from outside, and some are hostile.
+``"name";r=50;t=30`` and ``"name";q=100;w=60``; before: ``limit=100, remaining=50, reset=30`` and
+``100;w=60``; still before: ``RateLimit-Limit``, ``-Remaining``, ``-Reset``), and ``X-RateLimit-Limit``,
+``-Remaining``, ``-Reset``. Of several quotas, the one with the least remaining counts, with the policy of the
+shortest window, because that one sets the pace. A policy that does not count requests
+(``qu="content-bytes"``) is ignored. Headers come from outside and may be hostile, so malformed values are
+ignored.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from .retry_after import LONGEST, from_reset, number
 
 __all__ = ("Quota", "read_quota")
 
-#: Longer fields are cut: no honest one is, and nobody should be able to make us read for long.
+#: Characters. Longer fields are cut, so that a hostile one costs no time.
 _LONGEST_FIELD = 1000
-#: What is larger is no count of requests, and no window in seconds, that anybody keeps.
+#: Larger counts of requests are cut to this; longer windows, in seconds, are ignored.
 _LARGEST_COUNT = 1_000_000_000
 _LONGEST_WINDOW = 31 * 86_400.0
 
@@ -38,9 +39,10 @@ _NUMBERS = tuple(
 
 @frozen
 class Quota:
-    """*limit* requests in *per* seconds, at most *burst* of them at once; *remaining* are left for *reset* seconds.
+    """*limit* requests in *per* seconds, at most *burst* at once.
 
-    What was not said is None. *reset* may be *rough* seconds too long: it is told in whole ones. *name* tells quotas of the same size apart, where the service does.
+    *remaining* requests are left for the next *reset* seconds. None where the headers do not say. Services
+    round *reset*, so it may be *rough* seconds too long. *name* is the service's name of the quota.
     """
 
     name: str = ""
@@ -53,11 +55,12 @@ class Quota:
 
 
 def read_quota(headers: Mapping[str, str], *, wall_now: float, estimated: bool = False) -> Quota | None:
-    """Return what *headers*, looked up by lower-case names, say of a quota; None if nothing.
+    """Return the quota that *headers* describe, None if they describe none.
 
-    *wall_now* is in seconds since the epoch, for a reset that is an instant where the reply has no ``Date``.
+    They are looked up by lower-case names. *wall_now* is in seconds since the epoch, for a reset that is an
+    instant in a reply without ``Date``.
     """
-    # One look for each form, and no more: nearly all replies have none.
+    # Nearly all replies have none, so each form costs one lookup.
     if "ratelimit" in headers or "ratelimit-policy" in headers:
         return _structured(headers.get("ratelimit", ""), headers.get("ratelimit-policy", ""))
     for names in _NUMBERS:
@@ -72,40 +75,41 @@ def read_quota(headers: Mapping[str, str], *, wall_now: float, estimated: bool =
 def _structured(field: str, policies: str) -> Quota | None:
     if _OLDER.match(field):
         return _older(field, policies)
-    counted, bytes_too = _policies(policies)
+    counted, others = _policies(policies)
     left = [
         (remaining, -(reset or 0.0), name, reset)
-        for name, said in _members(field)
-        if name not in bytes_too and (remaining := _count(said.get("r"))) is not None
-        for reset in (_wait(number(said.get("t"))),)
+        for name, parameters in _members(field)
+        if name not in others and (remaining := _count(parameters.get("r"))) is not None
+        for reset in (_wait(number(parameters.get("t"))),)
     ]
     policy = min(counted, key=lambda each: each.per or 0.0, default=Quota())
     if not left:
         return policy if policy.limit is not None else None
-    remaining, _, name, reset = min(left, key=lambda each: each[:3])  # a reset may be none
+    remaining, _, name, reset = min(left, key=lambda each: each[:3])  # not the reset, which may be None
     if policy.limit is None:
         return Quota(name=name, remaining=remaining, reset=reset)
     return Quota(policy.name, policy.limit, policy.per, policy.burst, remaining, reset)
 
 
 def _older(field: str, policies: str) -> Quota | None:
-    said = {name: a or b for name, a, b in _PARAMETER.findall(field[:_LONGEST_FIELD])}
-    return _one(said.get("limit", ""), policies, said.get("remaining"), number(said.get("reset")))
+    parameters = {name: a or b for name, a, b in _PARAMETER.findall(field[:_LONGEST_FIELD])}
+    limit, reset = parameters.get("limit", ""), number(parameters.get("reset"))
+    return _one(limit, policies, parameters.get("remaining"), reset)
 
 
 def _policies(text: str) -> tuple[list[Quota], set[str]]:
     """Return the policies that count requests, and the names of those that count something else."""
     counted: list[Quota] = []
     others: set[str] = set()
-    for name, said in _members(text):
-        if said.get("qu", "requests") != "requests":
+    for name, parameters in _members(text):
+        if parameters.get("qu", "requests") != "requests":
             others.add(name)
             continue
-        limit, per = _count(said.get("q") or name), _window(said.get("w"))
+        limit, per = _count(parameters.get("q") or name), _window(parameters.get("w"))
         if limit and per is not None:
-            burst = _count(said.get("burst"))
+            burst = _count(parameters.get("burst"))
             counted.append(
-                Quota(name if "q" in said else "", limit, per, min(burst, limit) if burst else None)
+                Quota(name if "q" in parameters else "", limit, per, min(burst, limit) if burst else None)
             )
     return counted, others
 
@@ -114,7 +118,7 @@ def _members(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the name and the parameters of each member of a list."""
     for member in _MEMBER.findall(text[:_LONGEST_FIELD]):
         named = _NAMED.fullmatch(member)
-        assert named is not None  # it matches anything
+        assert named is not None  # the pattern matches any text
         quoted, plain, rest = named.groups("")
         yield quoted or plain, {key: a or b for key, a, b in _PARAMETER.findall(rest)}
 
@@ -134,7 +138,7 @@ def _plain(
     limit = headers.get(limit_name, "")
     reset = number(headers.get(reset_name))
     seconds = None if reset is None else from_reset(reset, headers, wall_now, estimated=estimated)
-    # Of the difference of two instants in whole seconds, either may be off by one.
+    # An instant and the date it is compared with are both rounded to whole seconds.
     rough = 1.0 if seconds == reset else 2.0
     return _one(limit, limit.partition(",")[2], headers.get(remaining_name), seconds, rough)
 
@@ -142,7 +146,7 @@ def _plain(
 def _one(
     limit: str, policies: str, remaining: str | None, reset: float | None, rough: float = 1.0
 ) -> Quota | None:
-    """Return the one quota of an older form; its limit is the first number, and policies may follow."""
+    """Return the quota of an older form: *limit* is its first number, and *policies* may follow it."""
     count, left = _count(limit) or None, _count(remaining)
     if count is None and left is None:
         return None

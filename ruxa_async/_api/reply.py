@@ -1,6 +1,6 @@
-"""Where things may stand in a reply: one function for each fact, every known spelling in each.
+"""Where each fact stands in a reply: one function for each fact, with every known spelling.
 
-They take the decoded JSON and never raise, whatever is in it: replies come from outside.
+They take decoded JSON from outside and never raise.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from ruxa_async.results import TaskState
 from .retry_after import retry_after
 
 __all__ = (
-    "FINE",
-    "body_hint",
+    "OK_CODES",
     "code_of",
     "decode",
     "documented_id",
     "message_of",
-    "peek",
     "phrase_of",
     "read_callback",
+    "read_documented_state",
     "request_id_of",
+    "retry_after_in_body",
     "state_of",
-    "task_id_in_cut",
+    "task_id_in_truncated",
     "task_id_of",
 )
 
-#: Codes that say all is well.
-FINE = frozenset({0, 200, 201, 202})
+#: Codes of success, in the HTTP status and in the envelope.
+OK_CODES = frozenset({0, 200, 201, 202})
 
 _STATES = {
     TaskState.WAITING: "waiting wait queuing queueing queued pending submitted",
@@ -44,13 +44,14 @@ _STATES = {
 }
 _STATE_OF = {word: state for state, words in _STATES.items() for word in words.split()}
 _ID_NAMES = ("taskId", "task_id", "taskID", "taskid")
-_MERE_IDS = ("id", "uuid")
-#: What names the exchange itself, for the service's support to find: in headers, and in the envelope.
+#: Names that may also stand for the id of something else, such as the request.
+_AMBIGUOUS_ID_NAMES = ("id", "uuid")
+#: The id of the request, which the service's support asks for: in headers, and in the envelope.
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "cf-ray", "x-trace-id")
 _REQUEST_ID_NAMES = ("requestId", "request_id", "traceId", "trace_id")
-#: What the sibling of the service puts into the envelope of a callback about a task that failed.
+#: The code that a sibling service puts into the envelope of a callback about a failed task.
 _TASK_FAILED = 501
-#: What a text in the place of ``data`` must look like to be an id: one word of some length, with a digit in it.
+#: A text in the place of ``data`` is a task id if it is one word of at least 6 characters with a digit.
 _BARE_ID = re.compile(r"(?=\S*\d)\S{6,}")
 _PHRASES = {
     Phrase.CREDITS: (
@@ -74,35 +75,37 @@ _PHRASES = {
 
 
 def _integer(digits: str) -> int | float:
-    """Return the number in *digits*, of which Python refuses to read more than a few thousand as a whole one."""
+    """Return the number in *digits*, infinity for more digits than Python converts (4,300)."""
     try:
         return int(digits)
     except ValueError:
         return math.inf
 
 
-#: Nothing that stands beside a task id may hide it: no endless number, no bare control character, no text behind.
+#: Lenient, so that nothing beside a task id hides it: no endless number, no bare control character.
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 _BLANKS = " \t\r\n"
-#: A task id in a body that breaks off behind it. Inside a text the quotes would be escaped.
-_ID_IN_CUT = re.compile(r'"(?:taskId|task_id|taskID|taskid)"\s*:\s*("(?:[^"\\]|\\.)*"|[0-9]+(?=\s*[,}\]]))')
-#: As many replies in one body are looked at, and as many blanks between two.
+#: A task id in a truncated body. Inside a JSON text its quotes would be escaped, so they do not match.
+_ID_IN_TRUNCATED = re.compile(
+    r'"(?:taskId|task_id|taskID|taskid)"\s*:\s*("(?:[^"\\]|\\.)*"|[0-9]+(?=\s*[,}\]]))'
+)
+#: Objects that are read in one body, and blanks between two of them.
 _MOST_OBJECTS, _MOST_BLANKS = 8, 4096
 
 
 def decode(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in *body*, None if it holds none."""
     try:
-        # One text in a wrong encoding must not hide the task id beside it.
+        # A text in a wrong encoding must not hide the task id beside it.
         return _object_in(body.decode(errors="replace").removeprefix("\ufeff").lstrip(_BLANKS))
     except (ValueError, RecursionError):
         return None
 
 
 def _object_in(text: str) -> dict[str, Any] | None:
-    """Return the object that *text* is, or the first that names a task if more than one thing stands there.
+    """Return the only object in *text*, or the first that holds a task id if there are several values.
 
-    An error with something behind it is no answer to trust: a relay that tried twice may have been refused once.
+    Otherwise None: a relay that sent a create twice may return a rejection and an acceptance in one body.
     """
     at, alone = 0, True
     for _ in range(_MOST_OBJECTS):
@@ -110,14 +113,14 @@ def _object_in(text: str) -> dict[str, Any] | None:
         at += len(text[at : at + _MOST_BLANKS]) - len(text[at : at + _MOST_BLANKS].lstrip(_BLANKS))
         if not isinstance(value, dict):
             return None
-        if (alone and at == len(text)) or task_id_of(value, fine=False) is not None:
+        if (alone and at == len(text)) or task_id_of(value, ok=False) is not None:
             return value
         alone = False
     return None
 
 
-def peek(root: dict[str, Any], reply: Reply) -> bool:
-    """Read the state out of the documented place; tell whether it is a known one, so that nothing else is needed."""
+def read_documented_state(root: dict[str, Any], reply: Reply) -> bool:
+    """Set the state of *reply* from the documented place; tell whether it is a known state."""
     data = root.get("data")
     if not isinstance(data, dict):
         return False
@@ -125,33 +128,33 @@ def peek(root: dict[str, Any], reply: Reply) -> bool:
     state = _STATE_OF.get(word) if isinstance(word, str) else None
     if state is None:
         return False
-    # Interned: one text for all the tasks that are in this state.
+    # Interned, so that all tasks in this state share one text.
     reply.data, reply.raw_state, reply.state = data, sys.intern(str(word)), state
     return True
 
 
-def state_of(
-    root: dict[str, Any], *, task_id: str, fine: bool
-) -> tuple[dict[str, Any], str, TaskState | None]:
-    """Return a task's ``data``, the service's word for its state, and what that means; None where there is none.
+def state_of(root: dict[str, Any], *, task_id: str, ok: bool) -> tuple[dict[str, Any], str, TaskState | None]:
+    """Return a task's ``data``, the service's word for its state, and the state; "" and None without one.
 
-    At the root of a reply that is not *fine*, or that does not name the task that was asked for, ``status`` is
-    about the reply itself.
+    ``status`` at the root is the task's only if the reply is *ok* and names the task; otherwise it is the
+    reply's own.
     """
     data = root.get("data")
     if isinstance(data, dict) and (found := _state_word(data, "state", "status")):
         return data, *found
-    named = any(root.get(name) for name in _ID_NAMES) or any(root.get(name) == task_id for name in _MERE_IDS)
-    if fine and (found := _state_word(root, "state", "status") if named else _state_word(root, "state")):
+    named = any(root.get(name) for name in _ID_NAMES) or any(
+        root.get(name) == task_id for name in _AMBIGUOUS_ID_NAMES
+    )
+    if ok and (found := _state_word(root, "state", "status") if named else _state_word(root, "state")):
         return root, *found
     return (data if isinstance(data, dict) else root), "", None
 
 
 def read_callback(body: bytes) -> Reply | None:
-    """Fold the body of a callback into one value, None if it is no JSON object.
+    """Return the body of a callback as a reply, None if it is not a JSON object.
 
-    Whoever posts knows the secret in the address, so a state at the root is the task's, whatever the codes say: those
-    of a task that failed are 501 in the callback.
+    A callback is about a task, so a state at the root is the task's, despite an error code: a failed task has
+    501.
     """
     root = decode(body)
     if root is None:
@@ -160,10 +163,12 @@ def read_callback(body: bytes) -> Reply | None:
     reply.data, reply.raw_state, reply.state = _callback_state(root)
     if reply.state is None and reply.code == _TASK_FAILED:
         reply.raw_state, reply.state = str(_TASK_FAILED), TaskState.FAIL
-    reply.task_id = task_id_of(root, fine=False)
+    reply.task_id = task_id_of(root, ok=False)
     if reply.task_id is None and reply.data is root and reply.state is not None:
-        # An ``id`` beside the state is the task's; elsewhere it may be that of the post.
-        reply.task_id = next(filter(None, (_identifier(root.get(name)) for name in _MERE_IDS)), None)
+        # An ``id`` beside the state is the task's; elsewhere it may be the id of the callback.
+        reply.task_id = next(
+            filter(None, (_identifier(root.get(name)) for name in _AMBIGUOUS_ID_NAMES)), None
+        )
     return reply
 
 
@@ -201,7 +206,7 @@ def _whole(value: object) -> int | None:
 
 
 def code_of(root: Mapping[str, Any]) -> int | None:
-    """Return the envelope's code, which may be written as a text."""
+    """Return the envelope's code, which may be a number or a text."""
     code = _whole(root.get("code"))
     error = root.get("error")
     if code is None and isinstance(error, dict):
@@ -210,7 +215,7 @@ def code_of(root: Mapping[str, Any]) -> int | None:
 
 
 def message_of(root: Mapping[str, Any]) -> str:
-    """Return the service's own words, empty if there are none."""
+    """Return the service's message, empty if there is none."""
     error = root.get("error")
     data = root.get("data")
     places = (
@@ -224,7 +229,7 @@ def message_of(root: Mapping[str, Any]) -> str:
 
 
 def phrase_of(message: str) -> Phrase | None:
-    """Return what *message* says whatever its code, None for any other text."""
+    """Return the known phrase in *message*, which overrules the code; None for any other text."""
     lowered = message.lower()
     for phrase, texts in _PHRASES.items():
         if any(text in lowered for text in texts):
@@ -232,21 +237,20 @@ def phrase_of(message: str) -> Phrase | None:
     return None
 
 
-def body_hint(root: Mapping[str, Any]) -> float | None:
-    """Return the seconds to wait that a body names, as some services do beside or instead of the header."""
+def retry_after_in_body(root: Mapping[str, Any]) -> float | None:
+    """Return the seconds to wait that the body names, None if it names none."""
     for place in (root, root.get("data"), root.get("error")):
         if not isinstance(place, dict):
             continue
         for name in ("retry_after", "retryAfter"):
-            told = place.get(name)
-            if isinstance(told, float):
-                told = f"{told:f}"
-            elif isinstance(told, int) and not isinstance(told, bool):
-                told = str(told)
-            if (
-                isinstance(told, str)
-                and (seconds := retry_after({"retry-after": told}, wall_now=0.0)) is not None
-            ):
+            value = place.get(name)
+            if isinstance(value, float):
+                value = f"{value:f}"
+            elif isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)
+            if not isinstance(value, str):
+                continue
+            if (seconds := retry_after({"retry-after": value}, wall_now=0.0)) is not None:
                 return seconds
     return None
 
@@ -258,19 +262,19 @@ def _identifier(value: object) -> str | None:
 
 
 def documented_id(root: Mapping[str, Any]) -> str | None:
-    """Return the task id if it stands where the service's pages put it."""
+    """Return the task id in the documented place, None if it is not there."""
     data = root.get("data")
     found = data.get("taskId") if isinstance(data, dict) else None
     return found if isinstance(found, str) and found.strip() else None
 
 
-def task_id_of(root: Mapping[str, Any], *, fine: bool) -> str | None:
+def task_id_of(root: Mapping[str, Any], *, ok: bool) -> str | None:
     """Return the task id in a reply.
 
-    A name that can mean nothing else counts wherever it stands. A mere ``id`` counts in ``data``, and at the root
-    only of a reply that is *fine* and names no error: there an error puts the id of the request.
+    An unambiguous name counts anywhere. A plain ``id`` counts in ``data``; at the root it counts only if the
+    reply is *ok* and names no error, because an error puts the id of the request there.
     """
-    fine = fine and not root.get("error") and phrase_of(message_of(root)) is None
+    ok = ok and not root.get("error") and phrase_of(message_of(root)) is None
     for place in _objects(root, depth=4):
         for name in _ID_NAMES:
             if (found := _identifier(place.get(name))) is not None:
@@ -279,15 +283,15 @@ def task_id_of(root: Mapping[str, Any], *, fine: bool) -> str | None:
     if isinstance(data, list) and data:
         data = data[0]
     places = [data] if isinstance(data, dict) else []
-    for place in (*places, root) if fine else places:
-        for name in _MERE_IDS:
+    for place in (*places, root) if ok else places:
+        for name in _AMBIGUOUS_ID_NAMES:
             if (found := _identifier(place.get(name))) is not None:
                 return found
-    return data if fine and isinstance(data, str) and _BARE_ID.fullmatch(data) else None
+    return data if ok and isinstance(data, str) and _BARE_ID.fullmatch(data) else None
 
 
 def request_id_of(headers: Mapping[str, str], root: Mapping[str, Any]) -> str | None:
-    """Return what names this exchange at the service or before it, None if nothing does."""
+    """Return the id that the service or a proxy gave to the request, None if there is none."""
     error = root.get("error")
     places = (root, error) if isinstance(error, dict) else (root,)
     found = (
@@ -297,15 +301,15 @@ def request_id_of(headers: Mapping[str, str], root: Mapping[str, Any]) -> str | 
     return next((name for name in found if name and name.strip()), None)
 
 
-def task_id_in_cut(body: bytes) -> str | None:
-    """Return the task id in the JSON object that *body* begins, although it breaks off or breaks a rule of JSON.
+def task_id_in_truncated(body: bytes) -> str | None:
+    """Return the task id in *body*, a JSON object that is truncated or malformed.
 
-    Only a name that can mean nothing else counts, and only an id whose end is there.
+    Only an unambiguous name counts, and only an id that is complete.
     """
     text = body.decode(errors="replace").removeprefix("\ufeff").lstrip(_BLANKS)
     if not text.startswith("{"):
         return None
-    for match in _ID_IN_CUT.finditer(text):
+    for match in _ID_IN_TRUNCATED.finditer(text):
         try:
             found = _identifier(_DECODER.decode(match[1]))
         except ValueError:

@@ -1,10 +1,10 @@
-"""How long the service asks us to wait, in every form that services say it.
+"""The wait that a reply asks for, in seconds, from every header that services use for it.
 
-In order of authority: ``retry-after-ms`` and ``x-ms-retry-after-ms``, ``Retry-After`` in seconds or as a date
-(RFC 9110 section 10.2.3), the ``RateLimit`` field (IETF draft, ``t``) and its predecessors ``RateLimit-Reset`` and
-``X-RateLimit-Reset``. A date is compared with the service's clock: the reply's own ``Date``, else the last one that it
-sent (`ServiceClock`). Where it never sent one, only our clock is left, and a date far from it counts as not said.
-Text that is none of these counts as not said: headers come from outside, and some are hostile.
+In order of precedence: ``retry-after-ms`` and ``x-ms-retry-after-ms``; ``Retry-After`` in seconds or as a
+date (RFC 9110 section 10.2.3); ``RateLimit`` (IETF draft, parameter ``t``); ``RateLimit-Reset`` and
+``X-RateLimit-Reset``. A date is compared with the service's clock: the reply's ``Date``, otherwise the last
+one that the service sent (`ServiceClock`). Without either, it is compared with our clock, and ignored if it
+is far from it. Headers come from outside and may be hostile, so malformed values are ignored.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from email.utils import mktime_tz, parsedate_tz
 
 __all__ = ("LONGEST", "ServiceClock", "from_reset", "number", "retry_after")
 
-#: Longer waits than 30 years are cut to this, so that no number from outside can overflow a clock.
+#: Seconds (30 years). Longer waits are cut to this, so that no number from outside overflows a clock.
 LONGEST = 1e9
 
-#: seconds; where only our own clock is left, a date further ahead tells more of that clock than of the service.
+#: Seconds. A date further ahead of our own clock is more likely an error of that clock than a wait.
 _PLAUSIBLE = 120.0
 
 _NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,400})?", re.ASCII)
 _RATELIMIT = re.compile(r"(?:;\s*r\s*=\s*(?P<r>[0-9]{1,18})[^,;]*)?;\s*t\s*=\s*(?P<t>[0-9]{1,400})", re.ASCII)
 _RATELIMIT_RESET = re.compile(r"\breset\s*=\s*([0-9]{1,400})", re.ASCII)
+#: A larger reset is an instant in milliseconds, or in seconds since the epoch; a smaller one is a delay.
 _EPOCH_MS = 1e11
 _EPOCH_S = 1e8
 
 
 class ServiceClock:
-    """The service's clock, read off the last ``Date`` that it sent."""
+    """The service's clock, as its last ``Date`` header shows it."""
 
     __slots__ = ("_came_at", "_date")
 
@@ -38,14 +39,14 @@ class ServiceClock:
         self._came_at = 0.0
 
     def read(self, headers: Mapping[str, str], wall_now: float) -> tuple[float, bool]:
-        """Return the service's time in seconds since the epoch, and whether *wall_now* had to stand in for it.
+        """Return the service's time in seconds since the epoch, and whether it is only our own *wall_now*.
 
-        *headers* are those of a reply that arrives at *wall_now*, by a clock of ours that is never set.
+        *headers* belong to a reply that arrives at *wall_now*, by a clock of ours that is never set.
         """
         date = headers.get("date")
         if date is not None:
             self._date, self._came_at = date, wall_now
-            return wall_now, True  # its own date comes first, if it can be read
+            return wall_now, True  # `retry_after` reads the reply's own date first
         sent = _date(self._date) if self._date else None
         return (wall_now, True) if sent is None else (sent + wall_now - self._came_at, False)
 
@@ -53,21 +54,20 @@ class ServiceClock:
 def retry_after(
     headers: Mapping[str, str], *, wall_now: float, estimated: bool = False, rate_limit_headers: bool = True
 ) -> float | None:
-    """Return the seconds that *headers* ask to wait, None if they do not say.
+    """Return the seconds to wait that *headers* ask for, from 0 to `LONGEST`; None if they ask for none.
 
-    *headers* are looked up by lower-case names. *wall_now* is the service's time in seconds since the epoch, used for
-    dates where the reply has no ``Date``. With *estimated* it is only the time here, which may be hours off: a date
-    counts then if it is at most two minutes ahead. The ``RateLimit`` fields stand on every reply of some services,
-    so they count only with *rate_limit_headers*: where the reply is a refusal for the rate. The answer is never
-    negative, nor above `LONGEST`.
+    *headers* are looked up by lower-case names. *wall_now* is the service's time in seconds since the epoch,
+    for dates in a reply without ``Date``. With *estimated* it is our own time, which may be hours off: then a
+    date counts only if it is at most two minutes ahead. *rate_limit_headers* says whether the ``RateLimit``
+    fields count: some services send them with every reply, so they mean a wait only in a 429.
     """
-    told = _told(headers, wall_now, estimated=estimated)
-    if told is None and rate_limit_headers:
-        told = _rate_limit_headers(headers, wall_now, estimated=estimated)
-    return None if told is None else min(max(told, 0.0), LONGEST)
+    seconds = _retry_after(headers, wall_now, estimated=estimated)
+    if seconds is None and rate_limit_headers:
+        seconds = _rate_limit_headers(headers, wall_now, estimated=estimated)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST)
 
 
-def _told(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> float | None:
+def _retry_after(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> float | None:
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if (ms := number(headers.get(name))) is not None:
             return ms / 1000
@@ -82,8 +82,8 @@ def _told(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> fl
 
 def _rate_limit_headers(headers: Mapping[str, str], wall_now: float, *, estimated: bool) -> float | None:
     field = headers.get("ratelimit")
-    if field is not None and (told := _exhausted(field)) is not None:
-        return told
+    if field is not None and (seconds := _exhausted(field)) is not None:
+        return seconds
     for name in ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"):
         reset = number(headers.get(name))
         if reset is not None:
@@ -92,7 +92,7 @@ def _rate_limit_headers(headers: Mapping[str, str], wall_now: float, *, estimate
 
 
 def _exhausted(field: str) -> float | None:
-    """Return the seconds until the limits in a ``RateLimit`` field that are used up are not; of any, if none says so."""
+    """Return the seconds until the used-up limits of a ``RateLimit`` field reset (or all of them)."""
     members = [(match["r"], float(match["t"])) for match in _RATELIMIT.finditer(field)]
     used_up = [t for r, t in members if r is not None and int(r) == 0]
     if members:
@@ -104,21 +104,24 @@ def _exhausted(field: str) -> float | None:
 def from_reset(
     reset: float, headers: Mapping[str, str], wall_now: float, *, estimated: bool = False
 ) -> float | None:
-    """Return the seconds in *reset*, below 0 if they are over, which some send as a delta and some as an instant in seconds or ms."""
+    """Return the seconds until *reset*, below 0 if it has passed.
+
+    Some services send a delay in seconds, others an instant in seconds or milliseconds since the epoch.
+    """
     if reset < _EPOCH_S:
         return reset
     return _until(reset / 1000 if reset >= _EPOCH_MS else reset, headers, wall_now, estimated=estimated)
 
 
 def number(text: str | None) -> float | None:
-    """Return the plain decimal number in *text*: no sign, exponent, separator or foreign digit."""
+    """Return the decimal number in *text*; None if it has a sign, exponent, separator or non-ASCII digit."""
     if text is None or not _NUMBER.fullmatch(text := text.strip()):
         return None
     return float(text)
 
 
 def _date(text: str) -> float | None:
-    """Return the instant that *text* names as an HTTP date."""
+    """Return the HTTP date in *text* in seconds since the epoch, None if it is not one."""
     try:
         parsed = parsedate_tz(text)
         return None if parsed is None else float(mktime_tz(parsed))

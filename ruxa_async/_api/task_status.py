@@ -1,4 +1,4 @@
-"""The values of a terminal answer: one converter, configured once, over every spelling of a field."""
+"""`TaskStatus` from the answer to a query, under every known spelling of each field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ("find_urls", "has_result", "instants", "result_object", "task_status"
 
 @frozen(kw_only=True)
 class _Detail:
-    """What a task's ``data`` says, under one name each."""
+    """The fields of a task's ``data``, under one name each."""
 
     fail_code: str = ""
     fail_message: str = ""
@@ -56,7 +56,7 @@ _SINGLE_URLS = ("url", "video_url", "image_url", "resultUrl", "result_url")
 
 
 def _make_converter() -> Converter:
-    """Return the one converter: lenient about how a scalar is written, never about what it is."""
+    """Return a converter that accepts numbers written as texts, and no other wrong type."""
     converter = Converter(detailed_validation=False)
     converter.register_structure_hook(str, lambda value, _: _text(value))
     converter.register_structure_hook(float, lambda value, _: _float(value))
@@ -84,7 +84,7 @@ _converter = _make_converter()
 
 
 def task_status(task_id: str, reply: Reply) -> TaskStatus:
-    """Return what *reply* to a query says, whole. What cannot be read beside the state is left out, not fatal."""
+    """Return the status in *reply*. Fields that cannot be read are left out."""
     data = reply.data
     detail = _structure(_named(data))
     return TaskStatus(
@@ -102,7 +102,7 @@ def task_status(task_id: str, reply: Reply) -> TaskStatus:
 
 
 def _named(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what *data* says, under one name each; the first alias that says anything counts."""
+    """Return the fields of *data* under one name each; the first alias that is not empty counts."""
     named: dict[str, Any] = {}
     for alias, name in _NAMES.items():
         value = data.get(alias)
@@ -112,15 +112,15 @@ def _named(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _structure(named: dict[str, Any]) -> _Detail:
-    """Structure *named*, dropping each field that is not what it should be: a bad price must not lose a picture."""
+    """Structure *named* without the fields of a wrong type: a bad price must not lose a picture."""
     try:
         return _converter.structure(named, _Detail)
-    except Exception:  # noqa: BLE001 - whatever cattrs makes of hostile input, field by field is next
+    except Exception:  # noqa: BLE001 - cattrs may raise anything for hostile input
         good = {}
         for name, value in named.items():
             try:
                 _converter.structure({name: value}, _Detail)
-            except Exception:  # noqa: BLE001, S112 - this field is not readable, and the others are wanted
+            except Exception:  # noqa: BLE001, S112 - the other fields are still wanted
                 continue
             good[name] = value
         return _converter.structure(good, _Detail)
@@ -129,8 +129,8 @@ def _structure(named: dict[str, Any]) -> _Detail:
 def _duration(detail: _Detail) -> float | None:
     """Return the seconds that a task took.
 
-    The instants are unix times, in ms on every page. ``costTime`` is ms on one page and plainly seconds on
-    another; no task takes less than a second, so a small number means seconds.
+    The instants are unix times, in milliseconds on every page. ``costTime`` is in milliseconds on one page
+    and in seconds on another; no task takes less than a second, so a number below 1,000 means seconds.
     """
     if detail.create_time and detail.complete_time and detail.complete_time > detail.create_time:
         span = detail.complete_time - detail.create_time
@@ -141,7 +141,7 @@ def _duration(detail: _Detail) -> float | None:
 
 
 def instants(data: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return when the task was created and when it ended, by the service's clock in seconds, if it tells both."""
+    """Return when a task began and ended, in seconds of the service's clock; None if either is missing."""
     named = {}
     for name in ("create_time", "complete_time"):
         value = next((data[alias] for alias in _ALIASES[name] if data.get(alias) not in (None, "")), None)
@@ -155,7 +155,7 @@ def instants(data: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def result_object(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what ``resultJson`` holds, as text, object or doubly encoded text; empty if nothing readable."""
+    """Return the object in ``resultJson``, which may be encoded once or twice; empty if it cannot be read."""
     for name in _RESULTS:
         value = data.get(name)
         for _ in range(3):
@@ -173,7 +173,7 @@ def result_object(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def find_urls(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the addresses of the outputs, wherever they stand."""
+    """Return the URLs of the outputs, from every known place."""
     places = [result_object(data), data]
     for place in places:
         for name in _URL_LISTS:
@@ -193,7 +193,7 @@ def find_urls(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def has_result(status: TaskStatus) -> bool:
-    """Tell whether a successful task made anything: outputs, or an object such as a character's id."""
+    """Tell whether a successful task has a result: output URLs, or another value such as a character's id."""
     return bool(status.urls) or any(
         value for name, value in result_object(status.raw).items() if name not in _URL_LISTS
     )

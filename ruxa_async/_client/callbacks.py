@@ -1,7 +1,7 @@
-"""What a client does with callbacks: an address for each create, and what to do when it is posted to.
+"""The callbacks of a client: a callback URL for each create, and what a received callback leads to.
 
-`CallbackPolling` in the engine decides; here is what needs the receiver, the journal and the waiters. A create whose reply was
-lost is held for a while, because a post to its address proves that it was accepted.
+`CallbackPolling` in the engine decides; this module reaches the receiver, the journal and the callers. A
+create whose reply was lost waits here for a while: a callback proves that the service accepted it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
-from attrs import frozen
+from attrs import define, field, frozen
 
 from ruxa_async._api.task_status import has_result
 from ruxa_async._engine.engine import Engine
@@ -26,14 +26,17 @@ from ruxa_async.results import TaskState
 from ruxa_async.settings import CallbackURL
 
 from .job import ClientJob
-from .outcomes import Delivery
+from .outcomes import Outcomes
 
-__all__ = ("Adoption", "CallbackDispatcher")
+__all__ = ("CallbackDispatcher", "RecoveredCreate")
 
 
 @frozen
-class Adoption:
-    """A *job* whose create *callback* settles. *was_unknown* is whether it was counted as unknown meanwhile."""
+class RecoveredCreate:
+    """A create of unknown outcome that *callback* proved accepted.
+
+    *was_unknown* is whether the engine counted it as unknown.
+    """
 
     job: ClientJob
     callback: Callback
@@ -41,179 +44,171 @@ class Adoption:
 
 
 @frozen
-class _Doubt:
-    """Why nobody knows what became of a create, and whether it is sent *again* when no callback tells.
+class _UnknownCreate:
+    """Why the outcome of a create is unknown, and whether to *resend* it if no callback comes.
 
     *counted* is whether the engine counts it as unknown already.
     """
 
     cause: Exception
-    again: bool
+    resend: bool
     counted: bool
 
 
+@define(eq=False)
 class CallbackDispatcher:
-    """The callbacks of one client; a `Listener` of its receiver."""
+    """The callbacks of one client; a `Listener` of its receiver.
 
-    def __init__(
-        self,
-        receiver: CallbackReceiver,
-        engine: Engine[ClientJob],
-        journal: Journal,
-        delivery: Delivery,
-        settle_within: float,
-    ) -> None:
-        self.receiver = receiver
-        self._engine = engine
-        self._journal = journal if isinstance(journal, LastingJournal) else None
-        self._delivery = delivery
-        self._settle_within = settle_within
-        self._loop: EventLoopToken | None = None
-        self._early: dict[ClientJob, Callback] = {}
-        self._doubts: dict[ClientJob, _Doubt] = {}
-        self._adoptions: deque[Adoption] = deque()
-        self._news = anyio.Event()
-        #: Called when something became ready to be sent, or was taken out of the queue.
-        self.changed: Callable[[], object] = lambda: None
-        #: Called with a job that is about to be adopted.
-        self.adopting: Callable[[ClientJob], object] = lambda _: None
+    *wait* is how many seconds a create of unknown outcome waits for its callback. *on_change* is called after
+    the engine's queue changed, *on_recover* with each job that is about to be recovered.
+    """
+
+    receiver: CallbackReceiver
+    _engine: Engine[ClientJob]
+    _journal: Journal
+    _outcomes: Outcomes
+    _wait: float
+    _on_change: Callable[[], object]
+    _on_recover: Callable[[ClientJob], object]
+    _loop: EventLoopToken | None = field(default=None, init=False)
+    #: Callbacks that came while the create was still on the wire.
+    _early: dict[ClientJob, Callback] = field(factory=dict, init=False)
+    _unknown: dict[ClientJob, _UnknownCreate] = field(factory=dict, init=False)
+    _recovered: deque[RecoveredCreate] = field(factory=deque, init=False)
+    _new_recovered: anyio.Event = field(factory=anyio.Event, init=False)
 
     def open(self) -> None:
-        """Begin to listen."""
         self._loop = current_token()
         self.receiver.attach(self)
 
     def close(self) -> None:
-        """Listen no longer, and let what is still in doubt surface."""
+        """Stop listening, and deliver every create that is still unknown."""
         self.receiver.detach(self)
-        for job in tuple(self._doubts):
+        for job in tuple(self._unknown):
             self._engine.release(job)
-            self.expired(job, closing=True)
+            self.on_timeout(job, closing=True)
 
-    # ---- what `CreateHandler` asks
+    # ---- for `CreateHandler`
 
-    def address(self, job: ClientJob) -> CallbackURL:
-        """Return where the service is to post about the next attempt of *job*."""
+    def callback_url(self, job: ClientJob) -> CallbackURL:
+        """Return the URL for callbacks about the next attempt of *job*."""
         callback_id = secrets.token_bytes(ID_SIZE)
         self._engine.calls.expect(job, callback_id)
         return CallbackURL(self.receiver.url(callback_id), self.receiver.field)
 
-    def settled_early(self, job: ClientJob) -> None:
-        """Note that the reply said what became of the create of *job*."""
+    def forget_early(self, job: ClientJob) -> None:
+        """Drop the early callback of *job*: the reply said that it was accepted."""
         self._early.pop(job, None)
 
-    def proven(self, job: ClientJob) -> bool:
-        """Tell whether a callback came for the attempt that is on the wire: so it was accepted, whatever its reply says."""
+    def proves_accepted(self, job: ClientJob) -> bool:
+        """Tell whether a callback came for the attempt on the wire: it was accepted despite its reply."""
         return job in self._early
 
-    def hold(self, job: ClientJob, cause: Exception, *, again: bool = False, counted: bool = True) -> None:
+    def await_callback(
+        self, job: ClientJob, cause: Exception, *, resend: bool = False, counted: bool = True
+    ) -> None:
         """Wait for the callback of *job*, whose create is of unknown outcome because of *cause*."""
-        self._doubts[job] = _Doubt(cause, again, counted)
-        self._engine.callbacks.await_callback(job, self._delivery.now(), self._settle_within)
+        self._unknown[job] = _UnknownCreate(cause, resend, counted)
+        self._engine.callbacks.await_callback(job, self._outcomes.clock.now(), self._wait)
         early = self._early.pop(job, None)
         if early is not None:
             self.claim(early)
 
-    def expired(self, job: ClientJob, *, closing: bool = False) -> None:
-        """Note that no callback came in time."""
-        doubt = self._doubts.pop(job)
-        if doubt.again and not (closing or job.caller_left or job.last_attempt):
+    def on_timeout(self, job: ClientJob, *, closing: bool = False) -> None:
+        """Resend *job*, or deliver it as unknown: no callback came in time."""
+        unknown = self._unknown.pop(job)
+        if unknown.resend and not (closing or job.caller_left or job.sending_forbidden):
             self._engine.requeue(job)
+        elif isinstance(unknown.cause, SubmissionUnknownError):  # recorded by an earlier process
+            self._outcomes.fail(job, unknown.cause)
         else:
-            self._surface(job, doubt)
+            if not unknown.counted:
+                self._engine.callbacks.doubt(CreateStep.UNKNOWN)
+            self._outcomes.fail_unknown(job, unknown.cause)
 
-    def _surface(self, job: ClientJob, doubt: _Doubt) -> None:
-        if isinstance(doubt.cause, SubmissionUnknownError):  # an earlier process said so
-            self._delivery.fail(job, doubt.cause)
-            return
-        if not doubt.counted:
-            self._engine.callbacks.doubt(CreateStep.UNKNOWN)
-        self._delivery.unknown(job, doubt.cause)
-
-    # ---- what the receiver asks
+    # ---- for the receiver
 
     def claim(self, callback: Callback) -> bool:
-        """Act on *callback* if it is about a job of this client's; tell whether it is."""
+        """Act on *callback* if it is about a job of this client; tell whether it is."""
         if current_token() != self._loop:
             raise RuntimeError(
-                "a callback was received in another event loop than the client's: serve the receiver in the client's own"
+                "a callback was received in another event loop than the client's: "
+                "serve the receiver in the client's own"
             )
-        now = self._delivery.now()
+        now = self._outcomes.clock.now()
         step, job = self._engine.callbacks.on_callback(
-            callback.job, now, over=not callback.pending, settles=_settles(callback)
+            callback.job, now, over=not callback.pending, settles=_is_sufficient(callback)
         )
         if job is None:
             return step is CallbackStep.LATE
         if step is CallbackStep.EARLY:
             known = self._early.get(job)
-            if known is None or not _settles(known) or callback.ended:
+            if known is None or not _is_sufficient(known) or callback.ended:
                 self._early[job] = callback
         elif step is CallbackStep.ADOPT:
-            self._proven(job)
-            doubt = self._doubts.pop(job, None)
-            self._adoptions.append(Adoption(job, callback, doubt is not None and doubt.counted))
-            self.adopting(job)
-            self._news.set()
+            self._count_accepted(job)
+            unknown = self._unknown.pop(job, None)
+            self._recovered.append(RecoveredCreate(job, callback, unknown is not None and unknown.counted))
+            self._on_recover(job)
+            self._new_recovered.set()
         elif step is CallbackStep.HOLD:
-            self._proven(job)
-            self.hold(job, _accepted_unnamed(), counted=False)
-        self.changed()
-        return (
-            step is not CallbackStep.HOLD
-        )  # that is for the journal as well, where it is known as not bought
+            self._count_accepted(job)
+            self.await_callback(job, _accepted_without_id(), counted=False)
+        self._on_change()
+        # After HOLD the journal needs it as well: there the create is recorded as not bought.
+        return step is not CallbackStep.HOLD
 
-    def _proven(self, job: ClientJob) -> None:
-        """Count what was bought after all: its reply may have said that it was not."""
+    def _count_accepted(self, job: ClientJob) -> None:
+        """Count *job* as bought; its reply may have denied that."""
         if (spending := self._engine.spending) is not None:
             assert job.model is not None
             spending.proven(job, job.model)
 
     async def keep(self, callback: Callback) -> None:
-        """Write down a *callback* that nobody claimed."""
-        if self._journal is not None:
+        """Record a *callback* that no client claimed."""
+        if isinstance(self._journal, LastingJournal):
             await self._journal.called_back(callback.job, callback.task_id, callback.status)
 
-    # ---- what the driver runs
+    # ---- for the driver
 
-    async def settle(self, adopt: Callable[[Adoption], Awaitable[None]]) -> None:
-        """Have each job that a callback settled adopted, for as long as this runs."""
+    async def run(self, recover: Callable[[RecoveredCreate], Awaitable[None]]) -> None:
+        """Call *recover* for each create that a callback proves accepted, until this is cancelled."""
         while True:
-            await self.settle_waiting(adopt)
-            self._news = anyio.Event()
-            await self._news.wait()
+            await self.recover_pending(recover)
+            self._new_recovered = anyio.Event()
+            await self._new_recovered.wait()
 
-    async def settle_waiting(self, adopt: Callable[[Adoption], Awaitable[None]]) -> None:
-        """Have each job that a callback settled so far adopted, whole even if this is cancelled."""
-        while self._adoptions:
+    async def recover_pending(self, recover: Callable[[RecoveredCreate], Awaitable[None]]) -> None:
+        """Call *recover* for each create that a callback proved accepted so far. Each call is shielded."""
+        while self._recovered:
             with anyio.CancelScope(shield=True):
-                await adopt(self._adoptions.popleft())
+                await recover(self._recovered.popleft())
 
-    def may_settle(self, known: JournalEntry) -> bool:
-        """Tell whether a callback may still say what became of the create that the journal knows as in doubt."""
+    def may_come(self, known: JournalEntry) -> bool:
+        """Tell whether a callback for the create of *known* may still come."""
         if known.callback_id is None or known.intended_at is None:
             return False
-        return self._delivery.wall_now() - known.intended_at <= self.receiver.max_age
+        return self._outcomes.clock.wall_now() - known.intended_at <= self.receiver.max_age
 
-    def hold_remembered(self, job: ClientJob) -> None:
-        """Wait for the callback of *job*, which an earlier process sent; its ``error`` says what is known otherwise."""
+    def await_recorded(self, job: ClientJob) -> None:
+        """Wait for the callback of *job*, whose create an earlier process recorded as unknown."""
         assert job.callback_id is not None
-        assert job.error is not None
-        cause, job.error = job.error, None
-        job.sent_at = self._delivery.now() - (self._delivery.wall_now() - (job.submitted_at or 0.0))
-        job.submitted_at = None
+        job.sent_at = self._outcomes.clock.now() - (
+            self._outcomes.clock.wall_now() - (job.submitted_at or 0.0)
+        )
         self._engine.calls.expect(job, job.callback_id)
-        self.hold(job, cause, counted=False)
+        self.await_callback(job, job.take_recorded_error(), counted=False)
 
 
-def _settles(callback: Callback) -> bool:
-    """Tell whether *callback* says enough to go on with when nothing else is known of the task."""
+def _is_sufficient(callback: Callback) -> bool:
+    """Tell whether *callback* says enough to go on with if nothing else is known of the task."""
     if callback.task_id is not None:
         return True
     status = callback.status
     return status is not None and (status.state is TaskState.FAIL or (callback.ended and has_result(status)))
 
 
-def _accepted_unnamed() -> Exception:
+def _accepted_without_id() -> Exception:
     return RuntimeError(
-        "the service called back, so it was accepted, but what it said names no task and no output"
+        "the service called back, so it was accepted, but the callback names no task and no output"
     )

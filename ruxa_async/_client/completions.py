@@ -1,7 +1,7 @@
 """`Completions`: the outcomes of many requests, as they finish.
 
-It is the handle that a caller has on a `Pipeline`, apart from it so that a handle that was dropped without being left
-can stop the run.
+It is the caller's handle on a `Pipeline`. The two are separate objects so that dropping the handle stops the
+batch.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ __all__ = ("Completions",)
 class Completions:
     """The outcomes of ``as_completed``: an async context manager, and an async iterator over `Outcome`.
 
-    Use it as ``async with ruxa.as_completed(requests) as outcomes: async for outcome in outcomes: ...``. Leaving
-    the block early stops pulling and submitting, waits for creates on the wire (at most
-    ``Timeouts.create_drain``), and fills *unfinished*, *unknown* and *unsubmitted*. A bare ``async for`` works
-    too; left early, it stops when the iterator is dropped.
+    Use it as ``async with ruxa.as_completed(requests) as outcomes: async for outcome in outcomes: ...``.
+    Leaving the block early stops pulling and submitting, waits for creates on the wire (at most
+    ``Timeouts.create_drain``), and fills *unfinished*, *unknown* and *unsubmitted*. A bare ``async for``
+    works too; left early, it stops when the iterator is dropped.
 
-    Several tasks may take from one `Completions`: each outcome goes to one of them, and all of them end, with the same
-    error if it ends with one. Leaving the block ends those that still wait.
+    Several tasks may iterate over one `Completions`. Each outcome goes to one of them, and all of them end
+    together, with the same error if there is one. Leaving the block ends those that still wait.
 
-    The source is iterated in a task that the client owns. Left early, an async generator is closed; anything else
-    is only let go, so that what was not pulled still can be.
+    The source is iterated in a task of the client. If you leave early, an async generator is closed; any
+    other iterator is kept open, so that you can pull the remaining requests yourself.
     """
 
-    def __init__(self, run: Pipeline, generation: Callable[[ClientJob], Generation]) -> None:
-        self._run = run
+    def __init__(self, pipeline: Pipeline, generation: Callable[[ClientJob], Generation]) -> None:
+        self._pipeline = pipeline
         self._generation = generation
 
     @property
     def unfinished(self) -> tuple[JobRecord, ...]:
-        """The tasks that were accepted and whose end was not delivered, in the order of the requests."""
-        return records_of(self._run.unfinished)
+        """The accepted tasks whose end was not delivered, in the order of the requests."""
+        return records_of(self._pipeline.unfinished)
 
     @property
     def unknown(self) -> tuple[JobRecord, ...]:
-        """The requests that may have been charged, in their order."""
-        return records_of(self._run.unknown)
+        """The requests that may have been charged, in the order of the requests."""
+        return records_of(self._pipeline.unknown)
 
     @property
     def unsubmitted(self) -> tuple[JobRecord, ...]:
-        """The requests that were pulled and never sent, in their order."""
-        return records_of(self._run.unsubmitted)
+        """The requests that were pulled and never sent, in the order of the requests."""
+        return records_of(self._pipeline.unsubmitted)
 
     async def __aenter__(self) -> Self:
-        self._run.start()
+        self._pipeline.start()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._run.leave(orphaned=exc is not None)
+        await self._pipeline.leave(orphaned=exc is not None)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self
@@ -69,30 +69,29 @@ class Completions:
     async def __anext__(self) -> Outcome:
         """Return the next outcome.
 
-        Raises `SubmissionHalted` after the last one if the account could not go on, and whatever the source of the
-        requests raised after the last one if it did; a KeyboardInterrupt or SystemExit of the source comes out at
-        once. After that, and in every other task that takes from this, the same is raised again.
+        After the last one it raises what the source of the requests raised, or `SubmissionHalted` if the
+        account could not go on. A KeyboardInterrupt or SystemExit of the source is raised at once. The same
+        is raised again by every further call, in every task.
         """
-        run = self._run
-        run.start()
-        job = await run.next_job()
+        pipeline = self._pipeline
+        pipeline.start()
+        job = await pipeline.next_job()
         if job is not None:
             failpoint("outcome yielded")
-            return make_outcome(job, self._generation)
-        run.finish()
-        if run.source_error is not None:
-            raise run.source_error
-        if run.cause is not None:
-            raise SubmissionHalted(run.cause, self.unfinished, self.unknown, self.unsubmitted) from run.cause
+            return _outcome(job, self._generation)
+        pipeline.finish()
+        if pipeline.source_error is not None:
+            raise pipeline.source_error
+        if (cause := pipeline.halt_cause) is not None:
+            raise SubmissionHalted(cause, self.unfinished, self.unknown, self.unsubmitted) from cause
         raise StopAsyncIteration
 
     def __del__(self) -> None:
-        if self._run.state is PipelineState.RUNNING:
-            self._run.leave_now()
+        if self._pipeline.state is PipelineState.RUNNING:
+            self._pipeline.leave_now()
 
 
-def make_outcome(job: ClientJob, generation: Callable[[ClientJob], Generation]) -> Outcome:
-    """Return how *job*, which is over, ended."""
+def _outcome(job: ClientJob, generation: Callable[[ClientJob], Generation]) -> Outcome:
     assert job.index is not None
     assert job.request is not None
     if job.error is not None:

@@ -1,4 +1,4 @@
-"""Where the service is and who we are: checked once, when a client is made."""
+"""Checks of what a client is given: key, address, timeouts, hook, budget."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from urllib.parse import quote, urlsplit
 
 from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.errors import ConfigurationError, NotSentError
+from ruxa_async.settings import Budget
 
 __all__ = (
     "DEFAULT_BASE_URL",
     "check_hook",
+    "checked_budget",
+    "checked_task_id",
     "checked_timeout",
     "never_reached",
     "resolve_base_url",
@@ -24,14 +27,14 @@ __all__ = (
 DEFAULT_BASE_URL = "https://api.ruxa.ai"
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
-#: What a path may hold as it is (RFC 3986, 3.3), and the percent sign of what is encoded already.
+#: Characters that stay as they are in a path (RFC 3986, 3.3), and "%" because a path may be encoded already.
 _PATH = "/%:@!$&'()*+,;="
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_NO_HOST_HOLDS = re.compile(r"[^A-Za-z0-9._:%-]")
+_NOT_IN_HOST = re.compile(r"[^A-Za-z0-9._:%-]")
 
 
 def resolve_key(given: str | None) -> str:
-    """Return the key: *given*, else what RUXA_API_KEY holds. Raises `ConfigurationError`, never showing it."""
+    """Return the key: *given*, otherwise RUXA_API_KEY. Raises `ConfigurationError`, which never shows it."""
     key = given if given is not None else os.environ.get("RUXA_API_KEY", "")
     key = key.strip()
     if not key:
@@ -42,17 +45,15 @@ def resolve_key(given: str | None) -> str:
 
 
 def resolve_base_url(given: str | None) -> str:
-    """Return the service's address without a slash at its end: *given*, else RUXA_BASE_URL, else the public one.
+    """Return the base URL: *given*, otherwise RUXA_BASE_URL, otherwise the public one.
 
-    Its path comes back percent-encoded. Raises `ConfigurationError` for what is not an address, and for plain http to any host but this machine: the
-    key would travel in the open.
+    It ends without a slash, and its path is percent-encoded. Raises `ConfigurationError` for an invalid URL,
+    and for plain http to a host that is not loopback, which would send the key in the clear.
     """
-    url = (
-        (given if given is not None else os.environ.get("RUXA_BASE_URL") or DEFAULT_BASE_URL)
-        .strip()
-        .rstrip("/")
-    )
-    if any(mark in url for mark in "@?#"):  # checked first: no other message may show what stands there
+    url = given if given is not None else os.environ.get("RUXA_BASE_URL") or DEFAULT_BASE_URL
+    url = url.strip().rstrip("/")
+    # Checked first, because the other messages show the URL: no secret may be in it.
+    if any(mark in url for mark in "@?#"):
         raise ConfigurationError("base_url may hold neither credentials nor a query")
     try:
         parts = urlsplit(url)
@@ -66,9 +67,10 @@ def resolve_base_url(given: str | None) -> str:
         )
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            f"base_url={url!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
+            f"base_url={url!r} is plain http: the key would travel in the open. "
+            "Use https (http is for loopback only)"
         )
-    if _NO_HOST_HOLDS.search(host):  # which spelling of a name is meant is not guessed: the key goes there
+    if _NOT_IN_HOST.search(host):  # an encoding is not guessed: the key is sent to that host
         raise ConfigurationError(
             f"base_url={url!r} is not an address: its host holds characters that no host has. "
             "Write an international name in its ASCII form (xn--...)"
@@ -78,7 +80,7 @@ def resolve_base_url(given: str | None) -> str:
 
 
 def checked_timeout(name: str, seconds: object) -> float | None:
-    """Return *seconds*, None for no limit. Raises ValueError unless it is a duration."""
+    """Return *seconds*, None for no limit. Raises ValueError unless it is a number of at least 0."""
     if seconds is None:
         return None
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds >= 0:
@@ -102,13 +104,29 @@ def check_hook(on_event: Callable[..., object] | None) -> None:
     for called in (function, getattr(function, "__call__", None)):  # noqa: B004 - an instance may have an async one
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
             raise ConfigurationError(
-                f"on_event={on_event!r} is an async function, and nobody would await it: pass a plain function that "
-                "returns at once, such as the send_nowait of a memory object stream"
+                f"on_event={on_event!r} is an async function, and nobody would await it: pass a plain "
+                "function that returns at once, such as the send_nowait of a memory object stream"
             )
 
 
+def checked_budget(budget: object) -> Budget | None:
+    """Return *budget*. Raises `ConfigurationError` unless it is a `Budget` or None."""
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationError(
+            f"budget={budget!r} is not valid: a Budget(max_tasks=, max_credits=) is needed"
+        )
+    return budget
+
+
+def checked_task_id(task_id: object) -> str:
+    """Return *task_id*. Raises ValueError unless it is a text that is not blank."""
+    if not isinstance(task_id, str) or not task_id.strip():
+        raise ValueError(f"task_id={task_id!r} is not valid: the id that the service gave is needed")
+    return task_id
+
+
 def never_reached(last: Exception) -> NotSentError:
-    """Return the error for a service that never answered: the *last* failure, which names it, and what to check."""
+    """Return the error for a service that never answered: it shows the *last* failure and what to check."""
     proxies = [name for name in _PROXY_VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
     proxy = f"the proxy ({' and '.join(proxies)} set)" if proxies else "the proxy (no proxy variable is set)"
     error = NotSentError(

@@ -1,13 +1,16 @@
-"""One create from the engine's word to the outcome; the order of the steps is what keeps money safe.
+"""One create, from the engine's decision to its outcome. The order of the steps keeps money safe.
 
-The intent is written down before the first byte leaves, the task id before anybody asks for its state, and what
-was not bought before the job queues again. Every path out of here leaves the job accepted, queued, delivered,
-orphaned or listed as unknown.
+1. The intent is recorded before the first byte leaves.
+2. The task id is recorded before the first query.
+3. What was not bought is recorded before the job is queued again.
+
+Every path leaves the job accepted, queued, delivered, orphaned or listed as unknown.
 """
 
 from __future__ import annotations
 
 import anyio
+from attrs import define, field
 
 from ruxa_async import events
 from ruxa_async._api.endpoint import Endpoint
@@ -19,164 +22,140 @@ from ruxa_async._logging import logger
 from ruxa_async.errors import ClientClosedError, NotSentError, RuxaError, TaskFailedError
 from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState, TaskStatus
-from ruxa_async.transports import Transport
+from ruxa_async.transports import Request, Transport
 
-from .callbacks import Adoption, CallbackDispatcher
+from .callbacks import CallbackDispatcher, RecoveredCreate
+from .clock import Clock
 from .config import never_reached
+from .event_bus import EventBus
 from .job import ClientJob
-from .outcomes import Delivery
+from .outcomes import Outcomes
 from .spending import budget_error
 
 __all__ = ("CreateHandler",)
 
 
+@define(eq=False)
 class CreateHandler:
-    """Send creates."""
+    """Send creates. *busy* holds each job from the engine's decision until its outcome is recorded."""
 
-    def __init__(
-        self,
-        engine: Engine[ClientJob],
-        wire: Endpoint,
-        transport: Transport,
-        journal: Journal,
-        delivery: Delivery,
-        desk: CallbackDispatcher | None = None,
-    ) -> None:
-        self._desk = desk
-        self._engine = engine
-        self._wire = wire
-        self._transport = transport
-        self._journal = journal
-        self._delivery = delivery
-        self._done = anyio.Event()
-        self.closing = False
-        self._circuit_was_open = False
-        #: Jobs whose create is being written down, on the wire, or being written down again.
-        self.busy: set[ClientJob] = set()
-        #: Why the last create was put off; what those behind it are told if nobody waits any more.
-        self.last_delay: Exception = RuxaError("nothing was let through")
+    _engine: Engine[ClientJob]
+    _endpoint: Endpoint
+    _transport: Transport
+    _journal: Journal
+    _outcomes: Outcomes
+    busy: set[ClientJob]
+    _callback_dispatcher: CallbackDispatcher | None
+    _clock: Clock = field(init=False)
+    _events: EventBus = field(init=False)
+    _one_done: anyio.Event = field(factory=anyio.Event, init=False)
+    _stopped: bool = field(default=False, init=False)
+    _circuit_was_open: bool = field(default=False, init=False)
+    #: Why the last create was put off; queued jobs that give up waiting fail with it.
+    _last_delay: Exception = field(factory=lambda: RuxaError("no create was accepted"), init=False)
 
-    async def buy(self, job: ClientJob) -> None:
-        """Send the create of *job* and see it to its outcome."""
+    def __attrs_post_init__(self) -> None:
+        self._clock, self._events = self._outcomes.clock, self._outcomes.events
+
+    def stop(self) -> None:
+        """Send no more creates. Those on the wire run on."""
+        self._stopped = True
+
+    async def run(self, job: ClientJob) -> None:
+        """Send the create of *job*, and act on the answer."""
         self.busy.add(job)
         try:
-            await self._buy(job)
+            await self._create(job)
         except Exception as exc:
             if not job.create_settled:
-                self._delivery.unknown(job, exc)
+                self._outcomes.fail_unknown(job, exc)
             raise
         finally:
             if (spending := self._engine.spending) is not None:
                 spending.answered(job)
-            self.busy.discard(job)
-            self._done.set()
+            self._leave_busy(job)
 
-    async def one_done(self) -> None:
-        """Wait until a create that is busy now is busy no more."""
-        if self._done.is_set():
-            self._done = anyio.Event()
-        await self._done.wait()
+    async def wait_for_one(self) -> None:
+        """Wait until a job leaves *busy*."""
+        if self._one_done.is_set():
+            self._one_done = anyio.Event()
+        await self._one_done.wait()
 
-    def withdrawn(self, job: ClientJob) -> None:
-        """Note that *job* leaves unbought because its caller did, or because the client closes."""
-        self._delivery.tell(events.JobWithdrawn, job)
+    def withdraw(self, job: ClientJob) -> None:
+        """Deliver that *job* was not bought and never will be: its caller left, or the client closes."""
+        self._events.emit(events.JobWithdrawn, job)
         if job.owner is None:
-            self._delivery.fail(job, ClientClosedError("the client was closed before this request was sent"))
+            self._outcomes.fail(job, ClientClosedError("the client was closed before this request was sent"))
         else:
             self._engine.release(job)
             job.owner.withdrawn(job)
 
     def give_up_waiting(self) -> None:
-        """Fail every queued job that would have to wait longer than is worth it."""
-        for job in self._engine.give_up_waiting(self._delivery.now()):
-            self._delivery.fail(job, self.last_delay)
+        """Fail every queued job whose wait would exceed the limits of `Retries`."""
+        for job in self._engine.give_up_waiting(self._clock.now()):
+            self._outcomes.fail(job, self._last_delay)
 
-    async def adopt(self, adoption: Adoption) -> None:
-        """See a create of unknown outcome that a callback settled to its outcome; it was accepted."""
-        job, callback = adoption.job, adoption.callback
+    async def recover(self, recovered: RecoveredCreate) -> None:
+        """Continue with a create of unknown outcome that a callback proved accepted."""
+        job, callback = recovered.job, recovered.callback
         try:
             self._engine.callbacks.recover(
-                job, callback.task_id, self._delivery.now(), was_unknown=adoption.was_unknown
+                job, callback.task_id, self._clock.now(), was_unknown=recovered.was_unknown
             )
             if callback.task_id is not None:
-                await self._accepted(job)
+                await self._on_accept(job)
             else:
                 assert callback.status is not None
-                await self._ended_unnamed(job, callback.status)
+                await self._finish_without_id(job, callback.status)
         finally:
-            self.busy.discard(job)
-            self._done.set()
+            self._leave_busy(job)
 
-    async def _ended_unnamed(self, job: ClientJob, status: TaskStatus) -> None:
-        """Deliver the end of a task whose id nobody told: what the callback said is all that will ever be known."""
+    async def _finish_without_id(self, job: ClientJob, status: TaskStatus) -> None:
+        """Deliver the end of a task without an id: the callback holds all that can be known of it."""
         error = None
         if status.state is TaskState.FAIL:
             error = TaskFailedError("", status.fail_code, status.fail_message)
-        job.submitted_at = self._delivery.wall(job.accepted_at)
+        job.submitted_at = self._clock.wall(job.accepted_at)
         if (spending := self._engine.spending) is not None:
             spending.ended(job, job.model, status.credits)
         await self._journal.finished(job.record(error), status)
         self._engine.release(job)
-        job.create_settled = True
-        self._delivery.tell(events.TaskAccepted, job)
+        job.settle_create()
+        self._events.emit(events.TaskAccepted, job)
         if job.owner is not None:
             job.owner.accepted(job)
-        self._delivery.publish(job, status)
-        self._delivery.count_end(job, status, good=error is None)
+        self._outcomes.publish_end(job, status, succeeded=error is None)
         if job.caller_left:
-            self._delivery.orphan(job)
-        self._delivery.end(job, error)
+            self._outcomes.add_orphan(job)
+        self._outcomes.end(job, error)
 
-    async def _buy(self, job: ClientJob) -> None:
-        assert job.request is not None
-        now = self._delivery.now
+    def _leave_busy(self, job: ClientJob) -> None:
+        self.busy.discard(job)
+        self._one_done.set()
+
+    # ---- sending
+
+    async def _create(self, job: ClientJob) -> None:
         failpoint("create taken")
-        if self._beyond_budget(job):
+        if self._exceeds_budget(job):
             return
-        try:
-            callback = None if self._desk is None else self._desk.address(job)
-            request = self._wire.create(job.request, callback)
-            job.entry = await self._journal.intend(job.record())
-        except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
-            self._engine.create_aborted(job, now())
-            self._refund(job)
-            self._delivery.fail(job, exc)
+        request = await self._record_intent(job)
+        if request is None:
             return
         failpoint("intent durable")
-        if self._unwanted(job):
-            self._engine.create_aborted(job, now())
+        if self._may_not_be_sent(job):
+            self._engine.create_aborted(job, self._clock.now())
             await self._journal.not_bought(job.record())
             self._refund(job)
-            self.withdrawn(job)
+            self.withdraw(job)
             return
-        self._delivery.tell(events.CreateSent, job)
-        try:
-            response = await self._transport.send(request)
-        except NotSentError as exc:
-            if not self._engine.creates.shut_for(now()):
-                logger.warning("%s; it is tried again, nothing was charged", exc)
-            await self._not_bought(job, self._engine.create_not_sent(job, now()), exc)
-        except Exception as exc:  # noqa: BLE001 - whatever a transport raises, some of it may have left
-            partial = self._wire.read_partial_create(exc, wall_now=self._delivery.steady(now()))
-            if partial is None:
-                step = self._engine.create_lost(job, now())
-                self._check_circuit(exc)
-                await self._lost(job, step, exc)
-            else:
-                await self._answered(job, self._engine.create_answered(job, partial, now()), partial)
-        except BaseException as exc:
-            self._engine.create_lost(job, now())
-            self._delivery.unknown(job, exc)
-            raise
-        else:
-            failpoint("reply read")
-            reply = self._wire.read_create(response, wall_now=self._delivery.steady(now()))
-            await self._answered(job, self._engine.create_answered(job, reply, now()), reply)
+        self._events.emit(events.CreateSent, job)
+        await self._exchange(job, request)
 
-    def _beyond_budget(self, job: ClientJob) -> bool:
-        """Hold the price of *job*, or see it out unsent if the budget has no room for it.
+    def _exceeds_budget(self, job: ClientJob) -> bool:
+        """Reserve the price of *job*; if the budget has no room for it, deliver that.
 
-        Nothing is awaited between the engine's word and this, so that no two share the same room.
+        Nothing awaits between the engine's decision and this, so two jobs never reserve the same room.
         """
         if (spending := self._engine.spending) is None:
             return False
@@ -185,116 +164,165 @@ class CreateHandler:
         if shortfall is None:
             return False
         error = budget_error(shortfall, spending.budget)
-        self._engine.create_aborted(job, self._delivery.now())
+        self._engine.create_aborted(job, self._clock.now())
         if job.owner is None:
-            self._delivery.fail(job, error)
+            self._outcomes.fail(job, error)
         else:
-            self._delivery.tell(events.JobWithdrawn, job)
+            self._events.emit(events.JobWithdrawn, job)
             job.owner.halted(job, error)
         return True
 
+    async def _record_intent(self, job: ClientJob) -> Request | None:
+        """Return the HTTP request once its intent is durable, None if *job* failed before that."""
+        assert job.request is not None
+        try:
+            dispatcher = self._callback_dispatcher
+            callback = None if dispatcher is None else dispatcher.callback_url(job)
+            request = self._endpoint.create(job.request, callback)
+            job.entry = await self._journal.intend(job.record())
+        except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
+            self._engine.create_aborted(job, self._clock.now())
+            self._refund(job)
+            self._outcomes.fail(job, exc)
+            return None
+        return request
+
+    async def _exchange(self, job: ClientJob, request: Request) -> None:
+        clock = self._clock
+        try:
+            response = await self._transport.send(request)
+        except NotSentError as exc:
+            if not self._engine.creates.shut_for(clock.now()):
+                logger.warning("%s; it is tried again, nothing was charged", exc)
+            await self._on_not_bought(job, self._engine.create_not_sent(job, clock.now()), exc)
+        except Exception as exc:  # noqa: BLE001 - some bytes may have left
+            partial = self._endpoint.read_partial_create(exc, wall_now=clock.steady(clock.now()))
+            if partial is None:
+                step = self._engine.create_lost(job, clock.now())
+                self._check_circuit(exc)
+                await self._on_unknown(job, step, exc)
+            else:
+                await self._on_reply(job, self._engine.create_answered(job, partial, clock.now()), partial)
+        except BaseException as exc:
+            self._engine.create_lost(job, clock.now())
+            self._outcomes.fail_unknown(job, exc)
+            raise
+        else:
+            failpoint("reply read")
+            now = clock.now()
+            reply = self._endpoint.read_create(response, wall_now=clock.steady(now))
+            await self._on_reply(job, self._engine.create_answered(job, reply, now), reply)
+
     def _refund(self, job: ClientJob) -> None:
-        """Note in the books that the attempt bought nothing."""
+        """Free what was reserved for *job*: the attempt bought nothing."""
         if (spending := self._engine.spending) is not None:
             assert job.model is not None
             spending.refund(job, job.model)
 
-    async def _answered(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
+    # ---- outcomes
+
+    async def _on_reply(self, job: ClientJob, step: CreateStep, reply: Reply) -> None:
         if step is CreateStep.ACCEPTED:
             self._check_circuit(None)
-            await self._accepted(job)
+            await self._on_accept(job)
             return
-        error = self._wire.refusal(reply)
+        error = self._endpoint.error(reply)
         self._check_circuit(error)
         if step in (CreateStep.UNKNOWN, CreateStep.RESEND):
-            await self._lost(job, step, error)
+            await self._on_unknown(job, step, error)
         else:
-            await self._not_bought(job, step, error, reply)
+            await self._on_not_bought(job, step, error, reply)
 
     def _check_circuit(self, error: Exception | None) -> None:
-        """Say so if the last answer, or its *error*, opened or closed the circuit; give up what waited too long for it."""
+        """Report whether the last answer opened or closed the circuit. *error* is what that answer says."""
         breaker = self._engine.breaker
         if breaker.is_open and error is not None:
             if not self._circuit_was_open:
-                self._delivery.circuit_opened(error)
-            self.last_delay = NotSentError(
-                f"the service is failing ({error}), so this request was not sent and nothing was charged for it"
+                logger.warning("the service is failing (%s): creates wait, nothing is being bought", error)
+                self._events.emit_for_client(events.CircuitOpened, error)
+            self._last_delay = NotSentError(
+                f"the service is failing ({error}), so this request was not sent, and nothing was charged"
             )
-            self.last_delay.__cause__ = error
+            self._last_delay.__cause__ = error
             self.give_up_waiting()
         if self._circuit_was_open and not breaker.is_open:
-            self._delivery.circuit_closed(breaker.last_outage)
+            logger.warning("the service answers again after %.0f s: creates go on", breaker.last_outage)
+            self._events.emit_for_client(events.CircuitClosed, breaker.last_outage)
         self._circuit_was_open = breaker.is_open
 
-    async def _accepted(self, job: ClientJob) -> None:
-        if self._desk is not None:
-            self._desk.settled_early(job)
+    async def _on_accept(self, job: ClientJob) -> None:
+        if self._callback_dispatcher is not None:
+            self._callback_dispatcher.forget_early(job)
         try:
             await self._journal.accepted(job.record())
         except BaseException as exc:
-            job.create_settled = True  # it is paid: whatever went wrong must not take its id along
+            job.settle_create()  # it is paid: the failure of the journal must not lose its id
             job.notify()
             if job.caller_left or not isinstance(exc, Exception):
-                self._delivery.orphan(job)
+                self._outcomes.add_orphan(job)
             raise
         failpoint("task id durable")
-        job.create_settled = True
-        # Of no more use, and a waiting task is two numbers smaller.
-        job.queued_at, job.sequence = job.accepted_at, 0
-        self._delivery.tell(events.TaskAccepted, job)
+        job.mark_accepted()
+        self._events.emit(events.TaskAccepted, job)
         if job.caller_left:
             self._engine.release(job)
-            self._delivery.orphan(job)
+            self._outcomes.add_orphan(job)
             return
         if job.owner is not None:
             job.owner.accepted(job)
-        self._engine.follow(job, self._delivery.now(), timeout=job.timeout)
+        self._engine.follow(job, self._clock.now(), timeout=job.timeout)
         job.notify()
 
-    async def _lost(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
+    async def _on_unknown(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
         await self._journal.unknown(job.record(cause))
-        again = step is CreateStep.RESEND and not self._unwanted(job)
-        if self._desk is not None and (self._desk.proven(job) or not (job.caller_left or self.closing)):
-            self._desk.hold(job, cause, again=again, counted=step is CreateStep.UNKNOWN)
-        elif again:
+        resend = step is CreateStep.RESEND and not self._may_not_be_sent(job)
+        dispatcher = self._callback_dispatcher
+        if dispatcher is not None and (
+            dispatcher.proves_accepted(job) or not (job.caller_left or self._stopped)
+        ):
+            dispatcher.await_callback(job, cause, resend=resend, counted=step is CreateStep.UNKNOWN)
+        elif resend:
             self._engine.requeue(job)
         else:
             if step is CreateStep.RESEND:
                 self._engine.callbacks.doubt(step)
-            self._delivery.unknown(job, cause)
+            self._outcomes.fail_unknown(job, cause)
 
-    async def _not_bought(
+    async def _on_not_bought(
         self, job: ClientJob, step: CreateStep, error: Exception, reply: Reply | None = None
     ) -> None:
         await self._journal.not_bought(job.record(error))
-        if self._desk is not None and self._desk.proven(job):  # it was bought after all
-            self._engine.callbacks.doubt(step)
-            await self._lost(job, CreateStep.UNKNOWN, error)
+        if self._callback_dispatcher is not None and self._callback_dispatcher.proves_accepted(job):
+            self._engine.callbacks.doubt(step)  # a callback came, so it was bought after all
+            await self._on_unknown(job, CreateStep.UNKNOWN, error)
             return
         self._refund(job)
         if step is CreateStep.REFUSED:
             assert reply is not None
             job.refusal = refusal_of(reply)
-            self._delivery.tell(events.CreateRefused, job, error)
-            self._delivery.fail(job, error)
+            self._events.emit(events.CreateRefused, job, error)
+            self._outcomes.fail(job, error)
             return
-        self.last_delay = error
+        self._last_delay = error
         if reply is None:
-            self._delivery.tell(events.CreateUnsent, job, error)
+            self._events.emit(events.CreateUnsent, job, error)
         else:
-            self._delivery.tell(events.CreateThrottled, job, reply.retry_after)
-            self._delivery.tell_pause("create", self._engine.creates.wait(self._delivery.now()))
-        if self._unwanted(job):
-            self.withdrawn(job)
+            self._events.emit(events.CreateThrottled, job, reply.retry_after)
+            pause = self._engine.creates.wait(self._clock.now())
+            self._events.emit_for_client(events.ScopePaused, "create", pause)
+        if self._may_not_be_sent(job):
+            self.withdraw(job)
         elif step is CreateStep.GIVE_UP:
-            if not self._engine.counts.reached:
-                job.refusal = Refusal.UNREACHABLE
-                self.last_delay = error = never_reached(error)
-            self._delivery.fail(job, error)
-            self.give_up_waiting()
+            self._give_up(job, error)
         else:
             self._engine.requeue(job)
 
-    def _unwanted(self, job: ClientJob) -> bool:
-        """Tell whether *job* may not be sent any more."""
-        return job.caller_left or job.last_attempt or self.closing
+    def _give_up(self, job: ClientJob, error: Exception) -> None:
+        if not self._engine.counts.reached:
+            job.refusal = Refusal.UNREACHABLE
+            self._last_delay = error = never_reached(error)
+        self._outcomes.fail(job, error)
+        self.give_up_waiting()
+
+    def _may_not_be_sent(self, job: ClientJob) -> bool:
+        return job.caller_left or job.sending_forbidden or self._stopped

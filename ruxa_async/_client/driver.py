@@ -1,14 +1,16 @@
-"""The driver: reads the clock, obeys the engine, and owns the tasks in which bytes move.
+"""The driver: owns the tasks in which bytes move, and carries out what the engine decides.
 
-It decides nothing. Workers take a job from the engine, do the exchange, and report what came back; a timer wakes
-them when something falls due. All of it runs in tasks that the client owns, so that a caller who is cancelled
-leaves its create to somebody who still listens for the task id.
+Workers take a job from the engine, exchange request and response, and report the result. A timer wakes them
+when something falls due. All of them run in tasks of the client, so when a caller is cancelled, its create
+still gets its task id.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -18,76 +20,87 @@ from ruxa_async import events
 from ruxa_async._api.endpoint import Endpoint
 from ruxa_async._engine.engine import Engine
 from ruxa_async._logging import logger
+from ruxa_async.callbacks import CallbackReceiver
 from ruxa_async.errors import ClientClosedError, SubmissionUnknownError, TaskTimeout
 from ruxa_async.journal import Journal, JournalEntry
+from ruxa_async.results import TaskStatus
 from ruxa_async.settings import Limits
 from ruxa_async.transports import Transport
 
-from .callbacks import Adoption, CallbackDispatcher
+from .callbacks import CallbackDispatcher, RecoveredCreate
 from .create import CreateHandler
 from .job import ClientJob
-from .outcomes import Delivery
+from .outcomes import Outcomes
 from .query import QueryHandler
 from .timer import Timer, make_timer
 from .worker_pool import WorkerPool
 
 __all__ = ("Driver",)
 
-#: Queries wait for the next tick of this clock, 4 ms on average. A power of two, so that no instant is rounded twice.
-_TICKS_A_SECOND = 128.0
+#: Queries that are due between two ticks leave together at the second: one wake-up for all, 4 ms late on
+#: average. A power of two, so that rounding to a tick is exact.
+_TICKS_PER_SECOND = 128.0
 
 
-class _Run(Protocol):
-    """A batch in progress, which wants to know when nothing more will come."""
+class _State(enum.Enum):
+    OPEN = enum.auto()
+    #: No new work is taken; creates on the wire go on.
+    CLOSING = enum.auto()
+    #: No job changes any more.
+    CLOSED = enum.auto()
 
-    def closed(self) -> None: ...
+
+class _Pipeline(Protocol):
+    """A batch in progress."""
+
+    def client_closed(self) -> None: ...
 
 
 class Driver:
-    """Carry out what the engine decides, for the length of one client."""
+    """Carry out what *engine* decides, while the client is open."""
 
     def __init__(
         self,
         engine: Engine[ClientJob],
-        wire: Endpoint,
+        endpoint: Endpoint,
         transport: Transport,
         journal: Journal,
-        delivery: Delivery,
+        outcomes: Outcomes,
         limits: Limits,
-        desk: CallbackDispatcher | None = None,
+        receiver: CallbackReceiver | None = None,
+        callback_wait: float = 0.0,
     ) -> None:
-        self._desk = desk
         self.engine = engine
-        self.delivery = delivery
-        self.runs: set[_Run] = set()
+        self.outcomes = outcomes
+        self.pipelines: set[_Pipeline] = set()
+        self._clock = outcomes.clock
+        self._state = _State.OPEN
+        self._crash_cause: Exception | None = None
         self._tg: TaskGroup | None = None
-        self._closed = False
-        self._cause: Exception | None = None
+        self._timer: Timer | None = None
+        self._background: set[anyio.CancelScope] = set()
         self._waiting: set[ClientJob] = set()
-        self._alarm: Timer | None = None
-        self._helpers: set[anyio.CancelScope] = set()
         self._drains: set[anyio.CancelScope] = set()
-        self._hurried = False
+        self._drain_aborted = False
+        busy: set[ClientJob] = set()
+        dispatcher = None
+        if receiver is not None:
+            dispatcher = CallbackDispatcher(
+                receiver, engine, journal, outcomes, callback_wait, self._wake_workers, busy.add
+            )
+        self._callback_dispatcher = dispatcher
+        creates = CreateHandler(engine, endpoint, transport, journal, outcomes, busy, dispatcher)
         slots = anyio.Semaphore(limits.max_concurrent_queries, fast_acquire=True)
-        self._buyer = CreateHandler(engine, wire, transport, journal, delivery, desk)
-        self._asker = QueryHandler(engine, wire, transport, journal, delivery, slots)
-        self._creators = WorkerPool(
-            "create",
-            limits.max_concurrent_creates,
-            clock=lambda: delivery.now(),  # noqa: PLW0108 - it is bound when the loop runs
-            take=engine.take_create,
-            perform=self._buyer.buy,
-            took=self._settle_at,
-            crashed=self._crash,
+        queries = QueryHandler(engine, endpoint, transport, journal, outcomes, slots)
+        pool = partial(
+            WorkerPool[ClientJob], clock=self._clock, on_take=self._wake_workers_at, on_crash=self._crash
         )
-        self._askers = WorkerPool(
-            "query",
-            limits.max_concurrent_queries,
-            clock=lambda: delivery.now(),  # noqa: PLW0108 - it is bound when the loop runs
-            take=engine.take_query,
-            perform=self._asker.ask,
-            took=self._settle_at,
-            crashed=self._crash,
+        self._create_handler = creates
+        self._create_workers = pool(
+            "create", limits.max_concurrent_creates, take=engine.take_create, perform=creates.run
+        )
+        self._query_workers = pool(
+            "query", limits.max_concurrent_queries, take=engine.take_query, perform=queries.run
         )
 
     # ---- opening and closing
@@ -95,59 +108,58 @@ class Driver:
     def open(self, tg: TaskGroup) -> None:
         """Begin to work in *tg*."""
         self._tg = tg
-        self.delivery.open()
-        self._alarm = clock = make_timer()
-        self.start_helper(lambda: self._keep_time(clock), "timer")
-        if (desk := self._desk) is not None:
-            desk.changed, desk.adopting = self._settle, self._buyer.busy.add
-            desk.open()
-            self.start_helper(lambda: desk.settle(self._adopt), "adoptions")
-            self.start_helper(desk.receiver.hand_over_unclaimed, "callbacks")
+        self._clock.open()
+        self._timer = timer = make_timer()
+        self.start_background(lambda: self._run_timer(timer), "timer")
+        if (dispatcher := self._callback_dispatcher) is not None:
+            dispatcher.open()
+            self.start_background(lambda: dispatcher.run(self._recover), "recovery")
+            self.start_background(dispatcher.receiver.hand_over_unclaimed, "callbacks")
 
     async def close(self, drain: float) -> None:
-        """Stop: withdraw what is unsent, wait up to *drain* seconds for creates on the wire, cut off the rest."""
+        """Withdraw queued creates, wait up to *drain* seconds for those on the wire, then cancel the rest."""
         self._stop_taking()
-        self._askers.cancel()
+        self._query_workers.cancel()
+        creates, dispatcher = self._create_handler, self._callback_dispatcher
         try:
-            if self._desk is not None:  # first, or the drain would wait for what nobody adopts any more
-                await self._desk.settle_waiting(self._buyer.adopt)
-            await self.drained(lambda: bool(self._buyer.busy), drain)
+            if dispatcher is not None:  # first, because the drain waits for these jobs as well
+                await dispatcher.recover_pending(creates.recover)
+            await self.drain(lambda: bool(creates.busy), drain)
         finally:
-            self._creators.cancel()
+            self._create_workers.cancel()
             with anyio.CancelScope(shield=True):
-                if self._desk is not None:
-                    await self._desk.settle_waiting(self._buyer.adopt)
-                    self._desk.close()
-                while self._buyer.busy:
-                    await self._buyer.one_done()
-            self._closed = True
-            self._wake_everyone()
+                if dispatcher is not None:
+                    await dispatcher.recover_pending(creates.recover)
+                    dispatcher.close()
+                while creates.busy:
+                    await creates.wait_for_one()
+            self._state = _State.CLOSED
+            self._notify_all()
 
     def ensure_open(self) -> None:
-        """Raise `ClientClosedError` unless new work can be taken."""
-        if self._buyer.closing:
-            raise self.closed_error()
+        """Raise `ClientClosedError` unless new work is taken."""
+        if self._state is not _State.OPEN:
+            raise self._closed_error()
 
     def ensure_running(self) -> None:
-        """Raise `ClientClosedError` unless more news can come."""
-        if self._closed:
-            raise self.closed_error()
+        """Raise `ClientClosedError` if no job can change any more."""
+        if self._state is _State.CLOSED:
+            raise self._closed_error()
 
-    def closed_error(self) -> ClientClosedError:
-        """Return the error for whoever still wants something."""
-        if self._cause is None:
+    def _closed_error(self) -> ClientClosedError:
+        if self._crash_cause is None:
             return ClientClosedError(
                 "the client was closed; tasks that were submitted can be attached to by their ids"
             )
-        error = ClientClosedError(f"the client closed because its driver crashed: {self._cause!r}")
-        error.__cause__ = self._cause
+        error = ClientClosedError(f"the client closed because its driver crashed: {self._crash_cause!r}")
+        error.__cause__ = self._crash_cause
         return error
 
-    def start_helper(self, function: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
-        """Run *function* in a shielded task that the client owns; cancel the returned scope to end it."""
+    def start_background(self, function: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
+        """Run *function* in a shielded task of the client; cancel the returned scope to end it."""
         assert self._tg is not None
         scope = anyio.CancelScope(shield=True)
-        self._helpers.add(scope)
+        self._background.add(scope)
 
         async def run() -> None:
             try:
@@ -156,170 +168,180 @@ class Driver:
             except Exception as exc:  # noqa: BLE001 - it must reach every waiter, never the user's body
                 self._crash(exc)
             finally:
-                self._helpers.discard(scope)
+                self._background.discard(scope)
 
         self._tg.start_soon(run, name=f"ruxa_async {name}")
         return scope
 
     def _crash(self, exc: Exception) -> None:
-        """Fail every waiter with *exc*; the user's body is never cancelled for it."""
+        """Fail every waiter with *exc*. The body of the user's ``async with`` is not cancelled."""
         logger.error("the driver of a RuxaClient crashed: %r", exc, exc_info=exc)
-        if self._cause is None:
-            self._cause = exc
+        if self._crash_cause is None:
+            self._crash_cause = exc
         self._stop_taking()
-        self._askers.cancel()
-        self._closed = True
-        self._wake_everyone()
+        self._query_workers.cancel()
+        self._state = _State.CLOSED
+        self._notify_all()
 
     def _stop_taking(self) -> None:
-        self._buyer.closing = True
-        for scope in tuple(self._helpers):
+        if self._state is _State.OPEN:
+            self._state = _State.CLOSING
+        self._create_handler.stop()
+        for scope in tuple(self._background):
             scope.cancel()
         while (job := self.engine.pop_queued()) is not None:
-            self._buyer.withdrawn(job)
-        self._creators.stop()
+            self._create_handler.withdraw(job)
+        self._create_workers.stop()
 
-    def _wake_everyone(self) -> None:
+    def _notify_all(self) -> None:
         for job in tuple(self._waiting):
             job.notify()
-        for run in tuple(self.runs):
-            run.closed()
+        for pipeline in tuple(self.pipelines):
+            pipeline.client_closed()
 
     # ---- time
 
-    async def _keep_time(self, clock: Timer) -> None:
+    async def _run_timer(self, timer: Timer) -> None:
         while True:
             self._expire()
-            now = self.delivery.now()
-            # All that are due leave in one turn of the loop.
+            now = self._clock.now()
             due = min(
                 self.engine.queues.deadlines.next_time(),
-                self._see_to_creates(now),
-                self._see_to_queries(now, self.engine.queries_due(now)),
+                self._wake_for_creates(now),
+                self._wake_for_queries(now, self.engine.queries_due(now)),
             )
-            await clock.sleep_until(due)
+            await timer.sleep_until(due)
 
-    def _settle(self) -> None:
-        """Wake workers for what is ready, and have the timer wake them for what is not."""
-        if not self._closed:  # a batch may be dropped later, when no event loop runs any more
-            self._settle_at(self.delivery.now())
+    def _wake_workers(self) -> None:
+        """Wake a worker for each kind of request that may leave now, and set the timer for later ones."""
+        if self._state is not _State.CLOSED:  # a batch may be dropped when no event loop runs any more
+            self._wake_workers_at(self._clock.now())
 
-    def _settle_at(self, now: float) -> None:
+    def _wake_workers_at(self, now: float) -> None:
         due = self.engine.queues.deadlines.next_time()
-        # A worker that is about to look sees to the rest of its kind afterwards.
-        if not self._creators.roused:
-            due = min(due, self._see_to_creates(now))
-        if not self._askers.roused:
-            due = min(due, self._see_to_queries(now, 1))
-        if self._alarm is not None:
-            self._alarm.bring_forward(due)
+        # A worker that was woken wakes the next one itself, after it took its job.
+        if not self._create_workers.is_waking:
+            due = min(due, self._wake_for_creates(now))
+        if not self._query_workers.is_waking:
+            due = min(due, self._wake_for_queries(now, 1))
+        if self._timer is not None:
+            self._timer.bring_forward(due)
 
-    def _see_to_creates(self, now: float) -> float:
-        """See that a worker looks if a create may leave, else return when one may."""
+    def _wake_for_creates(self, now: float) -> float:
+        """Wake a worker if a create may leave now; otherwise return when one may."""
         ready_at = self.engine.create_ready_at(now)
         if ready_at > now:
             return ready_at
-        self._wake(self._creators, 1)
+        self._wake(self._create_workers, 1)
         return math.inf
 
-    def _see_to_queries(self, now: float, workers: int) -> float:
-        """See that so many *workers* look if a query may leave, else return when to look again."""
-        look_at = self._query_wake(now)
+    def _wake_for_queries(self, now: float, workers: int) -> float:
+        """Wake up to *workers* workers if a query may leave now; otherwise return when to look again."""
+        look_at, only_due = self.engine.look_for_query_at(now)
+        # A query that waits for its rate limit leaves exactly in time: a tick would waste the limit.
+        if only_due and look_at < math.inf:
+            look_at = math.ceil(look_at * _TICKS_PER_SECOND) / _TICKS_PER_SECOND
         if look_at > now:
             return look_at
-        self._wake(self._askers, max(workers, 1))
+        self._wake(self._query_workers, max(workers, 1))
         return math.inf
 
     def _wake(self, pool: WorkerPool[ClientJob], workers: int) -> None:
         if self._tg is not None:
             pool.wake(self._tg, workers)
 
-    def _query_wake(self, now: float) -> float:
-        """Return when to look for queries again: on the next tick, so that those due at about that time share a wake-up.
-
-        Where the limit holds them back, not their time, each leaves at its exact moment: waiting would waste the limit.
-        """
-        look_at, only_due = self.engine.look_for_query_at(now)
-        if only_due and look_at < math.inf:
-            return math.ceil(look_at * _TICKS_A_SECOND) / _TICKS_A_SECOND
-        return look_at
-
     def _expire(self) -> None:
-        while (job := self.engine.take_expired(self.delivery.now())) is not None:
+        while (job := self.engine.take_expired(self._clock.now())) is not None:
             if job.task_id is None:
-                assert self._desk is not None
-                self._desk.expired(job)
-                continue
-            assert job.timeout is not None
-            self.delivery.stopped += 1
-            self.delivery.end(job, TaskTimeout(job.task_id, job.timeout))
+                assert self._callback_dispatcher is not None
+                self._callback_dispatcher.on_timeout(job)
+            else:
+                assert job.timeout is not None
+                self.outcomes.stop(job, TaskTimeout(job.task_id, job.timeout))
 
-    # ---- what callers ask for
+    # ---- for callers
 
     def submit(self, job: ClientJob) -> None:
-        """Queue *job* to be bought."""
         self.ensure_open()
-        now = self.delivery.now()
+        now = self._clock.now()
         self.engine.submit(job, now)
-        self.delivery.tell(events.JobQueued, job)
+        self.outcomes.events.emit(events.JobQueued, job)
         if self.engine.has_waited_too_long(job, now):
-            self._buyer.give_up_waiting()
-        self._settle()
+            self._create_handler.give_up_waiting()
+        self._wake_workers()
 
     def follow(self, job: ClientJob) -> None:
-        """Ask for the state of a task that was bought elsewhere, at once and from now on, for ``job.timeout`` at most."""
+        """Poll a task that was bought earlier, now and until it ends, for ``job.timeout`` seconds at most."""
         self.ensure_open()
-        now = self.delivery.now()
-        age = 0.0 if job.submitted_at is None else max(0.0, self.delivery.wall(now) - job.submitted_at)
-        job.accepted_at = now - age
-        job.create_settled = True
+        now = self._clock.now()
+        age = 0.0 if job.submitted_at is None else max(0.0, self._clock.wall(now) - job.submitted_at)
+        job.mark_recovered(now - age)
         timeout = None if job.timeout is None else age + job.timeout
         self.engine.follow(job, now, timeout=timeout, ask_at=now)
-        self._settle()
+        self._wake_workers()
 
-    async def _adopt(self, adoption: Adoption) -> None:
-        await self._buyer.adopt(adoption)
-        self._settle()
-
-    def may_settle(self, known: JournalEntry) -> bool:
-        """Tell whether a callback may still say what became of a create that the journal knows as in doubt."""
-        return self._desk is not None and self._desk.may_settle(known)
-
-    def hold(self, job: ClientJob) -> None:
-        """Wait for the callback of *job*, whose create an earlier process lost sight of."""
-        assert self._desk is not None
+    async def query_once(self, task_id: str) -> TaskStatus:
+        """Return the state of a task by a single query, sent again only after a 429."""
         self.ensure_open()
-        self._desk.hold_remembered(job)
-        self._settle()
+        now = self._clock.now()
+        job = ClientJob(request=None, model=None, task_id=task_id, single_shot=True)
+        job.mark_recovered(now)
+        self.engine.follow(job, now, ask_at=now)
+        self._wake_workers()
+        try:
+            while not job.ended:
+                await self.wait_for_change(job)
+        except BaseException:
+            self.release(job)
+            raise
+        if job.error is not None:
+            raise job.error
+        assert job.status is not None
+        return job.status
+
+    async def _recover(self, recovered: RecoveredCreate) -> None:
+        await self._create_handler.recover(recovered)
+        self._wake_workers()
+
+    def may_be_called_back(self, known: JournalEntry) -> bool:
+        """Tell whether a callback for the create of *known* may still come."""
+        return self._callback_dispatcher is not None and self._callback_dispatcher.may_come(known)
+
+    def await_callback(self, job: ClientJob) -> None:
+        """Wait for the callback of *job*, whose create an earlier process recorded as unknown."""
+        assert self._callback_dispatcher is not None
+        self.ensure_open()
+        self._callback_dispatcher.await_recorded(job)
+        self._wake_workers()
 
     def release(self, job: ClientJob) -> None:
-        """Follow *job* no longer; its slot is free for another."""
+        """Stop following *job*, and free its slot."""
         self.engine.release(job)
-        self._settle()
+        self._wake_workers()
 
     def withdraw(self, job: ClientJob) -> bool:
-        """Take *job* back if no byte of it has left; tell whether that was in time."""
+        """Withdraw *job* if no byte of it has left; tell whether it was withdrawn."""
         if not self.engine.withdraw(job):
             return False
-        self.delivery.tell(events.JobWithdrawn, job)
-        self._settle()
+        self.outcomes.events.emit(events.JobWithdrawn, job)
+        self._wake_workers()
         return True
 
     def abandon(self, job: ClientJob) -> None:
-        """Note that the caller of *job* is gone: withdraw what is unsent, list what is paid or may be."""
+        """Note that the caller of *job* left: withdraw it if it is queued, list it if it may be paid."""
         if job.caller_left:
             return
-        job.caller_left = True
+        job.detach_caller()
         if self.withdraw(job) or not job.create_settled:
-            return  # never bought, or still on the wire: then `CreateHandler` lists it when its outcome is known
+            return  # never bought, or on the wire: then `CreateHandler` lists it when its outcome is known
         if job.task_id is not None:
             self.release(job)
-            self.delivery.orphan(job)
+            self.outcomes.add_orphan(job)
         elif isinstance(job.error, SubmissionUnknownError):
-            self.delivery.orphan(job)
+            self.outcomes.add_orphan(job)
 
-    async def changed(self, job: ClientJob) -> None:
-        """Wait until something about *job* changes. Raises `ClientClosedError` if nothing will."""
+    async def wait_for_change(self, job: ClientJob) -> None:
+        """Wait until *job* changes. Raises `ClientClosedError` if it cannot change any more."""
         self.ensure_running()
         if job.changed is None:
             job.changed = anyio.Event()
@@ -329,18 +351,18 @@ class Driver:
         finally:
             self._waiting.discard(job)
 
-    async def drained(self, busy: Callable[[], bool], seconds: float) -> None:
-        """Wait, shielded, for at most *seconds* until *busy* is no more true of the creates on the wire."""
-        with anyio.move_on_after(0 if self._hurried else seconds, shield=True) as scope:
+    async def drain(self, busy: Callable[[], bool], seconds: float) -> None:
+        """Wait up to *seconds*, shielded, until *busy* returns False; it is called after each create."""
+        with anyio.move_on_after(0 if self._drain_aborted else seconds, shield=True) as scope:
             self._drains.add(scope)
             try:
                 while busy():
-                    await self._buyer.one_done()
+                    await self._create_handler.wait_for_one()
             finally:
                 self._drains.discard(scope)
 
     def abort_drain(self) -> None:
         """End every drain at once, now and later."""
-        self._hurried = True
+        self._drain_aborted = True
         for scope in tuple(self._drains):
             scope.cancel()

@@ -1,4 +1,4 @@
-"""A job as the driver delivers it: the engine's `Job`, and who waits for it."""
+"""`ClientJob`: the state of one request, from its queueing to its delivery."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from attrs import define, field
 
 from ruxa_async._engine.classify import Refusal
 from ruxa_async._engine.job import Job
+from ruxa_async.errors import SubmissionUnknownError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
@@ -18,56 +19,53 @@ __all__ = ("ClientJob", "Owner")
 
 
 class Owner(Protocol):
-    """Whoever a job belongs to, if not to a caller that waits for it alone."""
+    """The batch that a job belongs to. Each method is called as soon as the fact is known."""
 
     def accepted(self, job: ClientJob) -> None:
-        """Learn that *job* was accepted."""
-        ...
+        """Note that the service accepted *job*."""
 
     def withdrawn(self, job: ClientJob) -> None:
-        """Learn that *job* was never bought and never will be."""
-        ...
+        """Note that *job* was not bought and never will be."""
 
     def halted(self, job: ClientJob, cause: Exception) -> None:
-        """Learn that *job* was not sent, and that nothing else may be because of *cause*."""
-        ...
+        """Note that *job* was not sent because of *cause*, which stops all other jobs as well."""
 
     def ended(self, job: ClientJob) -> None:
-        """Learn that *job* is over: ``status`` or ``error`` says how."""
-        ...
+        """Note that *job* is over: its ``status`` or ``error`` says how."""
 
 
 @define(eq=False, kw_only=True, weakref_slot=False)
 class ClientJob(Job):
-    """One request from its queueing to its delivery. What a waiter needs is made when someone waits."""
+    """The engine's `Job`, with its request, its outcome and the tasks that wait for it."""
 
     request: GenerationRequest | None
     model: str | None
     key: str | None = None
     index: int | None = None
     owner: Owner | None = None
-    #: What the journal calls it: from a match against a run, or once its intent is written.
+    #: The journal's reference to its row: from a match against a run, or once its intent is recorded.
     entry: object = None
     timeout: float | None = None
-    #: The caller left: nothing that is still unsent may be bought for it.
+    #: The caller left: nothing may be bought for it any more.
     caller_left: bool = False
-    #: It may not be sent (again), but whoever wants its outcome still does.
-    last_attempt: bool = False
+    #: It may not be sent (again), but its outcome is still wanted.
+    sending_forbidden: bool = False
     refusal: Refusal | None = None
-    #: The outcome of the create is known to the caller's side.
+    #: The outcome of its create is final: accepted and recorded, or delivered.
     create_settled: bool = False
-    #: Both in seconds since the epoch, and both made at the end: a waiting task carries no more than it needs.
+    #: Seconds since the epoch. Both are set at the end, to keep a waiting job small.
     submitted_at: float | None = None
     finished_at: float = math.inf
     raw_state: str = ""
     status: TaskStatus | None = None
     error: Exception | None = None
+    #: Set at the next change; made when a task waits for one.
     changed: anyio.Event | None = field(default=None, repr=False)
     listeners: list[deque[TaskStatus]] | None = field(default=None, repr=False)
 
     @property
     def ended(self) -> bool:
-        """Whether the outcome of the job is known to the caller's side."""
+        """Whether its outcome was delivered."""
         return self.finished_at < math.inf
 
     def record(self, error: BaseException | None = None) -> JobRecord:
@@ -84,7 +82,75 @@ class ClientJob(Job):
         )
 
     def notify(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake every task that waits for a change."""
         if self.changed is not None:
             self.changed.set()
             self.changed = None
+
+    # ---- transitions
+
+    def detach_caller(self) -> None:
+        """Note that the caller left and takes no outcome."""
+        self.caller_left = True
+
+    def forbid_sending(self) -> None:
+        """Note that it may not be sent (again)."""
+        self.sending_forbidden = True
+
+    def settle_create(self) -> None:
+        """Note that the outcome of its create is final."""
+        assert not self.create_settled
+        self.create_settled = True
+
+    def mark_accepted(self) -> None:
+        """Note that its task id is recorded."""
+        assert self.task_id is not None
+        self.settle_create()
+        # Neither is needed any more. Sharing a float and a small int makes a waiting job smaller.
+        self.queued_at, self.sequence = self.accepted_at, 0
+
+    def mark_recovered(self, accepted_at: float) -> None:
+        """Note that its task was bought earlier, at *accepted_at* on the event loop's clock."""
+        assert self.task_id is not None
+        assert not self.ended
+        self.accepted_at = accepted_at
+        self.create_settled = True
+
+    def set_status(self, status: TaskStatus) -> None:
+        """Set *status*, and give it to every listener."""
+        self.status = status
+        for listener in self.listeners or ():
+            listener.append(status)
+
+    def finish(self, error: Exception | None, *, submitted_at: float | None, finished_at: float) -> None:
+        """Set the outcome, and notify the owner and every waiting task. Times are seconds since the epoch."""
+        assert not self.ended
+        self.error = error
+        if submitted_at is not None:
+            self.submitted_at = submitted_at
+        self.finished_at = finished_at
+        self.create_settled = True
+        if self.owner is not None:
+            self.owner.ended(self)
+        self.notify()
+
+    def load_accepted(self, task_id: str | None, accepted_at: float | None) -> None:
+        """Take over the task that the journal recorded; *accepted_at* is in seconds since the epoch."""
+        assert self.task_id is None
+        self.task_id = task_id
+        self.submitted_at = accepted_at
+
+    def load_unknown(
+        self, callback_id: bytes | None, intended_at: float | None, error: SubmissionUnknownError
+    ) -> None:
+        """Take over a create that the journal recorded as unknown, and whose callback may still come."""
+        assert self.task_id is None
+        self.callback_id = callback_id
+        self.submitted_at = intended_at
+        self.error = error
+
+    def take_recorded_error(self) -> Exception:
+        """Clear what `load_unknown` set beside the callback id; return the error."""
+        assert self.error is not None
+        error, self.error, self.submitted_at = self.error, None, None
+        return error

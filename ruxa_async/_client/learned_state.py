@@ -1,4 +1,4 @@
-"""What a client does with a journal that remembers: opens it, learns from it, and leaves it in order."""
+"""Durations and rate limits that one client saves in its journal and the next one loads."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ("LearnedState",)
 
 _DURATIONS = "durations"
 _RATES = "rates"
-#: For how many seconds a rate is worth remembering: an account's limits may change, and finding them is quick.
-_RATES_HOLD = 3600.0
-#: How many seconds of learning a kill may cost.
-_KEPT_EVERY = 10.0
+#: Seconds for which saved rates are loaded. Limits may be raised, and an old rate finds a higher one slowly.
+_RATES_VALID = 3600.0
+#: Seconds between two saves: as much learning a killed process may lose.
+_SAVE_EVERY = 10.0
 
 
 class LearnedState:
-    """The journal of one client, as far as it is a `LastingJournal`; else nothing happens here."""
+    """The learned state of one client. Without a `LastingJournal` every method does nothing."""
 
     def __init__(self, journal: Journal, engine: Engine[Any], *, base_url: str, api_key: str) -> None:
-        # Asked of its class as well: an object that answers to every name, as fakes do, promises nothing.
+        # The class is checked as well: a mock has every attribute.
         lasting = isinstance(journal, LastingJournal) and hasattr(type(journal), "bind")
         self._journal = cast("LastingJournal", journal) if lasting else None
-        self._cadence = engine.polling
+        self._polling = engine.polling
         self._rates = engine.rates
         self._base_url = base_url
         self._api_key = api_key
@@ -41,17 +41,17 @@ class LearnedState:
         return f"<LearnedState of {self._journal!r}>"  # not the key
 
     @property
-    def lasts(self) -> bool:
-        """Whether there is such a journal."""
+    def is_enabled(self) -> bool:
+        """Whether the journal is a `LastingJournal`."""
         return self._journal is not None
 
     @property
-    def saved(self) -> Callable[[str, SavedFile], Awaitable[None]] | None:
-        """What to tell of each file that is whole, None if nobody wants to know."""
+    def on_file_saved(self) -> Callable[[str, SavedFile], Awaitable[None]] | None:
+        """The function to call with each downloaded file, None without such a journal."""
         return None if self._journal is None else self._journal.saved
 
-    def lasting(self) -> LastingJournal:
-        """Return the journal. Raises `ConfigurationError` if there is none that lasts."""
+    def require_journal(self) -> LastingJournal:
+        """Return the journal. Raises `ConfigurationError` if it is not a `LastingJournal`."""
         if self._journal is None:
             raise ConfigurationError(
                 "resume= needs a journal that lasts: make the client with journal=SqliteJournal(path)"
@@ -59,7 +59,7 @@ class LearnedState:
         return self._journal
 
     async def open(self) -> None:
-        """Open the journal unless its owner did, check that it is this account's, and load what was learned."""
+        """Open the journal unless it is open, check that it is this account's, and load the learned state."""
         if self._journal is None:
             return
         async with AsyncExitStack() as stack:
@@ -72,32 +72,34 @@ class LearnedState:
 
     def _load(self, durations: Any, rates: Any) -> None:
         try:
-            self._cadence.load(durations or {})
+            self._polling.load(durations or {})
             if rates is not None:
                 ago = max(0.0, time.time() - rates["at"])
-                if ago <= _RATES_HOLD:
+                if ago <= _RATES_VALID:
                     self._rates.load(rates["found"], anyio.current_time())
         except (TypeError, KeyError, AttributeError, ValueError) as exc:
-            logger.warning("what the journal has learned cannot be used, so it is learned anew: %r", exc)
+            logger.warning(
+                "the learned state in the journal cannot be read, so learning starts over: %r", exc
+            )
 
-    async def keep_learning(self) -> None:
-        """Keep what was learned every few seconds, in case the process is killed."""
+    async def save_periodically(self) -> None:
+        """Save every 10 seconds, in case the process is killed."""
         while self._journal is not None:
-            await anyio.sleep(_KEPT_EVERY)
-            with suppress(JournalError):  # a journal that cannot write says so to who buys
-                await self._keep(self._journal)
+            await anyio.sleep(_SAVE_EVERY)
+            with suppress(JournalError):  # the next create raises it
+                await self._save(self._journal)
 
-    async def _keep(self, journal: LastingJournal) -> None:
-        await journal.learn(_DURATIONS, self._cadence.export())
+    async def _save(self, journal: LastingJournal) -> None:
+        await journal.learn(_DURATIONS, self._polling.export())
         await journal.learn(_RATES, {"at": time.time(), "found": self._rates.export()})
 
     async def close(self) -> None:
-        """Keep what was learned, and close the journal if `open` opened it. Every row in it is durable already."""
+        """Save the learned state, and close the journal if `open` opened it. Its rows are durable already."""
         if self._journal is None:
             return
         try:
             async with self._stack:
-                await self._keep(self._journal)
+                await self._save(self._journal)
         except JournalError as exc:
             logger.warning(
                 "the journal could not be closed in order, but what it acknowledged is safe: %s", exc

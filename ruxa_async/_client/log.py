@@ -1,7 +1,7 @@
-"""What a client logs when its logger is enabled: its events, and one line for each HTTP request.
+"""Log lines of a client: one for each event, and one for each HTTP request.
 
-It is wired in only when a client is made, so a client that logs nothing pays nothing. No line holds the key
-or a prompt; messages of the service are cut to 200 characters.
+Logging is added when a client is made and the logger is enabled, so a client without it pays nothing. No line
+holds the key or a prompt. Messages of the service are cut to 200 characters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ruxa_async._logging import logger
 from ruxa_async.results import JobRecord, TaskStatus
 from ruxa_async.transports import Request, Response, StreamedResponse, Transport
 
-__all__ = ("ClientLog", "LoggedTransport", "observed")
+__all__ = ("ClientLog", "LoggedTransport", "add_logging")
 
 _INFO = (
     events.CreateRefused,
@@ -30,7 +30,7 @@ _INFO = (
     events.TaskAccepted,
     events.TaskEnded,
 )
-#: These have a line of their own kind: the HTTP request, or the warning.
+#: Another line reports these: that of the HTTP request, or a warning.
 _SKIPPED = (
     events.CreateSent,
     events.QuerySent,
@@ -38,16 +38,16 @@ _SKIPPED = (
     events.CircuitOpened,
     events.CircuitClosed,
 )
-#: After these a request is sent no more.
+#: After these a request is not sent again.
 _SETTLED = (events.CreateRefused, events.CreateUnknown, events.JobWithdrawn, events.TaskAccepted)
 _LONGEST = 200
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def observed(
+def add_logging(
     hook: events.EventHook | None, transport: Transport
 ) -> tuple[events.EventHook | None, Transport]:
-    """Return *hook* and *transport* as they are, or with logging before them where the logger is enabled."""
+    """Return *hook* and *transport*, wrapped in logging if the logger is enabled."""
     if not logger.isEnabledFor(logging.INFO):
         return hook, transport
     log = ClientLog(hook)
@@ -55,12 +55,12 @@ def observed(
 
 
 class ClientLog:
-    """Logs events, and counts the attempts of what is being sent."""
+    """Logs events, and counts the attempts of each request."""
 
     def __init__(self, hook: events.EventHook | None = None) -> None:
         self._hook = hook
         self._attempts: Counter[object] = Counter()
-        #: Which attempt the next request is: its event comes just before it, in the same turn of the loop.
+        #: The number of the current attempt, from the event just before the request, with no await between.
         self.attempt = 1
 
     def on_event(self, event: events.Event | events.ClientEvent) -> None:
@@ -75,9 +75,9 @@ class ClientLog:
     def _count(self, event: events.Event | events.ClientEvent) -> None:
         match event:
             case events.CreateSent(job=job):
-                place: object = (id(job.request), job.index)
+                request: object = (id(job.request), job.index)
             case events.QuerySent(job=job):
-                place = job.task_id
+                request = job.task_id
             case events.TaskEnded(job=job):
                 self._attempts.pop(job.task_id, None)
                 return
@@ -85,27 +85,26 @@ class ClientLog:
                 if isinstance(event, _SETTLED):
                     self._attempts.pop((id(event.job.request), event.job.index), None)
                 return
-        self._attempts[place] += 1
-        self.attempt = self._attempts[place]
+        self._attempts[request] += 1
+        self.attempt = self._attempts[request]
 
 
 class LoggedTransport:
-    """Logs method, path, status, milliseconds and attempt of each request that *inner* carries."""
+    """Logs method, path, status, milliseconds and attempt number of each request sent by *inner*."""
 
     def __init__(self, inner: Transport, log: ClientLog) -> None:
         self._inner = inner
         self._log = log
 
     async def send(self, request: Request) -> Response:
-        """Exchange *request* for a whole reply."""
         attempt, began = self._log.attempt, anyio.current_time()
         path = urlsplit(request.url).path
         try:
             response = await self._inner.send(request)
         except BaseException as error:
-            said = _cut(f"{type(error).__name__}: {error}")
+            failure = _cut(f"{type(error).__name__}: {error}")
             logger.debug(
-                "%s %s failed in %d ms (attempt %d): %s", request.method, path, _ms(began), attempt, said
+                "%s %s failed in %d ms (attempt %d): %s", request.method, path, _ms(began), attempt, failure
             )
             raise
         logger.debug(
@@ -114,21 +113,19 @@ class LoggedTransport:
         return response
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
-        """Open *request* for reading its body in pieces."""
         return self._streamed(request)
 
     @asynccontextmanager
     async def _streamed(self, request: Request) -> AsyncIterator[StreamedResponse]:
         began, url = anyio.current_time(), urlsplit(request.url)
         async with self._inner.stream(request) as response:
-            # Without the query, in which signatures are.
+            # Without the query, which may hold a signature.
             logger.debug(
                 "%s %s%s %d in %d ms", request.method, url.hostname, url.path, response.status, _ms(began)
             )
             yield response
 
     async def aclose(self) -> None:
-        """Let go of every connection."""
         await self._inner.aclose()
 
 
@@ -137,11 +134,10 @@ def _ms(began: float) -> int:
 
 
 def _in_words(event: events.Event | events.ClientEvent) -> str:
-    """Return the kind of *event*, its task or request, and its details."""
     kind = _CAPITAL.sub(" ", type(event).__name__).lower()
     about = _about(event.job) if isinstance(event, events.Event) else ""
     fields = (field.name for field in attrs.fields(type(event)) if field.name not in ("at", "job"))
-    details = [f"{name}={_said(value)}" for name in fields if (value := getattr(event, name)) is not None]
+    details = [f"{name}={_text(value)}" for name in fields if (value := getattr(event, name)) is not None]
     return " ".join(filter(None, (kind, about, *details)))
 
 
@@ -151,7 +147,7 @@ def _about(job: JobRecord) -> str:
     return f"{named} ({job.model})" if job.model else named
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, TaskStatus):
         return value.state.value
     if isinstance(value, BaseException):

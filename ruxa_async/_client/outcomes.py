@@ -1,13 +1,11 @@
-"""Telling: the end of a job to whoever waits for it, an orphan to the log, and every step to the event hook."""
+"""Delivery of outcomes to callers, batches, listeners and the list of orphans.
+
+Nothing here awaits, so an outcome cannot be lost between being known and being delivered.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any
-
-import anyio
 
 from ruxa_async import events
 from ruxa_async._engine.engine import Engine
@@ -15,78 +13,35 @@ from ruxa_async._logging import logger
 from ruxa_async.errors import SubmissionUnknownError
 from ruxa_async.results import JobRecord, TaskStatus
 
+from .clock import Clock
+from .event_bus import EventBus
 from .job import ClientJob
+from .stats import Counters
 
-__all__ = ("Delivery",)
+__all__ = ("Outcomes",)
 
+#: The orphans that `RuxaClient.orphans` lists; older ones are dropped, and all are counted.
 _ORPHANS_KEPT = 10_000
-_DURATIONS_KEPT = 64
-#: seconds; what two readings of a clock that nobody sets can be apart is far less
-_CLOCK_SET = 1.0
 
 
-class Delivery:
-    """Keep the counts, and pass on what happened. Nothing here awaits, so nothing can be lost on the way."""
+class Outcomes:
+    """Deliver how each job ends, with its event and its count."""
 
-    def __init__(
-        self,
-        engine: Engine[ClientJob],
-        on_event: events.EventHook | None,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine[ClientJob], clock: Clock, event_bus: EventBus) -> None:
+        self.clock = clock
+        self.events = event_bus
+        self.counters = Counters()
         self.orphans: deque[JobRecord] = deque(maxlen=_ORPHANS_KEPT)
-        self.succeeded = self.failed = self.stopped = self.orphaned = 0
-        self.durations: dict[str, deque[float]] = {}
-        self.on_event = on_event
-        self._hook_failed = False
-        #: The event loop's clock in seconds; bound once the loop runs, because looking it up costs more than reading it.
-        self.now: Callable[[], float] = anyio.current_time
-        self._read_wall = wall
-        self._read_monotonic = monotonic
-        #: Seconds from the event loop's clock to the wall clock when the client opened.
-        self._wall_offset = 0.0
-        #: The same from the monotonic clock: it changes when the wall clock is set, or the machine sleeps.
-        self._reference = 0.0
-        self._set_by = 0.0
-
-    def open(self) -> None:
-        """Bind the clock, and note how far the wall clock is from it."""
-        self.now = _clock()
-        wall = self._read_wall()
-        self._wall_offset = wall - self.now()
-        self._reference = wall - self._read_monotonic()
-
-    def wall(self, at: float) -> float:
-        """Return the instant *at* on the event loop's clock in seconds since the epoch, as the wall clock counts now.
-
-        A wall clock that was set while the client is open moves the past along, so that no duration changes.
-        """
-        set_by = self._read_wall() - self._read_monotonic() - self._reference
-        if abs(set_by - self._set_by) > _CLOCK_SET:
-            self._set_by = set_by
-        return self.steady(at) + self._set_by
-
-    def steady(self, at: float) -> float:
-        """Return *at* in seconds since the epoch by the wall clock of the opening, which is never set."""
-        return at + self._wall_offset
-
-    def wall_now(self) -> float:
-        """Return the time in seconds since the epoch."""
-        return self.wall(self.now())
-
-    # ---- ends
+        self._engine = engine
 
     def fail(self, job: ClientJob, error: Exception) -> None:
-        """Deliver that *job* never became a task that is known of."""
-        self.engine.release(job)
+        """Deliver *error* for a *job* that has no known task."""
+        self._engine.release(job)
         if not job.caller_left:
-            job.error = error
-            self._deliver(job)
+            self.deliver(job, error)
 
-    def unknown(self, job: ClientJob, cause: BaseException | None) -> None:
-        """Deliver that *job* may have been charged."""
+    def fail_unknown(self, job: ClientJob, cause: BaseException | None) -> None:
+        """Deliver `SubmissionUnknownError` for *job*, which may have been charged."""
         if cause is None:
             why = "the reply holds no task id"
         else:
@@ -96,34 +51,48 @@ class Delivery:
             "so it is not sent again by itself"
         )
         error.__cause__ = cause
-        self.tell(events.CreateUnknown, job, error)
+        self.events.emit(events.CreateUnknown, job, error)
         if job.caller_left:
             job.error = error
-            self.orphan(job)
+            self.add_orphan(job)
         self.fail(job, error)
 
-    def end(self, job: ClientJob, error: Exception | None) -> None:
-        """Deliver the end of a task, or that it is followed no longer."""
-        if self.on_event is not None and not job.single_shot:
-            status = job.status if job.status is not None and job.status.state.terminal else None
-            self.tell(events.TaskEnded, job, status, error, job.queries, self.now() - job.accepted_at)
-        if not job.caller_left:
-            job.error = error
-            self._deliver(job)
-
-    def publish(self, job: ClientJob, status: TaskStatus) -> None:
-        """Pass on a change of state that a query saw."""
-        job.status = status
-        for listener in job.listeners or ():
-            listener.append(status)
-        self.tell(events.TaskStateChanged, job, status)
+    def publish_status(self, job: ClientJob, status: TaskStatus) -> None:
+        """Pass on a change of state: to listeners, to the hook and to waiting callers."""
+        job.set_status(status)
+        self.events.emit(events.TaskStateChanged, job, status)
         job.notify()
 
-    def orphan(self, job: ClientJob) -> None:
-        """List a purchase whose caller is gone."""
-        self.orphaned += 1
+    def publish_end(self, job: ClientJob, status: TaskStatus, *, succeeded: bool) -> None:
+        """Pass on the terminal *status* of a task, and count it."""
+        self.publish_status(job, status)
+        seconds = status.duration if status.duration is not None else self.clock.now() - job.accepted_at
+        self.counters.on_end(job.model, seconds, succeeded=succeeded)
+
+    def end(self, job: ClientJob, error: Exception | None) -> None:
+        """Deliver the end of a task, or *error* if it is not followed any more."""
+        if self.events.enabled:
+            status = job.status if job.status is not None and job.status.state.terminal else None
+            seconds = self.clock.now() - job.accepted_at
+            self.events.emit(events.TaskEnded, job, status, error, job.queries, seconds)
+        if not job.caller_left:
+            self.deliver(job, error)
+
+    def stop(self, job: ClientJob, error: Exception) -> None:
+        """Deliver *error* for a task that may still run, but is not followed any more."""
+        self.counters.stopped += 1
+        self.end(job, error)
+
+    def deliver(self, job: ClientJob, error: Exception | None) -> None:
+        """Finish *job* with *error*, or with the status that it has."""
+        submitted_at = None if job.task_id is None else self.clock.wall(job.accepted_at)
+        job.finish(error, submitted_at=submitted_at, finished_at=self.clock.wall_now())
+
+    def add_orphan(self, job: ClientJob) -> None:
+        """List a purchase whose caller left."""
+        self.counters.orphaned += 1
         self.orphans.append(job.record())
-        extra = {"orphan": self.orphaned}
+        extra = {"orphan": self.counters.orphaned}
         if job.task_id is None:
             logger.warning("a create whose caller is gone may have been charged: %s", job.error, extra=extra)
         else:
@@ -133,65 +102,4 @@ class Delivery:
                 job.task_id,
                 extra=extra,
             )
-        self.tell(events.TaskOrphaned, job)
-
-    def count_end(self, job: ClientJob, status: TaskStatus, *, good: bool) -> None:
-        """Count a task that ended, and how long it took."""
-        if good:
-            self.succeeded += 1
-        else:
-            self.failed += 1
-        if job.model is not None:
-            seconds = status.duration if status.duration is not None else self.now() - job.accepted_at
-            if job.model not in self.durations:
-                self.durations[job.model] = deque(maxlen=_DURATIONS_KEPT)
-            self.durations[job.model].append(seconds)
-
-    def _deliver(self, job: ClientJob) -> None:
-        if job.task_id is not None:
-            job.submitted_at = self.wall(job.accepted_at)
-        job.finished_at = self.wall(self.now())
-        job.create_settled = True
-        if job.owner is not None:
-            job.owner.ended(job)
-        job.notify()
-
-    # ---- events
-
-    def tell(self, kind: Callable[..., events.Event], job: ClientJob, *details: Any) -> None:
-        """Tell the hook, if there is one; an event is made only then."""
-        if self.on_event is not None:
-            self._send(kind(self.now(), job.record(), *details))
-
-    def tell_pause(self, scope: events.Scope, seconds: float) -> None:
-        """Tell the hook that the service refused for the rate."""
-        if self.on_event is not None:
-            self._send(events.ScopePaused(self.now(), scope, seconds))
-
-    def circuit_opened(self, error: Exception) -> None:
-        """Log and tell the hook that creates wait because the service is failing."""
-        logger.warning("the service is failing (%s): creates wait, nothing is being bought", error)
-        if self.on_event is not None:
-            self._send(events.CircuitOpened(self.now(), error))
-
-    def circuit_closed(self, seconds: float) -> None:
-        """Log and tell the hook that creates leave again."""
-        logger.warning("the service answers again after %.0f s: creates go on", seconds)
-        if self.on_event is not None:
-            self._send(events.CircuitClosed(self.now(), seconds))
-
-    def _send(self, event: events.Event | events.ClientEvent) -> None:
-        assert self.on_event is not None
-        try:
-            self.on_event(event)
-        except Exception:  # noqa: BLE001 - it is logged with its traceback
-            if not self._hook_failed:
-                self._hook_failed = True
-                logger.exception("on_event raised on %r; this is logged once, and the work goes on", event)
-
-
-def _clock() -> Callable[[], float]:
-    try:
-        return asyncio.get_running_loop().time
-    except RuntimeError:
-        return anyio.current_time
+        self.events.emit(events.TaskOrphaned, job)

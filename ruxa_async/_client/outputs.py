@@ -1,4 +1,4 @@
-"""Outputs of a generation: what an earlier run left on disk stays, and where a link expired a fresh one is asked for."""
+"""Fetching the outputs of a generation: saved files are kept, and expired links are renewed by a query."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[int, Path]:
-    """Return which of *files*, by their place, are in *folder* with their whole size. Blocking."""
+    """Return the paths of *files* that are in *folder* at their full size, by output number. Blocking."""
     kept = {}
     for file in files:
         path = Path(folder, file.name)
@@ -35,20 +35,21 @@ def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[
 
 
 def _free_names(files: Iterable[SavedFile], folder: str | PathLike[str]) -> None:
-    """Remove empty files that have the names of *files*: taken on a disk without links, and never filled. Blocking."""
+    """Remove empty files with the names of *files*: left by a kill on a disk without hard links. Blocking."""
     for file in files:
         path = Path(folder, file.name)
-        with suppress(OSError):  # then the file takes another name, as it does beside somebody else's
+        with suppress(OSError):  # then the download gets another name
             if file.size and path.is_file() and not path.stat().st_size:
                 path.unlink()
 
 
 @frozen
 class OutputFetcher:
-    """The outputs of one generation; *status* asks the service for a task, *ensure_open* raises once the client is closed.
+    """Fetches the outputs of one generation.
 
-    *files* were saved by an earlier run, None if no earlier run saw the generation. A link from then is taken for
-    expired whatever is wrong with it; one that came just now only if its server says so.
+    *files* were saved by an earlier run; None if no earlier run had the generation. *status* queries a task.
+    *ensure_open* raises once the client is closed. A link from an earlier run counts as expired after any
+    download error; a new one only if its server says so.
     """
 
     downloader: Downloader
@@ -58,37 +59,37 @@ class OutputFetcher:
 
     @property
     def here(self) -> str:
-        """The address of the service if that is on this very machine, else "": an emulator's, which a browser may be led to."""
+        """The base URL if it is on loopback, as an emulator's is, otherwise empty."""
         home = self.downloader.home
         return home if is_loopback(urlsplit(home).hostname or "") else ""
 
     async def save(
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
     ) -> list[Path]:
-        """Bring every output to *folder* that is not there yet."""
+        """Save each output that is not in *folder* yet; return all paths."""
         self.ensure_open(generation)
         kept: Mapping[int, Path] = {}
         if self.files:
             await to_thread.run_sync(_free_names, self.files, folder)
             kept = await to_thread.run_sync(files_kept, self.files, folder)
         results = await self.downloader.save_each(generation, folder, kept=kept, name=name)
-        fresh = await self._renewed(generation, results)
-        if fresh is not None:
-            results = await self.downloader.save_each(fresh, folder, kept=_good(results), name=name)
+        renewed = await self._renew(generation, results)
+        if renewed is not None:
+            results = await self.downloader.save_each(renewed, folder, kept=_good(results), name=name)
         return all_of(results)
 
     async def read(self, generation: Generation) -> list[bytes]:
-        """Bring every output to memory."""
+        """Return the content of each output."""
         self.ensure_open(generation)
         results = await self.downloader.read_each(generation)
-        fresh = await self._renewed(generation, results)
-        if fresh is not None:
-            results = await self.downloader.read_each(fresh, kept=_good(results))
+        renewed = await self._renew(generation, results)
+        if renewed is not None:
+            results = await self.downloader.read_each(renewed, kept=_good(results))
         return all_of(results)
 
-    async def _renewed(self, generation: Generation, results: Sequence[object]) -> Generation | None:
-        """Return *generation* with fresh links if that may help, None if not; raise what went wrong if nobody can tell."""
-        expired = [each for each in results if isinstance(each, Exception) and self._is_stale(each)]
+    async def _renew(self, generation: Generation, results: Sequence[object]) -> Generation | None:
+        """Return *generation* with new links, None if none expired. Raises if the query fails."""
+        expired = [each for each in results if isinstance(each, Exception) and self._is_expired(each)]
         if not expired or generation.task_id is None:
             return None
         try:
@@ -99,7 +100,7 @@ class OutputFetcher:
             return None
         return evolve(generation, urls=status.urls)
 
-    def _is_stale(self, error: Exception) -> bool:
+    def _is_expired(self, error: Exception) -> bool:
         if self.files is None:
             return isinstance(error, LinkExpiredError)
         return isinstance(error, DownloadError) and not isinstance(error.__cause__, OSError)

@@ -1,7 +1,7 @@
-"""One batch: what pulls the requests, keeps the window, and collects what ended.
+"""One batch: pulls requests from the source, keeps the window, collects outcomes.
 
-No task group lives here (PEP 789): the requests are pulled in a helper task of the client, and `_completions` is
-only a window onto this.
+The source is iterated in a background task of the client, and `Completions` only reads from this: so no task
+group spans a ``yield`` (PEP 789).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio import lowlevel
+from attrs import define, field
 
 from ruxa_async._engine.halt import HaltPolicy
 from ruxa_async._engine.job import Phase
@@ -30,14 +31,16 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord
 
 from .job import ClientJob
-from .resume import PreviousRun, ResumedJob, remembered
+from .resume import PreviousRun, RecordedJob, recorded_job
 
 if TYPE_CHECKING:
     from .driver import Driver
 
 __all__ = ("Pipeline", "PipelineState")
 
-_YIELD_EVERY = 32  # requests pulled, or outcomes taken, without letting the event loop run
+#: Requests pulled, or outcomes taken, between two checkpoints: one for each would double the cost of an
+#: outcome.
+_CHECKPOINT_EVERY = 32
 
 
 class PipelineState(enum.Enum):
@@ -46,86 +49,78 @@ class PipelineState(enum.Enum):
     LEFT = enum.auto()
 
 
+@define(eq=False)
 class Pipeline:
-    """One batch: pulls requests, keeps the window, collects what ended."""
+    """One batch. At most *window* requests are between pulled and consumed; times are in seconds."""
 
-    def __init__(
-        self,
-        requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest],
-        driver: Driver,
-        *,
-        window: int,
-        task_timeout: float | None,
-        drain: float,
-        past: PreviousRun | None = None,
-    ) -> None:
-        self._drain = drain
-        self._requests = requests
-        self._driver = driver
-        self._window = window
-        self._task_timeout = task_timeout
-        self._pulled = 0
-        self._consumed = 0
-        self._halt = HaltPolicy()
-        self._past = past
-        self._puller: anyio.CancelScope | None = None
-        self._news = anyio.Event()
-        self._room = anyio.Event()
-        self._pulled_all = anyio.Event()
-        self.state = PipelineState.NEW
-        self.open: set[ClientJob] = set()
-        self.ready: deque[ClientJob] = deque()
-        self.pulling = True
-        #: What the source raised; it comes out of the iteration after the last outcome.
-        self.source_error: BaseException | None = None
-        #: A KeyboardInterrupt or SystemExit out of the source; it comes out of the iteration at once.
-        self._interrupt: BaseException | None = None
-        self.cause: Exception | None = None
-        self.unfinished: list[JobRecord] = []
-        self.unknown: list[JobRecord] = []
-        self.unsubmitted: list[JobRecord] = []
+    _requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
+    _driver: Driver
+    _window: int
+    _task_timeout: float | None
+    _drain: float
+    _previous_run: PreviousRun | None = None
+    _pulled: int = field(default=0, init=False)
+    _consumed: int = field(default=0, init=False)
+    _halt: HaltPolicy = field(factory=HaltPolicy, init=False)
+    _puller: anyio.CancelScope | None = field(default=None, init=False)
+    _changed: anyio.Event = field(factory=anyio.Event, init=False)
+    _room: anyio.Event = field(factory=anyio.Event, init=False)
+    _pulled_all: anyio.Event = field(factory=anyio.Event, init=False)
+    _pulling: bool = field(default=True, init=False)
+    _open: set[ClientJob] = field(factory=set, init=False)
+    _ready: deque[ClientJob] = field(factory=deque, init=False)
+    #: A KeyboardInterrupt or SystemExit of the source; the iteration raises it at once.
+    _interrupt: BaseException | None = field(default=None, init=False)
+    state: PipelineState = field(default=PipelineState.NEW, init=False)
+    #: What the source raised; the iteration raises it after the last outcome.
+    source_error: BaseException | None = field(default=None, init=False)
+    #: Why the batch was halted.
+    halt_cause: Exception | None = field(default=None, init=False)
+    unfinished: list[JobRecord] = field(factory=list, init=False)
+    unknown: list[JobRecord] = field(factory=list, init=False)
+    unsubmitted: list[JobRecord] = field(factory=list, init=False)
 
     # ---- pulling
 
     def start(self) -> None:
-        """Begin to pull."""
         if self.state is PipelineState.NEW:
             self._driver.ensure_open()
             self.state = PipelineState.RUNNING
-            self._driver.runs.add(self)
-            self._puller = self._driver.start_helper(self._pull, "puller")
+            self._driver.pipelines.add(self)
+            self._puller = self._driver.start_background(self._pull, "puller")
 
     async def _pull(self) -> None:
         try:
-            with self._source_errors():
+            with self._catch_source_errors():
                 await self._pull_all()
         finally:
-            self.pulling = False
-            # An async generator that was left early is closed: dropped, it would be finalized at some odd time.
+            self._pulling = False
+            # An async generator that was left early is closed here: the garbage collector would do it at any
+            # time.
             if inspect.isasyncgen(self._requests):
-                with anyio.move_on_after(self._drain, shield=True), self._source_errors():
+                with anyio.move_on_after(self._drain, shield=True), self._catch_source_errors():
                     await self._requests.aclose()
-            self._news.set()
+            self._changed.set()
             self._pulled_all.set()
 
     async def _pull_all(self) -> None:
-        if self._past is not None:
-            await self._past.open()
+        if self._previous_run is not None:
+            await self._previous_run.open()
         if isinstance(self._requests, AsyncIterable):
             async for request in self._requests:
-                if not await self._take(request):
+                if not await self._enqueue(request):
                     return
         else:
             for request in self._requests:
-                if not await self._take(request):
+                if not await self._enqueue(request):
                     return
 
     @contextmanager
-    def _source_errors(self) -> Iterator[None]:
-        """Keep whatever the source raises for the iteration; only a cancellation by us passes.
+    def _catch_source_errors(self) -> Iterator[None]:
+        """Keep every exception of the source for the iteration; only our own cancellation passes.
 
-        The task that runs the source is the client's. A CancelledError or GeneratorExit of the source's own would
-        end that task, and with it the client.
+        The source runs in a task of the client. A CancelledError or GeneratorExit of its own would end that
+        task, and the client with it.
         """
         try:
             yield
@@ -133,20 +128,19 @@ class Pipeline:
             cancelled = anyio.current_effective_deadline() == -math.inf
             if cancelled and isinstance(exc, anyio.get_cancelled_exc_class()):
                 raise
-            self._source_failed(exc)
+            self._on_source_error(exc)
 
-    def _source_failed(self, error: BaseException) -> None:
+    def _on_source_error(self, error: BaseException) -> None:
         if self.state is PipelineState.LEFT:
             logger.warning("the source of a batch raised %r after the batch was left", error)
         elif isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._interrupt = error
-            self._stop_pulling()
-            self._withdraw_unsent()
+            self._stop_sending()
         else:
             self.source_error = error
 
-    async def _take(self, request: GenerationRequest) -> bool:
-        """Queue *request*, and wait until there is room for the next; tell whether to go on."""
+    async def _enqueue(self, request: GenerationRequest) -> bool:
+        """Start *request*, and wait until the window has room for the next; tell whether to pull it."""
         if not isinstance(request, GenerationRequest):
             raise TypeError(f"as_completed takes requests such as NanoBanana(...), not {request!r}")
         job = ClientJob(
@@ -158,157 +152,150 @@ class Pipeline:
             timeout=self._task_timeout,
         )
         self._pulled += 1
-        if self._past is not None:
-            job = await self._looked_up(job, self._past)
-            if not self.pulling:  # nothing is begun any more
-                self._note_left(job)
+        if self._previous_run is not None:
+            job = await self._look_up(job, self._previous_run)
+            if not self._pulling:  # the batch was stopped meanwhile
+                self._list_unstarted(job)
                 return False
-        self._begin(job)
-        if self._pulled % _YIELD_EVERY == 0:
+        self._start_job(job)
+        if self._pulled % _CHECKPOINT_EVERY == 0:
             await lowlevel.checkpoint()
-        while self._pulled - self._consumed >= self._window and self.pulling:
+        while self._pulled - self._consumed >= self._window and self._pulling:
             self._room = anyio.Event()
             await self._room.wait()
-        return self.pulling
+        return self._pulling
 
-    def _note_left(self, job: ClientJob) -> None:
-        if isinstance(job, ResumedJob):
-            return  # the journal will tell its end again
-        (self.unsubmitted if job.task_id is None else self.unfinished).append(job.record())
+    def _list_unstarted(self, job: ClientJob) -> None:
+        if not isinstance(job, RecordedJob):  # the journal delivers its end in the next run
+            (self.unsubmitted if job.task_id is None else self.unfinished).append(job.record())
 
-    def _begin(self, job: ClientJob) -> None:
-        """Buy *job*, pick it up, or deliver it."""
-        self.open.add(job)
+    def _start_job(self, job: ClientJob) -> None:
+        """Buy *job*, follow it, wait for its callback, or deliver it."""
+        self._open.add(job)
         if job.ended:
             self.ended(job)
         elif job.task_id is not None:
             self._driver.follow(job)
         elif job.callback_id is not None:
-            self._driver.hold(job)
+            self._driver.await_callback(job)
         else:
             self._driver.submit(job)
 
-    async def _looked_up(self, job: ClientJob, past: PreviousRun) -> ClientJob:
-        """Return *job* as the journal knows it: to be bought, to be picked up, or over."""
+    async def _look_up(self, job: ClientJob, previous_run: PreviousRun) -> ClientJob:
+        """Return *job* as the journal knows it: to be bought, to be followed, or over."""
         try:
-            return await past.look_up(job)
+            return await previous_run.look_up(job)
         except (KeyConflictError, RequestValidationError) as exc:
-            return remembered(job, error=exc, finished_at=self._driver.delivery.wall_now())
+            return recorded_job(job, error=exc, finished_at=self._driver.outcomes.clock.wall_now())
         except BaseException:
             self.unsubmitted.append(job.record())
             raise
 
-    # ---- what the driver tells
+    # ---- `Owner`
 
-    def accepted(self, job: ClientJob) -> None:  # noqa: ARG002 - which one does not matter
-        """Note that the service takes creates."""
+    def accepted(self, job: ClientJob) -> None:  # noqa: ARG002 - which job does not matter
+        """Note that the service accepts creates."""
         self._halt.on_accept()
 
     def ended(self, job: ClientJob) -> None:
-        """Collect a job that is over."""
-        if job not in self.open:
+        if job not in self._open:
             return
-        self.open.discard(job)
-        self.ready.append(job)
+        self._open.discard(job)
+        self._ready.append(job)
         if isinstance(job.error, SubmissionUnknownError):
             self.unknown.append(job.record())
         elif isinstance(job.error, PollingStoppedError):
             self.unfinished.append(job.record())
-        if job.refusal is not None and self.cause is None and self._halt.on_refusal(job.refusal):
-            self._stop(job.error)
-        self._news.set()
+        if job.refusal is not None and self.halt_cause is None and self._halt.on_refusal(job.refusal):
+            self._halt_with(job.error)
+        self._changed.set()
 
     def withdrawn(self, job: ClientJob) -> None:
-        """Note a request that was pulled and is never sent."""
-        self.open.discard(job)
+        """List a request that was pulled and is never sent."""
+        self._open.discard(job)
         self.unsubmitted.append(job.record())
-        self._news.set()
+        self._changed.set()
 
     def halted(self, job: ClientJob, cause: Exception) -> None:
-        """Send nothing more: *job* was not sent because of *cause*, and the others would not be either."""
-        if self.cause is None:
-            self._stop(cause)
+        """List *job* as never sent, and halt the batch because of *cause*."""
+        if self.halt_cause is None:
+            self._halt_with(cause)
         self.withdrawn(job)
 
-    def closed(self) -> None:
-        """Learn that nothing more will come."""
-        self._news.set()
-        self._room.set()
+    def _halt_with(self, cause: Exception | None) -> None:
+        """Send nothing more; creates on the wire and running tasks are still delivered."""
+        self.halt_cause = cause
+        self._stop_sending()
 
-    def _stop(self, cause: Exception | None) -> None:
-        """Send nothing more; what is on the wire or running is still delivered."""
-        self.cause = cause
+    def _stop_sending(self) -> None:
         self._stop_pulling()
-        self._withdraw_unsent()
-
-    def _stop_pulling(self) -> None:
-        self.pulling = False
-        self._room.set()
-        if (
-            self._puller is not None and not self._pulled_all.is_set()
-        ):  # else it may be over, and its loop too
-            self._puller.cancel()
-
-    def _withdraw_unsent(self) -> None:
-        for job in tuple(self.open):
-            job.last_attempt = True
+        for job in tuple(self._open):
+            job.forbid_sending()
             if self._driver.withdraw(job):
                 self.withdrawn(job)
 
-    # ---- what the caller takes
+    def _stop_pulling(self) -> None:
+        self._pulling = False
+        self._room.set()
+        # Once everything is pulled, the event loop of the puller may have ended.
+        if self._puller is not None and not self._pulled_all.is_set():
+            self._puller.cancel()
+
+    # ---- for the caller
 
     async def next_job(self) -> ClientJob | None:
         """Return the next job that is over, None after the last. Several tasks may wait at once.
 
         Raises the KeyboardInterrupt or SystemExit of the source, in every task.
         """
-        if (
-            self._consumed % _YIELD_EVERY == 0
-        ):  # each time would cost as much as all else that is done for an outcome
+        if self._consumed % _CHECKPOINT_EVERY == 0:
             await lowlevel.checkpoint()
-        while not self.ready or self._interrupt is not None:
+        while not self._ready or self._interrupt is not None:
             if self._interrupt is not None:
                 raise self._interrupt
-            if self.state is PipelineState.LEFT or (not self.pulling and not self.open):
+            if self.state is PipelineState.LEFT or (not self._pulling and not self._open):
                 return None
             self._driver.ensure_running()
-            if self._news.is_set():  # else another task waits for this very event
-                self._news = anyio.Event()
-            await self._news.wait()
-        job = self.ready.popleft()
+            if self._changed.is_set():  # otherwise another task waits for this event
+                self._changed = anyio.Event()
+            await self._changed.wait()
+        job = self._ready.popleft()
         self._consumed += 1
         self._room.set()
         return job
 
+    def client_closed(self) -> None:
+        """Wake every waiting task: no job changes any more."""
+        self._changed.set()
+        self._room.set()
+
     # ---- leaving
 
     def finish(self) -> None:
-        """Note that everything was taken."""
+        """Note that every outcome was taken or listed."""
         self.state = PipelineState.LEFT
-        self._news.set()
-        self._driver.runs.discard(self)
-        if self._past is not None:
-            self._past.close()
+        self._changed.set()
+        self._driver.pipelines.discard(self)
+        if self._previous_run is not None:
+            self._previous_run.close()
 
     def leave_now(self) -> None:
-        """Stop without waiting, as when the handle was dropped; what is paid is listed as orphaned."""
+        """Stop without waiting, because the handle was dropped; paid tasks are listed as orphans."""
         if self.state is PipelineState.RUNNING:
-            self._stop_pulling()
-            self._withdraw_unsent()
+            self._stop_sending()
             self._list_left(orphaned=True)
         self.finish()
 
     async def leave(self, *, orphaned: bool) -> None:
-        """Stop, wait for creates on the wire as long as a drain may take, and list what is left."""
+        """Stop, drain the creates on the wire, and list what is left."""
         if self.state is not PipelineState.RUNNING:
             self.finish()
             return
-        self._stop_pulling()
-        self._withdraw_unsent()
+        self._stop_sending()
         try:
             with anyio.move_on_after(self._drain, shield=True):
                 await self._pulled_all.wait()
-            await self._driver.drained(lambda: any(map(_on_wire, self.open)), self._drain)
+            await self._driver.drain(lambda: any(map(_on_wire, self._open)), self._drain)
         finally:
             self._list_left(orphaned=orphaned)
             self.finish()
@@ -316,26 +303,26 @@ class Pipeline:
             raise self._interrupt
 
     def _list_left(self, *, orphaned: bool) -> None:
-        for job in (*self.ready, *self.open):
-            if isinstance(job, ResumedJob):
-                continue  # the journal knew its end before, and will tell it again
-            on_wire = _on_wire(job) or job.phase is Phase.HELD
-            if on_wire:
+        for job in (*self._ready, *self._open):
+            if isinstance(job, RecordedJob):
+                continue  # the journal delivers its end in the next run
+            unknown = _on_wire(job) or job.phase is Phase.HELD
+            if unknown:
                 cause = SubmissionUnknownError(
                     "it was not known yet whether it was bought when the batch was left"
                 )
                 self.unknown.append(job.record(cause))
             elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
                 self.unfinished.append(job.record())
-            if orphaned or on_wire:
+            if orphaned or unknown:
                 self._driver.abandon(job)
             else:
-                job.caller_left = True
+                job.detach_caller()
                 self._driver.release(job)
-        self.open.clear()
-        self.ready.clear()
+        self._open.clear()
+        self._ready.clear()
 
 
 def _on_wire(job: ClientJob) -> bool:
-    """Tell whether the create of *job* is still out; if its id could not be written down, it is not."""
+    """Tell whether the create of *job* is on the wire; one whose id could not be recorded is not."""
     return job.phase is Phase.CREATING and not job.create_settled

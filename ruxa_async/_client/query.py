@@ -1,11 +1,12 @@
-"""One query from the engine's word to what it saw."""
+"""One query, from the engine's decision to what the answer leads to."""
 
 from __future__ import annotations
 
 import anyio
+from attrs import define, field
 
 from ruxa_async import events
-from ruxa_async._api.endpoint import Endpoint, shown
+from ruxa_async._api.endpoint import Endpoint, body_text
 from ruxa_async._api.task_status import has_result, task_status
 from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import Engine
@@ -22,139 +23,142 @@ from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState
 from ruxa_async.transports import Transport
 
+from .clock import Clock
+from .event_bus import EventBus
 from .job import ClientJob
-from .outcomes import Delivery
+from .outcomes import Outcomes
 
 __all__ = ("QueryHandler",)
 
 
+@define(eq=False)
 class QueryHandler:
-    """Send queries. A slot is held only while bytes move, never during a wait."""
+    """Send queries. A slot of *slots* is held only while a request is on the wire."""
 
-    def __init__(
-        self,
-        engine: Engine[ClientJob],
-        wire: Endpoint,
-        transport: Transport,
-        journal: Journal,
-        delivery: Delivery,
-        slots: anyio.Semaphore,
-    ) -> None:
-        self._engine = engine
-        self._wire = wire
-        self._transport = transport
-        self._journal = journal
-        self._delivery = delivery
-        self._slots = slots
+    _engine: Engine[ClientJob]
+    _endpoint: Endpoint
+    _transport: Transport
+    _journal: Journal
+    _outcomes: Outcomes
+    _slots: anyio.Semaphore
+    _clock: Clock = field(init=False)
+    _events: EventBus = field(init=False)
 
-    async def ask(self, job: ClientJob) -> None:
-        """Ask once for the state of *job* and act on the answer."""
+    def __attrs_post_init__(self) -> None:
+        self._clock, self._events = self._outcomes.clock, self._outcomes.events
+
+    async def run(self, job: ClientJob) -> None:
+        """Query the state of *job* once, and act on the answer."""
         assert job.task_id is not None
-        delivery = self._delivery
         reply: Reply | None = None
         cause: Exception | None = None
         await self._take_slot()
         try:
-            delivery.tell(events.QuerySent, job)
+            self._events.emit(events.QuerySent, job)
             failpoint("query begun")
             try:
-                response = await self._transport.send(self._wire.query(job.task_id))
-            except Exception as exc:  # noqa: BLE001 - a failed query never fails a task, whatever failed it
-                step = self._engine.query_failed(job, delivery.now(), sent=not isinstance(exc, NotSentError))
+                response = await self._transport.send(self._endpoint.query(job.task_id))
+            except Exception as exc:  # noqa: BLE001 - a failed query never fails a task
+                step = self._engine.query_failed(
+                    job, self._clock.now(), sent=not isinstance(exc, NotSentError)
+                )
                 cause = exc
             except BaseException:
-                self._engine.query_aborted(job, delivery.now())
+                self._engine.query_aborted(job, self._clock.now())
                 raise
             else:
-                now = delivery.now()
-                reply = self._wire.read_query(response, task_id=job.task_id, wall_now=delivery.steady(now))
+                now = self._clock.now()
+                reply = self._endpoint.read_query(
+                    response, task_id=job.task_id, wall_now=self._clock.steady(now)
+                )
                 step = self._engine.query_answered(job, reply, now)
         finally:
             self._slots.release()
         if step is QueryStep.PENDING:
             assert reply is not None
-            self._pending(job, reply)
+            self._on_pending(job, reply)
         elif step is QueryStep.AGAIN:
-            self._again(job, reply, cause)
+            self._on_retry(job, reply, cause)
+        elif job.single_shot:
+            self._finish_single_shot(job, reply, cause)
         elif step is QueryStep.ENDED:
             assert reply is not None
-            await self._ended(job, reply)
+            await self._on_end(job, reply)
         else:
-            await self._stopped(job, self._reason(job, reply, cause))
+            await self._stop(job, self._error(job, reply, cause))
 
     async def _take_slot(self) -> None:
         try:
-            self._slots.acquire_nowait()  # nearly always; the checkpoint of `acquire` costs more than all the rest of it
+            self._slots.acquire_nowait()  # succeeds nearly always, and saves the checkpoint of `acquire`
         except anyio.WouldBlock:
             await self._slots.acquire()
 
-    def _pending(self, job: ClientJob, reply: Reply) -> None:
+    def _on_pending(self, job: ClientJob, reply: Reply) -> None:
         if reply.raw_state != job.raw_state:
             job.raw_state = reply.raw_state
-            if job.listeners or self._delivery.on_event is not None:
+            if job.listeners or self._events.enabled:
                 assert job.task_id is not None
-                self._delivery.publish(job, task_status(job.task_id, reply))
+                self._outcomes.publish_status(job, task_status(job.task_id, reply))
 
-    def _again(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> None:
-        if self._delivery.on_event is None:
+    def _on_retry(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> None:
+        if not self._events.enabled:
             return
-        error = self._reason(job, reply, cause)
-        self._delivery.tell(events.QueryFailed, job, error)
+        error = self._error(job, reply, cause)
+        self._events.emit(events.QueryFailed, job, error)
         if isinstance(error, RateLimitedError):
-            self._delivery.tell_pause("query", self._engine.queries.wait(self._delivery.now()))
+            pause = self._engine.queries.wait(self._clock.now())
+            self._events.emit_for_client(events.ScopePaused, "query", pause)
 
-    async def _ended(self, job: ClientJob, reply: Reply) -> None:
+    def _finish_single_shot(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> None:
+        """Deliver the answer to ``RuxaClient.status``: the state that it names, or why there is none."""
         assert job.task_id is not None
-        if reply.state is None:  # asked once, and the answer names no state
-            self._delivery.end(job, self._reason(job, reply, None))
-            return
+        error: Exception | None = None
+        if reply is not None and reply.state is not None:
+            job.status = task_status(job.task_id, reply)
+        else:
+            error = self._error(job, reply, cause)
+        self._outcomes.deliver(job, error)
+
+    async def _on_end(self, job: ClientJob, reply: Reply) -> None:
+        assert job.task_id is not None
         status = task_status(job.task_id, reply)
         error: Exception | None = None
-        if job.single_shot:
-            job.status = status
-            self._delivery.end(job, None)
-            return
         if status.state is TaskState.FAIL:
             error = TaskFailedError(job.task_id, status.fail_code, status.fail_message, status.credits)
         elif not has_result(status):
             error = MalformedResponseError(
-                job.task_id, "it succeeded, but its answer names no output", shown(reply)
+                job.task_id, "it succeeded, but its answer names no output", body_text(reply)
             )
         if job.request is not None and (error is None or status.state is TaskState.FAIL):
-            # Of a task that was attached to, nobody here knows when it began.
-            self._engine.learn(job, self._delivery.now(), status.duration, succeeded=error is None)
+            # The start of a task that was attached to is not known.
+            self._engine.learn(job, self._clock.now(), status.duration, succeeded=error is None)
         if (spending := self._engine.spending) is not None:
             spending.ended(job, job.model, status.credits)
         failpoint("end seen")
         await self._journal.finished(job.record(error), status)
         failpoint("outcome durable")
-        self._delivery.publish(job, status)
-        self._delivery.count_end(job, status, good=error is None)
-        self._delivery.end(job, error)
+        self._outcomes.publish_end(job, status, succeeded=error is None)
+        self._outcomes.end(job, error)
 
-    async def _stopped(self, job: ClientJob, reason: Exception) -> None:
-        if job.single_shot:
-            self._delivery.end(job, reason)
-            return
+    async def _stop(self, job: ClientJob, cause: Exception) -> None:
         assert job.task_id is not None
         error = PollingStoppedError(
             job.task_id,
-            f"its state could not be learned, though it may well finish: attach to it later ({reason})",
+            f"its state could not be learned, though it may well finish: attach to it later ({cause})",
         )
-        error.__cause__ = reason
-        self._delivery.stopped += 1
+        error.__cause__ = cause
         await self._journal.finished(job.record(error), None)
-        self._delivery.end(job, error)
+        self._outcomes.stop(job, error)
 
-    def _reason(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> Exception:
-        """Return why a query brought nothing."""
+    def _error(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> Exception:
+        """Return why the answer to a query holds no state."""
         if reply is None:
             assert cause is not None
             return cause
-        error = self._wire.refusal(reply, job.task_id)
+        error = self._endpoint.error(reply, job.task_id)
         if reply.status != 200 or error.code not in (None, 200):
             return error
-        what = f"the state {reply.raw_state!r} is not known" if reply.raw_state else error.message
+        problem = f"the state {reply.raw_state!r} is not known" if reply.raw_state else error.message
         return MalformedResponseError(
-            job.task_id or "", f"the answer to a query cannot be read: {what}", shown(reply)
+            job.task_id or "", f"the answer to a query cannot be read: {problem}", body_text(reply)
         )

@@ -1,4 +1,4 @@
-"""A shortage in words, and what the journal knows of a run put into the books."""
+"""Budget errors in words, and the spending that the journal recorded for a run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ruxa_async.settings import Budget
 
 from .job import ClientJob
 
-__all__ = ("Ledger", "budget_error")
+__all__ = ("RunSpending", "budget_error")
 
 
 def budget_error(shortfall: BudgetShortfall, budget: Budget) -> BudgetExceededError:
     """Return the error for a request that was not sent because of *shortfall*."""
     return BudgetExceededError(
-        f"{_why(shortfall, budget)}. Nothing was sent for it",
+        f"{_reason(shortfall, budget)}. Nothing was sent for it",
         model=shortfall.model,
         price=shortfall.price,
         tasks=shortfall.tasks,
@@ -23,41 +23,41 @@ def budget_error(shortfall: BudgetShortfall, budget: Budget) -> BudgetExceededEr
     )
 
 
-def _why(shortfall: BudgetShortfall, budget: Budget) -> str:
-    model, most = shortfall.model, f"max_credits={budget.max_credits:,.10g}" if budget.max_credits else ""
-    name_it = f"say it with prices={{{model!r}: CREDITS}} (--price {model}=CREDITS)"
+def _reason(shortfall: BudgetShortfall, budget: Budget) -> str:
+    model = shortfall.model
+    limit = f"max_credits={budget.max_credits:,.10g}" if budget.max_credits else "max_credits=0"
+    set_price = f"set it with prices={{{model!r}: CREDITS}} (--price {model}=CREDITS)"
     if shortfall.lack is BudgetLimit.TASKS:
         return (
-            f"one more task would pass the budget of max_tasks={budget.max_tasks:,}: {shortfall.tasks:,} are bought or "
-            "may be. Raise it (--max-tasks) and run again to go on"
+            f"one more task would pass the budget of max_tasks={budget.max_tasks:,}: "
+            f"{shortfall.tasks:,} are bought or may be. Raise it (--max-tasks) and run again to go on"
         )
     if shortfall.lack is BudgetLimit.CREDITS:
         return (
-            f"{model} for {shortfall.price:,.10g} credits would pass the budget of "
-            f"{most or 'max_credits=0'}: {shortfall.credits:,.10g} are spent or may be. "
-            "Raise it (--max-credits) and run again to go on"
+            f"{model} for {shortfall.price:,.10g} credits would pass the budget of {limit}: "
+            f"{shortfall.credits:,.10g} are spent or may be. Raise it (--max-credits) and run again to go on"
         )
     if shortfall.lack is BudgetLimit.PAST_PRICE:
         return (
-            f"tasks of {model} were bought before and nobody knows what they cost, so the budget of {most or 'max_credits=0'} "
-            f"cannot be kept: {name_it}"
+            f"tasks of {model} were bought before and their price is not known, so the budget of {limit} "
+            f"cannot be kept: {set_price}"
         )
     known = f"; prices names {', '.join(sorted(budget.prices))}" if budget.prices else ""
-    return f"nobody knows what {model} costs, so the budget of {most or 'max_credits=0'} cannot be kept: {name_it}{known}"
+    return f"the price of {model} is not known, so the budget of {limit} cannot be kept: {set_price}{known}"
 
 
-class Ledger:
-    """The books of one client, where there is a budget; the runs of its journal are entered once each."""
+class RunSpending:
+    """Adds what the journal recorded for each run to the *spending* of one client, once a run."""
 
     def __init__(self, spending: Spending[ClientJob]) -> None:
         self.spending = spending
-        self._entered: set[str] = set()
+        self._loaded: set[str] = set()
 
-    async def enter(self, journal: LastingJournal, run: str) -> None:
-        """Count what earlier clients bought in *run*; what this one buys there it has counted itself."""
-        if run in self._entered:
+    async def load(self, journal: LastingJournal, run: str) -> None:
+        """Count what earlier clients bought in *run*. What this client buys there is counted already."""
+        if run in self._loaded:
             return
-        self._entered.add(run)
+        self._loaded.add(run)
         for model, bought in (await journal.counts(run)).models.items():
             self.spending.earlier(
                 model,

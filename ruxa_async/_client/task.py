@@ -1,4 +1,4 @@
-"""`GenerationTask`: one paid task, to be waited for now or later."""
+"""`GenerationTask`: the handle on one accepted task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ("GenerationTask",)
 
 
 class _Timeout(enum.Enum):
-    """What stands for a timeout that is not given."""
+    """The default of a timeout parameter."""
 
     OF_CLIENT = "Timeouts.task"
 
@@ -32,10 +32,10 @@ class _Timeout(enum.Enum):
 
 
 class GenerationTask:
-    """A task that the service accepted; made by ``submit`` and ``attach``.
+    """A task that the service accepted; ``submit`` and ``attach`` return it.
 
-    Its state is followed by the client whether or not somebody waits, so *status* is what the last change brought
-    (None before the first). Waiting can be given up and begun again at will: it never costs anything.
+    The client follows its state whether or not you wait. You may stop waiting and begin again at any time,
+    free of charge.
     """
 
     def __init__(
@@ -58,46 +58,47 @@ class GenerationTask:
 
     @property
     def task_id(self) -> str:
-        """The service's id of the task; empty if its create was lost and the callback that told its end did not name it."""
+        """The service's id of the task; empty if the create's reply was lost and the callback holds no id."""
         return self._job.task_id or ""
 
     @property
     def model(self) -> str | None:
-        """The model, None if the task was attached to without naming it."""
+        """The model, None if the task was attached to without one."""
         return self._job.model
 
     @property
     def key(self) -> str | None:
-        """The caller's own name for the job."""
+        """The key of the request, None if it has none."""
         return self._job.key
 
     @property
     def request(self) -> GenerationRequest | None:
-        """What was asked for, None if the task was attached to."""
+        """The request, None if the task was attached to."""
         return self._job.request
 
     @property
     def status(self) -> TaskStatus | None:
-        """What the last change brought, None before the first query."""
+        """The status at the last change of state, None before the first query."""
         return self._job.status
 
     @property
     def done(self) -> bool:
-        """Tell whether the end is known, so that `result` returns or raises at once."""
+        """Whether the task is over, so that `result` returns or raises at once."""
         return self._job.ended
 
     async def result(self, timeout: float | _Timeout | None = _Timeout.OF_CLIENT) -> Generation:
-        """Wait for the end and return what was made.
+        """Wait for the end and return the generation.
 
         *timeout* is in seconds from now, None for no limit; the default is ``Timeouts.task``. Raises
-        `TaskFailedError`, `TaskTimeout` (the task lives on, wait again or attach later), `PollingStoppedError`,
-        `MalformedResponseError`, `ClientClosedError`, and ValueError for a timeout below 0 or NaN.
+        `TaskFailedError`, `TaskTimeout` (the task lives on, wait again or attach later),
+        `PollingStoppedError`, `MalformedResponseError`, `ClientClosedError`, and ValueError for a timeout
+        below 0 or NaN.
         """
         limit = (
             self._default_timeout if isinstance(timeout, _Timeout) else checked_timeout("timeout", timeout)
         )
         with anyio.move_on_after(limit):
-            await self._ended()
+            await self._wait_for_end()
         if not self._job.ended:
             assert limit is not None
             raise TaskTimeout(self.task_id, limit)
@@ -106,40 +107,39 @@ class GenerationTask:
         return self._finish(self._job)
 
     async def updates(self) -> AsyncIterator[TaskStatus]:
-        """Iterate over every change of state that a query sees, the terminal one last.
+        """Iterate over every change of state that a query finds, the terminal one last.
 
-        Changes from before the iteration are given as one. A failed task ends the iteration like any other.
+        The first status is the current one, if there is one. A failed task ends the iteration like any other.
         Raises `PollingStoppedError`, `ClientClosedError`.
         """
         job = self._job
-        seen: deque[TaskStatus] = deque()
+        statuses: deque[TaskStatus] = deque()
         if job.status is not None:
-            seen.append(job.status)
+            statuses.append(job.status)
         self._follow()
         if job.listeners is None:
             job.listeners = []
-        job.listeners.append(seen)
+        job.listeners.append(statuses)
         try:
             while True:
-                while seen:
-                    yield seen.popleft()
+                while statuses:
+                    yield statuses.popleft()
                 if job.ended:
                     break
-                await self._driver.changed(job)
+                await self._driver.wait_for_change(job)
         finally:
-            job.listeners = [other for other in job.listeners if other is not seen]
+            job.listeners = [other for other in job.listeners if other is not statuses]
         if isinstance(job.error, PollingStoppedError):
             raise job.error
 
-    async def _ended(self) -> None:
+    async def _wait_for_end(self) -> None:
         self._follow()
         if self._job.ended:
             await anyio.lowlevel.checkpoint()
         while not self._job.ended:
-            await self._driver.changed(self._job)
+            await self._driver.wait_for_change(self._job)
 
     def _follow(self) -> None:
-        """Begin to follow a task that was attached to."""
-        if not self._followed:
+        if not self._followed:  # a task that was attached to
             self._driver.follow(self._job)
             self._followed = True

@@ -1,7 +1,7 @@
-"""A sleep that others may cut short: one task waits for an instant, and whoever knows of an earlier one says so.
+"""A timer for one task, which other tasks can bring forward.
 
-On asyncio this is a future and a timer of the loop. A cancel scope with a deadline does the same anywhere, and costs
-four times as much.
+On asyncio it is a future and one timer handle of the loop: a quarter of the cost of a cancel scope with a
+deadline, which is used elsewhere.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ class Timer(Protocol):
     """Sleep until an instant of the event loop's clock, in seconds. One task at a time may sleep."""
 
     async def sleep_until(self, due: float) -> None:
-        """Wait until *due*, or until an earlier instant that `bring_forward` names meanwhile."""
-        ...
+        """Wait until *due*, or until an earlier instant given to `bring_forward`."""
 
     def bring_forward(self, due: float) -> None:
-        """See that whoever sleeps is woken at *due*, if that is earlier than what was asked for."""
-        ...
+        """Wake the sleeping task at *due* if that is earlier than its own instant."""
 
 
 def make_timer() -> Timer:
-    """Return an alarm for the event loop that runs."""
+    """Return a timer for the running event loop."""
     try:
         return _LoopTimer(asyncio.get_running_loop())
     except RuntimeError:
@@ -40,31 +38,31 @@ class _LoopTimer:
         self._loop = loop
         self._due = math.inf
         self._sleeper: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._handle: asyncio.TimerHandle | None = None
 
     async def sleep_until(self, due: float) -> None:
         self._due = due
         self._sleeper = self._loop.create_future()
-        self._set_timer()
+        self._schedule()
         try:
             await self._sleeper
         finally:
             self._sleeper = None
-            self._set_timer()
+            self._schedule()
 
     def bring_forward(self, due: float) -> None:
         if due < self._due:
             self._due = due
-            self._set_timer()
+            self._schedule()
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _schedule(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
         if self._sleeper is not None and self._due < math.inf:
-            self._timer = self._loop.call_at(self._due, self._ring)
+            self._handle = self._loop.call_at(self._due, self._wake)
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 

@@ -1,7 +1,7 @@
-"""Named points at which a test may end the process, to prove that nothing is lost or bought twice there.
+"""Failpoints: named points where a test may kill the process, to prove that nothing is lost or bought twice.
 
-In production `hook` is None and a point costs one look at it. Only code that runs in the process can set it: no
-environment variable, argument or file does. tests/crash does so in child processes that it made for the purpose.
+In production `hook` is None, and a failpoint costs one comparison. Only code inside the process can set it,
+no environment variable, argument or file. tests/crash sets it in child processes of its own.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Callable
 
 __all__ = ("FAILPOINTS", "failpoint")
 
-#: Every point there is, in the order in which one job meets them. Some are reached in threads.
+#: Every failpoint, in the order in which one job reaches them. Some are reached in threads.
 FAILPOINTS = (
     "journal made",  # an empty file
-    "journal migrated",  # and not write-ahead yet
+    "journal migrated",  # not in write-ahead mode yet
     "journal opened",
     # One create.
-    "create taken",  # nothing of it is written down
-    "rows queued",  # here and below: any row, of any kind
-    "intent written",  # in a transaction that is not committed yet
+    "create taken",  # nothing of it is recorded
+    "rows queued",  # here and below: any row
+    "intent written",  # the transaction is not committed yet
     "group written",
-    "group committed",  # and nobody was told yet
+    "group committed",  # not acknowledged yet
     "intent durable",
-    "create sent",  # its bytes are the system's, the reply is to come
+    "create sent",  # its bytes are with the system, the reply is outstanding
     "reply read",
     "task id written",
     "task id durable",
@@ -34,28 +34,28 @@ FAILPOINTS = (
     "outcome yielded",
     # Its files.
     "download begun",
-    "block written",  # of a file that has a hidden name
+    "block written",  # of a part file
     "file whole",
     "file row written",
     "file row durable",
-    "name taken",  # by an empty file: only on a disk that has no links
-    "file named",  # and the hidden name is still there, too
+    "name taken",  # by an empty file; only on a disk without hard links
+    "file named",  # the part file still exists
     "file placed",
     # Its line.
-    "line written",  # and not synced
+    "line written",  # not synced
     "line durable",
     # The end.
     "client closing",
-    "lines tidied",  # in a file beside: only where a line overrides an earlier one
+    "lines tidied",  # in a temporary file; only if a line replaced an earlier one
     "journal closing",
     "journal closed",
 )
 
-#: What is told each point as it is reached, in the thread that reached it.
+#: Called with each point that is reached, in the thread that reached it.
 hook: Callable[[str], object] | None = None
 
 
 def failpoint(point: str) -> None:
-    """Tell the hook, if a test has set one, that *point* was reached."""
+    """Call the hook with *point*, if a test has set one."""
     if hook is not None:
         hook(point)

@@ -1,4 +1,4 @@
-"""Names that are safe on every disk, and files that appear whole or not at all. Blocking: for worker threads."""
+"""Names that are safe on every disk, and atomic file writes. Blocking: call them in worker threads."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ __all__ = (
     "sync_folder",
 )
 
+#: Bytes of a name, and hexadecimal digits of its mark.
 _MAX_STEM = 100
 _MAX_NAME = 200
 _MARK = 12
@@ -36,20 +37,21 @@ _FORBIDDEN = frozenset('<>:"/\\|?*')
 _RESERVED = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE
 )
-#: Ends like a name that was marked here; such a name is marked again, or two names could meet.
+#: The end of a marked name. A text that ends like this is marked again, so that no two texts get one name.
 _MARKED = re.compile(rf"~[0-9a-f]{{{_MARK}}}\Z")
+#: Bytes that are compared at once.
 _COMPARED = 1 << 20
 
 Data: TypeAlias = bytes | bytearray
-#: Device and inode: they stay the same when a file is written to or moved, and differ where another takes its name.
+#: Device and inode: unchanged when the file is written or moved, different for another file of that name.
 FileId: TypeAlias = tuple[int, int]
 
 
 def clean_stem(text: str) -> str:
-    """Return a file name, without extension, that stands for *text* and for nothing else.
+    """Return a file name for *text*, without extension, that no other text gets.
 
-    At most about 100 bytes; never empty, hidden, reserved or more than one path component. Whatever had to be
-    altered, and whatever a disk that ignores case could confuse, carries a mark made from the whole of *text*.
+    It has about 100 bytes at most, and is never empty, hidden, reserved or a path. A name that differs from
+    *text*, or that a case-insensitive disk could confuse, ends with a digest of *text*.
     """
     name = _plain(text, _MAX_STEM)
     plain = name == text == text.casefold() and not _MARKED.search(name)
@@ -57,16 +59,16 @@ def clean_stem(text: str) -> str:
 
 
 def clean_name(text: str) -> str:
-    """Return a file name, without extension, for *text*, which was put together from what `clean_stem` gave.
+    """Return a file name, without extension, for *text*, which is composed of results of `clean_stem`.
 
-    At most about 200 bytes, and otherwise as safe; capitals stay, for they tell no two names apart.
+    It has about 200 bytes at most. Capitals stay, because they do not distinguish two such texts.
     """
     name = _plain(text, _MAX_NAME)
     return name if name == text else _with_mark(name, text, _MAX_NAME)
 
 
 def plain_stem(text: str) -> str:
-    """Return at most 100 bytes of *text* that are safe in a file name; two texts may have the same ones."""
+    """Return at most 100 bytes of *text* that are safe in a file name; two texts may get the same."""
     return _plain(text, _MAX_STEM)
 
 
@@ -83,7 +85,7 @@ def _with_mark(name: str, text: str, size: int) -> str:
 
 
 def _allowed(character: str) -> str:
-    """Return *character*, or what stands in for one that disks, shells or readers would misunderstand."""
+    """Return *character*, or "_" if disks, shells or readers could misunderstand it."""
     return character if character.isprintable() and character not in _FORBIDDEN else "_"
 
 
@@ -92,16 +94,16 @@ def _cut(text: str, size: int) -> str:
 
 
 def file_id(path: str | os.PathLike[str]) -> FileId | None:
-    """Return the id of the file at *path*, None if none can be reached there."""
+    """Return the id of the file at *path*, None if it cannot be read."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - a third of the time, and each create waits for it
+        found = os.stat(path)  # noqa: PTH116 - three times as fast, and each create waits for it
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
 def ensure_writable(folder: Path) -> None:
-    """Make *folder* if it is not there, and make sure that a file can be made in it. Raises OSError."""
+    """Create *folder* if it is missing, and create and remove a file in it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = PartFile(folder)
     try:
@@ -111,7 +113,7 @@ def ensure_writable(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in *folder* durable, where the system can."""
+    """Make the names in *folder* durable (fsync), where the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -122,16 +124,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_stale_parts(folder: Path, before: float) -> None:
-    """Remove what a killed process left half written in *folder*, last touched *before* that time since the epoch."""
+    """Remove part files in *folder* that were last modified before *before*, in seconds since the epoch."""
     for part in folder.glob(".ruxa-*.part"):
-        with suppress(OSError):  # somebody else was quicker, or it is not ours to remove
+        with suppress(OSError):  # another process was faster, or we may not remove it
             if part.stat().st_mtime < before:
                 part.unlink()
 
 
 @frozen
 class WholeFile:
-    """A file that is whole and durable and has no name yet: the *name* it will most likely get, *size*, SHA-256 in hex."""
+    """A file that is durable and does not have its *name* yet; *size* in bytes, SHA-256 in hex."""
 
     name: str
     size: int
@@ -139,10 +141,10 @@ class WholeFile:
 
 
 class PartFile:
-    """A file in the making, under a hidden name in the folder it is meant for.
+    """A file that is being written, under a hidden name in its target folder.
 
-    Each method holds a lock: a native cancel abandons the thread that runs one, and `discard` must then wait for
-    it rather than remove the file under its hands.
+    Each method holds a lock. A native cancel abandons the thread that runs a method, and `discard` must wait
+    for that thread before it removes the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -162,7 +164,7 @@ class PartFile:
             self._append(data)
 
     def restart(self) -> None:
-        """Forget what was written."""
+        """Discard the content, to write it again."""
         with self._lock:
             if self._file is not None and not self._discarded:
                 self._file.seek(0)
@@ -171,7 +173,7 @@ class PartFile:
             self._size = 0
 
     def finish(self, data: Data, name: str) -> WholeFile:
-        """Append *data* and make all of it durable; say what `place` will find."""
+        """Append *data*, and make the file durable; return the name that `place` will give it."""
         self.touched = True
         with self._lock:
             self._append(data)
@@ -181,10 +183,10 @@ class PartFile:
             return WholeFile(self._marked(name) if taken else name, self._size, self._digest.hexdigest())
 
     def place(self, data: Data, name: str) -> Path:
-        """Append *data*, make all of it durable and put it in place as *name*; return where it is.
+        """Append *data*, make the file durable, and rename it to *name*; return its path.
 
-        A file of that name with the same content will do. One with other content stays, and this one takes a
-        name with a mark of its content.
+        If a file of that name has the same content, it is kept and returned. If it has other content, the new
+        name ends with a digest of this file's content.
         """
         self.touched = True
         with self._lock:
@@ -213,7 +215,7 @@ class PartFile:
         return f"{plain.stem}~{self._digest.hexdigest()[:_MARK]}{plain.suffix}"
 
     def discard(self) -> None:
-        """Remove what was written, if it was not put in place; nothing can be written afterwards."""
+        """Remove the file unless it was placed; nothing can be written afterwards."""
         with self._lock:
             self._discarded = True
             if self._file is not None:
@@ -233,7 +235,7 @@ class PartFile:
             view = view[self._file.write(view) or 0 :]
 
     def _link(self, target: Path) -> Path | None:
-        """Give the file its name *target*; return None if a different file has it."""
+        """Name the file *target*; return None if a different file has that name."""
         try:
             os.link(self._path, target)
         except FileExistsError:
@@ -243,7 +245,7 @@ class PartFile:
         return target
 
     def _rename(self, target: Path) -> Path | None:
-        """Do what `_link` does on a disk that has no links: take the name first, then fill it."""
+        """Do the same as `_link` on a disk without hard links: reserve the name, then replace it."""
         try:
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             failpoint("name taken")

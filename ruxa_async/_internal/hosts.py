@@ -1,4 +1,4 @@
-"""Which hosts are on this machine."""
+"""Loopback addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ("is_loopback",)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether *host* is this machine by its name or number."""
+    """Tell whether *host* is ``localhost`` or a loopback IP address."""
     if host == "localhost":
         return True
     try:

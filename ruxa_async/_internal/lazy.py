@@ -10,7 +10,7 @@ __all__ = ("lazy_names",)
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the ``__getattr__`` of *package*; *homes* maps each of its modules to the names there, between spaces."""
+    """Return the ``__getattr__`` of *package*; *homes* maps each module to its names, separated by spaces."""
     home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def find(name: str) -> object:

@@ -1,4 +1,4 @@
-"""However the service spells what it says, a client understands it: every preset, on both backends."""
+"""A client understands every preset of spellings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_generation_is_bought_once_and_its_outputs_found(dialect: Dialec
 
 
 @every_dialect
-async def test_awkward_ids_are_asked_for_by_their_own_name(dialect: Dialect) -> None:
+async def test_unusual_ids_are_queried_unchanged(dialect: Dialect) -> None:
     service = service_of(dialect=dialect, task_ids="awkward")
     async with client_of(service) as ruxa:
         task = await ruxa.submit(NanoBanana(prompt="a cat"))
@@ -70,8 +70,8 @@ async def test_awkward_ids_are_asked_for_by_their_own_name(dialect: Dialect) -> 
 async def test_all_outputs_are_found_in_their_order(dialect: Dialect) -> None:
     async with client_of(service_of(dialect=dialect, outputs=3)) as ruxa:
         made = await ruxa.generate(NanoBananaPro(prompt="a cat", output_format="jpeg"))
-    told = 1 if dialect.result in ("url", "video_url", "image_url", "resultUrl", "result_url") else 3
-    assert made.urls == tuple(f"https://emulator.test/files/{made.task_id}/{n}.jpg" for n in range(told))
+    count = 1 if dialect.result in ("url", "video_url", "image_url", "resultUrl", "result_url") else 3
+    assert made.urls == tuple(f"https://emulator.test/files/{made.task_id}/{n}.jpg" for n in range(count))
 
 
 @every_dialect
@@ -126,19 +126,21 @@ async def test_a_wrong_key_is_an_authentication_error(dialect: Dialect) -> None:
 
 
 @every_dialect
-async def test_lacking_credits_is_an_error_of_its_own(dialect: Dialect) -> None:
+async def test_insufficient_credits_raise_their_own_error(dialect: Dialect) -> None:
     service = service_of(dialect=dialect, credits=2.0)
     async with client_of(service) as ruxa:
         with pytest.raises(InsufficientCreditsError) as caught:
             await ruxa.generate(NanoBanana(prompt="a cat"))
     if dialect.error_shape != "html":
-        told = "积分不足" if dialect.phrases == "chinese" else "Insufficient credits: need / have 3.00 / 2.00"
-        assert caught.value.message.startswith(told)
+        message = (
+            "积分不足" if dialect.phrases == "chinese" else "Insufficient credits: need / have 3.00 / 2.00"
+        )
+        assert caught.value.message.startswith(message)
     assert service.counts.creates == 1
 
 
 @every_dialect
-async def test_an_empty_account_halts_a_batch_after_what_it_paid_for(dialect: Dialect) -> None:
+async def test_an_empty_account_halts_a_batch_after_its_paid_tasks(dialect: Dialect) -> None:
     service = service_of(dialect=dialect, credits=9.0)
     outcomes = []
     async with client_of(service) as ruxa:
@@ -163,7 +165,7 @@ async def test_a_model_that_does_not_exist_is_not_found(dialect: Dialect) -> Non
 
 
 @every_dialect
-async def test_a_refused_input_is_the_requests_fault(dialect: Dialect) -> None:
+async def test_a_refused_input_raises_invalid_request_error(dialect: Dialect) -> None:
     service = service_of(dialect=dialect)
     async with client_of(service) as ruxa:
         with pytest.raises(InvalidRequestError) as caught:
@@ -216,18 +218,18 @@ def synchronous(service: Service, monkeypatch: pytest.MonkeyPatch, **options: An
 
 
 @every_refusal
-async def test_a_refusal_for_the_rate_is_waited_out_exactly(
+async def test_a_rejected_create_waits_exactly_for_retry_after(
     dialect: Dialect, form: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = service_of(dialect=dialect, creates=TokenBucket(0.4, 1), retry_after=form)
     sent: list[float] = []
-    told: list[float | None] = []
+    waits_seen: list[float | None] = []
 
     def note(event: object) -> None:
         if isinstance(event, events.CreateSent):
             sent.append(event.at - start)
         elif isinstance(event, events.CreateThrottled):
-            told.append(event.retry_after)
+            waits_seen.append(event.retry_after)
 
     async with synchronous(service, monkeypatch, on_event=note) as ruxa:
         start = anyio.current_time()
@@ -237,16 +239,16 @@ async def test_a_refusal_for_the_rate_is_waited_out_exactly(
     if form == "none":
         # pauses of 50 ms, then of half of the silence so far
         waits = [0.0, 0.05, 0.1, *(0.15 * 1.5**n for n in range(8))]
-        assert told == [None] * (len(waits) - 1)
+        assert waits_seen == [None] * (len(waits) - 1)
         assert sent == pytest.approx([0.0, *waits], abs=1e-6)
     else:
         wait = 2.5 if form in EXACT else 3.0
-        assert told == pytest.approx([wait], abs=1e-6)
+        assert waits_seen == pytest.approx([wait], abs=1e-6)
         assert sent == pytest.approx([0.0, 0.0, wait], abs=1e-6)
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_busy_with_a_hint_is_a_rate_too(status: Any) -> None:
+async def test_a_503_with_retry_after_is_a_rejection(status: Any) -> None:
     service = service_of(creates=TokenBucket(0.25, 1), retry_after="seconds", throttle_status=status)
     async with client_of(service) as ruxa:
         start = anyio.current_time()
@@ -256,7 +258,7 @@ async def test_busy_with_a_hint_is_a_rate_too(status: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_wait_that_is_too_long_is_raised_with_its_length(status: Any) -> None:
+async def test_a_retry_after_above_the_maximum_raises_with_its_seconds(status: Any) -> None:
     service = service_of(creates=TokenBucket(0.001, 1), retry_after="seconds", throttle_status=status)
     async with client_of(service) as ruxa:
         start = anyio.current_time()
@@ -269,7 +271,7 @@ async def test_a_wait_that_is_too_long_is_raised_with_its_length(status: Any) ->
 
 
 @every_refusal
-async def test_a_refused_query_is_asked_again_when_told(
+async def test_a_rejected_query_is_sent_again_after_retry_after(
     dialect: Dialect, form: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = service_of(dialect=dialect, queries=TokenBucket(0.4, 1), retry_after=form)
@@ -292,7 +294,7 @@ async def test_a_refused_query_is_asked_again_when_told(
 
 @pytest.mark.parametrize("grace", [404, 422])
 @pytest.mark.parametrize("errors_in", ["status", "envelope"])
-async def test_a_task_that_is_not_there_yet_is_asked_again(grace: Any, errors_in: Any) -> None:
+async def test_a_missing_task_is_queried_again(grace: Any, errors_in: Any) -> None:
     service = service_of(dialect=Dialect(grace=grace, grace_seconds=25.0, errors_in=errors_in))
     missing: list[type[BaseException]] = []
 
@@ -308,7 +310,7 @@ async def test_a_task_that_is_not_there_yet_is_asked_again(grace: Any, errors_in
 
 
 @pytest.mark.parametrize("grace", [404, 422])
-async def test_a_task_that_never_appears_is_given_up_with_its_id(grace: Any) -> None:
+async def test_a_task_that_never_appears_raises_with_its_id(grace: Any) -> None:
     service = service_of(dialect=Dialect(grace=grace, grace_seconds=1e6))
     async with client_of(service) as ruxa:
         start = anyio.current_time()
@@ -325,7 +327,7 @@ async def test_a_task_that_never_appears_is_given_up_with_its_id(grace: Any) -> 
 @pytest.mark.parametrize("at_root", [False, True])
 @pytest.mark.parametrize("id_key", ["taskId", "task_id", "id", "uuid"])
 @pytest.mark.parametrize("state_key", ["state", "status"])
-async def test_every_mixture_of_keys_is_understood(
+async def test_every_mixture_of_spellings_is_read(
     fail_key: Any, at_root: bool, id_key: Any, state_key: Any
 ) -> None:
     dialect = Dialect(fail_key=fail_key, at_root=at_root, id_key=id_key, state_key=state_key, fail="failed")
@@ -354,7 +356,7 @@ async def test_every_shape_of_an_error_is_an_error(shape: Any, errors_in: Any, t
     assert service.counts.creates == 1
 
 
-async def test_every_model_of_the_price_list_can_be_asked_for() -> None:
+async def test_every_model_of_the_price_list_can_be_requested() -> None:
     service = service_of(outputs=1)
     async with client_of(service) as ruxa:
         requests = [CustomRequest(model=model, input={"prompt": "a cat"}) for model in DEFAULT_PRICES]

@@ -1,4 +1,4 @@
-"""What leaves is exact to the byte; what comes back becomes one value, and never an untyped exception."""
+"""Requests are exact to the byte; every response becomes one `Reply` or a typed exception."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ruxa_async import (
     TaskState,
     __version__,
 )
-from ruxa_async._api.endpoint import Endpoint, api_error, encode, shown
+from ruxa_async._api.endpoint import Endpoint, api_error, body_text, encode
 from ruxa_async._api.task_status import task_status
 from ruxa_async._engine.classify import (
     CreateVerdict,
@@ -172,13 +172,13 @@ def test_an_awkward_id_is_one_segment_of_the_path(task_id: str, segment: str) ->
     [{1, 2}, b"bytes", object(), float("nan"), float("inf"), "half a \ud800", {"deep": [object()]}],
     ids=["set", "bytes", "object", "nan", "inf", "half a character", "deep object"],
 )
-def test_what_json_cannot_hold_is_refused_before_it_is_sent(held: object) -> None:
+def test_a_value_that_json_cannot_hold_raises_before_it_is_sent(held: object) -> None:
     with pytest.raises(RequestValidationError, match="this cannot be sent as JSON") as caught:
         wire().create(CustomRequest(model="m", input={"a": held}))
     assert caught.value.field == "input"
 
 
-def test_a_circle_and_a_bottomless_value_are_refused_too() -> None:
+def test_circular_and_too_deep_values_raise() -> None:
     circle: dict[str, Any] = {}
     circle["self"] = circle
     deep: list[Any] = []
@@ -199,7 +199,7 @@ def test_a_documented_create_is_accepted() -> None:
     assert classify_create(reply) is CreateVerdict.ACCEPTED
 
 
-def test_a_root_id_of_an_error_reply_is_the_requests() -> None:
+def test_an_id_at_the_root_of_an_error_is_the_request_id() -> None:
     for value, status in (
         ({"id": "req_1", "error": {"message": "boom"}}, 500),
         ({"id": "req_1", "error": {"message": "boom"}}, 200),
@@ -276,7 +276,7 @@ def test_a_refusal_is_the_same_in_the_status_and_in_the_envelope(
     ],
 )
 @pytest.mark.parametrize(("status", "code"), [(200, 500), (500, 500), (200, 200), (200, None), (503, "x")])
-def test_known_words_count_under_any_code(
+def test_known_phrases_count_under_any_code(
     words: str,
     phrase: Phrase,
     kind: type[APIError],
@@ -293,7 +293,7 @@ def test_known_words_count_under_any_code(
         assert refusal_of(reply) is refusal
 
 
-def test_a_model_phrase_does_not_hide_a_plainer_code() -> None:
+def test_a_model_phrase_does_not_hide_a_more_specific_code() -> None:
     assert type(api_error(created({"code": 422, "message": "invalid model x"}))) is InvalidRequestError
 
 
@@ -316,7 +316,7 @@ def test_a_model_phrase_does_not_hide_a_plainer_code() -> None:
         ({"code": 429, "retry_after": "soon"}, 429, {"retry_after": "soon"}, None),
     ],
 )
-def test_a_refusal_for_the_rate_carries_the_wait(
+def test_a_rejection_carries_retry_after(
     value: object, status: int, headers: dict[str, str], seconds: float | None
 ) -> None:
     reply = created(value, status, **headers)
@@ -376,7 +376,7 @@ def test_a_body_of_ten_megabytes_is_read_and_shown_in_part() -> None:
 
 
 def test_invalid_utf8_is_shown_with_replacements() -> None:
-    assert shown(created(b"bad \xff gateway", 502)) == "bad � gateway"
+    assert body_text(created(b"bad \xff gateway", 502)) == "bad � gateway"
 
 
 # ---- queries
@@ -455,18 +455,19 @@ def test_an_error_reply_is_never_a_failed_task(value: object, status: int, verdi
 
 @pytest.mark.parametrize("spelt", [KEY, KEY.replace("/", "\\/")])
 @pytest.mark.parametrize(
-    "body", ['{{"code":401,"message":"bad key {0}","data":{{"state":"fail","failMsg":"{0}"}}}}', "<p>{0}</p>{0}"]
+    "body",
+    ['{{"code":401,"message":"bad key {0}","data":{{"state":"fail","failMsg":"{0}"}}}}', "<p>{0}</p>{0}"],
 )  # fmt: skip
 def test_a_key_that_the_service_repeats_is_masked_everywhere(body: str, spelt: str) -> None:
     raw = body.format(spelt).encode()
     for reply in (created(raw, 401), queried(raw, 401), queried(raw)):
         error = api_error(reply)
-        told = [
-            *(repr(reply), reply.message, reply.body.decode(), repr(reply.data), shown(reply)),
+        texts = [
+            *(repr(reply), reply.message, reply.body.decode(), repr(reply.data), body_text(reply)),
             *(str(error), repr(error), error.message, error.body, repr(task_status("t", reply))),
         ]
-        assert not [text for text in told if KEY in text or spelt in text]
-        assert "***" in shown(reply)
+        assert not [text for text in texts if KEY in text or spelt in text]
+        assert "***" in body_text(reply)
 
 
 def test_a_key_that_json_must_escape_is_masked_too() -> None:
@@ -514,7 +515,7 @@ _bodies = _values.map(lambda value: json.dumps(value).encode()) | st.binary(max_
 
 @relaxed
 @given(body=_bodies, status=st.integers(100, 599), headers=_headers)
-def test_no_reply_makes_the_reading_of_it_raise(body: bytes, status: int, headers: dict[str, str]) -> None:
+def test_reading_a_reply_never_raises(body: bytes, status: int, headers: dict[str, str]) -> None:
     answer = Response(status, headers, body)
     bought = wire().read_create(answer, wall_now=0.0)
     asked = wire().read_query(answer, task_id="task_1", wall_now=0.0)

@@ -1,4 +1,4 @@
-"""What replies say of a quota: every form, and what hostile ones may not do."""
+"""The quota in the headers of a reply: every form, and hostile ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STRUCTURED: list[tuple[str, str, Quota | None]] = [
         Quota("burst", 10, 1.0, None, 2, 900.0),
     ),
     ('"a";r=0;t=3, "b";r=0;t=7', "", Quota("b", remaining=0, reset=7.0)),
-    # another unit is no matter
+    # a unit other than requests is ignored
     (
         '"bytes";r=0;t=99, "d";r=3;t=1',
         '"bytes";q=9;w=9;qu="content-bytes", "d";q=5;w=2;qu="requests"',
@@ -104,14 +104,14 @@ NUMBERS: list[tuple[str, str, str, Quota | None]] = [
 
 @pytest.mark.parametrize("prefix", ["ratelimit", "x-ratelimit", "x-rate-limit"])
 @pytest.mark.parametrize(("limit", "remaining", "reset", "quota"), NUMBERS)
-def test_a_header_for_each_number_is_read(
+def test_limit_remaining_and_reset_headers_are_read(
     prefix: str, limit: str, remaining: str, reset: str, quota: Quota | None
 ) -> None:
-    said = {f"{prefix}-limit": limit, f"{prefix}-remaining": remaining, f"{prefix}-reset": reset}
-    assert read_quota({**DATE, **said}, wall_now=NOW + 7200) == quota
+    headers = {f"{prefix}-limit": limit, f"{prefix}-remaining": remaining, f"{prefix}-reset": reset}
+    assert read_quota({**DATE, **headers}, wall_now=NOW + 7200) == quota
 
 
-def test_a_reply_without_any_says_nothing() -> None:
+def test_a_reply_without_these_headers_has_no_quota() -> None:
     assert read() is None
     assert read(date=DATE["date"], content_type="application/json", retry_after="5") is None
     assert read(x_ratelimit_remaining="3") == Quota("", remaining=3)
@@ -134,7 +134,7 @@ NAMES = st.sampled_from(
 
 @settings(max_examples=500, deadline=None)
 @given(headers=st.dictionaries(NAMES, TEXTS, max_size=6), wall_now=st.floats(-1e12, 1e12))
-def test_no_text_raises_or_says_what_cannot_be(headers: dict[str, str], wall_now: float) -> None:
+def test_no_text_raises_or_gives_an_impossible_quota(headers: dict[str, str], wall_now: float) -> None:
     quota = read_quota(headers, wall_now=wall_now)
     if quota is not None:
         assert quota.limit is None or 1 <= quota.limit <= 10**9

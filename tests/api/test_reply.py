@@ -1,4 +1,4 @@
-"""Every fact of a reply is found wherever the service, its siblings and its pages put it."""
+"""Every fact of a reply is found in each known place."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from ruxa_async import TaskState
 from ruxa_async._api.reply import (
-    FINE,
-    body_hint,
+    OK_CODES,
     code_of,
     decode,
     message_of,
-    peek,
     phrase_of,
+    read_documented_state,
+    retry_after_in_body,
     state_of,
-    task_id_in_cut,
+    task_id_in_truncated,
     task_id_of,
 )
 from ruxa_async._engine.classify import Phrase, Reply
@@ -89,7 +89,7 @@ def test_a_text_in_a_wrong_encoding_does_not_hide_what_is_beside_it() -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_what_holds_no_object_is_none(body: bytes) -> None:
+def test_a_body_without_an_object_is_none(body: bytes) -> None:
     assert decode(body) is None
 
 
@@ -105,15 +105,15 @@ def spellings(word: str) -> set[str]:
 def test_a_state_is_read_in_any_spelling(key: str, word: str, state: TaskState) -> None:
     for spelt in spellings(word):
         data = {key: spelt}
-        assert state_of({"code": 200, "data": data}, task_id="t", fine=True) == (data, spelt, state)
+        assert state_of({"code": 200, "data": data}, task_id="t", ok=True) == (data, spelt, state)
 
 
 @pytest.mark.parametrize(("word", "state"), WORDS)
-def test_a_known_state_in_the_documented_place_is_all_that_is_looked_at(word: str, state: TaskState) -> None:
+def test_a_known_state_in_the_documented_place_is_read_alone(word: str, state: TaskState) -> None:
     reply = Reply(status=200)
-    data = {"taskId": "task_1", "state": word, "resultJson": "not looked at"}
+    data = {"taskId": "task_1", "state": word, "resultJson": "not read"}
     known = state is not TaskState.UNKNOWN and "-" not in word
-    assert peek({"code": 200, "data": data}, reply) is known
+    assert read_documented_state({"code": 200, "data": data}, reply) is known
     assert (reply.raw_state, reply.state) == ((word, state) if known else ("", None))
     assert reply.data == (data if known else {})
 
@@ -121,9 +121,9 @@ def test_a_known_state_in_the_documented_place_is_all_that_is_looked_at(word: st
 @pytest.mark.parametrize(
     "root", [{}, {"data": None}, {"data": []}, {"data": {"state": 1}}, {"data": {"status": "waiting"}}]
 )
-def test_a_peek_at_any_other_reply_changes_nothing(root: dict[str, Any]) -> None:
+def test_another_reply_is_unchanged_by_reading_the_documented_state(root: dict[str, Any]) -> None:
     reply = Reply(status=200)
-    assert not peek(root, reply)
+    assert not read_documented_state(root, reply)
     assert (reply.data, reply.raw_state, reply.state) == ({}, "", None)
 
 
@@ -141,23 +141,23 @@ def test_a_peek_at_any_other_reply_changes_nothing(root: dict[str, Any]) -> None
     ],
 )
 def test_a_state_is_read_at_the_root(root: dict[str, Any], raw: str, state: TaskState) -> None:
-    assert state_of(root, task_id="t", fine=True) == (root, raw, state)
+    assert state_of(root, task_id="t", ok=True) == (root, raw, state)
 
 
 def test_the_state_goes_before_the_status_and_the_data_before_the_root() -> None:
     data = {"status": "error", "state": "success"}
-    assert state_of({"state": "fail", "data": data}, task_id="t", fine=True) == (data, "success", S)
+    assert state_of({"state": "fail", "data": data}, task_id="t", ok=True) == (data, "success", S)
     data = {"status": "success", "state": ""}
-    assert state_of({"data": data}, task_id="t", fine=True) == (data, "success", S)
+    assert state_of({"data": data}, task_id="t", ok=True) == (data, "success", S)
 
 
-def test_a_failed_task_counts_whatever_the_code_beside_it() -> None:
+def test_a_failed_task_counts_despite_the_code() -> None:
     data = {"taskId": "t", "state": "fail", "failCode": "500", "failMsg": "why"}
-    assert state_of({"code": 501, "msg": "text", "data": data}, task_id="t", fine=False) == (data, "fail", F)
+    assert state_of({"code": 501, "msg": "text", "data": data}, task_id="t", ok=False) == (data, "fail", F)
 
 
 @pytest.mark.parametrize(
-    ("root", "fine"),
+    ("root", "ok"),
     [
         ({"status": "error", "message": "boom"}, True),
         ({"status": "error", "message": "boom"}, False),
@@ -175,8 +175,8 @@ def test_a_failed_task_counts_whatever_the_code_beside_it() -> None:
         ({}, True),
     ],
 )
-def test_a_status_of_the_reply_is_not_a_state_of_a_task(root: dict[str, Any], fine: bool) -> None:
-    _, raw, state = state_of(root, task_id="t", fine=fine)
+def test_a_status_of_the_reply_is_not_a_state_of_a_task(root: dict[str, Any], ok: bool) -> None:
+    _, raw, state = state_of(root, task_id="t", ok=ok)
     assert (raw, state) == ("", None)
 
 
@@ -232,7 +232,7 @@ def test_a_code_is_a_whole_number_however_it_is_written(root: dict[str, Any], co
         ({}, ""),
     ],
 )
-def test_the_services_words_are_found(root: dict[str, Any], message: str) -> None:
+def test_the_services_message_is_found(root: dict[str, Any], message: str) -> None:
     assert message_of(root) == message
 
 
@@ -290,8 +290,8 @@ def test_known_phrases_are_known(message: str, phrase: Phrase | None) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_the_wait_that_a_body_names_is_found(root: dict[str, Any], seconds: float | None) -> None:
-    assert body_hint(root) == seconds
+def test_retry_after_in_a_body_is_found(root: dict[str, Any], seconds: float | None) -> None:
+    assert retry_after_in_body(root) == seconds
 
 
 # ---- task ids
@@ -322,12 +322,12 @@ def test_the_wait_that_a_body_names_is_found(root: dict[str, Any], seconds: floa
     ],
 )
 def test_a_task_id_is_found_anywhere(root: dict[str, Any]) -> None:
-    assert task_id_of(root, fine=True) == "task_1"
+    assert task_id_of(root, ok=True) == "task_1"
 
 
 def test_a_number_is_an_id_too() -> None:
-    assert task_id_of({"data": {"taskId": 17}}, fine=True) == "17"
-    assert task_id_of({"data": {"taskId": True, "id": 1.5}}, fine=True) is None
+    assert task_id_of({"data": {"taskId": 17}}, ok=True) == "17"
+    assert task_id_of({"data": {"taskId": True, "id": 1.5}}, ok=True) is None
 
 
 @pytest.mark.parametrize(
@@ -339,12 +339,12 @@ def test_a_number_is_an_id_too() -> None:
         {"error": {"message": "boom", "taskId": "task_1"}},
     ],
 )
-def test_a_task_id_in_an_error_reply_still_says_that_it_was_bought(root: dict[str, Any]) -> None:
-    assert task_id_of(root, fine=False) == "task_1"
+def test_a_task_id_in_an_error_reply_is_found(root: dict[str, Any]) -> None:
+    assert task_id_of(root, ok=False) == "task_1"
 
 
 @pytest.mark.parametrize(
-    ("root", "fine"),
+    ("root", "ok"),
     [
         ({"code": 500, "id": "req_1", "message": "boom"}, False),
         ({"code": 500, "uuid": "req_1"}, False),
@@ -362,8 +362,8 @@ def test_a_task_id_in_an_error_reply_still_says_that_it_was_bought(root: dict[st
         ({}, True),
     ],
 )
-def test_what_names_no_task_gives_no_id(root: dict[str, Any], fine: bool) -> None:
-    assert task_id_of(root, fine=fine) is None
+def test_a_reply_without_a_task_has_no_id(root: dict[str, Any], ok: bool) -> None:
+    assert task_id_of(root, ok=ok) is None
 
 
 # ---- anything at all
@@ -374,24 +374,26 @@ _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
     # numbers that fit no float
     | st.sampled_from([10**400, -(10**400), "success", "fail", "积分不足", "1" * 400]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS | st.text(max_size=5), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(_KEYS | st.text(max_size=5), inner, max_size=5)
+    ),
     max_leaves=12,
 )  # fmt: skip
 
 
 @relaxed
 @given(st.dictionaries(_KEYS, _json), st.booleans())
-def test_no_json_makes_a_reader_raise(root: dict[str, Any], fine: bool) -> None:
-    data, raw, state = state_of(root, task_id="t", fine=fine)
+def test_no_json_makes_a_reader_raise(root: dict[str, Any], ok: bool) -> None:
+    data, raw, state = state_of(root, task_id="t", ok=ok)
     assert isinstance(data, dict)
     assert (raw == "") is (state is None)
     assert isinstance(message_of(root), str)
-    code, hint, found = code_of(root), body_hint(root), task_id_of(root, fine=fine)
+    code, hint, found = code_of(root), retry_after_in_body(root), task_id_of(root, ok=ok)
     assert code is None or type(code) is int
     assert hint is None or 0 <= hint <= 1e9
     assert found is None or found.strip()
     phrase_of(message_of(root))
-    peek(root, Reply(status=200))
+    read_documented_state(root, Reply(status=200))
 
 
 @relaxed
@@ -401,8 +403,8 @@ def test_no_bytes_make_decoding_raise(body: bytes) -> None:
     assert root is None or isinstance(root, dict)
 
 
-def test_fine_codes_are_those_of_success() -> None:
-    assert {0, 200, 201, 202} == FINE
+def test_ok_codes_are_those_of_success() -> None:
+    assert {0, 200, 201, 202} == OK_CODES
 
 
 # ---- a body that breaks off
@@ -431,5 +433,5 @@ def test_fine_codes_are_those_of_success() -> None:
         (b"", None),
     ],
 )
-def test_a_task_id_in_a_cut_body_counts_if_its_end_is_there(body: bytes, task_id: str | None) -> None:
-    assert task_id_in_cut(body) == task_id
+def test_a_task_id_in_a_truncated_body_counts_if_it_is_complete(body: bytes, task_id: str | None) -> None:
+    assert task_id_in_truncated(body) == task_id

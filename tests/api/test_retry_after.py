@@ -1,4 +1,4 @@
-"""What a reply asks to wait: every form that services use, and what hostile ones may not do."""
+"""The wait in the headers of a reply: every form, and hostile ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = (
 )
 
 
-def said(wall_now: float = NOW, /, **headers: str) -> float | None:
+def seconds_of(wall_now: float = NOW, /, **headers: str) -> float | None:
     return retry_after({name.replace("_", "-"): text for name, text in headers.items()}, wall_now=wall_now)
 
 
@@ -97,7 +97,7 @@ PLAIN: list[tuple[str, float | None]] = [
 
 @pytest.mark.parametrize(("text", "seconds"), PLAIN)
 def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
-    assert said(retry_after=text) == seconds
+    assert seconds_of(retry_after=text) == seconds
 
 
 DATES: list[tuple[str, float | None]] = [
@@ -134,19 +134,19 @@ DATES: list[tuple[str, float | None]] = [
 def test_retry_after_as_a_date_is_compared_with_the_date_of_the_reply(
     text: str, seconds: float | None
 ) -> None:
-    assert said(WRONG_CLOCK, retry_after=text, **DATE) == seconds
+    assert seconds_of(WRONG_CLOCK, retry_after=text, **DATE) == seconds
 
 
 @pytest.mark.parametrize(("text", "seconds"), DATES)
 def test_retry_after_as_a_date_is_compared_with_our_clock_where_the_reply_has_none(
     text: str, seconds: float | None
 ) -> None:
-    assert said(NOW, retry_after=text) == seconds
+    assert seconds_of(NOW, retry_after=text) == seconds
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "\x00", "-1", "Fri, 31 Dec 99999 23:59:59 GMT", NINES])
 def test_a_date_that_cannot_be_read_leaves_our_own_clock(date: str) -> None:
-    assert said(NOW, retry_after="Sun, 06 Nov 1994 08:50:37 GMT", date=date) == 60.0
+    assert seconds_of(NOW, retry_after="Sun, 06 Nov 1994 08:50:37 GMT", date=date) == 60.0
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_date_that_cannot_be_read_leaves_our_own_clock(date: str) -> None:
     ["Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 09:49:37 +0100"],
 )
 def test_the_date_of_the_reply_may_have_any_form(date: str) -> None:
-    assert said(WRONG_CLOCK, retry_after="Sun, 06 Nov 1994 08:50:37 GMT", date=date) == 60.0
+    assert seconds_of(WRONG_CLOCK, retry_after="Sun, 06 Nov 1994 08:50:37 GMT", date=date) == 60.0
 
 
 @pytest.mark.parametrize("name", ["retry-after-ms", "x-ms-retry-after-ms"])
@@ -213,7 +213,7 @@ def test_the_ms_forms_are_milliseconds(name: str, text: str, seconds: float | No
     ],
 )
 def test_the_ratelimit_field_of_the_drafts(text: str, seconds: float | None) -> None:
-    assert said(ratelimit=text) == seconds
+    assert seconds_of(ratelimit=text) == seconds
 
 
 @pytest.mark.parametrize("name", ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"])
@@ -274,13 +274,13 @@ def test_reset_fields_are_deltas_or_instants(name: str, text: str, seconds: floa
         ({"ratelimit-reset": "junk", "x-ratelimit-reset": "junk", "x-rate-limit-reset": "9"}, 9.0),
     ],
 )
-def test_the_field_of_most_authority_that_can_be_read_wins(
+def test_the_readable_field_of_highest_precedence_wins(
     headers: dict[str, str], seconds: float | None
 ) -> None:
     assert retry_after(headers, wall_now=NOW) == seconds
 
 
-def test_every_hint_header_is_heard_on_its_own() -> None:
+def test_every_header_counts_alone() -> None:
     texts = dict.fromkeys(NAMES, "4") | {"ratelimit": '"d";r=0;t=4'}
     heard = {name: retry_after({name: text}, wall_now=NOW) for name, text in texts.items()}
     assert heard == {name: 0.004 if name.endswith("-ms") else 4.0 for name in NAMES}
@@ -306,8 +306,8 @@ TEXTS = st.one_of(
 def test_no_text_raises_or_asks_for_a_negative_or_endless_wait(
     headers: dict[str, str], wall_now: float
 ) -> None:
-    told = retry_after(headers, wall_now=wall_now)
-    assert told is None or (math.isfinite(told) and 0 <= told <= LONGEST)
+    seconds = retry_after(headers, wall_now=wall_now)
+    assert seconds is None or (math.isfinite(seconds) and 0 <= seconds <= LONGEST)
 
 
 @settings(max_examples=200, deadline=None)
@@ -317,7 +317,7 @@ def test_whole_seconds_are_taken_as_they_are(seconds: int, name: str) -> None:
     assert retry_after({name: text}, wall_now=NOW) == min(seconds, LONGEST)
 
 
-def test_fields_that_stand_on_every_reply_count_only_where_the_reply_is_a_refusal_for_the_rate() -> None:
+def test_rate_limit_fields_count_only_in_a_429() -> None:
     headers = {"x-ratelimit-reset": "30", "ratelimit": '"default";r=5;t=20'}
     assert retry_after(headers, wall_now=NOW) == 20
     assert retry_after(headers, wall_now=NOW, rate_limit_headers=False) is None
@@ -352,14 +352,12 @@ def test_of_several_limits_the_ones_that_are_used_up_count(field: str, seconds: 
         ("30", 30.0),
     ],
 )
-def test_where_only_our_own_clock_is_left_a_date_far_from_it_is_not_said(
-    text: str, seconds: float | None
-) -> None:
+def test_a_date_far_from_our_own_clock_is_ignored(text: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": text}, wall_now=NOW, estimated=True) == seconds
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("784111837", 60.0), ("784115377", None), ("30", 30.0)])
-def test_so_is_a_reset_that_is_an_instant(text: str, seconds: float | None) -> None:
+def test_a_reset_far_from_our_own_clock_is_ignored(text: str, seconds: float | None) -> None:
     assert retry_after({"x-ratelimit-reset": text}, wall_now=NOW, estimated=True) == seconds
 
 

@@ -1,4 +1,4 @@
-"""What a terminal answer says is structured from every spelling, and one bad field never loses a picture."""
+"""A terminal answer is read in every spelling, and one bad field never loses a picture."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_list_that_is_one_text_is_one_output() -> None:
     assert find_urls({"resultJson": json.dumps({"resultUrls": A})}) == (A,)
 
 
-def test_a_list_goes_before_a_single_address() -> None:
+def test_a_list_overrides_a_single_url() -> None:
     assert find_urls({"url": "https://files.example/thumb.png", "resultUrls": [A]}) == (A,)
 
 
@@ -99,7 +99,7 @@ def test_a_success_without_an_output_has_no_result(data: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "held", [{"resultObject": {"text": "hi"}}, {"character_id_list": ["c1"]}, {"character_id": "c1"}]
 )
-def test_a_result_that_is_no_file_is_a_result(held: dict[str, Any]) -> None:
+def test_a_result_without_a_file_is_a_result(held: dict[str, Any]) -> None:
     seen = status({"resultJson": json.dumps(held)})
     assert seen.urls == ()
     assert has_result(seen)
@@ -128,7 +128,7 @@ def test_a_result_that_is_no_file_is_a_result(held: dict[str, Any]) -> None:
         ({}, "", ""),
     ],
 )
-def test_why_a_task_failed_is_found(data: dict[str, Any], code: str, message: str) -> None:
+def test_the_failure_code_and_message_are_found(data: dict[str, Any], code: str, message: str) -> None:
     seen = status(data, TaskState.FAIL)
     assert (seen.fail_code, seen.fail_message) == (code, message)
 
@@ -182,17 +182,19 @@ def test_the_seconds_that_a_task_took_are_read(data: dict[str, Any], seconds: fl
 
 @pytest.mark.parametrize("name", ["creditsConsumed", "consumeCredits", "credits_consumed", "credits"])
 @pytest.mark.parametrize(
-    ("told", "read"), [(8, 8.0), (7.1, 7.1), ("7.10", 7.1), (0, 0.0), ("free", None), (None, None), ([8], None)]
+    ("given", "read"),
+    [(8, 8.0), (7.1, 7.1), ("7.10", 7.1), (0, 0.0), ("free", None), (None, None), ([8], None)],
 )  # fmt: skip
-def test_what_was_charged_is_read(name: str, told: object, read: float | None) -> None:
-    assert status({name: told}).credits == read
+def test_credits_are_read(name: str, given: object, read: float | None) -> None:
+    assert status({name: given}).credits == read
 
 
 @pytest.mark.parametrize(
-    ("told", "read"), [(0, 0.0), (37, 37.0), ("37", 37.0), (99.5, 99.5), (True, None), ("half", None), ({}, None)]
+    ("given", "read"),
+    [(0, 0.0), (37, 37.0), ("37", 37.0), (99.5, 99.5), (True, None), ("half", None), ({}, None)],
 )  # fmt: skip
-def test_progress_is_read(told: object, read: float | None) -> None:
-    assert status({"progress": told}, TaskState.RUNNING).progress == read
+def test_progress_is_read(given: object, read: float | None) -> None:
+    assert status({"progress": given}, TaskState.RUNNING).progress == read
 
 
 # ---- the whole
@@ -235,7 +237,8 @@ def test_an_answer_without_a_state_is_unknown() -> None:
 
 
 NAMES = (
-    "resultJson result_json result resultUrls result_urls url failCode failMsg error message progress credits "
+    "resultJson result_json result resultUrls result_urls url failCode failMsg error message progress "
+    "credits "
     "costTime createTime completeTime"
 )
 _NAMES = st.sampled_from(NAMES.split())

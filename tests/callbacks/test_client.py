@@ -1,4 +1,4 @@
-"""A client that is called back: what it asks, what it delivers, what it adopts."""
+"""A client with callbacks: its queries, its outcomes, and the creates that callbacks recover."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def outcomes_of(ruxa: RuxaClient, count: int) -> list[Succeeded | Failed]:
 
 
 @pytest.mark.parametrize("style", CALLBACK_STYLES)
-async def test_a_task_is_delivered_when_it_is_called_back(style: Any) -> None:
+async def test_a_callback_delivers_its_task(style: Any) -> None:
     async with wired(how=Callbacks(style=style)) as w:
         task = await w.ruxa.submit(NanoBanana(prompt="a fox"))
         began = anyio.current_time()
@@ -85,7 +85,7 @@ async def test_tasks_finish_without_any_callback_and_sooner_with_half_of_them() 
     assert with_all < 0.01
 
 
-async def test_nothing_that_comes_in_can_change_a_state() -> None:
+async def test_no_callback_can_change_a_state() -> None:
     how = Callbacks(
         style="mixed", forged=1.0, malformed=0.5, duplicated=1.0, spread=3.0, progress=True, attempts=3
     )
@@ -112,7 +112,7 @@ async def test_a_callback_before_the_reply_to_its_create_is_not_lost() -> None:
     assert w.service.counts.queries == 1
 
 
-async def test_the_field_is_the_receivers() -> None:
+async def test_the_receiver_names_the_field() -> None:
     for field in ("callback_url", "callBackUrl"):
         service = service_of()
         transport = MemoryTransport(service, record=True)
@@ -128,18 +128,18 @@ async def test_the_field_is_the_receivers() -> None:
         assert post(receiver, purchase.callback, DONE) == 200
 
 
-async def test_a_plain_address_is_sent_as_it_is() -> None:
+async def test_a_callback_url_is_sent_unchanged() -> None:
     service = service_of()
     async with client_of(service, callbacks=CallbackURL("https://hooks.example/mine")) as ruxa:
         await ruxa.submit(NanoBanana(prompt="a fox"))
     assert service.ledger.entries[0].callback == "https://hooks.example/mine"
 
 
-# ---- adoption
+# ---- recovery of creates whose replies were lost
 
 
 @pytest.mark.parametrize("style", [style for style in CALLBACK_STYLES if style != "empty"])
-async def test_a_create_whose_reply_was_lost_is_adopted(style: Any) -> None:
+async def test_a_callback_recovers_a_create_whose_reply_was_lost(style: Any) -> None:
     async with wired(how=Callbacks(style=style), faults=(LOST,)) as w:
         picture = await w.ruxa.generate(NanoBanana(prompt="a fox"))
         assert anyio.current_time() == pytest.approx(10.0, abs=0.05)
@@ -153,7 +153,7 @@ async def test_a_create_whose_reply_was_lost_is_adopted(style: Any) -> None:
     assert w.service.ledger.charged == 1
 
 
-async def test_a_hundred_lost_creates_are_adopted_and_none_is_sent_again() -> None:
+async def test_callbacks_recover_a_hundred_lost_creates_and_none_is_resent() -> None:
     # All are on the wire before the first reply is lost, or the circuit breaker would hold the others back.
     at_once = Limits(max_concurrent_creates=100, create_rate=RateLimit(1000, burst=1000))
     async with wired(
@@ -161,15 +161,15 @@ async def test_a_hundred_lost_creates_are_adopted_and_none_is_sent_again() -> No
     ) as w:
         # Every eighth body is empty, which proves that a create was accepted and no more.
         outcomes = await outcomes_of(w.ruxa, 100)
-        adopted = [outcome for outcome in outcomes if outcome.ok]
+        recovered = [outcome for outcome in outcomes if outcome.ok]
         unknown = [outcome for outcome in outcomes if not outcome.ok]
-    assert len(adopted) == 88
+    assert len(recovered) == 88
     assert all(isinstance(outcome.error, SubmissionUnknownError) for outcome in unknown)
     assert w.service.counts.creates == w.service.ledger.charged == 100
 
 
 @pytest.mark.parametrize("style", ["query", "no_id", "flat", "sibling"])
-async def test_a_lost_create_of_a_task_that_failed(style: Any) -> None:
+async def test_a_callback_recovers_a_lost_create_whose_task_failed(style: Any) -> None:
     async with wired(how=Callbacks(style=style), faults=(LOST,), fail_share=1.0) as w:
         (outcome,) = await outcomes_of(w.ruxa, 1)
         assert isinstance(outcome, Failed)
@@ -182,14 +182,14 @@ async def test_a_lost_create_of_a_task_that_failed(style: Any) -> None:
             await task.result()
 
 
-async def test_a_callback_that_came_before_the_reply_was_lost_settles_it_at_once() -> None:
+async def test_an_early_callback_recovers_a_lost_create_at_once() -> None:
     async with wired(image=Durations(1.0), latency=3.0, faults=(LOST,)) as w:
         task = await w.ruxa.submit(NanoBanana(prompt="a fox"))
         assert anyio.current_time() == pytest.approx(3.0, abs=0.02)
         await task.result()
 
 
-async def test_one_that_is_never_called_back_surfaces_after_its_time() -> None:
+async def test_a_lost_create_without_a_callback_is_unknown_after_callback_wait() -> None:
     async with wired(
         how=Callbacks(lost=1.0), faults=(LOST,), client={"timeouts": Timeouts(callback_wait=7.0)}
     ) as w:
@@ -200,7 +200,7 @@ async def test_one_that_is_never_called_back_surfaces_after_its_time() -> None:
         assert w.ruxa.stats().in_flight == 0
 
 
-async def test_one_called_back_after_its_time_is_handed_over() -> None:
+async def test_a_callback_after_callback_wait_is_unclaimed() -> None:
     got: list[Callback] = []
     async with wired(
         receiver=receiver_of(on_unclaimed=got.append),
@@ -213,12 +213,12 @@ async def test_one_called_back_after_its_time_is_handed_over() -> None:
         assert [callback.task_id for callback in got] == [w.service.ledger.entries[0].task_id]
 
 
-async def test_a_lost_create_that_its_callback_proves_costs_the_budget_one_task() -> None:
+async def test_a_recovered_create_costs_the_budget_one_task() -> None:
     faults = (Fault("reset_after", "create", nth=(1,)),)
     async with wired(faults=faults, client={"budget": Budget(max_tasks=2)}) as w:
         async with anyio.create_task_group() as tg:
             tg.start_soon(w.ruxa.generate, NanoBanana(prompt="a fox"))
-            await anyio.sleep(5)  # its reply is lost, and it is held
+            await anyio.sleep(5)  # its reply is lost, and it awaits its callback
             assert w.ruxa.stats().spent_tasks == 1
         assert w.ruxa.stats().spent_tasks == 1  # proven, and counted once
         await w.ruxa.generate(NanoBanana(prompt="another"))
@@ -228,7 +228,7 @@ async def test_a_lost_create_that_its_callback_proves_costs_the_budget_one_task(
         assert w.ruxa.stats().spent_tasks == w.service.counts.creates == w.service.ledger.charged == 2
 
 
-async def test_what_is_held_for_its_callback_leaves_no_room_in_the_budget() -> None:
+async def test_a_create_that_awaits_its_callback_reserves_its_price() -> None:
     async with wired(faults=(LOST,), client={"budget": Budget(max_tasks=1)}) as w:
         async with anyio.create_task_group() as tg:
             tg.start_soon(w.ruxa.generate, NanoBanana(prompt="a fox"))
@@ -239,7 +239,7 @@ async def test_what_is_held_for_its_callback_leaves_no_room_in_the_budget() -> N
         assert w.service.counts.creates == 1
 
 
-async def test_a_create_that_no_callback_proves_stays_on_the_bill() -> None:
+async def test_a_lost_create_without_a_callback_counts_as_spent() -> None:
     client = {"budget": Budget(max_tasks=1), "timeouts": Timeouts(callback_wait=7.0)}
     async with wired(how=Callbacks(lost=1.0), faults=(LOST,), client=client) as w:
         with pytest.raises(SubmissionUnknownError):
@@ -249,7 +249,7 @@ async def test_a_create_that_no_callback_proves_stays_on_the_bill() -> None:
         assert w.ruxa.stats().spent_tasks == w.service.counts.creates == 1
 
 
-async def test_a_callback_that_comes_after_its_time_is_not_counted_again() -> None:
+async def test_a_late_callback_is_not_counted_again() -> None:
     client = {"budget": Budget(max_tasks=2), "timeouts": Timeouts(callback_wait=7.0)}
     async with wired(faults=(LOST,), client=client) as w:
         with pytest.raises(SubmissionUnknownError):
@@ -258,7 +258,7 @@ async def test_a_callback_that_comes_after_its_time_is_not_counted_again() -> No
         assert w.ruxa.stats().spent_tasks == w.service.ledger.charged == 1
 
 
-async def test_each_sending_that_no_callback_proved_counts() -> None:
+async def test_each_lost_attempt_without_a_callback_counts_as_spent() -> None:
     client = {
         "budget": Budget(max_tasks=3),
         "timeouts": Timeouts(callback_wait=7.0),
@@ -286,7 +286,7 @@ async def test_resending_waits_for_the_callback_first() -> None:
         assert w.service.ledger.charged == 2
 
 
-async def test_what_was_accepted_though_the_reply_said_too_many_is_not_bought_again() -> None:
+async def test_a_create_that_was_accepted_despite_a_429_is_not_bought_again() -> None:
     service = service_of(callbacks=Callbacks())
     inner = MemoryTransport(service)
 
@@ -311,8 +311,8 @@ async def test_what_was_accepted_though_the_reply_said_too_many_is_not_bought_ag
     assert service.ledger.charged == 1
 
 
-@pytest.mark.parametrize("said", [b'{"state": "success"}', b'{"taskId": "%s", "state": "success"}'])
-async def test_a_callback_while_a_refusal_is_on_its_way_proves_more_than_it(said: bytes) -> None:
+@pytest.mark.parametrize("template", [b'{"state": "success"}', b'{"taskId": "%s", "state": "success"}'])
+async def test_a_callback_overrules_a_refusal_that_arrives_later(template: bytes) -> None:
     service = service_of(callbacks=Callbacks(lost=1.0))
     inner = MemoryTransport(service)
     receiver = receiver_of()
@@ -322,12 +322,12 @@ async def test_a_callback_while_a_refusal_is_on_its_way_proves_more_than_it(said
         if request.method == "GET":
             return reply
         purchase = service.ledger.entries[-1]
-        body = said.replace(b"%s", purchase.task_id.encode())
+        body = template.replace(b"%s", purchase.task_id.encode())
         assert post(receiver, purchase.callback or "", body) == 200
         return Response(402, {}, b'{"code": 402}')
 
     async with client_of(lying, callbacks=receiver, timeouts=Timeouts(callback_wait=7.0)) as ruxa:
-        if b"taskId" in said:
+        if b"taskId" in template:
             await ruxa.generate(NanoBanana(prompt="a fox"))
         else:
             with pytest.raises(SubmissionUnknownError):
@@ -338,7 +338,7 @@ async def test_a_callback_while_a_refusal_is_on_its_way_proves_more_than_it(said
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("status", [422, 429, 503])
 @pytest.mark.parametrize("resend", [False, True])
-async def test_a_create_that_its_callback_proves_is_counted_once_whatever_its_reply_said(
+async def test_a_recovered_create_is_counted_once_for_every_reply(
     status: int, named: bool, resend: bool
 ) -> None:
     service = service_of(callbacks=Callbacks(lost=1.0))
@@ -377,7 +377,7 @@ async def test_a_create_that_its_callback_proves_is_counted_once_whatever_its_re
 # ---- leaving
 
 
-async def test_a_held_create_surfaces_when_the_client_is_left() -> None:
+async def test_a_create_that_awaits_its_callback_is_unknown_when_the_client_is_left() -> None:
     async with anyio.create_task_group() as tg:
         async with wired(how=Callbacks(lost=1.0), faults=(LOST,)) as w:
 
@@ -396,7 +396,7 @@ class SlowJournal(NullJournal):
         await anyio.sleep(2)
 
 
-async def test_a_client_that_is_left_just_when_it_is_called_back_adopts_first() -> None:
+async def test_a_client_that_is_left_recovers_pending_creates_first() -> None:
     client = {"journal": SlowJournal()}
     async with anyio.create_task_group() as tg:
         async with wired(how=Callbacks(lost=1.0), faults=(LOST,), client=client) as w:
@@ -416,7 +416,7 @@ async def submitted_or_closed(ruxa: RuxaClient) -> None:
         await ruxa.submit(NanoBanana(prompt="a fox"))
 
 
-async def test_a_cancelled_caller_leaves_its_held_create_to_be_listed() -> None:
+async def test_a_lost_create_of_a_cancelled_caller_is_an_orphan() -> None:
     async with wired(faults=(LOST,)) as w:
         with anyio.move_on_after(2):
             await w.ruxa.generate(NanoBanana(prompt="a fox"))
@@ -427,7 +427,7 @@ async def test_a_cancelled_caller_leaves_its_held_create_to_be_listed() -> None:
         assert w.ruxa.stats().in_flight == 0
 
 
-async def test_a_batch_that_is_left_lists_what_is_held_as_unknown() -> None:
+async def test_a_batch_that_is_left_lists_creates_that_await_callbacks_as_unknown() -> None:
     async with wired(how=Callbacks(lost=1.0), faults=(LOST,)) as w:
         async with w.ruxa.as_completed(prompts(3)) as outcomes:
             await anyio.sleep(2)
@@ -445,7 +445,7 @@ async def test_a_receiver_serves_several_clients() -> None:
         assert anyio.current_time() == pytest.approx(10.0, abs=0.05)
 
 
-async def test_what_was_accepted_but_is_not_named_is_held_rather_than_sent_again() -> None:
+async def test_a_callback_without_an_id_stops_a_resend() -> None:
     service = service_of(callbacks=Callbacks(lost=1.0))
     inner = MemoryTransport(service)
 
@@ -468,7 +468,7 @@ async def test_what_was_accepted_but_is_not_named_is_held_rather_than_sent_again
     assert service.ledger.charged == 1
 
 
-async def test_a_post_in_another_event_loop_is_a_mistake_that_is_named() -> None:
+async def test_a_callback_in_another_event_loop_raises() -> None:
     receiver = receiver_of()
     async with client_of(service_of(), callbacks=receiver):
         wrong: list[BaseException] = []
@@ -512,7 +512,7 @@ class Journalled:
 
 
 class TestJournal(Journalled):
-    async def test_one_that_is_adopted_is_known_as_accepted_and_ended(self, tmp_path: Path) -> None:
+    async def test_a_recovered_create_is_recorded_as_accepted_and_ended(self, tmp_path: Path) -> None:
         for style in ("query", "no_id"):
             async with (
                 SqliteJournal(tmp_path / f"{style}.sqlite") as journal,
@@ -531,7 +531,7 @@ class TestJournal(Journalled):
                 assert sorted(urls(again)) == sorted(urls(outcomes))
                 assert w.service.ledger.charged == 3
 
-    async def test_a_failure_without_an_id_is_told_again(self, tmp_path: Path) -> None:
+    async def test_a_failure_without_an_id_is_delivered_again(self, tmp_path: Path) -> None:
         async with (
             SqliteJournal(tmp_path / "journal.sqlite") as journal,
             wired(
@@ -549,7 +549,9 @@ class TestJournal(Journalled):
             assert w.service.ledger.charged == 1
 
     @pytest.mark.parametrize("style", ["query", "no_id", "flat", "flat_id"])
-    async def test_a_late_callback_settles_it_in_the_journal(self, tmp_path: Path, style: Any) -> None:
+    async def test_a_late_callback_settles_an_unknown_create_in_the_journal(
+        self, tmp_path: Path, style: Any
+    ) -> None:
         async with (
             SqliteJournal(tmp_path / "journal.sqlite") as journal,
             wired(
@@ -569,7 +571,7 @@ class TestJournal(Journalled):
             assert outcome.ok
             assert w.service.ledger.charged == 1
 
-    async def test_one_of_an_earlier_client_is_waited_for(self, tmp_path: Path) -> None:
+    async def test_an_unknown_create_of_an_earlier_client_awaits_its_callback(self, tmp_path: Path) -> None:
         service = service_of(faults=(LOST,), image=Durations(0.5), callbacks=Callbacks(style="no_id"))
         receiver = receiver_of()
         async with (
@@ -582,7 +584,9 @@ class TestJournal(Journalled):
         assert [o.ok for o in outcomes] == [True] * 5
         assert service.ledger.charged == 5
 
-    async def test_one_of_an_earlier_client_that_is_not_called_back_surfaces(self, tmp_path: Path) -> None:
+    async def test_an_unknown_create_of_an_earlier_client_fails_after_callback_wait(
+        self, tmp_path: Path
+    ) -> None:
         service = service_of(faults=(LOST,), callbacks=Callbacks(lost=1.0))
         client = {"timeouts": Timeouts(callback_wait=0.2)}
         async with wired(service, client={**client, **journalled(tmp_path)}) as w:
@@ -595,7 +599,7 @@ class TestJournal(Journalled):
             assert isinstance(outcome.error, SubmissionUnknownError)
         assert service.ledger.charged == 2
 
-    async def test_one_whose_token_is_too_old_is_not_waited_for(self, tmp_path: Path) -> None:
+    async def test_an_unknown_create_with_an_expired_token_does_not_wait(self, tmp_path: Path) -> None:
         service = service_of(faults=(LOST,), callbacks=Callbacks(lost=1.0))
         client = {"timeouts": Timeouts(callback_wait=0.1)}
         async with wired(service, client={**client, **journalled(tmp_path)}) as w:
@@ -607,7 +611,7 @@ class TestJournal(Journalled):
                 outcomes = [o async for o in w.ruxa.as_completed(prompts(1), resume="run")]
         assert [o.ok for o in outcomes] == [False]
 
-    async def test_what_is_of_another_process_is_kept(self, tmp_path: Path) -> None:
+    async def test_a_callback_for_another_process_is_recorded(self, tmp_path: Path) -> None:
         got: list[Callback] = []
         receiver = receiver_of(on_unclaimed=got.append)
         async with (
@@ -624,7 +628,7 @@ class TestJournal(Journalled):
         assert kept[0].status.urls == ("https://files.example/a.png",)
         assert kept[1].status is None
 
-    async def test_one_that_was_taken_for_not_bought_is_in_doubt_again(self, tmp_path: Path) -> None:
+    async def test_a_callback_makes_a_create_recorded_as_not_bought_unknown(self, tmp_path: Path) -> None:
         async with SqliteJournal(tmp_path / "journal.sqlite") as journal:
             await journal.bind(base_url="http://localhost", api_key=KEY)
             for number, (task_id, state) in enumerate([(None, JobState.UNKNOWN), ("t1", JobState.ADOPTED)]):

@@ -1,4 +1,4 @@
-"""A client with a budget: nothing is bought beyond it, what runs is delivered, and resuming counts what was bought."""
+"""Budgets: nothing is bought beyond them, running tasks end, resumed runs count earlier purchases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRICES = {MODEL: 3}
 
 
 async def halted(ruxa: RuxaClient, count: int, **options: Any) -> tuple[int, SubmissionHalted]:
-    """Return how many of *count* requests succeeded before the batch halted, and how it said so."""
+    """Return how many of *count* requests succeeded before the batch halted, and the error that halted it."""
     seen: list[Outcome] = []
     async with ruxa.as_completed(prompts(count), **options) as outcomes:
         with pytest.raises(SubmissionHalted) as caught:
@@ -80,7 +80,7 @@ async def test_budget_that_is_just_enough_halts_nothing() -> None:
         assert (ruxa.stats().spent_tasks, ruxa.stats().spent_credits) == (8, 24.0)
 
 
-async def test_creates_refused_for_their_rate_cost_the_budget_nothing_and_leave_none_of_it_unused() -> None:
+async def test_rejected_creates_spend_nothing_and_the_whole_budget_is_used() -> None:
     service = service_of(faults=[parse_fault("error:create:nth=1,2,3,4,5:status=429")], latency=0.5)
     async with client_of(service, budget=Budget(max_tasks=6)) as ruxa:
         good, _ = await halted(ruxa, 20)
@@ -88,7 +88,7 @@ async def test_creates_refused_for_their_rate_cost_the_budget_nothing_and_leave_
     assert (good, service.ledger.charged) == (6, 6)
 
 
-async def test_submit_and_generate_raise_and_say_what_to_do() -> None:
+async def test_submit_and_generate_raise_an_error_that_says_what_to_do() -> None:
     service = service_of()
     async with client_of(service, budget=Budget(max_credits=4, prices=PRICES)) as ruxa:
         await ruxa.generate(NanoBanana(prompt="a cat"))
@@ -99,7 +99,7 @@ async def test_submit_and_generate_raise_and_say_what_to_do() -> None:
             ):
                 await buying(NanoBanana(prompt="another"))
         with pytest.raises(
-            BudgetExceededError, match=r"nobody knows what sora-9 costs.*--price sora-9=CREDITS"
+            BudgetExceededError, match=r"the price of sora-9 is not known.*--price sora-9=CREDITS"
         ):
             await ruxa.submit(CustomRequest(model="sora-9", input={"prompt": "x"}))
     assert service.ledger.charged == 1
@@ -116,7 +116,7 @@ async def test_unknown_outcome_counts_as_spent() -> None:
     assert service.ledger.charged == 0
 
 
-async def test_each_attempt_that_is_sent_again_unknown_counts() -> None:
+async def test_every_resent_attempt_of_unknown_outcome_counts_as_spent() -> None:
     service = service_of(faults=[parse_fault("reset_after:create:nth=1")])
     budget = Budget(max_tasks=2)
     async with client_of(service, budget=budget, retries=Retries(resend_unknown=True)) as ruxa:
@@ -124,7 +124,7 @@ async def test_each_attempt_that_is_sent_again_unknown_counts() -> None:
         assert ruxa.stats().spent_tasks == service.ledger.charged == 2
 
 
-async def test_what_the_service_reports_counts_instead_of_the_table() -> None:
+async def test_reported_credits_replace_the_configured_price() -> None:
     service = service_of(dialect="sibling")
     async with client_of(service, budget=Budget(max_credits=20, prices={MODEL: 10})) as ruxa:
         for _ in range(4):  # 3 each, so that there is room for the fourth at 10
@@ -163,13 +163,13 @@ def test_resumed_run_counts_what_earlier_ones_bought_and_goes_on_with_more(tmp_p
             service, budget=Budget(max_credits=99, prices={"x": 1}), journal=journal
         ) as ruxa:
             _, halt = await halted(ruxa, 12, resume="run")
-            assert "nobody knows what google/nano-banana costs" in str(halt)
+            assert "the price of google/nano-banana is not known" in str(halt)
         assert service.ledger.charged == 7
 
     anyio.run(work)
 
 
-def test_unknown_and_failed_attempts_of_earlier_runs_stay_on_the_bill(tmp_path: Path) -> None:
+def test_unknown_and_failed_attempts_of_earlier_runs_count_as_spent(tmp_path: Path) -> None:
     async def work() -> None:
         faults = [parse_fault("reset_before:create:nth=1")]
         service = service_of(image=Durations(0.02, 0.0), faults=faults)

@@ -1,4 +1,4 @@
-"""The front door: buying one thing, asking, looking, opening and closing."""
+"""`RuxaClient`: one request, status and attach, limits, opening and closing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ DONE = in_state("success", resultJson='{"resultUrls":["https://files.example/1.p
 
 
 class Script:
-    """A service that gives one answer after the other, the last one again and again, and notes when it was asked."""
+    """A service that gives one answer after the other, repeats the last, and notes the times of requests."""
 
     def __init__(self, *, creates: list[Any], queries: list[Any]) -> None:
         self.answers = {"POST": creates, "GET": queries}
@@ -80,7 +80,7 @@ class Script:
 # ---- one request
 
 
-async def test_generate_returns_what_was_made() -> None:
+async def test_generate_returns_the_generation() -> None:
     service = service_of()
     async with client_of(service) as ruxa:
         generation = await ruxa.generate(CAT)
@@ -103,7 +103,7 @@ async def test_submit_returns_as_soon_as_the_task_is_paid() -> None:
         assert repr(task).endswith("accepted>")
 
 
-async def test_a_failed_generation_raises_with_the_services_words() -> None:
+async def test_a_failed_generation_raises_with_the_services_message() -> None:
     service = service_of(fail_share=1.0, fail_code="SENSITIVE", fail_message="not this")
     async with client_of(service) as ruxa:
         with pytest.raises(TaskFailedError, match="not this") as caught:
@@ -122,7 +122,7 @@ async def test_success_without_an_output_is_an_error_that_keeps_the_task_id() ->
     assert "resultJson" in caught.value.body
 
 
-async def test_a_result_that_is_no_file_is_a_result() -> None:
+async def test_a_result_without_a_file_is_a_result() -> None:
     done = in_state("success", resultJson='{"resultObject": {"character_id": "c1"}}')
     async with client_of(Script(creates=[accepted()], queries=[done])) as ruxa:
         generation = await ruxa.generate(CAT)
@@ -156,7 +156,7 @@ async def test_a_result_that_is_no_file_is_a_result() -> None:
         (RuntimeError("a bug in a transport"), SubmissionUnknownError),
     ],
 )
-async def test_a_create_that_is_refused_or_unknown_is_sent_once(answer: Any, error: type[Exception]) -> None:
+async def test_a_refused_or_unknown_create_is_sent_once(answer: Any, error: type[Exception]) -> None:
     script = Script(creates=[answer], queries=[DONE])
     async with client_of(script) as ruxa:
         with pytest.raises(error):
@@ -186,23 +186,23 @@ async def test_a_create_that_bought_nothing_is_sent_again(delay: Any, waits: lis
     assert [at - start for at in script.asked["POST"]] == pytest.approx(waits)
 
 
-async def test_a_task_id_counts_as_accepted_whatever_the_codes_beside_it() -> None:
+async def test_a_task_id_proves_acceptance_despite_error_codes() -> None:
     answer = reply({"code": 500, "message": "internal", "data": {"task_id": "task_1"}}, 500)
     async with client_of(Script(creates=[answer], queries=[DONE])) as ruxa:
         assert (await ruxa.submit(CAT)).task_id == "task_1"
 
 
-async def test_a_wait_longer_than_worth_it_raises_with_what_was_asked_for() -> None:
+async def test_a_retry_after_above_the_maximum_raises_with_its_seconds() -> None:
     script = Script(creates=[reply({}, 429, **{"retry-after": "3600"})], queries=[DONE])
     async with client_of(script) as ruxa:
-        for _ in range(2):  # the second is told without being sent
+        for _ in range(2):  # the second fails without being sent
             with pytest.raises(RateLimitedError) as caught:
                 await ruxa.submit(CAT)
             assert caught.value.retry_after == 3600
     assert len(script.asked["POST"]) == 1
 
 
-async def test_refusals_without_end_raise_after_throttled_for() -> None:
+async def test_endless_rejections_raise_after_throttled_timeout() -> None:
     script = Script(creates=[reply({}, 429)], queries=[DONE])
     async with client_of(script, retries=Retries(throttled_timeout=60)) as ruxa:
         start = anyio.current_time()
@@ -211,7 +211,7 @@ async def test_refusals_without_end_raise_after_throttled_for() -> None:
         assert 60 <= anyio.current_time() - start <= 95
 
 
-async def test_a_service_out_of_reach_is_warned_of_once_and_raises_what_keeps_it_so(
+async def test_an_unreachable_service_is_logged_once_and_raises_the_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     script = Script(creates=[NotSentError("no such host")], queries=[DONE])
@@ -223,7 +223,7 @@ async def test_a_service_out_of_reach_is_warned_of_once_and_raises_what_keeps_it
     ]
 
 
-async def test_an_unknown_create_is_sent_again_only_if_the_user_said_so() -> None:
+async def test_an_unknown_create_is_resent_only_with_resend_unknown() -> None:
     lost = MaybeSentError("reset")
     script = Script(creates=[lost, accepted()], queries=[DONE])
     async with client_of(script, retries=Retries(resend_unknown=True)) as ruxa:
@@ -270,7 +270,7 @@ async def test_a_failed_query_never_fails_a_task(trouble: Any) -> None:
         assert (await ruxa.generate(CAT)).urls == ("https://files.example/1.png",)
 
 
-async def test_polling_stops_when_patience_runs_out_and_keeps_the_id() -> None:
+async def test_polling_stops_after_query_retry_timeout_and_the_error_names_the_task() -> None:
     script = Script(creates=[accepted()], queries=[in_state("running"), Response(502)])
     async with client_of(script, retries=Retries(query_retry_timeout=100)) as ruxa:
         start = anyio.current_time()
@@ -282,7 +282,7 @@ async def test_polling_stops_when_patience_runs_out_and_keeps_the_id() -> None:
     assert "502" in str(caught.value)
 
 
-async def test_one_good_answer_restores_patience() -> None:
+async def test_one_good_answer_restarts_query_retry_timeout() -> None:
     down = Response(502)
     queries = [down, down, down, in_state("running")] * 20
     script = Script(creates=[accepted()], queries=[*queries, DONE])
@@ -294,7 +294,7 @@ DENIED = [reply({"code": 401, "message": "no"}), Response(403, {}, b"<html>Acces
 
 
 @pytest.mark.parametrize("denied", DENIED)
-async def test_a_denied_query_is_asked_again(denied: Response) -> None:
+async def test_a_denied_query_is_sent_again(denied: Response) -> None:
     script = Script(creates=[accepted()], queries=[denied, DONE])
     async with client_of(script) as ruxa:
         assert (await ruxa.generate(CAT)).task_id == "task_1"
@@ -313,7 +313,7 @@ async def test_polling_stops_when_all_tasks_are_denied_for_a_minute(denied: Resp
 
 
 @pytest.mark.parametrize("denied", DENIED)
-async def test_a_task_that_is_denied_alone_is_asked_until_patience_ends(denied: Response) -> None:
+async def test_a_single_denied_task_is_polled_until_query_retry_timeout(denied: Response) -> None:
     script = Script(creates=[accepted()], queries=[denied])
     async with client_of(script, retries=Retries(query_retry_timeout=300)) as ruxa:
         start = anyio.current_time()
@@ -322,7 +322,7 @@ async def test_a_task_that_is_denied_alone_is_asked_until_patience_ends(denied: 
         assert 300 <= anyio.current_time() - start <= 340
 
 
-async def test_a_task_that_stays_missing_is_given_up_after_its_grace() -> None:
+async def test_a_task_that_stays_missing_fails_after_the_grace_period() -> None:
     script = Script(creates=[accepted()], queries=[reply({"code": 404, "message": "no such task"})])
     async with client_of(script) as ruxa:
         start = anyio.current_time()
@@ -331,7 +331,7 @@ async def test_a_task_that_stays_missing_is_given_up_after_its_grace() -> None:
         assert 30 <= anyio.current_time() - start <= 60
 
 
-async def test_a_throttled_query_waits_as_told_but_never_beyond_ten_minutes() -> None:
+async def test_a_rejected_query_waits_for_retry_after_and_ten_minutes_at_most() -> None:
     refused = reply({}, 429, **{"retry-after": "86400"})
     script = Script(creates=[accepted()], queries=[refused, DONE])
     async with client_of(script) as ruxa:
@@ -340,7 +340,7 @@ async def test_a_throttled_query_waits_as_told_but_never_beyond_ten_minutes() ->
     assert second - first == pytest.approx(600)
 
 
-async def test_queries_come_at_growing_intervals_within_their_bounds() -> None:
+async def test_polling_intervals_grow_within_their_bounds() -> None:
     script = Script(creates=[accepted()], queries=[*[in_state("running")] * 60, DONE])
     async with client_of(script) as ruxa:
         await ruxa.generate(CAT)
@@ -375,7 +375,7 @@ async def test_status_is_one_query() -> None:
         (NotSentError("down"), TransportError),
     ],
 )
-async def test_status_raises_what_one_query_brought(answer: Any, error: type[Exception]) -> None:
+async def test_status_raises_the_error_of_its_query(answer: Any, error: type[Exception]) -> None:
     script = Script(creates=[accepted()], queries=[answer])
     async with client_of(script) as ruxa:
         with pytest.raises(error):
@@ -383,7 +383,7 @@ async def test_status_raises_what_one_query_brought(answer: Any, error: type[Exc
     assert len(script.asked["GET"]) == 1
 
 
-async def test_status_waits_out_a_refusal_for_the_rate() -> None:
+async def test_status_is_queried_again_after_a_rejection() -> None:
     script = Script(
         creates=[accepted()], queries=[reply({}, 429, **{"retry-after": "3"}), in_state("running")]
     )
@@ -392,7 +392,7 @@ async def test_status_waits_out_a_refusal_for_the_rate() -> None:
     assert script.asked["GET"] == pytest.approx([script.asked["GET"][0], script.asked["GET"][0] + 3])
 
 
-async def test_a_cancelled_status_leaves_nothing_behind() -> None:
+async def test_a_cancelled_status_is_not_queried_again() -> None:
     script = Script(creates=[accepted()], queries=[reply({}, 429, **{"retry-after": "30"}), DONE])
     async with client_of(script) as ruxa:
         with anyio.move_on_after(1):
@@ -401,7 +401,7 @@ async def test_a_cancelled_status_leaves_nothing_behind() -> None:
     assert len(script.asked["GET"]) == 1
 
 
-async def test_attach_picks_up_a_task_of_another_client() -> None:
+async def test_attach_follows_a_task_of_another_client() -> None:
     service = service_of()
     async with client_of(service) as ruxa:
         task_id = (await ruxa.submit(CAT)).task_id
@@ -414,7 +414,7 @@ async def test_attach_picks_up_a_task_of_another_client() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "  ", None, 7])
-async def test_an_id_that_cannot_be_one_is_refused(bad: Any) -> None:
+async def test_an_invalid_task_id_raises(bad: Any) -> None:
     async with client_of(service_of()) as ruxa:
         with pytest.raises(ValueError, match="task_id"):
             ruxa.attach(bad)
@@ -425,7 +425,7 @@ async def test_an_id_that_cannot_be_one_is_refused(bad: Any) -> None:
 # ---- timeouts
 
 
-async def test_a_task_that_takes_too_long_is_named_and_lives_on() -> None:
+async def test_a_timeout_names_the_task_which_lives_on() -> None:
     service = service_of()
     async with client_of(service, timeouts=Timeouts(task=5)) as ruxa:
         with pytest.raises(TaskTimeout) as caught:
@@ -449,7 +449,7 @@ async def test_never_more_tasks_run_than_max_in_flight() -> None:
     assert service.ledger.charged == 9
 
 
-async def test_a_known_rate_is_kept_so_that_nothing_is_refused() -> None:
+async def test_a_configured_rate_limit_is_kept_without_rejections() -> None:
     service = service_of(creates=TokenBucket(rate=2.0, burst=4))
     limits = Limits(create_rate=RateLimit(2, 1.0))
     async with client_of(service, limits=limits) as ruxa, anyio.create_task_group() as tg:
@@ -472,7 +472,7 @@ async def test_a_client_must_be_entered() -> None:
         ruxa.as_completed([CAT])
 
 
-async def test_a_client_is_of_no_use_once_closed_and_is_entered_once() -> None:
+async def test_a_closed_client_raises_and_cannot_be_entered_again() -> None:
     async with client_of(service_of()) as ruxa:
         pass
     with pytest.raises(ClientClosedError):
@@ -482,7 +482,7 @@ async def test_a_client_is_of_no_use_once_closed_and_is_entered_once() -> None:
     assert "closed" in repr(ruxa)
 
 
-async def test_whoever_still_waits_when_the_client_closes_is_told() -> None:
+async def test_callers_that_wait_when_the_client_closes_get_client_closed_error() -> None:
     service = service_of()
     errors: list[Exception] = []
 
@@ -499,7 +499,7 @@ async def test_whoever_still_waits_when_the_client_closes_is_told() -> None:
     assert [record.task_id for record in ruxa.orphans] == [service.ledger.entries[0].task_id]
 
 
-async def test_the_callers_exception_comes_back_as_itself() -> None:
+async def test_the_callers_exception_leaves_the_client_unchanged() -> None:
     error = ZeroDivisionError("mine")
     with pytest.raises(ZeroDivisionError) as caught:  # noqa: PT012 - the block is what is tested
         async with client_of(service_of()) as ruxa:
@@ -517,7 +517,7 @@ async def test_the_transport_is_closed_with_the_client() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_leaving_in_another_task_says_what_is_wrong_and_still_closes() -> None:
+async def test_leaving_in_another_task_closes_the_client_and_raises() -> None:
     service = service_of(latency=0.3)
     ruxa = client_of(service)
 
@@ -564,7 +564,7 @@ async def test_a_client_works_in_an_async_fixture(ruxa_fixture: RuxaClient) -> N
     assert (await ruxa_fixture.generate(CAT)).urls
 
 
-async def test_another_event_loop_is_told_that_it_is_the_wrong_one() -> None:
+async def test_use_in_another_event_loop_raises() -> None:
     async with client_of(service_of()) as ruxa:
 
         def elsewhere() -> None:
@@ -604,7 +604,7 @@ class BrokenJournal:
         return write
 
 
-async def test_nothing_is_sent_if_its_intent_cannot_be_written() -> None:
+async def test_nothing_is_sent_if_its_intent_cannot_be_recorded() -> None:
     service = service_of()
     async with client_of(service, journal=BrokenJournal("intend")) as ruxa:
         with pytest.raises(OSError, match="No space"):
@@ -628,7 +628,7 @@ async def test_a_journal_that_fails_after_the_purchase_keeps_the_id_and_stops_th
     assert "crashed" in caplog.text
 
 
-async def test_a_hook_that_raises_is_logged_once_and_disturbs_nothing(
+async def test_a_hook_that_raises_is_logged_once_and_the_work_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def hook(_event: object) -> None:

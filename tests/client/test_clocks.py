@@ -1,20 +1,17 @@
-"""A clock that is wrong, or is set while a client is open: what the service names, and what outcomes say."""
+"""A wrong clock, or one that is set while a client is open: dates of the service, times of outcomes."""
 
 from __future__ import annotations
 
 import time
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import pytest
 from harness import client_of, prompts, service_of
 
 from ruxa_async import Limits, NanoBanana, Succeeded
-from ruxa_async._client.job import ClientJob
-from ruxa_async._client.outcomes import Delivery
-from ruxa_async._engine.engine import Engine
-from ruxa_async.settings import Polling, Retries
+from ruxa_async._client.clock import Clock
 from ruxa_async.transports import Request, Response
 
 HOUR = 3600.0
@@ -22,7 +19,7 @@ SERVICE_EPOCH = 1_700_000_000.0
 
 
 class Dated:
-    """A service that refuses its first creates until a date that it names, by its own clock."""
+    """A service that rejects its first creates until a date by its own clock."""
 
     def __init__(self, *, refused: int, wait: float, dated_queries: bool) -> None:
         self._refused = refused
@@ -45,20 +42,20 @@ class Dated:
 
 @pytest.fixture(params=[-HOUR, 0.0, HOUR], ids=["slow", "right", "fast"])
 def our_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Have our clock be an hour off that of the service."""
+    """Set our clock an hour off that of the service."""
     off = float(request.param)
     monkeypatch.setattr(time, "time", lambda: SERVICE_EPOCH + off)
     return off
 
 
-async def test_a_clock_that_is_an_hour_off_makes_no_create_raise(our_clock: float) -> None:
+async def test_no_create_raises_because_our_clock_is_an_hour_off(our_clock: float) -> None:
     service = Dated(refused=3, wait=5.0, dated_queries=False)
     async with client_of(service) as ruxa:
         assert (await ruxa.submit(NanoBanana(prompt="a fox"))).task_id == "t-1"
     assert len(service.creates) == 4
 
 
-async def test_a_date_that_the_service_sent_before_says_what_its_clock_shows(our_clock: float) -> None:
+async def test_an_earlier_date_header_sets_the_services_clock(our_clock: float) -> None:
     service = Dated(refused=1, wait=30.0, dated_queries=True)
     async with client_of(service, limits=Limits(max_concurrent_creates=1)) as ruxa:
         await anyio.sleep(2.25)
@@ -69,7 +66,7 @@ async def test_a_date_that_the_service_sent_before_says_what_its_clock_shows(our
     assert 29.0 <= second - first <= 32.0
 
 
-async def test_a_wait_that_is_too_long_by_the_services_own_clock_still_raises(our_clock: float) -> None:
+async def test_a_wait_above_the_maximum_by_the_services_clock_raises(our_clock: float) -> None:
     from ruxa_async import RateLimitedError
 
     service = Dated(refused=1, wait=HOUR, dated_queries=True)
@@ -80,10 +77,10 @@ async def test_a_wait_that_is_too_long_by_the_services_own_clock_still_raises(ou
     assert caught.value.retry_after == pytest.approx(HOUR, abs=1.5)
 
 
-# What outcomes say
+# ---- times of outcomes
 
 
-class Clock:
+class SettableClock:
     def __init__(self, now: float) -> None:
         self.now = now
 
@@ -91,54 +88,52 @@ class Clock:
         return self.now
 
 
+Clocks: TypeAlias = tuple[Clock, SettableClock, SettableClock]
+
+
 @pytest.fixture
-def delivery() -> tuple[Delivery, Clock, Clock]:
-    wall, monotonic = Clock(SERVICE_EPOCH), Clock(500.0)
-    engine: Engine[ClientJob] = Engine(Limits(), Polling(), Retries())
-    return Delivery(engine, None, wall, monotonic), wall, monotonic
+async def clocks() -> Clocks:
+    """Return an open clock, and the wall clock and monotonic clock that it reads."""
+    wall, monotonic = SettableClock(SERVICE_EPOCH), SettableClock(500.0)
+    clock = Clock(wall, monotonic)
+    clock.open()
+    return clock, wall, monotonic
 
 
-def advance(seconds: float, *clocks: Clock) -> None:
+def advance(seconds: float, *clocks: SettableClock) -> None:
     for clock in clocks:
         clock.now += seconds
 
 
-async def test_a_clock_that_is_set_is_followed_and_no_duration_changes(
-    delivery: tuple[Delivery, Clock, Clock],
-) -> None:
-    telling, wall, monotonic = delivery
-    telling.open()
-    began = telling.now()
+async def test_setting_the_wall_clock_moves_past_instants_and_changes_no_duration(clocks: Clocks) -> None:
+    clock, wall, monotonic = clocks
+    began = clock.now()
     await anyio.sleep(10)
     advance(10.0, wall, monotonic)
-    assert telling.wall_now() == pytest.approx(SERVICE_EPOCH + 10)
-    for set_by in (HOUR, -2 * HOUR):
-        advance(set_by, wall)
-        assert telling.wall_now() == pytest.approx(wall.now)
-        assert telling.wall_now() - telling.wall(began) == pytest.approx(10)
-        assert telling.steady(telling.now()) == pytest.approx(SERVICE_EPOCH + 10)
+    assert clock.wall_now() == pytest.approx(SERVICE_EPOCH + 10)
+    for step in (HOUR, -2 * HOUR):
+        advance(step, wall)
+        assert clock.wall_now() == pytest.approx(wall.now)
+        assert clock.wall_now() - clock.wall(began) == pytest.approx(10)
+        assert clock.steady(clock.now()) == pytest.approx(SERVICE_EPOCH + 10)
 
 
-async def test_a_machine_that_slept_is_followed(delivery: tuple[Delivery, Clock, Clock]) -> None:
-    telling, wall, _ = delivery
-    telling.open()
-    advance(8 * HOUR, wall)  # the monotonic clock stands still meanwhile, and so does that of the event loop
-    assert telling.wall_now() == pytest.approx(SERVICE_EPOCH + 8 * HOUR)
+async def test_the_wall_clock_is_right_after_the_machine_slept(clocks: Clocks) -> None:
+    clock, wall, _ = clocks
+    advance(8 * HOUR, wall)  # the monotonic clock and the event loop's stand still meanwhile
+    assert clock.wall_now() == pytest.approx(SERVICE_EPOCH + 8 * HOUR)
 
 
-async def test_readings_that_differ_by_less_than_a_second_change_nothing(
-    delivery: tuple[Delivery, Clock, Clock],
-) -> None:
-    telling, wall, _ = delivery
-    telling.open()
-    before = telling.wall_now()
+async def test_clock_steps_below_a_second_are_ignored(clocks: Clocks) -> None:
+    clock, wall, _ = clocks
+    before = clock.wall_now()
     advance(0.9, wall)
-    assert telling.wall_now() == before
+    assert clock.wall_now() == before
     advance(0.9, wall)
-    assert telling.wall_now() == pytest.approx(wall.now)  # together they make more than a second
+    assert clock.wall_now() == pytest.approx(wall.now)  # the sum is more than a second
 
 
-async def test_an_outcome_ends_by_the_clock_of_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_finished_at_follows_a_wall_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     real, set_by = time.time, 0.0
     monkeypatch.setattr(time, "time", lambda: real() + set_by)
     began = time.time()

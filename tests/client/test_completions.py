@@ -1,4 +1,4 @@
-"""Many requests: outcomes as they finish, lazily, in bounded memory, and an exit that loses nothing."""
+"""`as_completed`: outcomes as they finish, lazy pulling, and leaving without a loss."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Source:
 # ---- outcomes
 
 
-async def test_every_request_gives_one_outcome_with_its_place_and_key() -> None:
+async def test_every_request_gives_one_outcome_with_its_index_and_key() -> None:
     service = service_of(image=Durations(10.0, 0.4), fail_share=0.3)
     requests = list(prompts(40))
     outcomes = []
@@ -68,7 +68,7 @@ async def test_every_request_gives_one_outcome_with_its_place_and_key() -> None:
     assert (ruxa.stats().succeeded, ruxa.stats().failed) == (40 - len(failed), len(failed))
 
 
-async def test_outcomes_come_as_they_finish_not_as_they_were_asked_for() -> None:
+async def test_outcomes_come_in_the_order_in_which_tasks_finish() -> None:
     service = service_of(image=Durations(10.0, 0.8))
     async with client_of(service) as ruxa, ruxa.as_completed(prompts(50)) as completed:
         finished = [(outcome.finished_at, outcome.index) async for outcome in completed]
@@ -76,7 +76,7 @@ async def test_outcomes_come_as_they_finish_not_as_they_were_asked_for() -> None
     assert [index for _, index in finished] != list(range(50))
 
 
-async def test_an_outcome_says_how_it_came_about() -> None:
+async def test_an_outcome_holds_its_task_id_times_and_queries() -> None:
     service = service_of()
     async with client_of(service) as ruxa, ruxa.as_completed(prompts(1)) as completed:
         (outcome,) = [outcome async for outcome in completed]
@@ -87,7 +87,7 @@ async def test_an_outcome_says_how_it_came_about() -> None:
     assert 10.0 <= outcome.finished_at - outcome.submitted_at <= 13.0
 
 
-async def test_errors_are_values_and_stop_nothing() -> None:
+async def test_errors_are_outcomes_and_the_batch_goes_on() -> None:
     script = Script(
         creates=[reply({"code": 422, "message": "bad"}), reply({"code": 200}), accepted()],
         queries=[in_state("success", resultJson='{"resultUrls":["https://files.example/1.png"]}')],
@@ -107,7 +107,7 @@ async def test_errors_are_values_and_stop_nothing() -> None:
 
 
 @pytest.mark.parametrize("requests", [[], (), iter([])])
-async def test_nothing_asked_gives_nothing(requests: Any) -> None:
+async def test_an_empty_source_gives_no_outcome(requests: Any) -> None:
     async with client_of(service_of()) as ruxa, ruxa.as_completed(requests) as completed:
         assert [outcome async for outcome in completed] == []
     assert (completed.unfinished, completed.unknown, completed.unsubmitted) == ((), (), ())
@@ -186,7 +186,7 @@ async def test_stages_chain() -> None:
     assert service.ledger.charged == 12
 
 
-async def test_what_the_source_raises_comes_back_as_itself_after_what_was_paid_for() -> None:
+async def test_an_error_of_the_source_is_raised_after_the_last_outcome() -> None:
     error = ZeroDivisionError("mine")
 
     def requests() -> Iterator[NanoBanana]:
@@ -219,7 +219,7 @@ async def test_an_async_generator_is_closed_when_the_block_is_left() -> None:
         assert closed
 
 
-async def test_what_was_not_pulled_from_an_iterator_still_can_be() -> None:
+async def test_the_rest_of_an_iterator_can_be_pulled_after_leaving() -> None:
     source = iter(prompts(100))
     async with client_of(service_of()) as ruxa:
         async with ruxa.as_completed(source, window=5) as completed:
@@ -227,7 +227,7 @@ async def test_what_was_not_pulled_from_an_iterator_still_can_be() -> None:
         assert next(source).key in ("prompt-5", "prompt-6")
 
 
-async def test_what_is_no_request_is_refused() -> None:
+async def test_a_source_of_other_values_raises_type_error() -> None:
     requests: Any = [NanoBanana(prompt="a"), "a cat"]
     async with client_of(service_of()) as ruxa:
         with pytest.raises(TypeError, match="a cat"):
@@ -239,7 +239,7 @@ async def test_what_is_no_request_is_refused() -> None:
             ruxa.as_completed([], window=0)
 
 
-async def test_a_huge_source_lets_the_event_loop_breathe() -> None:
+async def test_pulling_a_huge_source_yields_to_the_event_loop() -> None:
     turns = 0
 
     async def count() -> None:
@@ -264,7 +264,7 @@ async def test_a_huge_source_lets_the_event_loop_breathe() -> None:
 # ---- leaving early
 
 
-async def test_leaving_early_lists_what_is_left_and_follows_it_no_longer(
+async def test_leaving_early_lists_unfinished_tasks_and_stops_polling_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = service_of()
@@ -302,7 +302,7 @@ async def test_leaving_early_waits_for_creates_on_the_wire() -> None:
     assert len(completed.unsubmitted) == 96
 
 
-async def test_a_drain_that_runs_out_lists_unknowns_which_become_orphans_if_they_are_answered() -> None:
+async def test_creates_answered_after_the_drain_are_unknown_and_become_orphans() -> None:
     service = service_of(latency=30.0)
     async with client_of(service) as ruxa:
         async with ruxa.as_completed(prompts(2)) as completed:
@@ -351,7 +351,7 @@ async def test_dropping_a_bare_iterator_stops_buying(caplog: pytest.LogCaptureFi
         assert len(ruxa.orphans) == charged - 1
 
 
-async def test_a_time_limit_for_the_whole_is_the_callers_own() -> None:
+async def test_the_callers_timeout_around_a_batch_is_its_own() -> None:
     service = service_of(image=Durations(10.0, 1.0))
     delivered = []
     with anyio.move_on_after(12):
@@ -389,7 +389,7 @@ async def test_a_client_that_closes_ends_the_iteration() -> None:
 # ---- time limits of tasks
 
 
-async def test_a_task_that_takes_too_long_is_an_outcome_with_its_id() -> None:
+async def test_a_task_timeout_is_an_outcome_with_its_task_id() -> None:
     service = service_of(image=Durations(100.0, 0.0))
     async with client_of(service) as ruxa, ruxa.as_completed(prompts(3), task_timeout=20) as completed:
         outcomes = [outcome async for outcome in completed]
@@ -415,7 +415,7 @@ async def halted(service: Any, count: int = 200, **options: Any) -> tuple[Submis
     return caught.value, seen, completed
 
 
-async def test_an_empty_account_halts_and_delivers_what_runs() -> None:
+async def test_an_empty_account_halts_the_batch_and_running_tasks_are_delivered() -> None:
     service = service_of(credits=30.0, latency=0.1)  # ten pictures of three credits
     error, seen, completed = await halted(service)
     assert isinstance(error.cause, InsufficientCreditsError)

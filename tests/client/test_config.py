@@ -24,13 +24,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- keys
 
 
-def test_a_given_key_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_key_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUXA_API_KEY", "sk-from-environment")
     assert resolve_key(KEY) == KEY
     assert resolve_key(None) == "sk-from-environment"
 
 
-def test_a_key_loses_the_white_space_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_white_space_around_a_key_is_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_key(f" {KEY}\r\n") == KEY
     monkeypatch.setenv("RUXA_API_KEY", f"{KEY}\n")
     assert resolve_key(None) == KEY
@@ -50,9 +50,10 @@ def test_an_empty_key_does_not_fall_back_to_the_environment(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "key", [f"{KEY} x", f"{KEY}\nX-Evil: 1", f"{KEY}\x00", f"{KEY}\x7f", f"{KEY}é", f"{KEY}\u200b", f"“{KEY}”"]
+    "key",
+    [f"{KEY} x", f"{KEY}\nX-Evil: 1", f"{KEY}\x00", f"{KEY}\x7f", f"{KEY}é", f"{KEY}\u200b", f"“{KEY}”"],
 )  # fmt: skip
-def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+def test_a_key_that_is_not_a_header_value_raises_without_showing_it(key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve_key(key)
     assert str(caught.value) == "the API key holds characters that no key has: check how it was pasted"
@@ -111,11 +112,12 @@ def test_an_address_ends_without_a_slash(given: str, resolved: str) -> None:
         "HTTP://api.ruxa.ai",
     ],
 )
-def test_plain_http_is_for_this_machine_only(given: str) -> None:
+def test_plain_http_is_for_loopback_only(given: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve_base_url(given)
     assert str(caught.value) == (
-        f"base_url={given!r} is plain http: the key would travel in the open. Use https (http is for loopback only)"
+        f"base_url={given!r} is plain http: the key would travel in the open. "
+        "Use https (http is for loopback only)"
     )
 
 
@@ -135,7 +137,7 @@ def test_plain_http_is_for_this_machine_only(given: str) -> None:
         "https://@api.ruxa.ai",
     ],
 )
-def test_credentials_in_an_address_are_refused_unseen(given: str) -> None:
+def test_credentials_in_a_base_url_raise_without_showing_them(given: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve_base_url(given)
     assert str(caught.value) == "base_url may hold neither credentials nor a query"
@@ -166,7 +168,7 @@ def test_credentials_in_an_address_are_refused_unseen(given: str) -> None:
         "https://api,ruxa.ai",
     ],
 )
-def test_junk_is_not_an_address(given: str) -> None:
+def test_an_invalid_base_url_raises(given: str) -> None:
     with pytest.raises(ConfigurationError, match="is not an address") as caught:
         resolve_base_url(given)
     assert str(caught.value).startswith(f"base_url={given.rstrip('/')!r} is not an address: ")
@@ -176,7 +178,7 @@ def test_junk_is_not_an_address(given: str) -> None:
 # ---- the client
 
 
-async def test_a_client_asks_the_address_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_go_to_the_base_url_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Request] = []
 
     def answer(request: Request) -> Response:
@@ -199,7 +201,7 @@ def test_a_client_that_cannot_work_is_never_made() -> None:
         RuxaClient(api_key=KEY, base_url="http://api.ruxa.ai")
 
 
-async def test_a_path_that_is_not_ascii_is_asked_percent_encoded() -> None:
+async def test_a_path_that_is_not_ascii_is_percent_encoded() -> None:
     transport = MemoryTransport(lambda _: Response(404, {}, b"{}"), record=True)
     async with RuxaClient(api_key=KEY, base_url="http://localhost/größe", transport=transport) as ruxa:
         with pytest.raises(NotFoundError):
@@ -219,14 +221,14 @@ async def _generator(event: object) -> AsyncIterator[object]:
 
 
 @pytest.mark.parametrize("hook", [_hook, _generator, _AsyncHook(), functools.partial(_hook, 1)])
-def test_an_async_hook_is_refused_with_a_sentence(hook: Any) -> None:
+def test_an_async_hook_raises(hook: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"on_event=.* is an async function, and nobody would await it"
     ):
         RuxaClient(api_key=KEY, on_event=hook, transport=MemoryTransport(lambda _: Response(200)))
 
 
-def test_a_hook_that_is_no_function_is_refused() -> None:
+def test_a_hook_that_is_not_callable_raises() -> None:
     hook: Any = "print"
     with pytest.raises(ConfigurationError, match="on_event='print' is not valid"):
         RuxaClient(api_key=KEY, on_event=hook, transport=MemoryTransport(lambda _: Response(200)))

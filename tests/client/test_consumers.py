@@ -1,4 +1,4 @@
-"""Several tasks take from one iteration: each outcome goes to one of them, and all of them end alike."""
+"""Several tasks iterate over one `Completions`: each outcome goes to one of them, and all end alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ruxa_async.emulator import Durations
 
 
 class Consumers:
-    """Tasks that take from *outcomes* until it ends: what each took, and with what it ended."""
+    """Tasks that iterate over *outcomes*: what each took, and the error that ended it."""
 
     def __init__(self, outcomes: Completions, count: int) -> None:
         self.outcomes = outcomes
@@ -62,7 +62,7 @@ async def test_more_consumers_than_outcomes_end_as_well() -> None:
     assert consumers.ends == [None] * 5
 
 
-async def test_every_consumer_learns_that_the_batch_was_halted() -> None:
+async def test_every_consumer_raises_submission_halted() -> None:
     broke = Script(creates=[reply({"code": 402, "message": "no credits"})], queries=[])
     async with client_of(broke) as ruxa:
         consumers = Consumers(ruxa.as_completed(prompts(10)), 4)
@@ -90,7 +90,7 @@ async def test_every_consumer_gets_what_the_source_raised_after_the_last_outcome
     assert consumers.ends == [broken] * 3
 
 
-async def test_consumers_that_wait_end_when_the_block_is_left() -> None:
+async def test_waiting_consumers_end_when_the_block_is_left() -> None:
     service = service_of(image=Durations(100.0, 0.0))
     async with client_of(service) as ruxa, anyio.create_task_group() as tg:
         async with ruxa.as_completed(prompts(5)) as outcomes:
@@ -107,7 +107,7 @@ async def test_consumers_that_wait_end_when_the_block_is_left() -> None:
     assert len(outcomes.unfinished) == 5
 
 
-async def test_consumers_that_wait_learn_that_the_client_was_closed() -> None:
+async def test_waiting_consumers_raise_when_the_client_closes() -> None:
     service = service_of(image=Durations(100.0, 0.0))
     async with anyio.create_task_group() as tg, client_of(service) as ruxa:
         consumers = Consumers(ruxa.as_completed(prompts(5)), 3)

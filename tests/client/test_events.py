@@ -1,4 +1,4 @@
-"""Everything that happens is told, in order, with its instant; and the hook cannot disturb the work."""
+"""Each step emits an event, in order and with its time. A hook cannot disturb the work."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from ruxa_async import (
 from ruxa_async.emulator import Fault, TokenBucket
 from ruxa_async.events import ClientEvent, Event, ScopePaused
 
-Told = Event | ClientEvent
+AnyEvent = Event | ClientEvent
 
 
-def names(told: list[Told]) -> list[str]:
-    return [type(event).__name__ for event in told]
+def names(emitted: list[AnyEvent]) -> list[str]:
+    return [type(event).__name__ for event in emitted]
 
 
-async def test_a_generation_is_told_from_queue_to_end() -> None:
-    told: list[Told] = []
+async def test_a_generation_emits_its_events_in_order() -> None:
+    emitted: list[AnyEvent] = []
     start = anyio.current_time()
-    async with client_of(service_of(), on_event=told.append) as ruxa:
+    async with client_of(service_of(), on_event=emitted.append) as ruxa:
         made = await ruxa.generate(NanoBanana(prompt="a cat", key="mine"))
-    first, last = told[0], told[-1]
+    first, last = emitted[0], emitted[-1]
     assert isinstance(first, events.JobQueued)
     assert (first.at, first.job.key, first.job.task_id) == (start, "mine", None)
     assert isinstance(last, events.TaskEnded)
@@ -46,25 +46,27 @@ async def test_a_generation_is_told_from_queue_to_end() -> None:
     assert last.status is not None
     assert last.status.state is TaskState.SUCCESS
     assert last.seconds == last.at - start
-    assert last.queries == names(told).count("QuerySent")
-    assert names(told)[:3] == ["JobQueued", "CreateSent", "TaskAccepted"]
-    changes = [event.status.raw_state for event in told if isinstance(event, events.TaskStateChanged)]
+    assert last.queries == names(emitted).count("QuerySent")
+    assert names(emitted)[:3] == ["JobQueued", "CreateSent", "TaskAccepted"]
+    changes = [event.status.raw_state for event in emitted if isinstance(event, events.TaskStateChanged)]
     assert changes[-1] == "success"
     assert len(changes) == len(set(changes))
-    assert [event.at for event in told] == sorted(event.at for event in told)
+    assert [event.at for event in emitted] == sorted(event.at for event in emitted)
 
 
-async def test_a_refusal_for_the_rate_is_told_with_its_wait() -> None:
-    told: list[Told] = []
+async def test_a_rejection_emits_its_retry_after() -> None:
+    emitted: list[AnyEvent] = []
     service = service_of(creates=TokenBucket(0.25, 1), retry_after="seconds")
     start = anyio.current_time()
-    async with client_of(service, on_event=told.append) as ruxa:
+    async with client_of(service, on_event=emitted.append) as ruxa:
         await ruxa.submit(NanoBanana(prompt="one"))
         await ruxa.submit(NanoBanana(prompt="two"))
-    throttled = [event for event in told if isinstance(event, events.CreateThrottled)]
+    throttled = [event for event in emitted if isinstance(event, events.CreateThrottled)]
     assert [(event.at - start, event.retry_after) for event in throttled] == [(0.0, 4.0)]
-    assert [event for event in told if isinstance(event, ScopePaused)] == [ScopePaused(start, "create", 4.0)]
-    sent = [event.at - start for event in told if isinstance(event, events.CreateSent)]
+    assert [event for event in emitted if isinstance(event, ScopePaused)] == [
+        ScopePaused(start, "create", 4.0)
+    ]
+    sent = [event.at - start for event in emitted if isinstance(event, events.CreateSent)]
     assert sent == [0.0, 0.0, 4.0]
 
 
@@ -80,37 +82,40 @@ async def test_a_refusal_for_the_rate_is_told_with_its_wait() -> None:
         ({"faults": [Fault("error", "query", nth=(1,))]}, events.QueryFailed, APIError),
     ],
 )
-async def test_what_goes_wrong_is_told_with_its_error(
+async def test_failures_emit_events_with_their_errors(
     settings: dict[str, object], kind: type[Event], error: type[Exception]
 ) -> None:
-    told: list[Told] = []
-    async with client_of(service_of(**settings), on_event=told.append) as ruxa:
+    emitted: list[AnyEvent] = []
+    async with client_of(service_of(**settings), on_event=emitted.append) as ruxa:
         with anyio.move_on_after(60), contextlib.suppress(RuxaError):
             await ruxa.generate(NanoBanana(prompt="a cat"))
-    of_kind = [event for event in told if type(event) is kind]
+    of_kind = [event for event in emitted if type(event) is kind]
     assert isinstance(getattr(of_kind[0], "error", None), error)
 
 
-async def test_leaving_is_told() -> None:
-    told: list[Told] = []
-    async with client_of(service_of(creates=TokenBucket(0.01)), on_event=told.append) as ruxa:
+async def test_leaving_emits_withdrawals_and_orphans() -> None:
+    emitted: list[AnyEvent] = []
+    async with client_of(service_of(creates=TokenBucket(0.01)), on_event=emitted.append) as ruxa:
         with anyio.move_on_after(1):
             await ruxa.generate(NanoBanana(prompt="accepted"))
         with anyio.move_on_after(1):
             await ruxa.generate(NanoBanana(prompt="refused for now"))
-    assert [event.job.request for event in told if isinstance(event, events.TaskOrphaned)] == [
+    assert [event.job.request for event in emitted if isinstance(event, events.TaskOrphaned)] == [
         NanoBanana(prompt="accepted")
     ]
-    assert [event.job.request for event in told if isinstance(event, events.JobWithdrawn)] == [
+    assert [event.job.request for event in emitted if isinstance(event, events.JobWithdrawn)] == [
         NanoBanana(prompt="refused for now")
     ]
 
 
-async def test_a_batch_tells_each_jobs_index() -> None:
-    told: list[Told] = []
-    async with client_of(service_of(), on_event=told.append) as ruxa, ruxa.as_completed(prompts(3)) as done:
+async def test_events_of_a_batch_hold_the_index() -> None:
+    emitted: list[AnyEvent] = []
+    async with (
+        client_of(service_of(), on_event=emitted.append) as ruxa,
+        ruxa.as_completed(prompts(3)) as done,
+    ):
         assert [outcome.ok async for outcome in done] == [True] * 3
-    ended = [event.job for event in told if isinstance(event, events.TaskEnded)]
+    ended = [event.job for event in emitted if isinstance(event, events.TaskEnded)]
     assert sorted((job.index, job.key) for job in ended) == [
         (0, "prompt-0"),
         (1, "prompt-1"),
@@ -118,10 +123,10 @@ async def test_a_batch_tells_each_jobs_index() -> None:
     ]
 
 
-async def test_a_hook_that_raises_is_logged_once_and_disturbs_nothing(
+async def test_a_hook_that_raises_is_logged_once_and_the_work_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def hook(event: Told) -> None:
+    def hook(event: AnyEvent) -> None:
         raise ZeroDivisionError("mine")
 
     async with client_of(service_of(), on_event=hook) as ruxa:
@@ -132,9 +137,9 @@ async def test_a_hook_that_raises_is_logged_once_and_disturbs_nothing(
 
 
 async def test_events_are_values() -> None:
-    told: list[Told] = []
-    async with client_of(service_of(), on_event=told.append) as ruxa:
+    emitted: list[AnyEvent] = []
+    async with client_of(service_of(), on_event=emitted.append) as ruxa:
         await ruxa.generate(NanoBanana(prompt="a cat"))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        told[0].at = 1.0  # type: ignore[misc]
-    assert attrs.evolve(told[0]) == told[0]
+        emitted[0].at = 1.0  # type: ignore[misc]
+    assert attrs.evolve(emitted[0]) == emitted[0]

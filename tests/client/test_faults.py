@@ -1,4 +1,4 @@
-"""Every fault of the emulator, and what comes of it: for a create, for a query, and for an output."""
+"""Every fault of the emulator, for creates, queries and outputs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_fault_is_in_a_table() -> None:
 
 
 @pytest.mark.parametrize("kind", CREATES)
-async def test_a_create_that_is_struck_is_bought_once_at_most(kind: str) -> None:
+async def test_a_create_with_a_fault_is_bought_once_at_most(kind: str) -> None:
     charged, known = CREATES[kind]
     service = service_of(faults=(Fault(kind, "create", nth=(1,)),))  # type: ignore[arg-type]
     async with client_of(service) as ruxa:
@@ -66,7 +66,7 @@ async def test_a_create_that_is_struck_is_bought_once_at_most(kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", sorted({*BEFORE, *AFTER} - {"expired"}))
-async def test_a_query_that_is_struck_is_asked_again(kind: str) -> None:
+async def test_a_query_with_a_fault_is_sent_again(kind: str) -> None:
     service = service_of(faults=(Fault(kind, "query", nth=(1, 2, 4)),))  # type: ignore[arg-type]
     async with client_of(service) as ruxa:
         assert (await ruxa.generate(CAT)).urls
@@ -78,7 +78,7 @@ async def test_a_query_that_is_struck_is_asked_again(kind: str) -> None:
     ["refused", "reset_before", "error", "html", "redirect", "reset_after", "cut", "error_after"],
 )
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_an_output_that_is_struck_once_is_fetched_again(kind: Any, tmp_path: Path) -> None:
+async def test_an_output_with_a_fault_is_fetched_again(kind: Any, tmp_path: Path) -> None:
     service = service_of(image=Durations(0.1, 0.0), faults=(Fault(kind, "file", nth=(1,)),))
     async with client_of(service) as ruxa:
         (path,) = await (await ruxa.generate(CAT)).save(tmp_path)
@@ -179,7 +179,7 @@ async def test_ten_thousand_tasks_in_flight_fail_nothing() -> None:
 
 @pytest.mark.parametrize("nth", [1, 5, 20])
 async def test_a_create_that_is_never_answered_does_not_hold_back_the_others(nth: int) -> None:
-    """Whatever is known of the limit by then: all others are done in a tenth of the time that it takes to give up."""
+    """All others end in a tenth of its timeout, however much is known of the rate limit by then."""
     service = service_of(
         image=Durations(2.0, 0.0), creates=TokenBucket(20, 10), faults=(Fault("stall", "create", nth=(nth,)),)
     )

@@ -1,4 +1,4 @@
-"""What whoever watches is told: events in their order, and counts."""
+"""Events in their order, and the figures of `stats`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def names(events: list[Event | ClientEvent]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
-async def test_a_job_tells_its_life_in_order() -> None:
+async def test_a_job_emits_its_events_in_order() -> None:
     events: list[Event | ClientEvent] = []
     script = Script(creates=[accepted()], queries=[in_state("generating"), in_state("generating"), DONE])
     async with client_of(script, on_event=events.append) as ruxa:
@@ -61,7 +61,7 @@ async def test_a_job_tells_its_life_in_order() -> None:
     assert ended.seconds == pytest.approx(ended.at - events[2].at)
 
 
-async def test_trouble_with_creates_is_told() -> None:
+async def test_failing_creates_emit_events() -> None:
     events: list[Event | ClientEvent] = []
     throttled = reply({}, 429, **{"retry-after": "4"})
     script = Script(
@@ -90,7 +90,7 @@ async def test_trouble_with_creates_is_told() -> None:
     assert isinstance(unknown, CreateUnknown)
 
 
-async def test_trouble_with_queries_is_told() -> None:
+async def test_failing_queries_emit_events() -> None:
     events: list[Event | ClientEvent] = []
     throttled = reply({}, 429, **{"retry-after": "4"})
     async with client_of(
@@ -104,7 +104,7 @@ async def test_trouble_with_queries_is_told() -> None:
     ]
 
 
-async def test_orphans_and_withdrawals_are_told() -> None:
+async def test_orphans_and_withdrawals_emit_events() -> None:
     events: list[Event | ClientEvent] = []
     async with client_of(service_of(latency=1.0), on_event=events.append) as ruxa:
         with anyio.move_on_after(0.5):
@@ -119,7 +119,7 @@ async def test_orphans_and_withdrawals_are_told() -> None:
     assert names(events)[-1] == "JobWithdrawn"
 
 
-async def test_a_task_that_is_given_up_is_told_with_its_error() -> None:
+async def test_a_stopped_task_emits_its_error() -> None:
     events: list[Event | ClientEvent] = []
     async with client_of(service_of(), on_event=events.append) as ruxa:
         async for _ in ruxa.as_completed(prompts(1), task_timeout=3):
@@ -149,7 +149,7 @@ async def test_stats_count_what_happened() -> None:
     assert stats.rates == {"create": None, "query": None}
 
 
-async def test_the_repr_of_a_client_tells_its_state_and_never_its_key() -> None:
+async def test_the_repr_of_a_client_shows_its_state_and_not_its_key() -> None:
     ruxa: RuxaClient = client_of(service_of())
     assert repr(ruxa) == "<RuxaClient http://localhost new, 0 in flight, 0 queued>"
     async with ruxa:

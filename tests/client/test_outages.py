@@ -1,4 +1,4 @@
-"""The service fails for a while: creates wait, few are of unknown outcome, nothing is lost, and it goes on as before."""
+"""Outages: creates wait, few outcomes are unknown, nothing is lost, and full speed returns."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_full_speed_is_back_two_seconds_after_the_outage_where_tasks_run(
 async def test_full_speed_is_back_two_seconds_after_the_first_answer_where_no_task_runs(
     seconds: float,
 ) -> None:
-    """Nothing can be asked for then, so it is a probe that finds the service back."""
+    """There is no task to query, so a probe finds that the service is back."""
     observer = Observer()
     await bought(failing("bad_gateway", 0.0, seconds), observer)
     back = observer.outages[0].ended + 2.0
@@ -77,7 +77,7 @@ async def test_full_speed_is_back_two_seconds_after_the_first_answer_where_no_ta
 
 
 async def test_probes_become_rare_while_only_creates_fail() -> None:
-    """Queries are answered all the while, so they do not say whether creates are."""
+    """Queries are answered, so they do not show whether creates are."""
     observer = Observer()
     service = failing("bad_gateway", 2.0, 600.0, only_creates=True)
     async with (
@@ -93,7 +93,7 @@ async def test_probes_become_rare_while_only_creates_fail() -> None:
     assert observer.unknown == outage.on_wire + outage.probes - 1
 
 
-async def test_a_single_unknown_outcome_holds_nobody_back() -> None:
+async def test_a_single_unknown_outcome_delays_no_other_create() -> None:
     times = []
     for faults in ((), (Fault("reset_after", nth=(100,)),)):
         service = service_of(
@@ -105,7 +105,7 @@ async def test_a_single_unknown_outcome_holds_nobody_back() -> None:
     assert times[1] == pytest.approx(times[0], abs=0.1)
 
 
-async def test_what_waited_for_throttled_for_is_given_up_unsent() -> None:
+async def test_creates_that_waited_for_throttled_timeout_fail_unsent() -> None:
     service = failing("bad_gateway", 0.0, math.inf)
     async with client_of(service, retries=Retries(throttled_timeout=60)) as ruxa:
         async with anyio.create_task_group() as tg:

@@ -1,4 +1,4 @@
-"""Whatever the limit, its size, the trip and the hints: every task is delivered once, and in a time that is in bounds."""
+"""Random limits, round-trip times and hints: every task is delivered once and in time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORST = 6.0
 
 @st.composite
 def limited_services(draw: st.DrawFn) -> tuple[dict[str, Any], int, float]:
-    """Draw the settings of a service, how many tasks to make there, and the seconds that its limit makes them take."""
+    """Draw the settings of a service, a number of tasks, and the seconds that its limit needs for them."""
     rate = draw(st.sampled_from((2, 5, 10, 50, 100)), label="rate")
     burst = draw(st.sampled_from((1, 2, 5, 10, 50)), label="burst")
     per = draw(st.sampled_from((1, 2, 10)), label="per")
@@ -66,7 +66,7 @@ async def delivered(service: Service, count: int) -> tuple[int, float]:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @given(drawn=limited_services())
 @settings(max_examples=30, deadline=None, derandomize=True, phases=(Phase.generate,))
-def test_under_any_limit_every_task_is_delivered_once_and_in_time(
+def test_every_task_is_delivered_once_and_in_time_under_any_limit(
     backend: str, drawn: tuple[dict[str, Any], int, float]
 ) -> None:
     options, count, floor = drawn

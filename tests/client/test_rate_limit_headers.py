@@ -1,4 +1,4 @@
-"""A service whose every reply says how much is left: hardly anything is refused. One that lies: everything is done."""
+"""RateLimit headers on every reply: true ones avoid rejections, false ones delay nothing for long."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def done(service: Service, count: int) -> tuple[float, int]:
     ):
         good = [outcome.ok async for outcome in outcomes]
     assert sum(good) == count == service.ledger.charged
-    # A refused create closes queries as well for a minute at most, until it is known whether they are one quota.
+    # A rejected create pauses queries for a minute at most, until it is known whether they share a quota.
     assert anyio.current_time() < max(entry.at for entry in service.ledger.entries) + 10 + 60
     return max(entry.at for entry in service.ledger.entries), service.counts.throttled
 
@@ -31,7 +31,7 @@ async def done(service: Service, count: int) -> tuple[float, int]:
 @pytest.mark.parametrize("form", TRUTHFUL)
 @pytest.mark.parametrize("latency", [0.02, 0.2])
 @pytest.mark.parametrize(("limit", "floor"), [(TokenBucket(50, 10), 2.2), (TokenBucket(5, 10), 22.0)])
-async def test_a_bucket_that_is_told_refuses_nothing(
+async def test_a_token_bucket_in_the_headers_rejects_nothing(
     limit: TokenBucket, floor: float, latency: float, form: Any
 ) -> None:
     last, refused = await done(service_of(creates=limit, latency=latency, rate_limit_headers=form), 120)
@@ -44,7 +44,7 @@ async def test_a_bucket_that_is_told_refuses_nothing(
 @pytest.mark.parametrize(
     ("limit", "floor"), [(SlidingWindow(20, 10), 50.0), (FixedWindow(20, 10, 3.0), 43.0)]
 )
-async def test_a_window_that_is_told_refuses_one_that_tests_it(
+async def test_a_window_in_the_headers_rejects_one_probe(
     limit: Any, floor: float, latency: float, form: Any
 ) -> None:
     last, refused = await done(service_of(creates=limit, latency=latency, rate_limit_headers=form), 120)
@@ -53,14 +53,14 @@ async def test_a_window_that_is_told_refuses_one_that_tests_it(
 
 
 @pytest.mark.parametrize("form", TRUTHFUL)
-async def test_one_quota_for_everything_that_is_told_is_kept_by_both_scopes(form: Any) -> None:
+async def test_a_shared_quota_in_the_headers_is_kept_by_both_scopes(form: Any) -> None:
     service = service_of(creates=TokenBucket(50, 10), shared=True, latency=0.02, rate_limit_headers=form)
     last, refused = await done(service, 100)
     assert refused == 0
     assert last <= 4.0
 
 
-async def test_a_limit_that_changes_is_followed_without_a_refusal_for_each_request() -> None:
+async def test_a_changing_limit_does_not_cost_a_rejection_for_each_request() -> None:
     limit = Changing(TokenBucket(10, 10), TokenBucket(5, 10), at=10.0)
     last, refused = await done(service_of(creates=limit, latency=0.02, rate_limit_headers="ratelimit"), 150)
     assert refused <= 1
@@ -74,7 +74,7 @@ async def test_a_limit_that_changes_is_followed_without_a_refusal_for_each_reque
     ("limit", "floor"),
     [(TokenBucket(50, 10), 2.2), (TokenBucket(5, 10), 22.0), (SlidingWindow(20, 10), 50.0)],
 )
-async def test_whatever_the_fields_say_everything_is_done_in_time(
+async def test_false_headers_delay_no_task_beyond_its_bound(
     limit: Any, floor: float, latency: float, lie: Any, form: Any
 ) -> None:
     service = service_of(

@@ -1,4 +1,4 @@
-"""A run with a name goes on where it was: nothing is bought twice, and nothing that was paid for is left."""
+"""A named run continues: nothing is bought twice, and no paid task is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ruxa_async import (
     TaskFailedError,
     Timeouts,
 )
-from ruxa_async._client import learned_state as _remembering
+from ruxa_async._client import learned_state
 from ruxa_async._engine import denial
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply, TokenBucket, parse_fault
 from ruxa_async.emulator._ledger_file import KeptTask
@@ -57,7 +57,7 @@ def prompts(numbers: Iterable[int]) -> list[NanoBanana]:
 
 
 class Walled:
-    """A service behind a firewall that shows a page of its own instead of the answer to a query."""
+    """A service behind a firewall that answers queries with a page of its own."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -96,7 +96,7 @@ async def run(
         return {outcome.index: outcome async for outcome in all_}
 
 
-async def test_what_has_ended_is_given_at_once_and_only_the_rest_is_bought(tmp_path: Path) -> None:
+async def test_ended_requests_come_from_the_journal_and_only_the_rest_is_bought(tmp_path: Path) -> None:
     service = service_of()
     first = await run(tmp_path, service, prompts(range(5)))
     asked = service.counts.queries
@@ -117,7 +117,7 @@ async def test_what_has_ended_is_given_at_once_and_only_the_rest_is_bought(tmp_p
             assert outcome.submitted_at <= outcome.finished_at
 
 
-async def test_requests_without_a_key_are_known_by_what_they_ask_for(tmp_path: Path) -> None:
+async def test_requests_without_a_key_are_recognised_by_model_and_input(tmp_path: Path) -> None:
     service = service_of()
     cat, dog = NanoBanana(prompt="a cat"), NanoBanana(prompt="a dog")
     await run(tmp_path, service, [cat, dog, cat])
@@ -125,7 +125,7 @@ async def test_requests_without_a_key_are_known_by_what_they_ask_for(tmp_path: P
     assert Counter(entry.input["prompt"] for entry in service.ledger.entries) == {"a cat": 3, "a dog": 1}
 
 
-async def test_runs_of_other_names_and_what_has_none_buy_anew(tmp_path: Path) -> None:
+async def test_other_runs_and_unnamed_batches_buy_again(tmp_path: Path) -> None:
     service = service_of()
     await run(tmp_path, service, prompts([1]))
     await run(tmp_path, service, prompts([1]), resume="other")
@@ -134,7 +134,7 @@ async def test_runs_of_other_names_and_what_has_none_buy_anew(tmp_path: Path) ->
     assert service.ledger.charged == 3
 
 
-async def test_accepted_task_is_picked_up(tmp_path: Path) -> None:
+async def test_an_accepted_task_is_followed(tmp_path: Path) -> None:
     service = service_of(image=Durations(0.6))
     async with opened(tmp_path, service) as client:
         with anyio.move_on_after(0.3):
@@ -157,7 +157,7 @@ async def test_accepted_task_is_picked_up(tmp_path: Path) -> None:
     assert [match.name for match in seen] == [f"k{n}" for n in range(5)]
 
 
-async def test_a_task_that_was_denied_is_picked_up_by_resume(
+async def test_a_task_whose_queries_were_denied_is_followed_by_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(denial, "GRACE", 0.3)
@@ -170,7 +170,7 @@ async def test_a_task_that_was_denied_is_picked_up_by_resume(
     assert service.ledger.charged == 2
 
 
-async def test_task_picked_up_late_is_still_waited_for(tmp_path: Path) -> None:
+async def test_a_task_resumed_after_its_timeout_is_still_followed(tmp_path: Path) -> None:
     service = service_of(image=Durations(1.0))
     async with opened(tmp_path, service) as client:
         await anyio.sleep(0)
@@ -186,7 +186,7 @@ async def test_task_picked_up_late_is_still_waited_for(tmp_path: Path) -> None:
     assert outcome.ok
 
 
-async def test_unknown_create_is_told_and_never_sent_by_itself(tmp_path: Path) -> None:
+async def test_an_unknown_create_fails_and_is_not_sent(tmp_path: Path) -> None:
     service = service_of(faults=[parse_fault("reset_after:create:nth=2")])
     await run(tmp_path, service, prompts(range(3)))
     for _ in range(2):
@@ -203,7 +203,7 @@ async def test_unknown_create_is_told_and_never_sent_by_itself(tmp_path: Path) -
     assert service.ledger.charged == 4
 
 
-async def test_persons_word_on_an_unknown_create_is_kept(tmp_path: Path) -> None:
+async def test_adopt_and_forget_settle_an_unknown_create(tmp_path: Path) -> None:
     service = service_of(faults=[parse_fault("reset_after:create:nth=1,2")])
     await run(tmp_path, service, prompts(range(2)))
     (bought, _) = service.ledger.entries
@@ -218,7 +218,7 @@ async def test_persons_word_on_an_unknown_create_is_kept(tmp_path: Path) -> None
     assert service.ledger.charged == 3
 
 
-async def test_failed_task_fails_again_unless_told_to_retry(tmp_path: Path) -> None:
+async def test_a_failed_task_fails_again_without_retry_failed(tmp_path: Path) -> None:
     service = service_of(fail_share=1.0, fail_code="E7", fail_message="no")
     await run(tmp_path, service, prompts([1]))
     again = await run(tmp_path, service, prompts([1]))
@@ -239,7 +239,7 @@ async def test_refused_request_is_sent_again(tmp_path: Path) -> None:
     assert service.ledger.charged == 1
 
 
-async def test_key_of_another_request_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+async def test_a_key_conflict_fails_one_request_and_the_others_go_on(tmp_path: Path) -> None:
     service = service_of()
     await run(tmp_path, service, prompts([1, 2]))
     changed = [NanoBanana(prompt="another", key="k1"), *prompts([2, 3, 3])]
@@ -253,7 +253,7 @@ async def test_key_of_another_request_is_told_and_the_others_go_on(tmp_path: Pat
     assert "another" in str(conflicts[0])
 
 
-async def test_leaving_early_names_what_runs_and_not_what_had_ended(tmp_path: Path) -> None:
+async def test_leaving_early_lists_running_tasks_and_not_ended_ones(tmp_path: Path) -> None:
     service = service_of()
     await run(tmp_path, service, prompts(range(20)))
     async with opened(tmp_path, service, limits=Limits(max_in_flight=20)) as client:
@@ -269,7 +269,7 @@ async def test_leaving_early_names_what_runs_and_not_what_had_ended(tmp_path: Pa
     assert service.ledger.duplicates() == []
 
 
-async def test_two_passes_at_once_are_refused(tmp_path: Path) -> None:
+async def test_two_passes_at_once_raise(tmp_path: Path) -> None:
     service = service_of(image=Durations(0.5))
     async with opened(tmp_path, service) as client, client.as_completed(prompts([1]), resume="run") as first:
         await anyio.sleep(0.1)
@@ -279,7 +279,7 @@ async def test_two_passes_at_once_are_refused(tmp_path: Path) -> None:
     assert service.ledger.charged == 1
 
 
-async def test_resuming_needs_a_journal_that_lasts() -> None:
+async def test_resume_needs_a_lasting_journal() -> None:
     async with RuxaClient(api_key=KEY, base_url=URL, transport=MemoryTransport(service_of())) as client:
         with pytest.raises(ConfigurationError, match="SqliteJournal"):
             client.as_completed([], resume="run")
@@ -291,7 +291,7 @@ def test_run_needs_a_name(name: Any) -> None:
         Resume(name)
 
 
-async def test_cancelled_while_the_journal_looks_is_unsubmitted(tmp_path: Path) -> None:
+async def test_a_request_cancelled_during_its_look_up_is_unsubmitted(tmp_path: Path) -> None:
     service = service_of(image=Durations(0.05))
     for turns in range(1, 40, 3):
         async with opened(tmp_path, service) as client:
@@ -306,10 +306,10 @@ async def test_cancelled_while_the_journal_looks_is_unsubmitted(tmp_path: Path) 
     assert service.ledger.missing(outcome.task_id or "" for outcome in done.values()) == []
 
 
-# ---- what is learned
+# ---- learned state
 
 
-async def test_rates_are_remembered_for_an_hour(tmp_path: Path) -> None:
+async def test_rates_are_loaded_for_an_hour(tmp_path: Path) -> None:
     service = service_of(creates=TokenBucket(20, 2))
     async with opened(tmp_path, service) as client:
         async for _ in client.as_completed(prompts(range(30)), resume="run"):
@@ -325,8 +325,8 @@ async def test_rates_are_remembered_for_an_hour(tmp_path: Path) -> None:
         assert client.stats().rates == {"create": None, "query": None}
 
 
-async def test_what_is_learned_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_remembering, "_KEPT_EVERY", 0.02)
+async def test_learned_state_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned_state, "_SAVE_EVERY", 0.02)
     service = service_of(creates=TokenBucket(20, 2))
     async with (
         SqliteJournal(tmp_path / "journal") as journal,
@@ -341,17 +341,17 @@ async def test_what_is_learned_survives_a_kill(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("nonsense", [5, {}, {"at": 9e9, "found": {"shared": True}}, {"at": "x"}])
-async def test_nonsense_that_was_learned_is_passed_over(
+async def test_malformed_learned_state_is_ignored_with_a_warning(
     tmp_path: Path, nonsense: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with SqliteJournal(tmp_path / "journal") as journal:
         await journal.learn("rates", nonsense)
     done = await run(tmp_path, service_of(), prompts([1]))
     assert done[0].ok
-    assert "cannot be used" in caplog.text
+    assert "cannot be read" in caplog.text
 
 
-async def test_nothing_is_begun_once_the_run_was_stopped(tmp_path: Path) -> None:
+async def test_nothing_starts_after_the_run_was_stopped(tmp_path: Path) -> None:
     service = service_of(image=Durations(0.5))
     async with opened(tmp_path, service) as client:
         with anyio.move_on_after(0.2):
@@ -362,7 +362,7 @@ async def test_nothing_is_begun_once_the_run_was_stopped(tmp_path: Path) -> None
 
         def stop(index: int, _: Match, at: int = at, left: list[Completions] = left) -> None:
             if index == at:
-                left[0]._run._stop_pulling()  # as a halt does, at the worst moment
+                left[0]._pipeline._stop_pulling()  # as a halt does, at the worst moment
 
         async with opened(tmp_path, service) as client:
             outcomes = client.as_completed(prompts([1, 2, 3]), resume=Resume("run", on_match=stop))
@@ -374,7 +374,7 @@ async def test_nothing_is_begun_once_the_run_was_stopped(tmp_path: Path) -> None
     assert service.ledger.charged == 1
 
 
-async def test_create_that_is_still_on_the_wire_is_told_as_unknown_to_the_next_pass(tmp_path: Path) -> None:
+async def test_a_create_on_the_wire_is_unknown_to_the_next_pass(tmp_path: Path) -> None:
     service = service_of(latency=0.5)
     async with opened(tmp_path, service, timeouts=Timeouts(create_drain=0.05)) as client:
         async with client.as_completed(prompts([1]), resume="run"):
@@ -389,10 +389,10 @@ async def test_create_that_is_still_on_the_wire_is_told_as_unknown_to_the_next_p
     assert service.ledger.charged == 1
 
 
-# ---- outputs of generations that an earlier run saw
+# ---- outputs of an earlier run
 
 
-async def test_outputs_of_an_earlier_run_are_read_with_fresh_links(tmp_path: Path) -> None:
+async def test_outputs_of_an_earlier_run_are_read_with_renewed_links(tmp_path: Path) -> None:
     service = service_of(faults=[parse_fault("expired:file:nth=2")])
     async with opened(tmp_path, service) as client:
         (first,) = [outcome async for outcome in client.as_completed(prompts([1]), resume="run")]
@@ -406,7 +406,7 @@ async def test_outputs_of_an_earlier_run_are_read_with_fresh_links(tmp_path: Pat
         assert service.counts.queries == asked + 1
 
 
-async def test_saved_outputs_stay_and_nobody_is_asked_for_links_because_of_our_disk(tmp_path: Path) -> None:
+async def test_saved_outputs_are_kept_and_a_disk_error_renews_no_link(tmp_path: Path) -> None:
     service = service_of()
     async with opened(tmp_path, service) as client:
         (first,) = [outcome async for outcome in client.as_completed(prompts([1]), resume="run")]
@@ -422,7 +422,7 @@ async def test_saved_outputs_stay_and_nobody_is_asked_for_links_because_of_our_d
 
 
 @pytest.mark.parametrize("changed", [{}, {"outputs": 2}], ids=["forgotten", "other"])
-async def test_links_that_cannot_be_renewed_raise_what_went_wrong_first(
+async def test_a_failed_renewal_raises_the_first_download_error(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     service = service_of()

@@ -1,4 +1,4 @@
-"""A cap on running tasks that nobody told, end to end: the client before the emulator, in virtual time."""
+"""An unknown limit of running tasks, end to end: client and emulator, in virtual time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 MANY = Limits(max_in_flight=1000)
 
 
-async def test_an_unknown_cap_is_found_and_filled() -> None:
+async def test_an_unknown_concurrency_limit_is_found_and_filled() -> None:
     service = service_of(max_running=20, latency=0.001, image=Durations(10.0, 0.2))
     async with client_of(service, limits=MANY) as ruxa, ruxa.as_completed(prompts(200)) as outcomes:
         assert [outcome.ok async for outcome in outcomes] == [True] * 200
@@ -25,7 +25,7 @@ async def test_an_unknown_cap_is_found_and_filled() -> None:
     assert service.ledger.charged == 200
 
 
-async def test_a_cap_beside_a_rate_limit_is_told_from_it() -> None:
+async def test_a_concurrency_limit_is_told_apart_from_a_rate_limit() -> None:
     service = service_of(max_running=20, latency=0.01, creates=TokenBucket(10, 10), image=Durations(3.5, 0.2))
     async with client_of(service, limits=MANY) as ruxa, ruxa.as_completed(prompts(200)) as outcomes:
         assert [outcome.ok async for outcome in outcomes] == [True] * 200

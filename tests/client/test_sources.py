@@ -1,4 +1,4 @@
-"""What a source of requests raises comes out of its own iteration, and the client and everybody else go on."""
+"""An exception of a source ends its own iteration only; the client and other batches go on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ruxa_async.emulator import Durations
 
 
 class OddError(BaseException):
-    """An error that is no Exception."""
+    """An error that is not an Exception."""
 
 
 RAISED: list[Callable[[], BaseException]] = [
@@ -57,7 +57,7 @@ async def generated(ruxa: RuxaClient, done: list[str]) -> None:
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("make", RAISED, ids=lambda make: type(make()).__name__)
-async def test_it_comes_out_of_that_iteration_after_what_was_paid_for_and_all_others_go_on(
+async def test_an_error_ends_its_own_iteration_after_the_last_outcome(
     make: Callable[[], BaseException], asynchronous: bool, at_once: bool
 ) -> None:
     error = make()
@@ -81,7 +81,7 @@ async def test_it_comes_out_of_that_iteration_after_what_was_paid_for_and_all_ot
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("make", INTERRUPTS, ids=lambda make: type(make()).__name__)
-async def test_an_interrupt_in_the_source_comes_out_at_once_and_lists_what_is_paid(
+async def test_an_interrupt_in_the_source_is_raised_at_once_and_paid_tasks_are_listed(
     make: Callable[[], BaseException], asynchronous: bool
 ) -> None:
     error = make()
@@ -124,7 +124,7 @@ async def test_a_cancellation_of_the_caller_stays_a_cancellation() -> None:
 @pytest.mark.parametrize(
     "make", [*RAISED, lambda: ValueError("mine")], ids=lambda make: type(make()).__name__
 )
-async def test_a_source_that_fails_as_it_is_closed_takes_nobody_down(
+async def test_an_error_while_the_source_is_closed_stops_nothing_else(
     make: Callable[[], BaseException],
 ) -> None:
     async def stubborn() -> AsyncIterator[NanoBanana]:
@@ -140,7 +140,7 @@ async def test_a_source_that_fails_as_it_is_closed_takes_nobody_down(
         assert len((await ruxa.generate(NanoBanana(prompt="later"))).urls) == 1
 
 
-async def test_an_interrupt_while_the_source_is_closed_comes_out_of_the_block() -> None:
+async def test_an_interrupt_while_the_source_is_closed_is_raised_by_the_block() -> None:
     async def interrupted() -> AsyncIterator[NanoBanana]:
         try:
             for request in prompts(100):

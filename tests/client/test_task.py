@@ -1,4 +1,4 @@
-"""One paid task: waited for, given up, waited for again, watched."""
+"""`GenerationTask`: waiting, timeouts, updates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITING, RUNNING = in_state("waiting"), in_state("generating")
 FAILED = in_state("fail", failCode="500", failMsg="no")
 
 
-async def test_waiting_can_be_given_up_and_begun_again() -> None:
+async def test_waiting_can_be_cancelled_and_repeated() -> None:
     service = service_of()
     async with client_of(service) as ruxa:
         task = await ruxa.submit(CAT)
@@ -36,7 +36,7 @@ async def test_waiting_can_be_given_up_and_begun_again() -> None:
     assert service.ledger.charged == 1
 
 
-async def test_the_default_time_limit_is_the_settings_and_none_lifts_it() -> None:
+async def test_the_default_timeout_is_timeouts_task_and_none_removes_it() -> None:
     async with client_of(service_of(), timeouts=Timeouts(task=3)) as ruxa:
         task = await ruxa.submit(CAT)
         with pytest.raises(TaskTimeout):
@@ -45,7 +45,7 @@ async def test_the_default_time_limit_is_the_settings_and_none_lifts_it() -> Non
 
 
 @pytest.mark.parametrize("timeout", [-1, -1.0, -0.001, float("nan"), float("-inf"), True, "60"])
-async def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
+async def test_an_invalid_timeout_raises(timeout: Any) -> None:
     async with client_of(service_of()) as ruxa:
         task = await ruxa.submit(CAT)
         with pytest.raises(ValueError, match=r"timeout=.* is not valid: give seconds, at least 0, or None"):
@@ -57,7 +57,7 @@ async def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
         assert (await task.result(timeout=float("inf"))).urls
 
 
-async def test_a_task_is_followed_though_nobody_waits() -> None:
+async def test_a_task_is_followed_while_nobody_waits() -> None:
     async with client_of(service_of()) as ruxa:
         task = await ruxa.submit(CAT)
         await anyio.sleep(30)
@@ -90,7 +90,7 @@ async def test_updates_are_every_change_and_the_terminal_one_last() -> None:
     assert states == [TaskState.WAITING, TaskState.RUNNING, TaskState.SUCCESS]
 
 
-async def test_a_slow_reader_of_updates_misses_none() -> None:
+async def test_a_slow_iteration_over_updates_misses_none() -> None:
     script = Script(creates=[accepted()], queries=[WAITING, RUNNING, DONE])
     states = []
     async with client_of(script) as ruxa:
@@ -101,7 +101,7 @@ async def test_a_slow_reader_of_updates_misses_none() -> None:
     assert states == ["waiting", "generating", "success"]
 
 
-async def test_two_readers_of_updates_see_the_same() -> None:
+async def test_two_iterations_over_updates_get_the_same() -> None:
     script = Script(creates=[accepted()], queries=[WAITING, RUNNING, DONE])
     seen: list[list[str]] = [[], []]
 
@@ -116,7 +116,7 @@ async def test_two_readers_of_updates_see_the_same() -> None:
     assert seen == [["waiting", "generating", "success"]] * 2
 
 
-async def test_updates_of_a_task_that_ended_are_its_end() -> None:
+async def test_updates_of_an_ended_task_are_its_last_status() -> None:
     async with client_of(service_of()) as ruxa:
         task = await ruxa.submit(CAT)
         await task.result()
@@ -154,7 +154,7 @@ async def test_updates_work_for_a_task_that_was_attached_to() -> None:
         assert (generation.request, generation.model) == (None, None)
 
 
-async def test_readers_of_updates_are_told_when_the_client_closes() -> None:
+async def test_updates_raise_when_the_client_closes() -> None:
     errors: list[Exception] = []
 
     async def read() -> None:

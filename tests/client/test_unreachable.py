@@ -1,4 +1,4 @@
-"""A service that was never reached: a batch stops and says what to check."""
+"""A service that was never reached: a batch halts with an error that says what to check."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_single_request_raises_when_the_service_was_never_reached(
             await ruxa.submit(next(iter(prompts(1))))
 
 
-async def test_a_service_that_answered_once_is_waited_for_with_patience() -> None:
+async def test_a_service_that_answered_once_is_waited_for_until_throttled_timeout() -> None:
     service = service_of(image=Durations(1.0), faults=(Fault("refused", during=(5.0, 300.0)),))
     async with client_of(service, retries=RETRIES) as ruxa:
         for request in prompts(2):

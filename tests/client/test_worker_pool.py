@@ -1,7 +1,8 @@
-"""The worker pool: how many work, who is woken, and how they end. In virtual time, on both backends."""
+"""`WorkerPool`: how many workers run, which one is woken, and how they end."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import anyio
@@ -9,13 +10,14 @@ import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from ruxa_async._client.clock import Clock
 from ruxa_async._client.worker_pool import WorkerPool
 
 pytestmark = pytest.mark.anyio
 
 
 class Office:
-    """Work that takes as many seconds as it says, a pool that does it, and a note of all that happened."""
+    """Work given in seconds, a pool that does it, and records of what happened."""
 
     def __init__(self, size: int = 3) -> None:
         self.work: deque[float] = deque()
@@ -30,11 +32,11 @@ class Office:
         self.pool = WorkerPool[float](
             "test",
             size,
-            clock=lambda: anyio.current_time(),  # noqa: PLW0108 - it is bound when the loop runs
+            clock=Clock(time.time, time.monotonic),
             take=lambda _: self.work.popleft() if self.work else None,
             perform=self.perform,
-            took=self.note,
-            crashed=self.crashes.append,
+            on_take=self.note,
+            on_crash=self.crashes.append,
         )
 
     async def perform(self, seconds: float) -> None:
@@ -90,22 +92,22 @@ async def test_one_wake_is_enough_for_as_many_workers_as_there_is_work() -> None
         office.pool.stop()
 
 
-async def test_as_many_look_as_were_asked_for_and_can_be_spared() -> None:
+async def test_wake_starts_as_many_workers_as_asked_up_to_the_size() -> None:
     office = Office(size=3)
     async with anyio.create_task_group() as office.tg:
         for asked, look in ((2, 2), (5, 3), (1, 1)):
             office.took.clear()
             office.pool.wake(office.tg, asked)
-            office.pool.wake(office.tg, asked)  # those that are about to look count
-            roused = [office.pool.roused]
+            office.pool.wake(office.tg, asked)  # workers that are waking count
+            waking = [office.pool.is_waking]
             await settle()
-            roused.append(office.pool.roused)
-            assert roused == [True, False]
+            waking.append(office.pool.is_waking)
+            assert waking == [True, False]
             assert len(office.took) == look
         office.pool.stop()
 
 
-async def test_never_more_than_size_are_at_work() -> None:
+async def test_at_most_size_workers_run() -> None:
     office = Office(size=3)
     async with anyio.create_task_group() as office.tg:
         for _ in range(10):
@@ -150,7 +152,7 @@ async def test_a_wake_without_work_leaves_the_worker_ready_for_the_next() -> Non
     assert office.done == [1]
 
 
-async def test_more_wakes_than_workers_are_none_too_many() -> None:
+async def test_more_wakes_than_workers_are_harmless() -> None:
     office = Office(size=2)
     async with anyio.create_task_group() as office.tg:
         await office.give(1, 1)
@@ -165,7 +167,7 @@ async def test_more_wakes_than_workers_are_none_too_many() -> None:
     assert len(office.done) == 6
 
 
-async def test_each_take_is_told_with_its_time() -> None:
+async def test_on_take_is_called_with_the_time_of_each_take() -> None:
     office = Office(size=1)
     async with anyio.create_task_group() as office.tg:
         start = anyio.current_time()
@@ -175,7 +177,7 @@ async def test_each_take_is_told_with_its_time() -> None:
     assert [round(at - start, 6) for at in office.took] == [0, 2]  # the second found nothing
 
 
-async def test_stop_lets_go_of_parked_workers() -> None:
+async def test_stop_ends_parked_workers() -> None:
     office = Office(size=3)
     async with anyio.create_task_group() as office.tg:
         await office.give(1, 1, 1)
@@ -185,7 +187,7 @@ async def test_stop_lets_go_of_parked_workers() -> None:
     assert anyio.current_time() == start
 
 
-async def test_stop_lets_the_work_in_hand_be_finished_and_takes_no_more() -> None:
+async def test_stop_finishes_the_work_in_hand_and_takes_no_more() -> None:
     office = Office(size=1)
     async with anyio.create_task_group() as office.tg:
         await office.give(5, 6)
@@ -202,7 +204,7 @@ async def test_nothing_is_started_after_stop() -> None:
     assert not office.took
 
 
-async def test_cancel_cuts_off_what_is_in_hand() -> None:
+async def test_cancel_cuts_off_the_work_in_hand() -> None:
     office = Office(size=2)
     async with anyio.create_task_group() as office.tg:
         await office.give(5, 6, 7)
@@ -215,7 +217,7 @@ async def test_cancel_cuts_off_what_is_in_hand() -> None:
     assert not office.crashes
 
 
-async def test_cancel_lets_go_of_parked_workers() -> None:
+async def test_cancel_ends_parked_workers() -> None:
     office = Office(size=3)
     async with anyio.create_task_group() as office.tg:
         await office.give(1, 1, 1)
@@ -245,7 +247,7 @@ async def test_a_caller_that_is_cancelled_cuts_nothing_off() -> None:
     assert office.done == [5]
 
 
-async def test_an_exception_reaches_crashed_and_nothing_else() -> None:
+async def test_an_exception_reaches_on_crash_only() -> None:
     office = Office(size=2)
     async with anyio.create_task_group() as office.tg:
         await office.give(5, -1)
@@ -255,7 +257,7 @@ async def test_an_exception_reaches_crashed_and_nothing_else() -> None:
     assert office.done == [5]
 
 
-async def test_a_worker_that_crashed_leaves_its_place_to_another() -> None:
+async def test_a_crashed_worker_is_replaced() -> None:
     office = Office(size=1)
     async with anyio.create_task_group() as office.tg:
         await office.give(-1)

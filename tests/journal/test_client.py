@@ -205,7 +205,7 @@ async def test_durations_that_make_no_sense_are_learned_anew(
         await journal.learn("durations", nonsense)
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         await ruxa.generate(CAT)
-    assert "learned anew" in caplog.text
+    assert "learning starts over" in caplog.text
 
 
 async def test_a_task_that_was_attached_to_ends_in_the_journal(path: Path) -> None:
@@ -381,7 +381,7 @@ async def test_a_journal_that_fails_at_the_end_is_logged_and_nothing_is_lost(
 async def test_nothing_shows_the_key(path: Path) -> None:
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         await ruxa.generate(CAT)
-        assert KEY not in repr(ruxa._memory)
+        assert KEY not in repr(ruxa._learned_state)
         for file in path.parent.iterdir():
             assert KEY.encode() not in file.read_bytes() if file != path else True
     assert KEY.encode() not in path.read_bytes()
