@@ -144,8 +144,11 @@ class Silence:
     def _interval(self, now: float, sent_at: float, period: float) -> Phase:
         """Take the silence for a minimum interval: exact if Retry-After named it in fractions of a second."""
         too_short = self._last_rejected - self._began
-        if self._retry_after:
-            too_short = 0.0 if self._retry_after.is_integer() else 0.98 * period
+        if self._retry_after.is_integer():
+            too_short = 0.0 if self._retry_after else too_short
+        else:  # counted from the rejection, however long the response and the next request took
+            period = min(period, too_short + self._retry_after)
+            too_short = 0.98 * period
         width = min(WIDEST, (period / max(too_short, period / 3) - 1) / 2)
         rate, weight = (1 + width) * self._accepted / period, 1.0 if width > WIDEST / 2 else 4.0
         return PacedSending(self._in_flight, rate, now, sent_at, weight=weight, width=width, burst=1.0)

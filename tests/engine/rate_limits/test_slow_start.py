@@ -71,6 +71,11 @@ def test_a_wait_in_fractions_of_a_second_is_the_interval() -> None:
     assert phase.rate == pytest.approx(1.0, rel=0.05)
 
 
+def test_a_wait_in_fractions_of_a_second_counts_from_the_rejection_not_from_the_next_request() -> None:
+    phase = after(silence(1, rejected_at=0.0, retry_after=0.01), [], 0.6)  # a round trip of 0.3 s, twice
+    assert phase.rate == pytest.approx(100.0, rel=0.05)
+
+
 def test_a_wait_in_whole_seconds_is_a_guess_that_doubles_with_each_accepted_request() -> None:
     phase = after(silence(1, rejected_at=0.1, retry_after=1.0), [], 1.1)
     assert isinstance(phase, PacedSending)
