@@ -1,4 +1,4 @@
-"""Values that leave the process: what a pickle can carry, and what JSON can hold."""
+"""Conversion of values for pickle and JSON."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ("jsonable", "portable", "shortened")
+__all__ = ("describe_error", "jsonable", "portable", "shortened")
 
-#: Levels that are converted one by one where a value as a whole is not JSON.
+#: Levels of nesting that are converted one by one if a value as a whole is not JSON.
 _DEPTH = 6
+#: The longest chain of causes that is described.
+_MAX_CAUSES = 8
 
 
 def portable(value: Any) -> Any:
-    """Return *value* if a pickle can carry it there and back, else a stand-in: an exception or a text with its words."""
+    """Return *value* if it can be pickled and unpickled, else its text, or an exception with its text."""
     if isinstance(value, str) or (isinstance(value, BaseException) and hasattr(value, "as_dict")):
-        return value  # an error of ours sees to its own parts; to try it here would pickle each cause twice as often
-    import pickle  # noqa: PLC0415 - only what travels needs it
+        return value  # our errors convert their own parts; trying here would pickle each cause twice
+    import pickle  # noqa: PLC0415 - rarely needed
 
     try:
         pickle.loads(pickle.dumps(value))  # noqa: S301
-    except Exception:  # noqa: BLE001 - whatever a foreign object raises, it cannot travel
+    except Exception:  # noqa: BLE001 - a foreign object may raise any error
         if isinstance(value, BaseException):
             return Exception(f"{type(value).__name__}: {value}")
         return shortened(value)
@@ -28,7 +30,7 @@ def portable(value: Any) -> Any:
 
 
 def jsonable(value: Any, depth: int = _DEPTH) -> Any:
-    """Return *value* as JSON holds it; a part that is not JSON is replaced by its description."""
+    """Return *value* as JSON values; parts that are not JSON are replaced by their repr."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     try:
@@ -37,8 +39,21 @@ def jsonable(value: Any, depth: int = _DEPTH) -> Any:
         return _parts(value, depth)
 
 
+def describe_error(error: BaseException, causes: int = _MAX_CAUSES) -> dict[str, Any]:
+    """Return the dictionary of `RuxaError.as_dict` for any exception."""
+    described: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    fields = vars(error) if hasattr(error, "as_dict") else {}
+    for name, value in fields.items():
+        if name not in described and not name.startswith("_"):
+            is_error = isinstance(value, BaseException)
+            described[name] = describe_error(value, causes - 1) if is_error else jsonable(value)
+    if error.__cause__ is not None and causes:
+        described["cause"] = describe_error(error.__cause__, causes - 1)
+    return described
+
+
 def _parts(value: Any, depth: int) -> Any:
-    """Return *value*, a part of which is not JSON, with each of its parts as JSON."""
+    """Return *value* with each of its parts converted."""
     if depth and isinstance(value, Mapping):
         return {
             name if isinstance(name, str) else shortened(name): jsonable(part, depth - 1)
@@ -50,9 +65,9 @@ def _parts(value: Any, depth: int) -> Any:
 
 
 def shortened(value: object) -> str:
-    """Return the repr of *value*, or the beginning of a long one."""
+    """Return the repr of *value*, cut after 100 characters if it is longer than 120."""
     try:
         shown = repr(value)
-    except Exception:  # noqa: BLE001 - a number of 5,000 digits, a nesting too deep: the message matters more
+    except Exception:  # noqa: BLE001 - such as an int of 5,000 digits or deep nesting
         return f"<{type(value).__name__}>"
     return shown if len(shown) <= 120 else f"{shown[:100]}… ({len(shown)} characters)"
