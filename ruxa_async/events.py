@@ -66,7 +66,7 @@ class CreateUnsent(Event):
 
 @frozen
 class CreateThrottled(Event):
-    """A create was rejected (429) and will be sent again. *retry_after* is the wait that the service named."""
+    """A create was rejected (429) and will be sent again. *retry_after* is the wait in seconds, if named."""
 
     retry_after: float | None
 
