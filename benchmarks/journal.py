@@ -30,7 +30,7 @@ from benchmarks._figures import Row, Sample, ratios, spread
 from benchmarks._harness import Measure, Options, Round, interleaved
 from ruxa_async import JobRecord, Limits, NanoBanana, RuxaClient, SqliteJournal
 from ruxa_async.emulator import Durations, EmulatorSettings, Service
-from ruxa_async.journal._opening import open_store
+from ruxa_async.journal._database import open_store
 from ruxa_async.journal._store import Store
 from ruxa_async.transports import MemoryTransport
 

@@ -1,11 +1,11 @@
-"""Everything that this library raises on purpose.
+"""The errors of this library, all under `RuxaError`.
 
 ::
 
     RuxaError
     ├── ConfigurationError              the client is set up wrongly (also ValueError)
-    ├── RequestValidationError          refused here, before anything was sent (also ValueError)
-    ├── APIError                        the service answered, and the answer is a refusal
+    ├── RequestValidationError          a request is invalid; nothing was sent (also ValueError)
+    ├── APIError                        the service refused a request
     │   ├── AuthenticationError         401
     │   ├── InsufficientCreditsError    402
     │   ├── PermissionDeniedError       403
@@ -13,32 +13,32 @@
     │   ├── InvalidRequestError         422, 400
     │   ├── RateLimitedError            429
     │   └── ServerError                 5xx
-    ├── TransportError                  no usable answer arrived
-    │   ├── NotSentError                no byte of the request left: nothing can have been charged
-    │   └── MaybeSentError              some of it left: the service may have acted on it
+    ├── TransportError                  no usable response arrived
+    │   ├── NotSentError                no byte of the request left this machine: nothing was charged
+    │   └── MaybeSentError              some bytes left: the service may have acted on them
     ├── SubmissionUnknownError          a create that may have been charged
-    ├── SubmissionHalted                a batch stopped because the account or the budget cannot go on
-    ├── BudgetExceededError             refused here: it would pass the client's budget
-    ├── TaskError                       about one paid task; carries its task_id
-    │   ├── TaskFailedError             the service says that the generation failed
-    │   ├── TaskTimeout                 we stopped waiting, the task lives on (also TimeoutError)
-    │   ├── PollingStoppedError         its state could not be learned any more
-    │   └── MalformedResponseError      it ended, but the answer cannot be read
-    ├── DownloadError                   an output could not be brought to disk; carries its url
-    │   └── LinkExpiredError            its link is not honoured any more (401, 403, 404, 410)
-    ├── JournalError                    the journal cannot be read or written; carries its path
+    ├── SubmissionHalted                a batch stopped: the account or the budget allows no more
+    ├── BudgetExceededError             a request exceeds the client's budget; nothing was sent
+    ├── TaskError                       about one paid task; has its task_id
+    │   ├── TaskFailedError             the generation failed
+    │   ├── TaskTimeout                 the wait ended, the task goes on (also TimeoutError)
+    │   ├── PollingStoppedError         the state of the task cannot be queried
+    │   └── MalformedResponseError      the task ended, but its result cannot be read
+    ├── DownloadError                   an output cannot be downloaded; has its url
+    │   └── LinkExpiredError            its link has expired (401, 403, 404, 410)
+    ├── JournalError                    the journal cannot be read or written; has its path
     │   ├── JournalInUseError           another process has it open
     │   └── JournalMismatchError        it belongs to another service or account
-    ├── KeyConflictError                one key for two jobs of a run (also ValueError)
+    ├── KeyConflictError                one key for two requests of a run (also ValueError)
     ├── MissingExtraError               an optional dependency is not installed (also ImportError)
-    └── ClientClosedError               the client is not open (any more)
+    └── ClientClosedError               the client is not open
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._portable import jsonable, portable, shortened
+from ._portable import describe_error, portable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,19 +81,16 @@ __all__ = (
 
 _E = TypeVar("_E", bound=BaseException)
 
-#: Causes of causes that are described.
-_CAUSES = 8
-
 
 class RuxaError(Exception):
-    """The root of every error that this library raises.
+    """The base class of all errors of this library.
 
-    Every one can be pickled and copied, with its cause. What a pickle cannot carry, such as a connection that a
-    foreign exception holds, is replaced by its words.
+    They can be pickled and copied, with their causes. Attributes that cannot be pickled are replaced by their
+    text.
     """
 
     def as_dict(self) -> dict[str, Any]:
-        """Return its *type*, its whole *message*, its fields and its *cause*, as JSON holds them."""
+        """Return the type, message, attributes and cause as a dictionary of JSON values."""
         return describe_error(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,33 +101,20 @@ class RuxaError(Exception):
 
 
 def _rebuilt(cls: type[_E], args: tuple[Any, ...]) -> _E:
-    """Return an error without the steps of its ``__init__``, whose arguments are not kept."""
+    """Return an error without calling ``__init__``, whose arguments are not kept."""
     error = cls.__new__(cls)
     error.args = args
     return error
 
 
-def describe_error(error: BaseException, causes: int = _CAUSES) -> dict[str, Any]:
-    """Return what `RuxaError.as_dict` returns, for any exception."""
-    described: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    fields = vars(error) if isinstance(error, RuxaError) else {}
-    for name, value in fields.items():
-        if name not in described and not name.startswith("_"):
-            is_error = isinstance(value, BaseException)
-            described[name] = describe_error(value, causes - 1) if is_error else jsonable(value)
-    if error.__cause__ is not None and causes:
-        described["cause"] = describe_error(error.__cause__, causes - 1)
-    return described
-
-
 class ConfigurationError(RuxaError, ValueError):
-    """The client cannot be set up from what it was given; the message says what to set."""
+    """A setting of the client is missing or wrong; the message says what to set."""
 
 
 class RequestValidationError(RuxaError, ValueError):
-    """A request is wrong in a way that is known without asking the service.
+    """A request is invalid, and nothing was sent.
 
-    *field* is the attribute, *value* what it held, *allowed* says what may stand there.
+    *field* is the name of the attribute, *value* its value; *allowed* describes valid values.
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
@@ -141,14 +125,15 @@ class RequestValidationError(RuxaError, ValueError):
 
 
 class APIError(RuxaError):
-    """The service refused. *status* is HTTP's, *code* the envelope's (None where there is none).
+    """The service refused a request.
 
-    *message* is the service's own text, *body* the reply as it came (at most its first 64 KiB, decoded), *headers* its
-    headers by lower-case names. *request_id* is what the service or what stands before it calls the exchange, None if it
-    has no name; *url* is the address that was asked. The key, cookies and credentials are replaced by ``***``.
+    *status* is the HTTP status, *code* the code in the reply (None without one), *message* the service's
+    text. *body* is the reply, decoded, up to 64 KiB, and *headers* its headers by lower-case names.
+    *request_id* is the id that the service or a proxy gave the request, None without one. *url* is the
+    requested URL. The API key, cookies and credentials are replaced by ``***``.
     """
 
-    #: What a person can do about it; appended to the message.
+    #: What to do next; appended to the message.
     advice = ""
 
     def __init__(
@@ -189,7 +174,7 @@ class InsufficientCreditsError(APIError):
 class PermissionDeniedError(APIError):
     """The key may not do this (403)."""
 
-    advice = "Check what the key is allowed to do, and that nothing between here and the service blocks it"
+    advice = "Check the permissions of the key, and whether a proxy or firewall blocks the request"
 
 
 class NotFoundError(APIError):
@@ -199,15 +184,15 @@ class NotFoundError(APIError):
 
 
 class InvalidRequestError(APIError):
-    """The service does not accept the request's content (400, 422)."""
+    """The service does not accept the content of the request (400, 422)."""
 
     advice = "Nothing was charged; correct the request"
 
 
 class RateLimitedError(APIError):
-    """The service asks for a longer pause than was worth waiting for (429).
+    """The service rejected the request (429), and asked for a longer wait than `Retries` allows.
 
-    *retry_after* is what it asked for in seconds, None if it did not say.
+    *retry_after* is the wait in seconds that it asked for, None if it named none.
     """
 
     advice = "Nothing was charged; try again later"
@@ -231,34 +216,35 @@ class ServerError(APIError):
 
 
 class TransportError(RuxaError):
-    """No usable answer arrived."""
+    """No usable response arrived."""
 
 
 class NotSentError(TransportError):
-    """No byte of the request left this machine, so the service cannot have acted on it."""
+    """No byte of the request left this machine, so nothing was charged."""
 
 
 class MaybeSentError(TransportError):
-    """Some of the request left, so the service may have acted on it although no whole answer came.
+    """Some bytes of the request left this machine, but no complete response came: the service may have acted.
 
-    *partial* is what a transport could read of the reply, as a `ruxa_async.transports.Response`, None if nothing.
+    *partial* is the part of the response that was read, as a `ruxa_async.transports.Response`, else None.
     """
 
     partial: Any = None
 
 
 class SubmissionUnknownError(RuxaError):
-    """A create that may have been charged: it was sent, and no answer says what became of it.
+    """A create was sent and may have been charged, but no response tells.
 
-    It is never sent again by itself. ``__cause__`` is whatever happened.
+    It is not sent again unless ``Retries(resend_unknown=True)`` is set. ``__cause__`` is the error that
+    occurred.
     """
 
 
 class BudgetExceededError(RuxaError):
-    """A request would pass the client's `Budget`, or nobody knows what it costs: nothing was sent for it.
+    """A request exceeds the client's `Budget`, or its price is not known; nothing was sent for it.
 
-    *model* is what has no room, or no price; *price* what one task of it counts for, None if nobody knows. *tasks* and
-    *credits* are what is spent already, or may be.
+    *model* is its model and *price* the credits of one task, None if not known. *tasks* and *credits* are
+    what is or may be spent already.
     """
 
     def __init__(
@@ -278,11 +264,11 @@ class BudgetExceededError(RuxaError):
 
 
 class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the agreed public name says so
-    """A batch stopped submitting; raised after everything known was delivered.
+    """A batch stopped submitting. It is raised after all known outcomes were delivered.
 
-    *cause* says why: the service's refusal of the account, a `BudgetExceededError`, or `NotSentError` where the service
-    was never reached; *unfinished* are tasks accepted whose end was not seen, *unknown* are creates that
-    may have been charged, *unsubmitted* are requests that were pulled and never sent. Each is a tuple of
+    *cause* is the error: a refusal of the account, a `BudgetExceededError`, or a `NotSentError` if the
+    service was never reached. *unfinished* are accepted tasks whose end was not seen, *unknown* are creates
+    that may have been charged, and *unsubmitted* are requests that were never sent; each is a tuple of
     `JobRecord`.
     """
 
@@ -293,10 +279,8 @@ class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the ag
         unknown: Sequence[JobRecord] = (),
         unsubmitted: Sequence[JobRecord] = (),
     ) -> None:
-        super().__init__(
-            f"no more requests are sent: {cause} "
-            f"({len(unfinished)} unfinished, {len(unknown)} unknown, {len(unsubmitted)} unsubmitted)"
-        )
+        counts = f"{len(unfinished)} unfinished, {len(unknown)} unknown, {len(unsubmitted)} unsubmitted"
+        super().__init__(f"no more requests are sent: {cause} ({counts})")
         self.cause = cause
         self.unfinished = tuple(unfinished)
         self.unknown = tuple(unknown)
@@ -304,18 +288,18 @@ class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the ag
 
 
 class TaskError(RuxaError):
-    """About one task that was paid for; *task_id* says which."""
+    """An error about one paid task; *task_id* is its id, empty if not known."""
 
     def __init__(self, task_id: str, message: str) -> None:
-        super().__init__(f"task {task_id or '(its id was never told)'}: {message}")
+        super().__init__(f"task {task_id or '(id not known)'}: {message}")
         self.task_id = task_id
         self.message = message
 
 
 class TaskFailedError(TaskError):
-    """The service says that the generation failed. *fail_code* and *fail_message* are its own words.
+    """The generation failed. *fail_code* and *fail_message* are the service's own words.
 
-    *credits* is what it charged all the same, None if it does not say.
+    *credits* is what it charged nevertheless, None if it does not say.
     """
 
     def __init__(
@@ -325,27 +309,27 @@ class TaskFailedError(TaskError):
         fail_message: str,
         credits: float | None = None,  # noqa: A002 - the service's word
     ) -> None:
-        said = " ".join(part for part in (f"[{fail_code}]" if fail_code else "", fail_message) if part)
-        super().__init__(task_id, f"generation failed: {said or 'the service gave no reason'}")
+        reason = f"[{fail_code}] {fail_message}".strip() if fail_code else fail_message
+        super().__init__(task_id, f"generation failed: {reason or 'the service gave no reason'}")
         self.fail_code = fail_code
         self.fail_message = fail_message
         self.credits = credits
 
 
 class TaskTimeout(TaskError, TimeoutError):  # noqa: N818 - the agreed public name
-    """We stopped waiting. The task lives on and stays paid: pick it up with ``ruxa.attach(error.task_id)``."""
+    """The wait of *timeout* seconds ended. The task goes on: continue with ``ruxa.attach(error.task_id)``."""
 
     def __init__(self, task_id: str, timeout: float) -> None:
-        super().__init__(task_id, f"not finished within {timeout:g} s; it lives on, attach to it by its id")
+        super().__init__(task_id, f"not finished within {timeout:g} s; it goes on, attach to it by its id")
         self.timeout = timeout
 
 
 class PollingStoppedError(TaskError):
-    """The task's state could not be learned any more; ``__cause__`` says why. The task itself may well finish."""
+    """The state of the task cannot be queried; ``__cause__`` says why. The task itself may still finish."""
 
 
 class MalformedResponseError(TaskError):
-    """The task ended, but its answer holds nothing usable. *body* is that answer."""
+    """The task ended, but its result cannot be read. *body* is the reply."""
 
     def __init__(self, task_id: str, message: str, body: str = "") -> None:
         super().__init__(task_id, message)
@@ -353,7 +337,7 @@ class MalformedResponseError(TaskError):
 
 
 class DownloadError(RuxaError):
-    """An output could not be brought to disk. *url* is its address; the task stays paid and its link may still work."""
+    """The output at *url* cannot be downloaded. The task stays paid, and its link may still work."""
 
     def __init__(self, url: str, message: str) -> None:
         super().__init__(f"{url}: {message}")
@@ -362,13 +346,13 @@ class DownloadError(RuxaError):
 
 
 class LinkExpiredError(DownloadError):
-    """The link of an output is not honoured (any more). The task stays paid; asking for its state may bring a fresh link."""
+    """The link of an output has expired. The task stays paid; query its status for a new link."""
 
 
 class JournalError(RuxaError):
-    """The journal at *path* cannot be opened, read or written; the message says why and what would help.
+    """The journal at *path* cannot be opened, read or written; the message says why and what to do.
 
-    No create is sent whose intent could not be written. A write that is reported as failed may still be there later.
+    No create is sent unless its intent was written. A write that failed may still be in the file later.
     """
 
     def __init__(self, path: str, message: str) -> None:
@@ -378,23 +362,20 @@ class JournalError(RuxaError):
 
 
 class JournalInUseError(JournalError):
-    """Somebody else has the journal open; only one process at a time may.
-
-    *holder* says who, as far as is known: process, host and since when.
-    """
+    """Another process has the journal open. *holder* is its process id, host and start, "" if not known."""
 
     def __init__(self, path: str, holder: str = "") -> None:
-        who = f"is in use by {holder}" if holder else "is in use by another process"
-        super().__init__(path, f"{who}: wait until it ends, stop it, or use another journal")
+        user = holder or "another process"
+        super().__init__(path, f"is in use by {user}: wait until it ends, stop it, or use another journal")
         self.holder = holder
 
 
 class JournalMismatchError(JournalError):
-    """The journal belongs to another service or account; its task ids mean nothing here. The message names both."""
+    """The journal belongs to another service or account; the message names both."""
 
 
 class KeyConflictError(RuxaError, ValueError):
-    """A *key* stands for two jobs of the same *run*: nothing was sent for the second one."""
+    """Two requests of one *run* have the same *key*; nothing was sent for the second."""
 
     def __init__(self, key: str, run: str, message: str) -> None:
         super().__init__(f"key {shortened(key)} in run {shortened(run)}: {message}")
@@ -404,7 +385,7 @@ class KeyConflictError(RuxaError, ValueError):
 
 
 class MissingExtraError(RuxaError, ImportError):
-    """An optional part needs a package that is not installed; the message names the extra to install."""
+    """*feature* needs a package that is not installed; *extra* is the extra to install."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra {extra!r}: pip install 'ruxa-async[{extra}]'")
@@ -413,4 +394,4 @@ class MissingExtraError(RuxaError, ImportError):
 
 
 class ClientClosedError(RuxaError):
-    """The client is not open: it was not entered, has been left, or its driver crashed (then ``__cause__`` says how)."""
+    """The client is not open: not entered yet, left, or crashed (then ``__cause__`` says why)."""

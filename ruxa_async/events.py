@@ -1,7 +1,7 @@
-"""What the client tells whoever watches: progress, reports and telemetry are made from these alone.
+"""The events of a client, for progress displays, reports and telemetry.
 
-Pass ``on_event=`` to `RuxaClient`: a plain function, called in the event loop, that must return at once. What it
-raises is logged once and otherwise ignored; it cannot disturb the work. ``at`` is the event loop's clock in
+Pass a function as ``on_event=`` to `RuxaClient`. It is called in the event loop and must return at once. The
+first error that it raises is logged; errors never disturb the client. ``at`` is the event loop's time in
 seconds.
 """
 
@@ -41,7 +41,7 @@ __all__ = (
 
 @frozen
 class Event:
-    """Something happened to *job*."""
+    """An event of one *job*."""
 
     at: float
     job: JobRecord
@@ -49,76 +49,76 @@ class Event:
 
 @frozen
 class JobQueued(Event):
-    """A request waits to be sent."""
+    """A request is queued."""
 
 
 @frozen
 class CreateSent(Event):
-    """A create is leaving."""
+    """A create is being sent."""
 
 
 @frozen
 class CreateUnsent(Event):
-    """No byte of a create left (*error* says why); it will be sent again."""
+    """No byte of a create was sent because of *error*; it will be sent again."""
 
     error: BaseException
 
 
 @frozen
 class CreateThrottled(Event):
-    """A create was refused for its rate; it will be sent again. *retry_after* is what the service asked for."""
+    """A create was rejected (429) and will be sent again. *retry_after* is the wait in seconds, if named."""
 
     retry_after: float | None
 
 
 @frozen
 class CreateRefused(Event):
-    """The service refused a create for good; nothing was charged."""
+    """The service refused a create; it is not sent again, and nothing was charged."""
 
     error: BaseException
 
 
 @frozen
 class CreateUnknown(Event):
-    """A create may have been charged, and nobody can tell."""
+    """A create may have been charged; *error* says why it is not known."""
 
     error: BaseException
 
 
 @frozen
 class JobWithdrawn(Event):
-    """A request left the queue unsent, because its caller did."""
+    """A queued request was withdrawn unsent, because its caller was cancelled."""
 
 
 @frozen
 class TaskAccepted(Event):
-    """The service accepted a create: it is paid, and ``job.task_id`` is its id."""
+    """The service accepted a create: the task is paid, and ``job.task_id`` is its id."""
 
 
 @frozen
 class QuerySent(Event):
-    """A task's state is being asked."""
+    """A query for the state of a task is being sent."""
 
 
 @frozen
 class QueryFailed(Event):
-    """A query brought no news: refused for its rate, lost, or unreadable. The task is asked again."""
+    """A query failed: rejected (429), without a response, or unreadable. It will be repeated."""
 
     error: BaseException
 
 
 @frozen
 class TaskStateChanged(Event):
-    """A query saw a state that differs from the last one."""
+    """The state of a task differs from the last query."""
 
     status: TaskStatus
 
 
 @frozen
 class TaskEnded(Event):
-    """A task ended, or is not followed any more (then *status* is None and *error* says why).
+    """A task ended, or is no longer polled; then *status* is None and *error* says why.
 
-    *queries* is how often it was asked, *seconds* the time from its acceptance to now.
+    *queries* is the number of its queries, *seconds* the time since its acceptance.
     """
 
     status: TaskStatus | None
@@ -129,12 +129,12 @@ class TaskEnded(Event):
 
 @frozen
 class TaskOrphaned(Event):
-    """A create was accepted, or may have been, whose caller is gone."""
+    """A create was or may have been accepted after its caller was cancelled."""
 
 
 @frozen
 class ClientEvent:
-    """Something happened to the client as a whole."""
+    """An event of the client as a whole."""
 
     at: float
 
@@ -142,7 +142,7 @@ class ClientEvent:
 @final
 @frozen
 class ScopePaused(ClientEvent):
-    """The service refused for the rate: nothing of *scope* is sent for *seconds*."""
+    """After a rejection (429), no request of *scope* is sent for *seconds*."""
 
     scope: Scope
     seconds: float
@@ -151,9 +151,9 @@ class ScopePaused(ClientEvent):
 @final
 @frozen
 class CircuitOpened(ClientEvent):
-    """The service is failing: several creates in a row are of unknown outcome, the last one because of *error*.
+    """The service is failing: several creates in a row have an unknown outcome, the last because of *error*.
 
-    Nothing is bought until a single create that probes gets an answer. Queries go on.
+    Creates wait until a single probe gets a response. Queries go on.
     """
 
     error: BaseException
@@ -162,7 +162,7 @@ class CircuitOpened(ClientEvent):
 @final
 @frozen
 class CircuitClosed(ClientEvent):
-    """The service answers again after *seconds*; the requests that waited are sent."""
+    """The service responds again after *seconds*; the waiting creates are sent."""
 
     seconds: float
 

@@ -1,8 +1,8 @@
-"""The requests: one frozen class a model, checked against what is documented before anything is sent.
+"""Requests: one frozen class per model, checked against the service's documentation before anything is sent.
 
-Every class takes *key*, the caller's own name for the job, and *extra*, input fields that are sent as they are
-and override any typed field unchecked: the way past a list that the service has outgrown. Fields left at None
-are not sent, so the service's own default applies.
+Every class takes *key*, your own name for the job, and *extra*, input fields that are sent unchecked and
+override typed fields. Use *extra* for fields or values that this version does not know. Fields left at None
+are not sent, so the service's default applies. Invalid fields raise `RequestValidationError`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ _RATIOS = ("1:1", "9:16", "16:9", "3:4", "4:3", "3:2", "2:3", "5:4", "4:5", "21:
 _MAX_IMAGES = 8
 _PRO_PROMPT = 10_000
 _NOT_UPLOADED = (
-    "the service takes http(s) URLs only and uploads nothing: put the file where it can be fetched"
+    "the service takes http(s) URLs only: upload the file to a place where the service can download it"
 )
 
-#: Unicode's categories of what shows nothing: controls, format characters (zero-width ones are among them), separators.
+#: Unicode categories of invisible characters: controls, format characters such as zero-width ones,
+#: separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
-#: Fillers, joiners and variation selectors, which show nothing either, whatever their category.
+#: Fillers, joiners and variation selectors, which are invisible too.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | {
     *map(chr, range(0xFE00, 0xFE10)),
     *map(chr, range(0xE0100, 0xE01F0)),
@@ -48,13 +49,13 @@ _T = TypeVar("_T")
 _Validator = Callable[[object, "Attribute[_T]", _T], None]
 
 
-# A field that must be given, or that is converted, is declared by a plain `field(...)`: type checkers read no other.
-# A validator of such a field takes `Attribute` of the field's own type: with `Attribute[Any]`, ty 0.0.108 ignores the
-# converter and the alias.
+# Required and converted fields are declared by a plain `field(...)`, which is all that type checkers
+# understand. Their validators take an `Attribute` of the field's own type: with `Attribute[Any]`, ty 0.0.108
+# ignores converter and alias.
 
 
 def _prompt(limit: int | None = None) -> _Validator[str]:
-    """Accept a prompt of at most *limit* characters."""
+    """Return a validator for a prompt of at most *limit* characters."""
 
     def check(_instance: object, attribute: Attribute[str], value: object) -> None:
         if not isinstance(value, str) or not value.strip():
@@ -72,14 +73,14 @@ def _is_invisible(character: str) -> bool:
     return character in _FILLERS or unicodedata.category(character) in _INVISIBLE
 
 
-def _choice(allowed: tuple[str, ...], default: str | None = None, **spelled: str) -> Any:
-    """Declare one of *allowed*, whatever its case; *spelled* maps other spellings to the model's own token."""
+def _choice(allowed: tuple[str, ...], default: str | None = None, **aliases: str) -> Any:
+    """Declare a field for one of *allowed*, in any case; *aliases* maps other spellings to allowed ones."""
 
     def convert(value: object) -> object:
         if not isinstance(value, str):
             return value
         text = value.strip().lower()
-        return spelled.get(text, text)
+        return aliases.get(text, text)
 
     def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
         if value is None and default is None:
@@ -91,12 +92,12 @@ def _choice(allowed: tuple[str, ...], default: str | None = None, **spelled: str
 
 
 def _number_text(value: str | int | None) -> str | None:
-    """Write a number as the text that is sent."""
+    """Return an int as the text that is sent, any other value unchanged."""
     return str(value) if type(value) is int and 0 <= value < 1000 else value  # type: ignore[return-value]
 
 
 def _one_of(*allowed: str) -> _Validator[str | None]:
-    """Accept one of *allowed*, or None."""
+    """Return a validator for one of *allowed*, or None."""
 
     def check(_instance: object, attribute: Attribute[str | None], value: object) -> None:
         if value is not None and value not in allowed:
@@ -126,7 +127,7 @@ def _check_url(name: str, value: object) -> None:
 
 
 def _url() -> Any:
-    """Declare an optional http(s) URL."""
+    """Declare a field for an optional http(s) URL."""
 
     def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
         if value is not None:
@@ -136,7 +137,7 @@ def _url() -> Any:
 
 
 def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
-    """Take any collection; what is none is left for the validator to name."""
+    """Return any iterable as a tuple; the validator rejects other values."""
     given: object = value
     if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         return tuple(given)
@@ -181,7 +182,7 @@ def _check_type(kind: type[_T], described: str) -> _Validator[_T | None]:
 
 
 def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Copy a mapping, so that a request stays what it was when it was made."""
+    """Copy a mapping, so that later changes to it do not change the request."""
     given: object = value
     return dict(given) if isinstance(given, Mapping) else value
 
@@ -194,18 +195,21 @@ def _check_mapping(_instance: object, attribute: Attribute[Mapping[str, Any]], v
 
 @frozen(kw_only=True)
 class GenerationRequest:
-    """What every request has; make one of the classes below, or `CustomRequest` for any other model."""
+    """The base class of all requests. Use a subclass, or `CustomRequest` for a model without one.
+
+    *key* is your own name for the job, unique within a run. *extra* is merged into the input unchecked.
+    """
 
     key: str | None = field(default=None, validator=_check_type(str, "a text"))
     extra: Mapping[str, Any] = field(factory=dict, converter=_copied, validator=_check_mapping, hash=False)
 
     @property
     def model(self) -> str:
-        """The model's id, as the service names it."""
-        raise TypeError(f"{type(self).__name__} names no model: use one of its subclasses")
+        """The id of the model at the service."""
+        raise TypeError(f"{type(self).__name__} has no model: use one of its subclasses")
 
     def input(self) -> dict[str, Any]:
-        """Return the model's ``input`` object as it is sent."""
+        """Return the ``input`` object that is sent."""
         typed: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value
             for name in _input_fields(type(self))
@@ -219,7 +223,7 @@ _FIELDS: dict[type, tuple[str, ...]] = {}
 
 
 def _input_fields(cls: type[Any]) -> tuple[str, ...]:
-    """Return the attributes of *cls* that belong to its input, in the order of their declaration."""
+    """Return the names of the input fields of *cls*, in the order of their declaration."""
     names = _FIELDS.get(cls)
     if names is None:
         names = _FIELDS[cls] = tuple(
@@ -230,10 +234,10 @@ def _input_fields(cls: type[Any]) -> tuple[str, ...]:
 
 @frozen(kw_only=True)
 class NanoBanana(GenerationRequest):
-    """Make a picture from a text with ``google/nano-banana``.
+    """Generate a picture from a text with ``google/nano-banana``.
 
-    *image_size* is an aspect ratio, *output_format* png or jpeg. *aspect_ratio* and *image_input* are in the
-    service's own sample, not in its list of fields; *image_size* and *aspect_ratio* together are an error.
+    *image_size* is an aspect ratio, *output_format* png or jpeg. *aspect_ratio* and *image_input* appear in
+    the service's sample, but not in its list of fields. Give either *image_size* or *aspect_ratio*, not both.
     """
 
     model: ClassVar[str] = "google/nano-banana"
@@ -248,16 +252,16 @@ class NanoBanana(GenerationRequest):
             raise RequestValidationError(
                 "aspect_ratio",
                 self.aspect_ratio,
-                f"image_size={self.image_size!r} says the same: give one of them",
+                f"image_size={self.image_size!r} means the same: give only one of them",
             )
 
 
 @frozen(kw_only=True)
 class NanoBananaEdit(GenerationRequest):
-    """Change one to eight pictures by a text with ``google/nano-banana-edit``.
+    """Edit pictures by a text with ``google/nano-banana-edit``.
 
-    The pictures go out as ``image_urls``. The service requires *output_format* (png or jpeg, default png) and
-    *image_size* (an aspect ratio, default 1:1), so both are always sent.
+    *image_urls* are one to eight http(s) URLs. The service requires *output_format* (png or jpeg, default
+    png) and *image_size* (an aspect ratio, default 1:1), so both are always sent.
     """
 
     model: ClassVar[str] = "google/nano-banana-edit"
@@ -269,9 +273,9 @@ class NanoBananaEdit(GenerationRequest):
 
 @frozen(kw_only=True)
 class NanoBananaPro(GenerationRequest):
-    """Make a picture from a text of at most 10,000 characters with ``google/nano-banana-pro``.
+    """Generate a picture from a text of at most 10,000 characters with ``google/nano-banana-pro``.
 
-    *resolution* is 1k, 2k or 4k, *output_format* png or jpg, *image_input* up to eight picture URLs.
+    *resolution* is 1k, 2k or 4k, *output_format* png or jpg, *image_input* up to eight URLs of pictures.
     """
 
     model: ClassVar[str] = "google/nano-banana-pro"
@@ -284,7 +288,7 @@ class NanoBananaPro(GenerationRequest):
 
 @frozen(kw_only=True)
 class _Sora(GenerationRequest):
-    """What both video models take."""
+    """The fields of both video models."""
 
     prompt: str = field(validator=_prompt())
     input_reference: str | None = _url()
@@ -302,7 +306,7 @@ class _Sora(GenerationRequest):
 
 @frozen(kw_only=True)
 class Sora2(_Sora):
-    """Make a video with ``sora-2``: *seconds* 10 or 15, *size* 720x1280 or 1280x720.
+    """Generate a video with ``sora-2``: *seconds* 10 or 15, *size* 720x1280 or 1280x720.
 
     *character_timestamps* is the span of *character_url* to learn from, in seconds as ``"start,end"``.
     """
@@ -314,7 +318,7 @@ class Sora2(_Sora):
 
 @frozen(kw_only=True)
 class Sora2HD(_Sora):
-    """Make a video with ``sora-2-hd``: *seconds* 10, 15 or 25; *size* also 1024x1792 or 1792x1024."""
+    """Generate a video with ``sora-2-hd``: *seconds* 10, 15 or 25; *size* also 1024x1792 or 1792x1024."""
 
     model: ClassVar[str] = "sora-2-hd"
     seconds: str | None = field(default=None, converter=_number_text, validator=_one_of("10", "15", "25"))
@@ -328,7 +332,7 @@ def _check_model(_instance: object, attribute: Attribute[Any], value: object) ->
 
 @frozen(kw_only=True)
 class CustomRequest(GenerationRequest):
-    """Ask any *model* for anything: *input* goes out as it is, unchecked. The name is never rewritten."""
+    """A request for any *model*. *input* is sent unchecked."""
 
     model: str = field(validator=_check_model)
     input_fields: Mapping[str, Any] = field(
@@ -336,7 +340,7 @@ class CustomRequest(GenerationRequest):
     )
 
     def input(self) -> dict[str, Any]:
-        """Return the model's ``input`` object as it is sent."""
+        """Return the ``input`` object that is sent."""
         return {**self.input_fields, **self.extra}
 
 
@@ -346,5 +350,5 @@ _BY_MODEL: dict[str, type[GenerationRequest]] = {
 
 
 def request_class(model: str) -> type[GenerationRequest] | None:
-    """Return the class that checks requests for *model*, None where there is none: then use `CustomRequest`."""
+    """Return the request class of *model*, None without one; then use `CustomRequest`."""
     return _BY_MODEL.get(model)

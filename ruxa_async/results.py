@@ -1,4 +1,4 @@
-"""What comes back: the state of a task, what it made, and the outcome of each request of a batch."""
+"""Results: the state of a task, its outputs, and the outcome of each request of a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, final
 
 from attrs import evolve, field, fields, frozen
 
-from ._portable import jsonable, portable
+from ._portable import describe_error, jsonable, portable
 from .errors import (
     ClientClosedError,
     KeyConflictError,
@@ -20,7 +20,6 @@ from .errors import (
     SubmissionUnknownError,
     TaskFailedError,
     TaskTimeout,
-    describe_error,
 )
 
 if TYPE_CHECKING:
@@ -39,31 +38,32 @@ __all__ = (
 
 
 class TaskState(enum.Enum):
-    """The state of a task, whatever spelling the service used."""
+    """The state of a task, normalized from the service's various spellings."""
 
-    #: Accepted, not begun.
+    #: Accepted, not started.
     WAITING = "waiting"
-    #: Being generated.
+    #: Running.
     RUNNING = "running"
-    #: Done; the outputs can be fetched.
+    #: Finished; the outputs can be downloaded.
     SUCCESS = "success"
-    #: Ended without a result.
+    #: Ended without outputs.
     FAIL = "fail"
-    #: A word that this version does not know; asked again.
+    #: A state that this version does not know; the task is polled again.
     UNKNOWN = "unknown"
 
     @property
     def terminal(self) -> bool:
-        """Tell whether the task has ended."""
+        """Whether the task has ended."""
         return self is TaskState.SUCCESS or self is TaskState.FAIL
 
 
 @frozen(kw_only=True)
 class TaskStatus:
-    """What one query saw.
+    """The status of a task, as one query or callback reported it.
 
-    *task_id* is empty where a callback alone told of the task and did not name it. *raw_state* is the service's own word, *raw* its whole ``data`` object. *progress* is a percentage, *duration*
-    seconds and *credits* what was charged, each None where the service does not say.
+    *raw_state* is the service's own word for *state*, *raw* its whole ``data`` object. *progress* is in
+    percent, *duration* in seconds, and *credits* is what was charged, each None if the service does not say.
+    *task_id* is empty if only a callback without an id reported the task.
     """
 
     task_id: str
@@ -78,7 +78,7 @@ class TaskStatus:
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field as JSON holds it."""
+        """Return every field as a dictionary of JSON values."""
         return _described(self)
 
     def _repr_html_(self) -> str:
@@ -88,32 +88,33 @@ class TaskStatus:
 
 
 class MediaSource(Protocol):
-    """Where the outputs of a generation can be had; the open client is one."""
+    """Downloads the outputs of a generation; an open client is one."""
 
     @property
     def here(self) -> str:
-        """The address of the service if that is on this very machine, else "": an emulator's, which a browser may be led to."""
+        """The base URL of the service if it runs on this machine, as an emulator does, else ""."""
         ...
 
     async def save(
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
     ) -> list[Path]:
-        """Bring every output to *folder*."""
+        """Download every output into *folder*."""
         ...
 
     async def read(self, generation: Generation) -> list[bytes]:
-        """Bring every output to memory."""
+        """Download every output into memory."""
         ...
 
 
 @frozen(kw_only=True)
 class Generation:
-    """What a finished task made.
+    """The result of a finished task.
 
-    *urls* are the outputs, one at least except for tasks whose result is no file (see *raw*). They expire: fetch
-    them soon. *credits* is what was charged and *duration* the seconds it took, where the service says so.
+    *urls* are its outputs, at least one, except for tasks whose result is not a file (see *raw*). URLs
+    expire: download them soon. *credits* is what was charged and *duration* the run time in seconds, each
+    None if the service does not say.
 
-    A copy downloads as this one does. One that comes out of a pickle has no client to download with.
+    A copy can download too; an unpickled one has no client and cannot.
     """
 
     task_id: str | None
@@ -126,25 +127,24 @@ class Generation:
     _media: MediaSource | None = field(default=None, alias="_media", eq=False, repr=False)
 
     async def save(self, folder: str | PathLike[str] = ".", *, name: str | None = None) -> list[Path]:
-        """Download every output into *folder* and return the paths, in the order of *urls*.
+        """Download every output into *folder* and return the paths in the order of *urls*.
 
-        Files appear whole or not at all and never replace a different file. *name* is a template such as
-        ``"{key}-{n}"`` with the fields ``key`` (the request's, else the task id), ``model``, ``n`` (from 1; ``{n:03}`` for
-        three digits), ``prompt``, ``slug`` (the prompt in small letters and hyphens) and ``task_id``;
-        the default is the key, with a number where there are several outputs. The extension is that of the
-        content. Where a link has expired, the service is asked once for fresh ones.
-        One output that cannot be had keeps none of the others back. Raises `DownloadError`, and `ConfigurationError`
-        for a template that does not work.
+        Files appear whole or not at all, and never replace a different file. *name* is a template such as
+        ``"{key}-{n}"`` with the fields ``key`` (the request's, else the task id), ``model``, ``n`` (from 1;
+        ``{n:03}`` for three digits), ``prompt``, ``slug`` (the prompt in lower case with hyphens) and
+        ``task_id``. The default is the key, with a number if there are several outputs. The extension follows
+        from the content. If a link has expired, the service is queried once for new ones. A failed output
+        does not stop the others. Raises `DownloadError`, and `ConfigurationError` for an invalid template.
         """
         return await self._source().save(self, folder, name=name)
 
     async def read(self) -> list[bytes]:
-        """Download every output into memory, in the order of *urls*. Raises `DownloadError`."""
+        """Download every output into memory; return them in the order of *urls*. Raises `DownloadError`."""
         return await self._source().read(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what was asked for and what came of it, as JSON holds it."""
-        return {**_asked(self.request, model=self.model), **_described(self, "model", "request")}
+        """Return the request and its result as a dictionary of JSON values."""
+        return {**_request_dict(self.request, model=self.model), **_described(self, "model", "request")}
 
     def _repr_html_(self) -> str:
         from ._notebook import generation_html  # noqa: PLC0415 - only notebooks ask
@@ -154,7 +154,7 @@ class Generation:
     def _source(self) -> MediaSource:
         if self._media is None:
             raise ClientClosedError(
-                "this Generation came out of a pickle or was made by hand, so no client stands behind it. "
+                "this Generation was unpickled or made by hand, so it has no client to download with. "
                 + how_to_save(self.task_id, self.model)
             )
         return self._media
@@ -170,13 +170,13 @@ class Generation:
 
 
 def how_to_save(task_id: str | None, model: str | None) -> str:
-    """Return the sentence that says how to save the outputs of a task without the client that made it."""
+    """Return a sentence that says how to save the outputs of a task with another client."""
     if not task_id:
-        return "Download its urls yourself: the id of its task is not known"
+        return "Download its urls yourself: its task id is not known"
     named = f"{task_id!r}" if model is None else f"{task_id!r}, model={model!r}"
     return (
         "Inside `async with RuxaClient() as ruxa:` call `ruxa.attach("
-        f"{named})`, await its `result()` and save that: asking for a finished task costs nothing"
+        f"{named})`, await its `result()` and save that: a query costs nothing"
     )
 
 
@@ -184,9 +184,9 @@ def how_to_save(task_id: str | None, model: str | None) -> str:
 class JobRecord:
     """One request and what is known of its purchase.
 
-    *task_id* is set once the service accepted it. *index* is its place in the batch, None outside of one.
-    *error* is why its end is not known, where there is a reason. *entry* is what the journal calls it; it means
-    something to that journal only. *callback_id* is what the callback of the last attempt is known by, if one was asked for.
+    *index* is its place in the batch, None outside of a batch. *task_id* is set once the service accepted it.
+    *error* is why its outcome is not known, if there is a reason. *entry* identifies it in the journal that
+    returned it. *callback_id* identifies the callback of the last attempt, if one was requested.
     """
 
     request: GenerationRequest | None
@@ -199,10 +199,10 @@ class JobRecord:
     callback_id: bytes | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is known of the purchase, as JSON holds it; *entry* and *callback_id* mean something to a journal only."""
+        """Return the record as a dictionary of JSON values, without *entry* and *callback_id*."""
         return {
             "index": self.index,
-            **_asked(self.request, self.key, self.model),
+            **_request_dict(self.request, self.key, self.model),
             "task_id": self.task_id,
             "error": None if self.error is None else describe_error(self.error),
         }
@@ -215,10 +215,10 @@ class JobRecord:
 @final
 @frozen(kw_only=True)
 class Succeeded:
-    """A request of a batch that ended well.
+    """A request of a batch that succeeded.
 
-    *queries* is how often its state was asked, *submitted_at* when the service accepted it and *finished_at*
-    when its end was seen, both in seconds since the epoch.
+    *queries* is the number of queries for its task. *submitted_at* is when the service accepted it and
+    *finished_at* when its end was seen, in seconds since the epoch.
     """
 
     index: int
@@ -236,7 +236,7 @@ class Succeeded:
         return self.generation
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``results.jsonl`` holds of it, and its *input*; a success has no files yet."""
+        """Return its line of ``results.jsonl`` with its *input*, without files."""
         made = self.generation
         return _outcome_dict(
             self, state="succeeded", urls=list(made.urls), credits=made.credits, duration=made.duration
@@ -251,7 +251,7 @@ class Succeeded:
 @final
 @frozen(kw_only=True)
 class Failed:
-    """A request of a batch that did not. *task_id* and *submitted_at* are None if it was never accepted."""
+    """A request of a batch that failed. *task_id* and *submitted_at* are None if it was never accepted."""
 
     index: int
     key: str | None
@@ -268,7 +268,7 @@ class Failed:
         raise self.error
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``results.jsonl`` holds of it, its *input*, and all that the error says."""
+        """Return its line of ``results.jsonl`` with its *input* and all attributes of the error."""
         charged = self.error.credits if isinstance(self.error, TaskFailedError) else None
         return _outcome_dict(
             self, state=_state_of(self.error), error=describe_error(self.error), credits=charged
@@ -298,7 +298,7 @@ def _outcome_dict(
 ) -> dict[str, Any]:
     return {
         "index": outcome.index,
-        **_asked(outcome.request, outcome.key),
+        **_request_dict(outcome.request, outcome.key),
         "task_id": outcome.task_id,
         "state": state,
         "urls": [*urls],
@@ -325,10 +325,10 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _asked(
+def _request_dict(
     request: GenerationRequest | None, key: str | None = None, model: str | None = None
 ) -> dict[str, Any]:
-    """Return what was asked for; *prompt* is its text where there is one."""
+    """Return key, model, prompt and input of *request*, as JSON values."""
     if request is None:
         return {"key": key, "model": model, "prompt": None, "input": None}
     sent = request.input()
@@ -342,7 +342,7 @@ def _asked(
 
 
 def _values(value: Any, *left_out: str) -> dict[str, Any]:
-    """Return the attributes of *value* by the names that its class takes."""
+    """Return the attributes of *value* except *left_out*, by name."""
     names = (each.name for each in fields(type(value)))
     return {name: getattr(value, name) for name in names if name not in left_out}
 
@@ -360,14 +360,15 @@ def _remade(cls: type[Any], values: dict[str, Any]) -> Any:
 
 @frozen(kw_only=True)
 class Stats:
-    """A snapshot of one client's counts since it was entered.
+    """A snapshot of the counters of one client since it was entered.
 
-    *in_flight* is the tasks running at the service as far as is known, *queued* the requests waiting to be sent,
-    *throttled* the answers of 429 by scope. *rates* are the limits in use and *durations* the seconds that tasks
-    of each model take: the median of the recent ones, else of what the journal knows of earlier runs. *spent_tasks* and
-    *spent_credits* are what counts towards the client's budget, with what is on the wire and what may have been charged;
-    None without a budget, the credits also where some task's price is not known. *is_circuit_open* says that the service
-    is failing, so that creates wait; that happened *outages* times, for *outage_seconds* in all, the present one included.
+    *in_flight* counts tasks that run at the service, *queued* requests that wait to be sent, and *throttled*
+    rejections (429) by scope. *rates* are the limits in use, in requests a second. *durations* are the median
+    run times in seconds by model, of recent tasks, else of earlier runs in the journal. *spent_tasks* and
+    *spent_credits* are what counts against the budget, requests on the wire and unknown creates included;
+    None without a budget, and *spent_credits* also if the price of a task is not known. *is_circuit_open* is
+    true while creates wait because the service is failing; this happened *outages* times, for
+    *outage_seconds* in total.
     """
 
     in_flight: int

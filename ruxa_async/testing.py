@@ -1,13 +1,13 @@
-"""What tests of code that uses this library want: time that jumps, and the service in memory.
+"""Event loops in virtual time, for tests of code that uses this library.
 
-In virtual time a test that waits for hours takes milliseconds and sees exact instants. ::
+In virtual time a test that waits for hours takes milliseconds and sees exact times. ::
 
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(request):
         return virtual_time(request.param)
 
-Time jumps whenever every task of the loop waits, so it is not for tests that use threads or real sockets.
-`MemoryTransport` with the emulator's ``Service`` behind it takes the place of the network.
+Time jumps to the next timer whenever all tasks wait, so do not use it with threads or real sockets. Replace
+the network by `MemoryTransport` with the emulator's ``Service``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ("AutojumpEventLoop", "virtual_time")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Advance a clock by the time-out instead of waiting for it."""
+    """A selector that advances its clock by the timeout instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            return super().select(None)  # no timer at all: only a thread or a socket can wake the loop
+            return super().select(None)  # no timer: only a thread or a socket can wake the loop
         ready = super().select(0)
         if not ready and timeout > 0:
             self.now += timeout
@@ -36,7 +36,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class AutojumpEventLoop(asyncio.SelectorEventLoop):
-    """An asyncio event loop whose clock starts at 0 and jumps to the next timer when nothing else is ready."""
+    """An asyncio event loop whose clock starts at 0 and jumps to the next timer when all tasks wait."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -52,7 +52,7 @@ def virtual_time(backend: str) -> tuple[str, dict[str, Any]]:
     if backend == "asyncio":
         return "asyncio", {"loop_factory": AutojumpEventLoop}
     if backend == "trio":
-        from trio.testing import MockClock  # noqa: PLC0415 - trio is the caller's choice, not a dependency
+        from trio.testing import MockClock  # noqa: PLC0415 - not a dependency
 
         return "trio", {"clock": MockClock(autojump_threshold=0)}
     raise ValueError(f"backend={backend!r} is not valid: 'asyncio' or 'trio' is needed")

@@ -161,8 +161,8 @@ def test_an_error_shows_its_class_and_words(error: RuxaError) -> None:
         (
             PermissionDeniedError(403, None, "no"),
             (
-                "no (HTTP 403). Check what the key is allowed to do, and that nothing between here and the service "
-                "blocks it"
+                "no (HTTP 403). Check the permissions of the key, and whether a proxy or firewall blocks the "
+                "request"
             ),
         ),
         (
@@ -188,7 +188,7 @@ def test_an_error_shows_its_class_and_words(error: RuxaError) -> None:
         (TaskFailedError("task_1", "", ""), "task task_1: generation failed: the service gave no reason"),
         (
             TaskTimeout("task_1", 60.0),
-            "task task_1: not finished within 60 s; it lives on, attach to it by its id",
+            "task task_1: not finished within 60 s; it goes on, attach to it by its id",
         ),
         (PollingStoppedError("task_1", "it is gone"), "task task_1: it is gone"),
         (MalformedResponseError("task_1", "no output", "{}"), "task task_1: no output"),

@@ -283,10 +283,10 @@ async def test_a_copy_saves_and_a_generation_from_a_pickle_says_how_to(tmp_path:
             with pytest.raises(ClientClosedError) as caught:
                 await call()
             assert str(caught.value) == (
-                "this Generation came out of a pickle or was made by hand, so no client stands behind it. Inside "
-                f"`async with RuxaClient() as ruxa:` call `ruxa.attach('{made.task_id}', "
-                "model='google/nano-banana')`, await its `result()` and save that: asking for a finished task costs "
-                "nothing"
+                "this Generation was unpickled or made by hand, so it has no client to download with. "
+                f"Inside `async with RuxaClient() as ruxa:` call `ruxa.attach('{made.task_id}', "
+                "model='google/nano-banana')`, await its `result()` and save that: a query "
+                "costs nothing"
             )
         attached = await ruxa.attach(pickled.task_id, model=pickled.model).result()
         assert await attached.read() == await made.read()

@@ -33,7 +33,9 @@ RATIOS = ("1:1", "9:16", "16:9", "3:4", "4:3", "3:2", "2:3", "5:4", "4:5", "21:9
 TYPED: tuple[type[GenerationRequest], ...] = (NanoBanana, NanoBananaEdit, NanoBananaPro, Sora2, Sora2HD)
 EVERY = (*TYPED, CustomRequest)
 
-NOT_UPLOADED = "the service takes http(s) URLs only and uploads nothing: put the file where it can be fetched"
+NOT_UPLOADED = (
+    "the service takes http(s) URLs only: upload the file to a place where the service can download it"
+)
 LOCAL = f"a local path or another scheme cannot be sent; {NOT_UPLOADED}"
 DATA = f"a data: URI cannot be sent; {NOT_UPLOADED}"
 NO_TEXT = "a text that is not empty is needed"
@@ -457,7 +459,7 @@ def test_a_local_path_is_explained() -> None:
         make(NanoBananaPro, image_input=["/tmp/a.png"])
     assert str(caught.value) == (
         "image_input='/tmp/a.png' is not valid: a local path or another scheme cannot be sent; the service takes "
-        "http(s) URLs only and uploads nothing: put the file where it can be fetched"
+        "http(s) URLs only: upload the file to a place where the service can download it"
     )
 
 
@@ -470,7 +472,7 @@ def test_size_and_ratio_together_are_refused() -> None:
     with pytest.raises(RequestValidationError) as caught:
         make(NanoBanana, image_size="1:1", aspect_ratio="16:9")
     assert str(caught.value) == (
-        "aspect_ratio='16:9' is not valid: image_size='1:1' says the same: give one of them"
+        "aspect_ratio='16:9' is not valid: image_size='1:1' means the same: give only one of them"
     )
 
 
@@ -481,7 +483,7 @@ def test_a_field_that_the_model_has_not_is_refused(name: str) -> None:
 
 
 def test_the_base_class_names_no_model() -> None:
-    with pytest.raises(TypeError, match="GenerationRequest names no model: use one of its subclasses"):
+    with pytest.raises(TypeError, match="GenerationRequest has no model: use one of its subclasses"):
         _ = GenerationRequest().model
 
 

@@ -101,7 +101,7 @@ def test_whether_it_is_good_cannot_be_given() -> None:
 async def test_a_generation_of_no_client_cannot_download(tmp_path: Path) -> None:
     for call in (GENERATION.read, lambda: GENERATION.save(tmp_path)):
         with pytest.raises(
-            ClientClosedError, match="came out of a pickle or was made by hand, so no client stands behind it"
+            ClientClosedError, match="was unpickled or made by hand, so it has no client to download with"
         ):
             await call()
     assert not list(tmp_path.iterdir())

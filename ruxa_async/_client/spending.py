@@ -62,7 +62,7 @@ class RunSpending:
             self.spending.earlier(
                 model,
                 tasks=bought.tasks,
-                untold=bought.untold,
+                untold=bought.unpriced,
                 credits=bought.credits,
-                dearest=bought.dearest,
+                dearest=bought.highest_price,
             )

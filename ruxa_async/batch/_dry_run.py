@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,10 +14,8 @@ from ruxa_async._engine.budget import Spending
 from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
 from ruxa_async.journal import JobState, JournalCounts
-from ruxa_async.journal._rows import count
-from ruxa_async.journal._schema import migrate
 from ruxa_async.journal._store import Store
-from ruxa_async.journal._view import looked_into
+from ruxa_async.journal._view import read_only_store
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import Budget
 
@@ -90,7 +87,7 @@ def dry_run(
     words = _Words(retry_failed=retry_failed, resend_unknown=resend_unknown)
     told = DryRun()
     with _store(out, told) as store:
-        told.before = count(store.connection, RUN)
+        told.before = store.counts(RUN)
         spending = _accounts(budget, prices or {}, told.before)
         run = store.open_run(RUN, 0.0)
         for row in rows:
@@ -113,20 +110,14 @@ def dry_run(
 @contextmanager
 def _store(out: Path, told: DryRun) -> Iterator[Store]:
     """Give the tables of the journal in *out*, to be looked into only; empty ones if there is none to be had."""
-    path = out / JOURNAL
-    if path.is_file():
-        try:
-            with looked_into(path) as store:
-                yield store
-                return
-        except JournalInUseError as error:
-            told.in_use = error
-    connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        migrate(connection)
-        yield Store.over(connection)
-    finally:
-        connection.close()
+        with read_only_store(out / JOURNAL) as store:
+            yield store
+            return
+    except JournalInUseError as error:
+        told.in_use = error
+    with read_only_store(None) as store:
+        yield store
 
 
 def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Spending[Job]:
@@ -137,7 +128,11 @@ def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCo
     spending: Spending[Job] = Spending(budget)
     for model, bought in before.models.items():
         spending.earlier(
-            model, tasks=bought.tasks, untold=bought.untold, credits=bought.credits, dearest=bought.dearest
+            model,
+            tasks=bought.tasks,
+            untold=bought.unpriced,
+            credits=bought.credits,
+            dearest=bought.highest_price,
         )
     return spending
 

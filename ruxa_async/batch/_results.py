@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import asdict, define, field
 
+from ruxa_async._portable import describe_error as describe_whole
 from ruxa_async.errors import APIError, DownloadError, RequestValidationError, TaskFailedError
-from ruxa_async.errors import describe_error as describe_whole
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Failed, JobRecord, Outcome, Succeeded
 

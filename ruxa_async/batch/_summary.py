@@ -75,7 +75,7 @@ class Summary:
         each = self.models.values()
         return Bought(
             tasks=sum(model.tasks for model in each),
-            untold=sum(model.untold for model in each),
+            unpriced=sum(model.unpriced for model in each),
             credits=sum(model.credits for model in each),
         )
 

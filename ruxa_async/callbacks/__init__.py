@@ -1,4 +1,4 @@
-"""Callbacks: the service posts when a task ends, and the task wakes."""
+"""Callbacks: the service posts to a `CallbackReceiver` when a task ends."""
 
 from __future__ import annotations
 

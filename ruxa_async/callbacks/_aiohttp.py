@@ -1,4 +1,4 @@
-"""The face of a receiver on aiohttp.web."""
+"""A callback receiver as an aiohttp.web application."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ("make_app", "serve")
 
-#: What an answer that came before the end of a body waits for the rest, in seconds, so that the sender can read it.
+#: seconds to keep reading a body after an early response, so that the sender can read the response
 _LINGER = 1.0
 
 
 def make_app(receiver: CallbackReceiver) -> web.Application:
-    """Return an application that answers every path by *receiver*."""
+    """Return an application that passes every request to *receiver*."""
 
     async def answer(request: web.Request) -> web.Response:
         token = receiver.admit(request.method, request.path)
-        # What an access log of the application that this is mounted in would write.
-        request._cache["path_qs"] = SHOWN_PATH  # noqa: SLF001 - there is no other way, and a test sees that it works
+        # The path that the access log of an outer application would write.
+        request._cache["path_qs"] = SHOWN_PATH  # noqa: SLF001 - the only way; tested
         if isinstance(token, Answer):
             return _response(token, read=not request.can_read_body)
         body = await _read(request, receiver)
@@ -40,7 +40,7 @@ def make_app(receiver: CallbackReceiver) -> web.Application:
 
 
 async def _read(request: web.Request, receiver: CallbackReceiver) -> bytes | Answer:
-    """Return the body, or the answer to one that is too large or too slow."""
+    """Return the body, or the response to one that is too large or too slow."""
     if (request.content_length or 0) > receiver.max_body:
         return TOO_LARGE
     body = bytearray()
@@ -68,7 +68,7 @@ def _response(answer: Answer, *, read: bool = True) -> web.Response:
 async def serve(
     receiver: CallbackReceiver, host: str, port: int, *, header_timeout: float
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serve *receiver* by itself; see `CallbackReceiver.serve`."""
+    """Serve *receiver* on a socket of its own; see `CallbackReceiver.serve`."""
     runner = web.AppRunner(
         make_app(receiver),
         access_log=None,  # a path holds a token

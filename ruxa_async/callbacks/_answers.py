@@ -1,4 +1,4 @@
-"""What whoever posts is told: no more than they must know."""
+"""The responses to callbacks, which reveal as little as possible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = (
 
 @frozen
 class Answer:
-    """What is answered: the HTTP *status*, a *body* of JSON, and *headers* beside the content type."""
+    """A response: HTTP *status*, JSON *body*, and *headers* besides Content-Type."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -32,7 +32,7 @@ TAKEN = Answer(200, b'{"code":200,"msg":"success"}')
 NO_TOKEN = Answer(401, b'{"code":401,"msg":"unauthorized"}')
 NO_PATH = Answer(404, b'{"code":404,"msg":"not found"}')
 NO_METHOD = Answer(405, b'{"code":405,"msg":"method not allowed"}', {"Allow": "POST"})
-#: What a log may show of a path.
+#: The path that logs show, because the real one holds a token.
 SHOWN_PATH = "/(callback)"
 TOO_LATE = Answer(408, b'{"code":408,"msg":"request timeout"}')
 TOO_LARGE = Answer(413, b'{"code":413,"msg":"content too large"}')

@@ -1,4 +1,4 @@
-"""The face of a receiver as an ASGI application."""
+"""A callback receiver as an ASGI application."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def make_app(receiver: CallbackReceiver) -> Starlette:
-    """Return an application that answers every path by *receiver*."""
+    """Return an application that passes every request to *receiver*."""
 
     async def answer(request: Request) -> Response:
         token = receiver.admit(request.method, request.scope["path"])
-        # Servers write their access logs from this dictionary.
+        # Servers write their access logs from the scope.
         request.scope.update(path=SHOWN_PATH, raw_path=SHOWN_PATH.encode(), query_string=b"")
         if isinstance(token, Answer):
             return _response(token, closing=True)
@@ -44,7 +44,7 @@ def make_app(receiver: CallbackReceiver) -> Starlette:
 
 
 async def _read(request: Request, receiver: CallbackReceiver) -> bytes | Answer:
-    """Return the body, or the answer to one that is too large, too slow, or broke off."""
+    """Return the body, or the response to one that is too large, too slow, or broke off."""
     body = bytearray()
     try:
         with anyio.fail_after(receiver.body_timeout):
@@ -52,12 +52,12 @@ async def _read(request: Request, receiver: CallbackReceiver) -> bytes | Answer:
                 body += piece
                 if len(body) > receiver.max_body:
                     return TOO_LARGE
-    except (TimeoutError, ClientDisconnect):  # nobody reads the answer to the latter
+    except (TimeoutError, ClientDisconnect):  # after a disconnect, the response is not read
         return TOO_LATE
     return bytes(body)
 
 
 def _response(answer: Answer, *, closing: bool = False) -> Response:
-    # A server that is not told to close would wait for the rest of a body that nobody wants.
+    # Without Connection: close, the server would wait for the rest of the body.
     headers = {**answer.headers, "Connection": "close"} if closing else answer.headers
     return Response(answer.body, answer.status, headers, "application/json")

@@ -1,8 +1,8 @@
-"""What the body of a callback says. Pure.
+"""The body of a callback. Pure.
 
-No page of the service shows one. A sample reads a flat body without a task id; the sibling whose interface the service
-mirrors sends the envelope of a query, with code 501 for a task that failed. Whatever is not understood is left out: a
-callback is a hint, and a query confirms it.
+The service does not document it. A sample of the service reads a flat body without a task id. The similar
+service whose API it mirrors sends the reply of a query, with code 501 for a failed task. Fields that are not
+understood are ignored: a callback is a hint that a query confirms.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ("Callback", "read_body")
 
 @frozen(kw_only=True)
 class Callback:
-    """One post that the service made for one of our jobs.
+    """One callback of the service.
 
-    *job* is the job's id in the address, *issued_at* when that address was given out (seconds since the epoch).
-    *task_id* and *status* are what the body says, None where it says nothing of the kind; in a status without a task
-    id, the id is empty. *size* is that of the body in bytes.
+    *job* is the job id in its URL and *issued_at* when that URL was made, in seconds since the epoch.
+    *task_id* and *status* come from the body, None if it does not hold them; a status without a task id has
+    an empty one. *size* is the size of the body in bytes.
     """
 
     job: bytes
@@ -33,17 +33,17 @@ class Callback:
 
     @property
     def ended(self) -> bool:
-        """Whether it says that the task is over."""
+        """Whether it reports that the task has ended."""
         return self.status is not None and self.status.state.terminal
 
     @property
     def pending(self) -> bool:
-        """Whether it says that the task still runs."""
+        """Whether it reports that the task is still running."""
         return self.status is not None and not self.status.state.terminal
 
 
 def read_body(body: bytes) -> tuple[str | None, TaskStatus | None]:
-    """Return the task id and the status that *body* names, None for what it does not."""
+    """Return the task id and the status in *body*, each None if absent."""
     reply = read_callback(body)
     if reply is None or reply.state is None:
         return (None if reply is None else reply.task_id), None

@@ -1,7 +1,7 @@
-"""`CallbackReceiver`: takes the service's posts, and lets in those that it can believe.
+"""`CallbackReceiver`: accepts authentic callbacks and passes them to clients.
 
-`admit` looks at the address, `take` at headers and body; both are told everything and wait for nothing. The faces
-(`aiohttp`, `asgi`) carry the bytes: they ask `admit` before they read a body, so that a stranger's body is never read.
+`admit` checks the URL, `take` the headers and the body; neither does I/O. The applications (`_aiohttp`,
+`_asgi`) call `admit` before they read the body, so that the body of an unauthenticated request is never read.
 """
 
 from __future__ import annotations
@@ -35,42 +35,42 @@ __all__ = ("CallbackReceiver", "Listener", "Secret")
 
 Secret: TypeAlias = str | bytes
 
-#: How many jobs are remembered for telling a second post of the same news from the first.
-_REMEMBERED = 65_536
-#: How often a job may make news: each time costs a query.
-_NEWS_OF_A_JOB = 4
-#: How much may wait for somebody to look at it: posts that no running job claims.
+#: Jobs whose latest callbacks are kept to recognize repeated ones.
+_JOBS_KEPT = 65_536
+#: Different callbacks accepted for one job, because each costs a query.
+_CALLBACKS_PER_JOB = 4
+#: Unclaimed callbacks that may be queued: their number, and the bytes of their bodies.
 _MOST_WAITING = 1_000
 _MOST_WAITING_BYTES = 16 * 2**20
 
 
 class Listener(Protocol):
-    """A client, as far as a receiver knows of it."""
+    """Receives callbacks; a client is one."""
 
     def claim(self, callback: Callback) -> bool:
-        """Act on *callback* if it is about a job of this client's; tell whether it is. Called in the event loop."""
+        """Act on *callback* if it belongs to a job of this client; return whether it does."""
         ...
 
     async def keep(self, callback: Callback) -> object:
-        """Write down a *callback* that nobody claimed."""
+        """Record a *callback* that no listener claimed."""
         ...
 
 
 class CallbackReceiver:
-    """Where the service posts to when a task ends. Give it to ``RuxaClient(callbacks=receiver)``, and serve it.
+    """Receives the service's callbacks. Pass it to ``RuxaClient(callbacks=receiver)`` and serve it.
 
-    *public_url* is the address under which the service reaches one of the faces: `serve` listens by itself,
-    `aiohttp_app` and `asgi_app` are mounted in an application. Every create gets a URL of its own below it, with the
-    job's id and an HMAC by *secret*: at least 16 bytes that nobody knows, a text or bytes, or several, of which the
-    first signs and all are believed, so that a secret can be replaced. It must be the same after a restart for
-    callbacks to be believed then; None takes RUXA_CALLBACK_SECRET, else one for this object alone. A URL is valid for
-    *max_age* seconds: 3 days, as long as senders elsewhere try again.
+    *public_url* is the URL at which the service reaches it: use `serve` to listen on a port, or mount
+    `aiohttp_app` or `asgi_app` in an application. Every create gets its own URL below it, with the job id and
+    an HMAC under *secret*: at least 16 secret bytes, as text or bytes. Several secrets can be given, to
+    replace one: the first signs, and all are accepted. Use the same secret after a restart, or earlier URLs
+    become invalid. None, the default, takes RUXA_CALLBACK_SECRET, else a random one. A URL is valid for
+    *max_age* seconds (3 days).
 
-    *field* is the name under which a create carries the URL: the service's pages write both ``callback_url`` and
-    ``callBackUrl``. With *signing_key* a post must be signed as the service's sibling does it, too. *on_unclaimed* is
-    called with each `Callback` for a job that no client here waits for, such as one of another process: a plain
-    function or an async one, called while a client is open. *max_body* bounds a body in bytes (1 MiB), *body_timeout*
-    the seconds that it may take (10). Raises `ConfigurationError`.
+    *field* is the name of the URL in a create: ``callback_url`` (default) or ``callBackUrl``. With
+    *signing_key*, callbacks must also have the signature of the similar service. *on_unclaimed*, a plain or
+    async function, is called with each `Callback` for a job that no open client waits for, such as one of
+    another process. *max_body* bounds a body in bytes (1 MiB), *body_timeout* its transfer in seconds (10).
+    Raises `ConfigurationError`.
     """
 
     def __init__(
@@ -98,32 +98,32 @@ class CallbackReceiver:
         self.body_timeout = body_timeout
         self.wall = wall
         self._tokens = Tokens(_all_secrets(secret), max_age)
-        #: How many posts were believed so far, those about other processes' jobs and repeated ones too.
+        #: The number of authentic callbacks so far, repeated ones and those for other processes included.
         self.taken = 0
         self._signing_key = None if signing_key is None else _as_bytes(signing_key)
         self._on_unclaimed = on_unclaimed
         self._listeners: list[Listener] = []
-        self._seen: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
+        self._processed: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
         self._waiting: deque[Callback] = deque()
         self._waiting_bytes = 0
-        self._news = anyio.Event()
+        self._queued = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<CallbackReceiver {self.public_url}>"
 
-    # ---- addresses
+    # ---- URLs
 
     def url(self, job: bytes) -> str:
-        """Return the address for the job with this id of 12 bytes. Whoever has it can post: it belongs into no log."""
+        """Return the callback URL of *job*, an id of 12 bytes. It is a secret: keep it out of logs."""
         return f"{self.public_url}/{self._tokens.issue(job, self.wall())}"
 
-    # ---- posts
+    # ---- callbacks
 
     def admit(self, method: str, path: str) -> Token | Answer:
-        """Return what the token at the end of *path* says, or the answer to a request that needs no reading.
+        """Return the token at the end of *path*, or the response to a request that needs no body.
 
-        What stands before the token does not matter, since a proxy or a mount may add or take away a prefix; nor does
-        one slash behind it, which Litestar adds.
+        The prefix before the token is ignored, because proxies and mounts change it; so is one trailing
+        slash, which Litestar adds.
         """
         text = path.removesuffix("/").rpartition("/")[2]
         if not looks_like_token(text):
@@ -133,7 +133,7 @@ class CallbackReceiver:
         return self._tokens.read(text, self.wall()) or NO_TOKEN
 
     def take(self, token: Token, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Act on a whole post; *headers* are looked up by lower-case names. Every answer is at once."""
+        """Process a complete callback and return the response. *headers* have lower-case names."""
         if len(body) > self.max_body:
             return TOO_LARGE
         if self._signing_key is not None and not verify(self._signing_key, headers, body, self.wall()):
@@ -143,39 +143,40 @@ class CallbackReceiver:
         callback = Callback(
             job=token.job, issued_at=token.issued_at, task_id=task_id, status=status, size=len(body)
         )
-        said = None if status is None else (status.state, status.urls)
-        news = hash((task_id, said))
-        known = self._seen.get(token.job, ())
-        if news in known or len(known) >= _NEWS_OF_A_JOB:
+        content = hash((task_id, None if status is None else (status.state, status.urls)))
+        known = self._processed.get(token.job, ())
+        if content in known or len(known) >= _CALLBACKS_PER_JOB:
             return TAKEN
-        if not any(listener.claim(callback) for listener in self._listeners) and not self._put_by(callback):
+        if not any(listener.claim(callback) for listener in self._listeners) and not self._queue_unclaimed(
+            callback
+        ):
             return FULL
-        self._seen[token.job] = (*known, news)
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
+        self._processed[token.job] = (*known, content)
+        if len(self._processed) > _JOBS_KEPT:
+            self._processed.popitem(last=False)
         return TAKEN
 
-    def _put_by(self, callback: Callback) -> bool:
-        """Keep *callback* until somebody looks at it; tell whether there was room."""
+    def _queue_unclaimed(self, callback: Callback) -> bool:
+        """Queue *callback* for `hand_over_unclaimed`; return whether there was room."""
         if len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + callback.size > _MOST_WAITING_BYTES:
             return False
         self._waiting.append(callback)
         self._waiting_bytes += callback.size
-        self._news.set()
+        self._queued.set()
         return True
 
-    # ---- what a client does with it
+    # ---- clients
 
     def attach(self, listener: Listener) -> None:
-        """Ask *listener* about every callback from now on."""
+        """Pass every later callback to *listener*."""
         self._listeners.append(listener)
 
     def detach(self, listener: Listener) -> None:
-        """Ask *listener* no longer."""
+        """Stop passing callbacks to *listener*."""
         self._listeners.remove(listener)
 
     async def hand_over_unclaimed(self) -> None:
-        """See to what nobody claims, for as long as this runs: listeners keep it, then *on_unclaimed* gets it."""
+        """Pass unclaimed callbacks to `Listener.keep` and then to *on_unclaimed*, until cancelled."""
         while True:
             while self._waiting:
                 callback = self._waiting.popleft()
@@ -185,8 +186,8 @@ class CallbackReceiver:
                     self._waiting.appendleft(callback)
                     raise
                 self._waiting_bytes -= callback.size
-            self._news = anyio.Event() if self._news.is_set() else self._news
-            await self._news.wait()
+            self._queued = anyio.Event() if self._queued.is_set() else self._queued
+            await self._queued.wait()
 
     async def _hand_over(self, callback: Callback) -> None:
         for listener in tuple(self._listeners):
@@ -197,28 +198,28 @@ class CallbackReceiver:
             answer = self._on_unclaimed(callback)
             if inspect.isawaitable(answer):
                 await answer
-        except Exception:  # noqa: BLE001 - it is logged with its traceback
+        except Exception:  # noqa: BLE001 - logged with its traceback
             logger.exception("on_unclaimed raised on a callback of job %s", callback.job.hex())
 
-    # ---- faces
+    # ---- applications
 
     def aiohttp_app(self) -> web.Application:
         """Return an application for aiohttp.web; run it, or mount it with ``app.add_subapp("/prefix", ...)``.
 
-        Requests are answered in the event loop of the client. Give the server that runs it a small
-        ``keepalive_timeout``: aiohttp's default leaves a connection that sends half a header open for an hour.
+        Run it in the event loop of the client. Give its server a small ``keepalive_timeout``: with aiohttp's
+        default, a connection that sends half a header stays open for an hour.
         """
-        from ._aiohttp import make_app  # noqa: PLC0415 - it takes 0.2 s to import
+        from ._aiohttp import make_app  # noqa: PLC0415 - takes 0.2 s to import
 
         return make_app(self)
 
     def serve(
         self, host: str, port: int, *, header_timeout: float = 10.0
     ) -> AbstractAsyncContextManager[tuple[str, int]]:
-        """Listen on *host* and *port* for the length of an ``async with``, which gives the address; asyncio only.
+        """Listen on *host* and *port* during an ``async with``, which gives the bound address. asyncio only.
 
-        Port 0 takes a free one. A connection may take *header_timeout* seconds to send a request's header. Raises
-        OSError if the address cannot be had.
+        Port 0 takes a free port. A request header must arrive within *header_timeout* seconds (10). Raises
+        OSError if the address cannot be bound.
         """
         from ._aiohttp import serve  # noqa: PLC0415
 
@@ -227,7 +228,7 @@ class CallbackReceiver:
     def asgi_app(self) -> Starlette:
         """Return an ASGI application; mount it in FastAPI, Starlette, Litestar or Quart.
 
-        Requests are answered in the event loop of the client. Raises `MissingExtraError` without the extra ``asgi``.
+        Run it in the event loop of the client. Raises `MissingExtraError` without the extra ``asgi``.
         """
         from ._asgi import make_app  # noqa: PLC0415 - an extra
 
@@ -235,7 +236,7 @@ class CallbackReceiver:
 
 
 def _checked_url(url: str) -> str:
-    if any(mark in url for mark in "@?#"):  # checked first: no message may show credentials
+    if any(mark in url for mark in "@?#"):  # checked first, because no message may show credentials
         raise ConfigurationError("public_url may hold neither credentials nor a query")
     try:
         parts = urlsplit(url)
@@ -255,8 +256,8 @@ def _all_secrets(given: Secret | Iterable[Secret] | None) -> list[bytes]:
     secrets = [_as_bytes(each) for each in ([given] if isinstance(given, (str, bytes)) else given)]
     if not secrets or any(len(each) < SHORTEST_SECRET for each in secrets):
         raise ConfigurationError(
-            f"a callback secret of at least {SHORTEST_SECRET} bytes is needed, such as secrets.token_urlsafe(32) gives: "
-            "pass secret=, or set RUXA_CALLBACK_SECRET"
+            f"a callback secret of at least {SHORTEST_SECRET} bytes is needed: pass secret= or set "
+            "RUXA_CALLBACK_SECRET, for example to secrets.token_urlsafe(32)"
         )
     return secrets
 

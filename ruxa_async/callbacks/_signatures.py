@@ -1,8 +1,8 @@
-"""The signature that a sibling of the service can be told to send. Pure.
+"""The optional signature of callbacks, as a similar service documents it. Pure.
 
-``X-Webhook-Signature`` is the Base64 of HMAC-SHA256 over the task id, a dot and ``X-Webhook-Timestamp`` (Unix seconds);
-the body itself is not signed. One page writes the id as ``taskId`` and as ``task_id``, so every place is tried. No
-replay window is stated there; five minutes are the custom elsewhere (Standard Webhooks).
+``X-Webhook-Signature`` is the Base64 of HMAC-SHA256 over the task id, a dot and ``X-Webhook-Timestamp`` (Unix
+seconds); the body is not signed. The documentation writes both ``taskId`` and ``task_id``, so both are tried.
+It names no replay window; five minutes follow Standard Webhooks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ruxa_async._api.reply import decode
 
 __all__ = ("sign", "verify")
 
+#: seconds
 _TOLERANCE = 300.0
 
 
@@ -27,7 +28,7 @@ def sign(key: bytes, task_id: str, timestamp: str) -> str:
 
 
 def verify(key: bytes, headers: Mapping[str, str], body: bytes, wall_now: float) -> bool:
-    """Tell whether *headers*, by lower-case name, hold a fresh signature of the task in *body*."""
+    """Return whether *headers*, by lower-case name, hold a recent signature of the task in *body*."""
     timestamp, given = headers.get("x-webhook-timestamp", ""), headers.get("x-webhook-signature", "")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
         return False

@@ -1,7 +1,7 @@
-"""What stands at the end of a callback's path: a job's id, when it was given out, and an HMAC over both. Pure.
+"""The token at the end of a callback URL: the job id, its time of issue, and an HMAC over both. Pure.
 
-Nobody documents a signature of the service, so the address itself is the proof that a post comes from whoever was told
-it: the service alone. It stands in the path because nobody knows whether query strings survive.
+The service documents no signature, so the secret URL, which only the service gets, authenticates a callback.
+The token is in the path, because the service may drop query strings.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from attrs import frozen
 
 __all__ = ("ID_SIZE", "SHORTEST_SECRET", "Token", "Tokens", "looks_like_token")
 
-#: Random ids of this many bytes never meet, in one process or in many that share a secret.
+#: bytes of a random job id; enough for many processes that share a secret to never collide
 ID_SIZE = 12
-#: A shorter secret, in bytes, could be guessed.
+#: bytes; a shorter secret could be guessed
 SHORTEST_SECRET = 16
-#: Clocks of several hosts differ; a token may seem to be from so many seconds ahead.
-_AHEAD = 300.0
+#: seconds that a token may lie in the future, because the clocks of hosts differ
+_CLOCK_SKEW = 300.0
 _MAC_SIZE = 16
 _PURPOSE = b"ruxa_async callback 1\0"
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -30,19 +30,19 @@ _SHAPE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 @frozen
 class Token:
-    """What a valid token says: which job, and when it was given out, in seconds since the epoch."""
+    """A valid token: its job id, and its time of issue in seconds since the epoch."""
 
     job: bytes
     issued_at: float
 
 
 def looks_like_token(text: str) -> bool:
-    """Tell whether *text* has the shape of a token, be it a valid one or not."""
+    """Return whether *text* has the format of a token, valid or not."""
     return _SHAPE.fullmatch(text) is not None
 
 
 class Tokens:
-    """Give out tokens signed with the first of *secrets*, and take those of any, for *max_age* seconds."""
+    """Issues tokens signed with the first of *secrets*, and accepts those of any, for *max_age* seconds."""
 
     def __init__(self, secrets: Sequence[bytes], max_age: float) -> None:
         self._secrets = tuple(secrets)
@@ -52,20 +52,20 @@ class Tokens:
         return f"<Tokens of {len(self._secrets)} secrets, valid for {self._max_age:g} s>"
 
     def issue(self, job: bytes, wall_now: float) -> str:
-        """Return the token of *job*, which is `ID_SIZE` bytes long."""
+        """Return a token for *job*, an id of `ID_SIZE` bytes."""
         said = job + struct.pack(">I", int(wall_now))
         return urlsafe_b64encode(said + _mac(self._secrets[0], said)).decode().rstrip("=")
 
     def read(self, text: str, wall_now: float) -> Token | None:
-        """Return what the token *text* says, None if it is not one of ours or too old."""
+        """Return the token in *text*, None if it is not authentic or too old."""
         if not looks_like_token(text):
             return None
         raw = urlsafe_b64decode(text + "=")
         said, mac = raw[:-_MAC_SIZE], raw[-_MAC_SIZE:]
-        # Every secret is tried, so that the time taken says nothing about which one fits.
+        # Every secret is tried, so that the time taken does not reveal which one matches.
         matches = [hmac.compare_digest(mac, _mac(secret, said)) for secret in self._secrets]
         issued_at = float(struct.unpack(">I", said[ID_SIZE:])[0])
-        if not any(matches) or not -_AHEAD <= wall_now - issued_at <= self._max_age:
+        if not any(matches) or not -_CLOCK_SKEW <= wall_now - issued_at <= self._max_age:
             return None
         return Token(said[:ID_SIZE], issued_at)
 

@@ -137,22 +137,22 @@ def _used(budget: Budget, tasks: int, credits_: float | None) -> Iterable[str]:
 
 def _add(total: Bought, other: Bought) -> None:
     total.tasks += other.tasks
-    total.untold += other.untold
+    total.unpriced += other.unpriced
     total.credits += other.credits
 
 
 def _amount(total: Bought, prices: dict[str, float], models: Iterable[tuple[str, Bought]]) -> str:
     """Return credits and tasks in words: what the service reported, and for the rest the listed prices."""
     said = f"{_tasks(total.tasks)}"
-    if total.tasks > total.untold:
+    if total.tasks > total.unpriced:
         said += f", {_number(total.credits)} credits as the service reported"
-    listed = [(bought.untold, prices.get(model)) for model, bought in models if bought.untold]
+    listed = [(bought.unpriced, prices.get(model)) for model, bought in models if bought.unpriced]
     priced = sum(count for count, price in listed if price is not None)
     if priced:
         at_list = sum(count * price for count, price in listed if price is not None)
         of = "" if priced == total.tasks else f" for {priced:,} of them"
         said += f", {_number(at_list)} credits at the listed price{of}"
-    if unreported := total.untold - priced:
+    if unreported := total.unpriced - priced:
         of = "" if unreported == total.tasks else f" for {unreported:,} of them"
         said += f", price not reported by the service{of}"
     return said

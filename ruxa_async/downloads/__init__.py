@@ -1,18 +1,18 @@
-"""Outputs to files, safely.
+"""Download outputs to files or memory, safely.
 
-A result URL is an address that somebody else chose. So nothing of ours goes with the request (no key, no cookie),
-redirects are followed by hand and never from https to http, only public addresses are connected to, the size is
-bounded and so is the time, and the name of the file is made here: the address contributes nothing to it.
+A result URL is untrusted. Requests carry no API key and no cookie. Redirects are limited in number and never
+lead from https to http. Only public addresses are connected to. Size and time are bounded, and the file name
+is made here: no part of the URL enters it.
 
-A file appears whole or not at all. It is written under a hidden name in its own folder, synced, and linked into
-place, which fails where something of that name exists. The same content there already counts as done, so saving
-twice is harmless; different content is left alone and the new file takes a name with a mark of its content.
+A file appears whole or not at all. It is written under a hidden name in its own folder, synced, and linked to
+its final name, which fails if that name exists. If the file there has the same content, it counts as saved.
+If it differs, it is left alone, and the new file gets a name with a hash of its content.
 
-- `_downloader`: the outputs of a generation, side by side
-- `_transfer`: one output, over as many attempts as it takes; `_opening` one request of it, redirects included
-- `_ranges`: going on where a transfer was cut off; `_pace`: being too slow
-- `_media`: what a file is by its first bytes; `_dimensions`: width and height
-- `_naming`: what it is called; `_sinks`: where its bytes go
+- `_downloader`: all outputs of one generation, concurrently
+- `_transfer`: one output: attempts, pauses, resumption, minimum rate
+- `_request`: one HTTP request for an output, with its redirects; `_ranges`: partial content
+- `_media`: file types by their first bytes; `_dimensions`: width and height
+- `_names`: file names; `_sinks`: files and memory
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from __future__ import annotations
 from ._dimensions import dimensions
 from ._downloader import Downloader
 from ._media import HEAD, content_type
-from ._naming import BATCH_FIELDS, FIELDS, RowTemplate, check_template
-from ._opening import MediaTransport, without_query
+from ._names import BATCH_FIELDS, FIELDS, RowTemplate, check_template
+from ._request import MediaTransport, without_query
 
 __all__ = (
     "BATCH_FIELDS",

@@ -1,6 +1,6 @@
-"""Width and height of a picture or video, from the headers of its file: PNG, JPEG, WebP, GIF and MP4.
+"""Width and height of a picture or video, read from the headers of PNG, JPEG, WebP, GIF and MP4 files.
 
-Nothing is decoded and no image library is needed. A file that is damaged or of another format has none.
+No pixels are decoded, and no image library is needed.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from typing import IO, Final
 
 __all__ = ("dimensions",)
 
-#: JPEG segments, or MP4 boxes, that are read of one file; an ordinary file has a few dozen.
+#: JPEG segments or MP4 boxes read per file, at most; an ordinary file has a few dozen.
 _MOST_PARTS: Final = 1000
-#: JPEG markers that begin a frame: SOF0 to SOF15, without DHT, JPG and DAC, which share their range.
+#: JPEG markers that begin a frame: SOF0 to SOF15 without DHT, JPG and DAC, which lie in the same range.
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-#: JPEG markers that stand alone, without a length: TEM, RST0 to RST7 and SOI.
+#: JPEG markers without a length: TEM, RST0 to RST7 and SOI.
 _JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 _Size = tuple[int, int]
 
 
 def dimensions(file: IO[bytes]) -> _Size | None:
-    """Return width and height in pixels of what the seekable *file* holds; None if its headers do not say."""
+    """Return width and height in pixels of the picture or video in the seekable *file*, None if unknown.
+
+    They are unknown for other formats and for damaged files.
+    """
     try:
         size = _read(file)
-    except (struct.error, ValueError):  # it ends within a header
+    except (struct.error, ValueError):  # the file ends within a header
         return None
     return size if size is not None and min(size) > 0 else None
 
@@ -66,9 +69,9 @@ def _jpeg(_head: bytes, file: IO[bytes]) -> _Size | None:
     file.seek(2)
     for _ in range(_MOST_PARTS):
         (prefix, marker) = struct.unpack(">BB", file.read(2))
-        while marker == 0xFF:  # any number of them may precede a marker
+        while marker == 0xFF:  # any number of fill bytes may precede a marker
             (marker,) = struct.unpack(">B", file.read(1))
-        if prefix != 0xFF or marker in (0xD9, 0xDA):  # the end, or pixels: no frame comes after
+        if prefix != 0xFF or marker in (0xD9, 0xDA):  # end of image or scan data: no frame follows
             return None
         if marker in _JPEG_ALONE:
             continue
@@ -81,7 +84,7 @@ def _jpeg(_head: bytes, file: IO[bytes]) -> _Size | None:
 
 
 def _mp4(file: IO[bytes]) -> _Size | None:
-    """Return the size of the first track that has one: those of sound have none."""
+    """Return the size of the first track that has one; audio tracks have none."""
     end = file.seek(0, 2)
     for start, stop in _boxes(file, b"moov", 0, end):
         for begin, finish in _boxes(file, b"trak", start, stop):
@@ -94,7 +97,7 @@ def _mp4(file: IO[bytes]) -> _Size | None:
 
 
 def _boxes(file: IO[bytes], wanted: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Give where the content of each *wanted* box between two offsets begins and ends."""
+    """Yield the start and end offset of the content of each *wanted* box between *start* and *stop*."""
     for _ in range(_MOST_PARTS):
         if start + 8 > stop:
             return

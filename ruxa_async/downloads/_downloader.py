@@ -1,4 +1,4 @@
-"""The outputs of a generation, side by side: to disk or to memory."""
+"""All outputs of a generation, downloaded concurrently to disk or to memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ruxa_async.journal import SavedFile
 from ruxa_async.results import Generation
 from ruxa_async.settings import Downloads
 
-from ._naming import names_of
-from ._opening import MediaTransport, Opener, without_query
+from ._names import names_of
+from ._request import MediaTransport, Opener, without_query
 from ._sinks import FileSink, MemorySink, Note, Sink
 from ._transfer import Transfer
 
@@ -33,14 +33,15 @@ _NOTHING: Mapping[int, Path] = MappingProxyType({})
 
 @frozen(kw_only=True)
 class Downloader:
-    """Bring outputs to disk or memory through *transport*, as *settings* say.
+    """Download outputs through *transport*, within the bounds of *settings*.
 
-    *home* is the address of the service: links to its host may lead to addresses that are not public. *connect_timeout*
-    is in seconds: 10. *pauses* are the seconds between attempts, and their number says how often an output is tried again
-    after one that came no further. *window* are the seconds over which ``Downloads.min_rate`` is measured, and that an
-    answer may take to begin: 30. Everything that can go wrong with an output raises `DownloadError`, which names its
-    address without the query string: signatures live there. *saved* is told, with its task's id, of each file
-    that is whole, before it gets its name.
+    *home* is the base URL of the service; its host may have a private address. *connect_timeout* is in
+    seconds (10). *pauses* are the seconds between attempts; an output fails when it makes no progress in one
+    attempt more than there are pauses. *window* is in seconds (30): ``Downloads.min_rate`` is measured over
+    it, and a response must begin within it. *saved* is awaited with the task id and the `SavedFile` of each
+    complete file, before the file gets its final name.
+
+    A failed output raises `DownloadError` with its URL, without the query string, which may hold a signature.
     """
 
     transport: MediaTransport = field(repr=False)
@@ -61,15 +62,15 @@ class Downloader:
     async def save(
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
     ) -> list[Path]:
-        """Download every output of *generation* into *folder*; return the paths, in the order of its URLs.
+        """Download every output of *generation* into *folder* and return the paths in the order of its URLs.
 
-        Files are named by the template *name* (see `names_of`). An output that cannot be had keeps none of the others
-        back; the first error is raised when all have ended.
+        *name* is a template (see `names_of`). A failed output does not stop the others; the first error is
+        raised when all have ended.
         """
         return all_of(await self.save_each(generation, folder, name=name))
 
     async def read(self, generation: Generation) -> list[bytes]:
-        """Download every output of *generation* into memory, in the order of its URLs."""
+        """Download every output of *generation* into memory; return the contents in the order of its URLs."""
         return all_of(await self.read_each(generation))
 
     async def save_each(
@@ -80,9 +81,9 @@ class Downloader:
         kept: Mapping[int, Path] = _NOTHING,
         name: str | None = None,
     ) -> list[Path | Exception]:
-        """Do what `save` does; return for each output its path or what went wrong with it.
+        """Download as `save` does, and return for each output its path or its error.
 
-        What is *kept* already, by its place from 0, is not downloaded.
+        Outputs in *kept*, by their index from 0, are not downloaded again.
         """
         names, home = names_of(generation, name), Path(folder)
 
@@ -92,17 +93,17 @@ class Downloader:
             note = self._note(generation.task_id, number)
             return await self._save(generation.urls[number], home, names[number], note)
 
-        return await _side_by_side(len(names), one)
+        return await _gather(len(names), one)
 
     async def read_each(
         self, generation: Generation, *, kept: Mapping[int, bytes] = MappingProxyType({})
     ) -> list[bytes | Exception]:
-        """Do what `read` does; return for each output its bytes or what went wrong with it."""
+        """Download as `read` does, and return for each output its content or its error."""
 
         async def one(number: int) -> bytes:
             return kept[number] if number in kept else await self._read(generation.urls[number])
 
-        return await _side_by_side(len(generation.urls), one)
+        return await _gather(len(generation.urls), one)
 
     def _note(self, task_id: str | None, number: int) -> Note | None:
         saved = self.saved
@@ -117,60 +118,60 @@ class Downloader:
     async def _save(self, url: str, folder: Path, name: str, note: Note | None) -> Path:
         try:
             async with self._slots, FileSink.opened(folder) as sink:
-                extension = await self._transfer(url, sink).through()
+                extension = await self._transfer(url, sink).run()
                 return await sink.place(name + extension, note)
         except OSError as error:
-            raise _local(url, f"be written to {str(folder)!r}", error) from error
+            raise _disk_error(url, f"be written to {str(folder)!r}", error) from error
 
     async def _read(self, url: str) -> bytes:
         try:
             async with self._slots, MemorySink.opened() as sink:
-                await self._transfer(url, sink).through()
+                await self._transfer(url, sink).run()
                 return await sink.content()
         except OSError as error:
-            raise _local(url, "be kept in a temporary file", error) from error
+            raise _disk_error(url, "be kept in a temporary file", error) from error
 
     def _transfer(self, url: str, sink: Sink) -> Transfer:
         opener = Opener(
             transport=self.transport,
-            is_ours=self._is_ours,
+            may_be_private=self._may_be_private,
             user_agent=self.user_agent,
             connect_timeout=self.connect_timeout,
         )
         return Transfer(url, sink, opener, self.settings, pauses=self.pauses, window=self.window)
 
-    def _is_ours(self, host: str) -> bool:
-        """Tell whether *host* may be at an address that is not public."""
+    def _may_be_private(self, host: str) -> bool:
+        """Return whether *host* may have a private address."""
         home = urlsplit(self.home).hostname or ""
         return self.settings.allow_private or host == home or (is_loopback(home) and is_loopback(host))
 
 
 def all_of(results: Sequence[_T | Exception]) -> list[_T]:
-    """Return *results*, or raise the first error among them; one that is not about an output comes before all others."""
+    """Return *results*, or raise their first error; errors other than `DownloadError` come first."""
     errors = [each for each in results if isinstance(each, Exception)]
     for error in sorted(errors, key=lambda each: isinstance(each, DownloadError)):
         raise error
     return [each for each in results if not isinstance(each, Exception)]
 
 
-async def _side_by_side(count: int, one: Callable[[int], Awaitable[_T]]) -> list[_T | Exception]:
-    """Await *one* for every number below *count* at once; return what each gave or raised."""
+async def _gather(count: int, one: Callable[[int], Awaitable[_T]]) -> list[_T | Exception]:
+    """Await *one* for every number below *count* concurrently; return each result or error."""
     results: dict[int, _T | Exception] = {}
 
-    async def kept(number: int) -> None:
+    async def collect(number: int) -> None:
         try:
             results[number] = await one(number)
-        except Exception as error:  # noqa: BLE001 - it is raised when all have ended: the others are paid for too
+        except Exception as error:  # noqa: BLE001 - returned: the others must not stop
             results[number] = error
 
     if count == 1:
-        await kept(0)
+        await collect(0)
     else:
         async with anyio.create_task_group() as tg:
             for number in range(count):
-                tg.start_soon(partial(kept, number))
+                tg.start_soon(partial(collect, number))
     return [results[number] for number in range(count)]
 
 
-def _local(url: str, what: str, error: OSError) -> DownloadError:
+def _disk_error(url: str, what: str, error: OSError) -> DownloadError:
     return DownloadError(without_query(url), f"cannot {what}: {error.strerror or error}")

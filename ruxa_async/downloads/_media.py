@@ -1,14 +1,12 @@
-"""What a file is by its first bytes: names and types from a server are claims. Pure."""
+"""The type of a file by its first bytes, since a server's names and types may be wrong. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ._failures import PassingError
+__all__ = ("HEAD", "NotMediaError", "content_type", "extension_of", "recognize")
 
-__all__ = ("HEAD", "NotMediaError", "content_type", "extension_of", "recognised")
-
-#: How many of its first bytes tell what a file is.
+#: Bytes at the start of a file that are enough to recognize it.
 HEAD: Final = 512
 
 _SIGNATURES: Final = (
@@ -27,12 +25,12 @@ _SIGNATURES: Final = (
     (b"\xff\xf2", ".mp3"),
 )
 _RIFF: Final = {b"WEBP": ".webp", b"WAVE": ".wav", b"AVI ": ".avi"}
-#: The first box of a QuickTime film from before there were brands.
+#: The first box of an old QuickTime file, which has no brand.
 _QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"pnot")
 _AVIF: Final = {b"avif", b"avis"}
 _HEIC: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
-#: The media type of each extension that `recognised` returns.
+#: The media type of each extension that `recognize` returns.
 _TYPES: Final = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -54,7 +52,8 @@ _TYPES: Final = {
     ".ogg": "audio/ogg",
     ".flac": "audio/flac",
 }
-#: Types whose files are known here by their first bytes, so that others are not what they are said to be.
+#: Types that `recognize` covers: a file with such a Content-Type that it does not recognize is not of that
+#: type.
 _KNOWN_TYPES: Final = frozenset(
     f"{major}/{minor}"
     for major, minors in {
@@ -66,12 +65,12 @@ _KNOWN_TYPES: Final = frozenset(
 )
 
 
-class NotMediaError(PassingError):
-    """A file is no picture, video or sound; the message says what it is instead."""
+class NotMediaError(Exception):
+    """A file is not a picture, video or sound; the message says what it is instead."""
 
 
-def recognised(head: bytes) -> str | None:
-    """Return the extension of the medium that begins with *head*, None if it is none that is known here."""
+def recognize(head: bytes) -> str | None:
+    """Return the extension of the media file that begins with *head*, None for an unknown type."""
     for signature, extension in _SIGNATURES:
         if head.startswith(signature):
             return extension
@@ -82,17 +81,17 @@ def recognised(head: bytes) -> str | None:
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return ".webm" if b"webm" in head[:64] else ".mkv"
     if head[4:8] == b"ftyp":
-        return _of_brands(head)
+        return _iso_extension(head)
     return ".mov" if head[4:8] in _QUICKTIME else None
 
 
 def content_type(head: bytes) -> str | None:
-    """Return the media type of what begins with *head*, such as ``image/png``; None if it is not known."""
-    return _TYPES.get(recognised(head) or "")
+    """Return the media type of a file that begins with *head*, such as ``image/png``, None if unknown."""
+    return _TYPES.get(recognize(head) or "")
 
 
-def _of_brands(head: bytes) -> str:
-    """Tell apart the kinds of ISO base media files: by the main brand, then by those it is compatible with."""
+def _iso_extension(head: bytes) -> str:
+    """Return the extension of an ISO base media file, by its major and then its compatible brands."""
     size = min(int.from_bytes(head[:4], "big"), len(head))
     brand, others = head[8:12], {head[start : start + 4] for start in range(16, size, 4)}
     if brand == b"qt  ":
@@ -104,33 +103,33 @@ def _of_brands(head: bytes) -> str:
     return ".m4a" if brand == b"M4A " else ".mp4"
 
 
-def extension_of(head: bytes, told: str) -> str:
-    """Return the extension for a file that begins with *head* and was *told* to be of a content type.
+def extension_of(head: bytes, declared: str) -> str:
+    """Return the extension for a file that begins with *head* and has the *declared* Content-Type.
 
-    A type that is not known here gets ``.bin``: it was paid for. Raise `NotMediaError` for what is certainly no
-    medium, and for what is not of the type that it is told to be.
+    An unknown type gets ``.bin``, because it was paid for. Raises `NotMediaError` for text, compressed or
+    empty files, and for files that are not of a declared type that `recognize` covers.
     """
     if not head:
-        raise NotMediaError("nothing came: the file is empty")
-    if extension := recognised(head):
+        raise NotMediaError("the file is empty")
+    if extension := recognize(head):
         return extension
     for signature, packing in _PACKED.items():
         if head.startswith(signature):
-            raise NotMediaError(f"came packed ({packing}), which was not asked for")
-    told = told.partition(";")[0].strip().lower()
-    if kind := _text_kind(head, told):
+            raise NotMediaError(f"came compressed ({packing}), which was not requested")
+    declared = declared.partition(";")[0].strip().lower()
+    if kind := _text_kind(head, declared):
         raise NotMediaError(f"{kind} came instead of a picture or video")
-    if told in _KNOWN_TYPES:
-        raise NotMediaError(f"is told to be {told}, but its content is not")
+    if declared in _KNOWN_TYPES:
+        raise NotMediaError(f"has the Content-Type {declared}, but its content is of another type")
     return ".bin"
 
 
-def _text_kind(head: bytes, told: str) -> str | None:
+def _text_kind(head: bytes, declared: str) -> str | None:
     text = head.decode("utf-8-sig", "replace").strip().lower()
     if text.startswith("<!doctype html") or (text.startswith("<") and "<html" in text):
         return "an HTML page"
-    json = told == "application/json" or told.endswith("+json")
-    if not (_is_text(head) or json or told.startswith("text/")):
+    json = declared == "application/json" or declared.endswith("+json")
+    if not (_is_text(head) or json or declared.startswith("text/")):
         return None
     if json or text.startswith(("{", "[")):
         return "JSON"

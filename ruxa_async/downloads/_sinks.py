@@ -1,4 +1,4 @@
-"""Where the bytes of an output go: a file in the making, or memory."""
+"""Where the bytes of an output go: a file or memory."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from ruxa_async._internal.files import PartFile, WholeFile
 
 __all__ = ("FileSink", "MemorySink", "Note", "Sink")
 
-#: What is collected before a worker thread writes it: small pictures cost one hop, large videos one a mebibyte.
+#: bytes that are collected before a worker thread writes them: one call for a small picture, one a MiB for a
+#: video
 _BLOCK: Final = 1 << 20
 
-#: Told of a file that is whole and has no name yet.
+#: Called with a complete file before it gets its final name.
 Note: TypeAlias = Callable[[WholeFile], Awaitable[None]]
 
 
 class Sink(Protocol):
-    """What a transfer needs."""
+    """Takes the bytes of one output."""
 
     async def add(self, chunk: bytes) -> None:
-        """Take *chunk*."""
+        """Append *chunk*."""
         ...
 
     async def restart(self) -> None:
-        """Forget everything."""
+        """Discard all bytes."""
         ...
 
 
 class FileSink:
-    """A file in *folder* that has no name yet."""
+    """A hidden part file that gets its final name when it is complete."""
 
     def __init__(self, part: PartFile) -> None:
         self._part = part
@@ -45,7 +46,7 @@ class FileSink:
     @classmethod
     @asynccontextmanager
     async def opened(cls, folder: Path) -> AsyncIterator[Self]:
-        """Give one that leaves nothing behind unless it was placed."""
+        """Yield a sink for a file in *folder*; its part file is deleted unless it was placed."""
         part = PartFile(folder)
         try:
             yield cls(part)
@@ -55,7 +56,7 @@ class FileSink:
                     await to_thread.run_sync(part.discard)
 
     async def add(self, chunk: bytes) -> None:
-        """Take *chunk*, and write when there is a block of them."""
+        """Append *chunk*, and write to the disk once a whole block is collected."""
         self._block += chunk
         if len(self._block) >= _BLOCK:
             block, self._block = self._block, bytearray()
@@ -63,13 +64,13 @@ class FileSink:
             failpoint("block written")
 
     async def restart(self) -> None:
-        """Forget everything."""
+        """Discard all bytes."""
         self._block.clear()
         if self._part.touched:
             await to_thread.run_sync(self._part.restart)
 
     async def place(self, name: str, note: Note | None) -> Path:
-        """Make the file durable and give it its *name*, or one like it; *note* is told before."""
+        """Sync the file, call *note*, and give the file *name*, or a variant of it if *name* is taken."""
         if note is None:
             return await to_thread.run_sync(self._part.place, self._block, name)
         whole = await to_thread.run_sync(self._part.finish, self._block, name)
@@ -78,13 +79,13 @@ class FileSink:
         failpoint("file row durable")
         path = await to_thread.run_sync(self._part.place, b"", name)
         failpoint("file placed")
-        if path.name != whole.name:  # somebody took the name in between
+        if path.name != whole.name:  # another file took the name in between
             await note(evolve(whole, name=path.name))
         return path
 
 
 class MemorySink:
-    """Memory; what is larger than a mebibyte waits on the disk until it is whole, so that no stream can fill memory."""
+    """Memory, with a temporary file for outputs over 1 MiB until they are complete."""
 
     def __init__(self, file: SpooledTemporaryFile[bytes]) -> None:
         self._file = file
@@ -92,7 +93,7 @@ class MemorySink:
     @classmethod
     @asynccontextmanager
     async def opened(cls) -> AsyncIterator[Self]:
-        """Give one that leaves nothing behind."""
+        """Yield a sink; its temporary file is deleted."""
         file = SpooledTemporaryFile[bytes](max_size=_BLOCK)
         try:
             yield cls(file)
@@ -101,15 +102,15 @@ class MemorySink:
                 await file.aclose()
 
     async def add(self, chunk: bytes) -> None:
-        """Take *chunk*."""
+        """Append *chunk*."""
         await self._file.write(chunk)
 
     async def restart(self) -> None:
-        """Forget everything."""
+        """Discard all bytes."""
         await self._file.seek(0)
         await self._file.truncate()
 
     async def content(self) -> bytes:
-        """Return everything."""
+        """Return all bytes."""
         await self._file.seek(0)
         return await self._file.read()

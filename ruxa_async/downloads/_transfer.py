@@ -1,10 +1,10 @@
-"""One output, over as many attempts as it takes."""
+"""One output: attempts, pauses, resumption and the minimum rate."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
@@ -12,27 +12,68 @@ from ruxa_async.errors import DownloadError, TransportError
 from ruxa_async.settings import Downloads
 from ruxa_async.transports import PrivateAddressError, StreamedResponse
 
-from ._failures import PassingError, TooSlowError
 from ._media import HEAD, NotMediaError, extension_of
-from ._opening import Opener, check_status, without_query
-from ._pace import Pace
 from ._ranges import Version, length_of, part_of, version_of
+from ._request import Opener, TransientError, check_status, without_query
 from ._sinks import Sink
 
 __all__ = ("Transfer",)
 
-#: An attempt that came at least so much further than all before it gives the next ones all their chances again.
+_T = TypeVar("_T")
+
+#: bytes by which an attempt must pass all earlier ones to reset the count of failed attempts
 _PROGRESS: Final = 4096
-#: What is as bad however much came.
-_NO_PROGRESS: Final = (TooSlowError, NotMediaError)
 _NOT_PUBLIC: Final = "leads to an address that is not public; Downloads(allow_private=True) would permit it"
 
 
-class Transfer:
-    """Bring what is at *url* into *sink*.
+class TooSlowError(TransientError):
+    """The rate fell below the minimum."""
 
-    It is tried again after each of *pauses*, in seconds; *window* are the seconds over which it may not be too slow. What was cut off goes on where it was, if its server names
-    the version of the file and still has that one; otherwise it begins anew.
+
+class RateMonitor:
+    """Require at least *rate* bytes a second, averaged over windows of *window* seconds.
+
+    The first window also bounds the wait for the response. A window ends early, and the next one begins, as
+    soon as its bytes have arrived. Seconds given to `exclude` do not count.
+    """
+
+    def __init__(self, rate: float, window: float) -> None:
+        self._rate = rate
+        self._window = window
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new window now."""
+        self._deadline = anyio.current_time() + self._window
+        self._missing = self._rate * self._window
+
+    async def wait(self, awaitable: Awaitable[_T]) -> _T:
+        """Await *awaitable* until the window ends; then raise `TooSlowError`."""
+        with anyio.CancelScope(deadline=self._deadline):
+            return await awaitable
+        raise TooSlowError(f"less than {self._rate:,.10g} bytes a second came for {self._window:g} s")
+
+    def exclude(self, seconds: float) -> None:
+        """Extend the window by *seconds*, which were spent on writing."""
+        self._deadline += seconds
+
+    def count(self, received: int) -> None:
+        """Count *received* bytes."""
+        self._missing -= received
+        if self._missing <= 0:
+            self.restart()
+
+
+#: Errors of an attempt that count as failed whatever progress it made.
+_NO_PROGRESS: Final = (TooSlowError, NotMediaError)
+
+
+class Transfer:
+    """Download *url* into *sink*.
+
+    Failed attempts are repeated after each of *pauses*, in seconds. The minimum rate is averaged over
+    *window* seconds. An interrupted transfer resumes where it stopped if the server identifies the file's
+    version and it is unchanged; otherwise it starts over.
     """
 
     def __init__(
@@ -53,115 +94,113 @@ class Transfer:
         self._window = window
         self._ends = anyio.current_time() + settings.timeout
         self._furthest = 0
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._received = 0
         self._total: int | None = None
         self._version = Version()
-        self._told = ""
+        self._declared_type = ""
         self._head = b""
         self._extension = ""
 
-    async def through(self) -> str:
-        """Return when all of it is in the sink: the extension that its content has. Raises `DownloadError`."""
+    async def run(self) -> str:
+        """Return the extension of the content once all of it is in the sink. Raises `DownloadError`."""
         with anyio.CancelScope(deadline=self._ends):
-            return await self._persist()
-        raise self._failure(f"not whole after {self._settings.timeout:g} s, which is the most it may take")
+            return await self._retry()
+        raise self._failure(f"not complete after {self._settings.timeout:g} s (Downloads(timeout=...))")
 
-    async def _persist(self) -> str:
+    async def _retry(self) -> str:
         attempts, failed = 0, 0
         while True:
             furthest = self._furthest
             attempts += 1
             try:
                 return await self._attempt()
-            except (PassingError, TransportError) as error:
+            except (TransientError, NotMediaError, TransportError) as error:
                 failure = error
             if isinstance(failure.__cause__, PrivateAddressError):
                 raise self._failure(_NOT_PUBLIC) from failure
-            if isinstance(
-                failure, NotMediaError
-            ):  # some page, from something on the way: not to be gone on with
+            if isinstance(failure, NotMediaError):  # such as an error page of a proxy: nothing to resume
                 await self._restart()
-            came_on = self._furthest >= furthest + _PROGRESS and not isinstance(failure, _NO_PROGRESS)
-            failed = 0 if came_on else failed + 1
+            progressed = self._furthest >= furthest + _PROGRESS and not isinstance(failure, _NO_PROGRESS)
+            failed = 0 if progressed else failed + 1
             if failed > len(self._pauses):
                 said = str(failure) or type(failure).__name__
                 raise self._failure(f"{said} ({attempts} attempts)") from failure
             await self._pause(failed, failure)
 
     async def _pause(self, failed: int, failure: Exception) -> None:
-        ours = self._pauses[max(failed, 1) - 1] if self._pauses else 0.0
-        await anyio.sleep(max(ours, failure.wait if isinstance(failure, PassingError) else 0.0))
+        pause = self._pauses[max(failed, 1) - 1] if self._pauses else 0.0
+        await anyio.sleep(max(pause, failure.wait if isinstance(failure, TransientError) else 0.0))
 
     async def _attempt(self) -> str:
-        pace = Pace(self._settings.min_rate, self._window)
+        monitor = RateMonitor(self._settings.min_rate, self._window)
         async with AsyncExitStack() as stack:
-            asked = self._version.headers(self._received)
+            range_headers = self._version.headers(self._received)
             left = max(self._ends - anyio.current_time(), 0.001)
-            opening = self._opener.opened(self._url, asked, left)
-            response = await pace.wait(stack.enter_async_context(opening))
-            await self._begin(response, asked_for_rest=bool(asked))
-            await self._drain(response, pace)
+            opening = self._opener.opened(self._url, range_headers, left)
+            response = await monitor.wait(stack.enter_async_context(opening))
+            await self._begin(response, partial=bool(range_headers))
+            await self._read(response, monitor)
         if self._total is not None and self._received < self._total:
-            raise PassingError(f"broke off after {self._received:,} of {self._total:,} bytes")
-        return self._extension or extension_of(self._head, self._told)
+            raise TransientError(f"broke off after {self._received:,} of {self._total:,} bytes")
+        return self._extension or extension_of(self._head, self._declared_type)
 
-    async def _begin(self, response: StreamedResponse, *, asked_for_rest: bool) -> None:
-        """Decide from the head of a reply whether its body follows on what is there, or replaces it."""
+    async def _begin(self, response: StreamedResponse, *, partial: bool) -> None:
+        """Decide from the head of *response* whether its body continues the file or replaces it."""
         status, headers = response.status, response.headers
-        if status == 416 and asked_for_rest:
+        if status == 416 and partial:
             await self._restart()
-            raise PassingError("changed while it was being fetched")
+            raise TransientError("the file changed during the download")
         check_status(self._url, response)
         if status == 206:
-            if not asked_for_rest:
-                raise self._failure("HTTP 206: a part came where the whole was asked for")
+            if not partial:
+                raise self._failure("HTTP 206: a part came, but the whole file was requested")
             if not self._version.continues(headers, self._received, self._total):
                 await self._restart()
-                raise PassingError("changed while it was being fetched")
+                raise TransientError("the file changed during the download")
             self._total = part_of(headers)[1]
             return
         if self._received:
             await self._restart()
         self._version = version_of(headers)
         self._total = length_of(headers)
-        self._told = headers.get("content-type", "")
+        self._declared_type = headers.get("content-type", "")
         if self._total is not None and self._total > self._settings.max_bytes:
             raise self._too_large()
 
-    async def _drain(self, response: StreamedResponse, pace: Pace) -> None:
-        pace.restart()
+    async def _read(self, response: StreamedResponse, monitor: RateMonitor) -> None:
+        monitor.restart()
         async with _closing(response.chunks()) as chunks:
-            while (chunk := await pace.wait(anext(chunks, None))) is not None:
-                pace.count(len(chunk))
-                came = anyio.current_time()
+            while (chunk := await monitor.wait(anext(chunks, None))) is not None:
+                monitor.count(len(chunk))
+                arrived = anyio.current_time()
                 await self._take(chunk)
-                pace.excuse(anyio.current_time() - came)
+                monitor.exclude(anyio.current_time() - arrived)
 
     async def _take(self, chunk: bytes) -> None:
-        """Check *chunk* and keep it."""
+        """Check *chunk* and append it to the sink."""
         self._received += len(chunk)
         self._furthest = max(self._furthest, self._received)
         if self._received > self._settings.max_bytes:
             raise self._too_large()
         if self._total is not None and self._received > self._total:
             await self._restart()
-            raise PassingError("more came than was told")
+            raise TransientError("more bytes came than Content-Length promises")
         if not self._extension:
             self._head += chunk[: HEAD - len(self._head)]
             if len(self._head) == HEAD:
-                self._extension = extension_of(self._head, self._told)
+                self._extension = extension_of(self._head, self._declared_type)
         await self._sink.add(chunk)
 
     async def _restart(self) -> None:
-        self._forget()
+        self._reset()
         await self._sink.restart()
 
     def _too_large(self) -> DownloadError:
         return self._failure(
-            f"larger than the {self._settings.max_bytes:,} bytes allowed for one output (Downloads(max_bytes=...))"
+            f"larger than the {self._settings.max_bytes:,} bytes allowed (Downloads(max_bytes=...))"
         )
 
     def _failure(self, message: str) -> DownloadError:
@@ -170,7 +209,7 @@ class Transfer:
 
 @asynccontextmanager
 async def _closing(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Close a generator that was not read to its end now, not when it is collected."""
+    """Close a generator that is left early at once, not when it is garbage-collected."""
     try:
         yield chunks
     finally:

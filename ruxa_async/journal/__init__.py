@@ -1,6 +1,6 @@
-"""The journal: what was intended, bought and finished, so that a later run can go on.
+"""The journal records what was intended, bought and finished, so that a later run can resume.
 
-`SqliteJournal` is the one to use; `Journal` and `LastingJournal` are the contract that it keeps.
+`SqliteJournal` is the implementation; `Journal` and `LastingJournal` are the protocols that it implements.
 """
 
 from __future__ import annotations

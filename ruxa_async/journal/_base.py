@@ -1,11 +1,11 @@
-"""What a journal is told and what it is asked, and when.
+"""The protocols of a journal, and the order of its records.
 
-The client reports every purchase to its journal, in an order that makes a crash at any point explicable: the
-intent is durable before the first byte of a create leaves, the task id before the first query, the outcome before
-it is delivered. So each of these is awaited, and an error out of `intend` means that nothing is sent.
+The client awaits each record, so that a crash at any point can be resumed from: the intent is durable before
+the first byte of a create is sent, the task id before the first query, and the outcome before it is
+delivered. If `intend` raises, nothing is sent.
 
-`Journal` is all that the client needs. `LastingJournal` is a journal that remembers: what resuming a run, settling
-what is unknown and starting with learned durations need. `SqliteJournal` is one.
+`Journal` is all that a client needs. A `LastingJournal` keeps its records, which is needed to resume runs, to
+settle unknown jobs and to start with learned values. `SqliteJournal` is one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ("Journal", "JournalRun", "LastingJournal", "NullJournal")
 
 
 class Journal(Protocol):
-    """Where purchases are written down."""
+    """Records purchases."""
 
     async def intend(self, job: JobRecord) -> object:
-        """Record that *job* is about to be sent; return when that is durable.
+        """Record that *job* is about to be sent; return its entry when that is durable.
 
-        What is returned becomes the ``entry`` of every later record of this purchase. ``job.entry`` is None, or what
-        a `Match` gave, or what an earlier attempt of the same job returned.
+        The returned entry becomes ``job.entry`` in every later record of this purchase. Before, ``job.entry``
+        is None, or comes from a `Match` or from an earlier attempt of the same job.
         """
         ...
 
     async def not_bought(self, job: JobRecord) -> None:
-        """Record that the attempt bought nothing: refused, throttled or never sent; its ``error`` may say why."""
+        """Record that the attempt bought nothing, because it was refused, rejected (429) or never sent."""
         ...
 
     async def accepted(self, job: JobRecord) -> None:
@@ -41,31 +41,32 @@ class Journal(Protocol):
         ...
 
     async def unknown(self, job: JobRecord) -> None:
-        """Record that nobody knows whether *job* was bought; its ``error`` says why."""
+        """Record that *job* may have been bought; ``job.error`` says why it is not known."""
         ...
 
     async def finished(self, job: JobRecord, status: TaskStatus | None) -> None:
-        """Record how the task ended: its last status, or None and the ``error`` of *job* if polling gave up.
+        """Record the final *status* of the task, or None and ``job.error`` if polling stopped.
 
-        A status with an ``error`` is a task that failed, or one that succeeded without a usable answer. A task that
-        was attached to has no entry; it is known by its id, or not at all.
+        A status with an error is a failed task, or one that succeeded without a usable answer. An attached
+        task has no entry; it is found by its id, if it is in the journal at all.
         """
         ...
 
 
 class JournalRun(Protocol):
-    """One pass through the requests of a run that has a name. One pass at a time: close it before the next."""
+    """One pass through the requests of a named run. Close it before the next pass begins."""
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The name of the run."""
         ...
 
     async def match(self, request: GenerationRequest) -> Match:
-        """Return what the journal knows of *request* in this run; ask once for each request of the pass.
+        """Return what the journal knows of *request* in this run. Call it once for each request of the pass.
 
-        A job is known by its key, else by its model and input and by how many equal ones came before it in this
-        pass. Raises `KeyConflictError` if its key stands for another request, or came before in this pass.
+        A request is identified by its key, else by its model and input and the number of equal requests
+        before it in this pass. Raises `KeyConflictError` if the key belongs to another request or is used
+        twice in this pass.
         """
         ...
 
@@ -76,16 +77,15 @@ class JournalRun(Protocol):
 
 @runtime_checkable
 class LastingJournal(Journal, Protocol):
-    """A journal that remembers from one process to the next.
+    """A journal that keeps its records from one process to the next.
 
-    It is an async context manager that is entered by whoever made it, or else by the client, which then leaves it
-    as well. Everything that changes it returns when the change is durable. A caller that is cancelled takes nothing
-    back: what was asked for is still written.
+    It is an async context manager. The client enters and leaves it unless it is open already. Every change is
+    durable when its method returns. Cancelling a caller does not undo the change: it is still written.
     """
 
     @property
     def is_open(self) -> bool:
-        """Whether it was entered and not left."""
+        """Whether the journal is open."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -95,77 +95,79 @@ class LastingJournal(Journal, Protocol):
     ) -> None: ...
 
     async def bind(self, *, base_url: str, api_key: str) -> None:
-        """Note that a client of this service and account begins. Raises `JournalMismatchError` if it is another's.
+        """Begin to serve a client of this service and account.
 
-        A journal is an account's once a job of that account was accepted or is unknown, or while its client is at work.
+        Raises `JournalMismatchError` if the journal belongs to another account. It belongs to an account
+        while a client of it is open, and for good once a job of it was accepted or is unknown.
         """
         ...
 
     async def unbind(self) -> None:
-        """Note that a client ended. After the last one, a create that is still only intended is unknown."""
+        """End to serve a client. After the last one, jobs that are still only intended become unknown."""
         ...
 
     async def open_run(self, name: str) -> JournalRun:
-        """Begin a pass through the run *name*, a new one or one that was begun earlier.
+        """Begin a pass through the run *name*, which is created if it is new.
 
-        Raises `JournalError` if a pass through it is under way.
+        Raises `JournalError` during another pass through it.
         """
         ...
 
     async def saved(self, task_id: str, file: SavedFile) -> None:
-        """Record that an output is whole on the disk, under a name of its own; call it before the file gets its final one.
+        """Record that *file* is complete on the disk. Call it before the file gets its final name.
 
-        In this order a final name never stands for anything that the journal does not know. After a crash between
-        the two the row is there and the file is not: who resumes looks, and fetches it again.
+        In this order the journal knows every file with a final name. After a crash in between, the row exists
+        and the file does not; resuming finds that and downloads it again.
         """
         ...
 
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
-        """Return the jobs of which nobody knows whether they were bought, those of *run* only if it is given."""
+        """Return the jobs that may have been bought, only those of *run* if given."""
         ...
 
     async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
-        """Settle the unknown job *name* by a person's word: it was bought, as *task_id*.
+        """Record that the unknown job *name* was bought as *task_id*, as found out by a person.
 
-        *name* is the ``name`` of its entry; *run* is needed where several runs hold one of that name. Raises
-        `JournalError` if there is no such job, several, or one that is not in doubt.
+        *name* is `JournalEntry.name`; *run* is needed if several runs have a job of that name. Raises
+        `JournalError` if there is not exactly one such job, or it is not unknown.
         """
         ...
 
     async def forget(self, name: str, run: str | None = None) -> JournalEntry:
-        """Settle the unknown job *name* by a person's word: it was not bought, and may be.
+        """Record that the unknown job *name* was not bought, so that it may be bought again.
 
         Raises what `adopt` raises.
         """
         ...
 
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
-        """Note that the service called back about the attempt that was known as *callback_id*: so it was bought.
+        """Record a callback, which proves that the attempt with *callback_id* was bought.
 
-        A job that was in doubt, or taken for not bought, becomes adopted if *task_id* is told, else ended if *status*
-        says how, else unknown. What settles nothing here is kept for `callbacks`. Return whether a job was settled.
+        A job that is unknown or recorded as not bought becomes adopted if *task_id* is given, else ended if
+        *status* is final, else unknown. A callback that settles no job is kept for `callbacks`. Returns
+        whether a job was settled.
         """
         ...
 
     async def callbacks(self) -> list[KeptCallback]:
-        """Return what was kept of callbacks that settled nothing, the last 10,000, the oldest first."""
+        """Return the last 10,000 callbacks that settled no job, the oldest first."""
         ...
 
     async def counts(self, run: str | None = None) -> JournalCounts:
-        """Return how many jobs are in each state, those of *run* only if it is given."""
+        """Count the jobs by state, only those of *run* if given."""
         ...
 
     async def learned(self, name: str) -> Any:
-        """Return what was last learned under *name*, None if nothing was."""
+        """Return the value last stored under *name*, None if there is none."""
         ...
 
     async def learn(self, name: str, value: Any) -> None:
-        """Keep *value*, which must be JSON, under *name* for the next run."""
+        """Store *value*, which must be JSON, under *name* for later runs."""
         ...
 
 
 class NullJournal:
-    """Remember nothing."""
+    """A journal that records nothing."""
 
     async def intend(self, job: JobRecord) -> None:
         """Do nothing."""

@@ -1,7 +1,7 @@
-"""Which job of a run a request is. Pure.
+"""The identity of a request within a run. Pure.
 
-A job is known by the caller's key; without one by its model and input, and by how many equal requests came before
-it: never by the number of its row, which changes with every edit of the file that it came from.
+A request is identified by its key, or without one by its model and input and the number of equal requests
+before it. Its row number is not used, because it changes when the input file is edited.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SHOWN = 12
 
 @frozen
 class Identity:
-    """What a request is known by.
+    """The identity of a request.
 
-    *handle* is the key, or the digest where there is no key; *digest* is made from model and input alone; *text* is
-    both as JSON, from which `rebuild` makes the request again.
+    *handle* is the key, or the digest without one. *digest* is the SHA-256 of *text*: model and input as
+    canonical JSON, from which `rebuild` makes the request again.
     """
 
     handle: bytes
@@ -35,7 +35,7 @@ class Identity:
 
 
 def identify(request: GenerationRequest) -> Identity:
-    """Return what *request* is known by. Raises `RequestValidationError` for an input that is no JSON."""
+    """Return the identity of *request*. Raises `RequestValidationError` if its input is not JSON."""
     text = _canonical({"model": request.model, "input": request.input()})
     digest = hashlib.sha256(text.encode()).digest()
     handle = _HASH + digest if request.key is None else _KEY + request.key.encode("utf-8", "surrogatepass")
@@ -43,19 +43,19 @@ def identify(request: GenerationRequest) -> Identity:
 
 
 def key_of(handle: bytes) -> str | None:
-    """Return the caller's key in *handle*, None if there was none."""
+    """Return the caller's key in *handle*, None without one."""
     return handle[1:].decode("utf-8", "surrogatepass") if handle[:1] == _KEY else None
 
 
 def name_of(handle: bytes, ordinal: int) -> str:
-    """Return what a person calls the job: its key, else the beginning of its digest; with its number from the second on."""
+    """Return the name of the job for people: its key, else 12 digits of its digest; ``~2`` for the second."""
     key = key_of(handle)
     name = f"#{handle[1:].hex()[:_SHOWN]}" if key is None else key
     return name if ordinal == 1 else f"{name}~{ordinal}"
 
 
 def rebuild(text: str, key: str | None) -> GenerationRequest:
-    """Return the request that *text* was made from, or one that sends the same."""
+    """Return the request that *text* was made from, or a `CustomRequest` that sends the same."""
     held = json.loads(text)
     model, given = held["model"], held["input"]
     kind = request_class(model)
@@ -63,7 +63,7 @@ def rebuild(text: str, key: str | None) -> GenerationRequest:
         try:
             typed = kind(**given, key=key)
         except (RuxaError, TypeError):
-            pass  # fields that this version does not know, or that went out unchecked as `extra`
+            pass  # fields that this version does not know, or that came from `extra`
         else:
             if typed.input() == given:
                 return typed
@@ -71,18 +71,16 @@ def rebuild(text: str, key: str | None) -> GenerationRequest:
 
 
 def fingerprint(secret: str, salt: bytes) -> str:
-    """Return 16 hex digits that tell one key from another and say nothing else about it."""
+    """Return 16 hex digits of a salted BLAKE2b of *secret*, which do not reveal it."""
     return hashlib.blake2b(secret.encode(), salt=salt[:16], digest_size=8, person=b"ruxa-async").hexdigest()
 
 
 def _canonical(value: Any) -> str:
-    """Write JSON of which there is one for equal values, in ASCII: half a surrogate pair is no text for a database."""
+    """Return canonical JSON, in ASCII, because a database cannot store a lone surrogate."""
     try:
         try:
             return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        except (
-            TypeError
-        ):  # keys of several types cannot be sorted before they are texts, as they are when sent
+        except TypeError:  # keys of mixed types can only be sorted as the strings that JSON makes of them
             plain = json.loads(json.dumps(value, allow_nan=False))
             return json.dumps(plain, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as exc:

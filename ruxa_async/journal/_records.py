@@ -1,4 +1,4 @@
-"""What a journal holds, as values."""
+"""The values that a journal holds."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ("Bought", "JobState", "JournalCounts", "JournalEntry", "KeptCallback"
 
 
 class JobState(enum.Enum):
-    """What the journal knows of a purchase."""
+    """The state of a job in the journal."""
 
-    #: It is being sent. Seen when the journal is opened or its last client ends, it becomes unknown.
+    #: Being sent. Becomes unknown when the journal is opened, or when its last client ends.
     INTENDED = "intended"
-    #: Refused, throttled or never sent: nothing was charged.
+    #: Refused, rejected (429) or never sent: nothing was charged.
     NOT_BOUGHT = "not_bought"
-    #: Paid, its task id is known, its end is not.
+    #: Paid; its task id is known, its outcome is not.
     ACCEPTED = "accepted"
-    #: It may have been charged; a person has to decide.
+    #: It may have been charged; a person or a callback has to settle it.
     UNKNOWN = "unknown"
-    #: It ended well.
+    #: The task succeeded.
     SUCCEEDED = "succeeded"
-    #: It was paid and ended without a result.
+    #: Paid, but the task failed.
     FAILED = "failed"
-    #: Unknown once; a person found its task id. To be followed like an accepted one.
+    #: Was unknown; its task id was found. Followed like an accepted job.
     ADOPTED = "adopted"
-    #: Unknown once; a person said that it was not bought. To be bought like a new one.
+    #: Was unknown; a person said that it was not bought. Bought like a new job.
     FORGOTTEN = "forgotten"
 
 
 @frozen(kw_only=True)
 class SavedFile:
-    """An output on the disk: which one of its task (from 0), its final *name*, its *size* in bytes and its SHA-256 in hex."""
+    """A saved output: its *number* in the task (from 0), file *name*, *size* in bytes, and SHA-256 in hex."""
 
     number: int
     name: str
@@ -47,12 +47,13 @@ class SavedFile:
 
 @frozen(kw_only=True)
 class JournalEntry:
-    """One job as the journal has it.
+    """One job in the journal.
 
-    *name* is the caller's key, or what stands for it where there is none; `LastingJournal.adopt` and `forget` take it.
-    *run* is None for what `submit` and `generate` bought. *status* is the last one of a task that ended. *error_kind*
-    is the name of an exception's class. *attempts* is how often it was going to be sent, *past_tasks* the ids of
-    tasks that an earlier attempt bought, *callback_id* what the callback of the last attempt is known by. Times are in seconds since the epoch.
+    *name* identifies the job for `LastingJournal.adopt` and `forget`: its key, else a digest of its request.
+    *run* is None for jobs of `submit` and `generate`. *status* is the final status of an ended task.
+    *error_kind* is the name of an exception class. *attempts* counts the intents to send it.
+    *earlier_task_ids* are tasks that earlier attempts bought. *callback_id* identifies the callback of the
+    last attempt. Times are in seconds since the epoch.
     """
 
     entry: object = field(repr=False)
@@ -66,7 +67,7 @@ class JournalEntry:
     error_kind: str | None = None
     error_message: str | None = None
     attempts: int = 1
-    past_tasks: tuple[str, ...] = ()
+    earlier_task_ids: tuple[str, ...] = ()
     intended_at: float | None = None
     accepted_at: float | None = None
     finished_at: float | None = None
@@ -80,7 +81,7 @@ class JournalEntry:
 
     @property
     def failure(self) -> TaskError | None:
-        """The error with which a task that failed was delivered."""
+        """The error with which a failed task was delivered, else None."""
         if self.state is not JobState.FAILED:
             return None
         if self.status is not None and self.status.state is TaskState.FAIL:
@@ -94,10 +95,7 @@ class JournalEntry:
 
 @frozen(kw_only=True)
 class KeptCallback:
-    """A callback for a job that is not in the journal, or not any more: what it was known by, and what it said.
-
-    *received_at* is in seconds since the epoch.
-    """
+    """A callback that matched no job in the journal. *received_at* is in seconds since the epoch."""
 
     callback_id: bytes
     task_id: str | None
@@ -107,9 +105,9 @@ class KeptCallback:
 
 @frozen(kw_only=True)
 class Match:
-    """What a journal knows of one request of a run: *known* is None if it was never going to be sent.
+    """What a journal knows of one request in a run. *known* is None if it was never intended to be sent.
 
-    *entry* goes into the `JobRecord` of the job that is made for it, *name* is what a person calls it.
+    *entry* belongs into the `JobRecord` of its job; *name* identifies it for people.
     """
 
     entry: object = field(repr=False)
@@ -119,32 +117,33 @@ class Match:
 
 @define(kw_only=True)
 class Bought:
-    """What was bought of one model, or may have been: running and unknown ones count, and so do earlier attempts.
+    """The tasks of one model that were or may have been bought; running, unknown and earlier attempts count.
 
-    For *untold* of the *tasks* the service reported no price; the others came to *credits*, the *dearest* of them to
-    so many, None if there is none.
+    For *unpriced* of the *tasks* the service reported no price. The others cost *credits* in total, and at
+    most *highest_price* each, None if there are none.
     """
 
     tasks: int = 0
-    untold: int = 0
+    unpriced: int = 0
     credits: float = 0.0
-    dearest: float | None = None
+    highest_price: float | None = None
 
     def add(self, credits: float | None) -> None:  # noqa: A002 - the service's word
-        """Count one more, for which so many credits were reported."""
+        """Count one more task, with its reported price in credits, if any."""
         self.tasks += 1
         if credits is None:
-            self.untold += 1
+            self.unpriced += 1
         else:
             self.credits += credits
-            self.dearest = credits if self.dearest is None else max(self.dearest, credits)
+            highest = self.highest_price
+            self.highest_price = credits if highest is None else max(highest, credits)
 
 
 @frozen(kw_only=True)
 class JournalCounts:
-    """How many jobs are in each state, how many files were saved, and what the ended tasks cost as far as was said.
+    """The number of *jobs* in each state and of saved *files*, and the reported *credits* of the ended tasks.
 
-    *models* says what was *bought* of each model, earlier attempts of the same jobs included.
+    *models* holds what was bought of each model, earlier attempts of the same jobs included.
     """
 
     jobs: Mapping[JobState, int]
@@ -154,5 +153,5 @@ class JournalCounts:
 
     @property
     def total(self) -> int:
-        """All jobs."""
+        """The number of all jobs."""
         return sum(self.jobs.values())

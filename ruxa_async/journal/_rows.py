@@ -1,4 +1,4 @@
-"""Rows to values."""
+"""Rows of the tables as values."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ._records import Bought, JobState, JournalCounts, JournalEntry, KeptCallbac
 from ._schema import Connection, SchemaError
 
 __all__ = (
+    "PAID_STATES",
     "SELECT_JOB",
-    "SPENT",
     "bought_anything",
     "clean",
     "count",
@@ -26,22 +26,25 @@ __all__ = (
 )
 
 SELECT_JOB = (
-    "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state, jobs.attempts,"
-    " jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at, jobs.error_kind,"
-    " jobs.error_message, jobs.past_tasks, jobs.call FROM jobs JOIN runs ON runs.id = jobs.run"
+    "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state,"
+    " jobs.attempts, jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at,"
+    " jobs.error_kind, jobs.error_message, jobs.past_tasks, jobs.call"
+    " FROM jobs JOIN runs ON runs.id = jobs.run"
 )
 
-#: The states of what was bought or may have been, as SQL has it.
-SPENT = "('intended', 'accepted', 'adopted', 'unknown', 'succeeded', 'failed')"
+#: The states of jobs that were or may have been bought, as a list in SQL.
+PAID_STATES = "('intended', 'accepted', 'adopted', 'unknown', 'succeeded', 'failed')"
 
 
 def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
-    """Return the job in *row*, which `SELECT_JOB` returned, and the digest of its request. Raises `SchemaError`."""
+    """Return the job in a *row* of `SELECT_JOB`, and the digest of its request. Raises `SchemaError`."""
     try:
-        return _entry(connection, row), b"".join([row[4]])  # bytes(9**9) would be a gigabyte of nothing
+        return _entry(connection, row), b"".join(
+            [row[4]]
+        )  # not bytes(): an int in a damaged file would allocate that many
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as exc:
         raise SchemaError(
-            f"job {row[0]} cannot be read ({exc}): the file is damaged; keep it, and start another"
+            f"job {row[0]} cannot be read ({exc}): the file is damaged; keep it, and use another journal"
         ) from exc
 
 
@@ -64,7 +67,7 @@ def _entry(connection: Connection, row: Any) -> JournalEntry:
         error_kind=error_kind,
         error_message=error_message,
         attempts=attempts,
-        past_tasks=tuple(past.split("\n")[:-1]),
+        earlier_task_ids=tuple(past.split("\n")[:-1]),
         intended_at=intended_at,
         accepted_at=accepted_at,
         finished_at=finished_at,
@@ -74,20 +77,20 @@ def _entry(connection: Connection, row: Any) -> JournalEntry:
 
 
 def bought_anything(connection: Connection) -> bool:
-    """Return whether any job was bought, or may have been."""
+    """Return whether any job was or may have been bought."""
     row = connection.execute(
-        f"SELECT EXISTS (SELECT 1 FROM jobs WHERE past_bought > 0 OR state IN {SPENT})"  # noqa: S608
+        f"SELECT EXISTS (SELECT 1 FROM jobs WHERE past_bought > 0 OR state IN {PAID_STATES})"  # noqa: S608
     ).fetchone()
     return bool(row[0])
 
 
 def clean(text: str) -> str:
-    """Return *text* without what UTF-8 cannot hold, half a surrogate pair."""
+    """Return *text* with lone surrogates escaped, which UTF-8 cannot encode."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def dump_status(status: TaskStatus) -> str:
-    """Return *status* as a text for the tables."""
+    """Return *status* as JSON text."""
     return json.dumps({**asdict(status, recurse=False), "state": status.state.value})
 
 
@@ -97,7 +100,7 @@ def _status(text: str) -> TaskStatus:
 
 
 def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
-    """Return the jobs in doubt, those of *run* only if it is given, in the order of their intents."""
+    """Return the unknown jobs, only those of *run* if given, in the order in which they were intended."""
     rows = connection.execute(
         f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (? IS NULL OR runs.name = ?) ORDER BY jobs.id",
         (run, run),
@@ -106,7 +109,7 @@ def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
 
 
 def list_callbacks(connection: Connection) -> list[KeptCallback]:
-    """Return the callbacks that settled nothing, the oldest first."""
+    """Return the callbacks that matched no job, the oldest first."""
     rows = connection.execute(
         "SELECT call, task_id, status, received_at FROM callbacks ORDER BY received_at"
     ).fetchall()
@@ -122,7 +125,7 @@ def list_callbacks(connection: Connection) -> list[KeptCallback]:
 
 
 def count(connection: Connection, run: str | None) -> JournalCounts:
-    """Count the jobs by their state, those of *run* only if it is given."""
+    """Count the jobs by state, only those of *run* if given."""
     states = connection.execute(
         "SELECT jobs.state, count(*), sum(jobs.credits) FROM jobs JOIN runs ON runs.id = jobs.run"
         " WHERE (? IS NULL OR runs.name = ?) GROUP BY jobs.state",
@@ -139,24 +142,25 @@ def count(connection: Connection, run: str | None) -> JournalCounts:
 
 
 def _bought(connection: Connection, run: str | None) -> dict[str, Bought]:
-    """Add up what was bought, or may have been, by model. Raises `SchemaError`."""
+    """Sum up the tasks that were or may have been bought, by model. Raises `SchemaError`."""
     rows = connection.execute(
-        "SELECT jobs.request, jobs.state, jobs.credits, jobs.past_bought, jobs.past_untold, jobs.past_credits"  # noqa: S608
+        "SELECT jobs.request, jobs.state, jobs.credits,"  # noqa: S608
+        " jobs.past_bought, jobs.past_untold, jobs.past_credits"
         " FROM jobs JOIN runs ON runs.id = jobs.run WHERE (? IS NULL OR runs.name = ?)"
-        f" AND (jobs.past_bought > 0 OR jobs.state IN {SPENT})",
+        f" AND (jobs.past_bought > 0 OR jobs.state IN {PAID_STATES})",
         (run, run),
     ).fetchall()
     models: dict[str, Bought] = {}
-    for text, state, credit, past, past_untold, past_credits in rows:
+    for text, state, credit, earlier, earlier_unpriced, earlier_credits in rows:
         try:
             bought = models.setdefault(str(json.loads(text)["model"]), Bought())
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise SchemaError(
-                f"a job cannot be read ({exc}): the file is damaged; keep it, and start another"
+                f"a job cannot be read ({exc}): the file is damaged; keep it, and use another journal"
             ) from exc
-        bought.tasks += past
-        bought.untold += past_untold
-        bought.credits += past_credits
+        bought.tasks += earlier
+        bought.unpriced += earlier_unpriced
+        bought.credits += earlier_credits
         if JobState(state) not in (JobState.NOT_BOUGHT, JobState.FORGOTTEN):
             bought.add(credit)
     return models

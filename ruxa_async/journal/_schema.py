@@ -1,7 +1,7 @@
-"""The tables, and how an older journal becomes a newer one. No SQL here is newer than SQLite 3.35.
+"""The tables and their migrations. All SQL works with SQLite 3.35.
 
-``user_version`` counts the migrations that a file has been through; each is a tuple of statements, and all that are
-missing run in one transaction. A migration that was released is never edited: what comes next is appended.
+``user_version`` is the number of migrations applied to a file. Each is a tuple of statements; all missing
+ones run in one transaction. A released migration is never edited; new ones are appended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ __all__ = ("APPLICATION", "MIGRATIONS", "Connection", "Cursor", "SchemaError", "
 #: Marks the file as a journal of ours: "ruxa".
 APPLICATION = 0x72757861
 
-#: ``jobs.run`` is 0 for what belongs to no run. Times are seconds since the epoch. A handle is in `identity`.
+#: ``jobs.run`` is 0 for jobs outside of runs. Times are seconds since the epoch. For ``handle``, see
+#: `Identity`.
 _TABLES = (
     """CREATE TABLE account (
         id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -57,20 +58,25 @@ _TABLES = (
         sha256 TEXT NOT NULL,
         PRIMARY KEY (job, number)
     ) WITHOUT ROWID""",
-    "CREATE TABLE learned (name TEXT PRIMARY KEY, value TEXT NOT NULL, learned_at REAL NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE learned (
+        name TEXT PRIMARY KEY, value TEXT NOT NULL, learned_at REAL NOT NULL
+    ) WITHOUT ROWID""",
 )
 
-#: ``jobs.call`` is what the callback of the last attempt is known by; ``callbacks`` are those of no job in here.
+#: ``jobs.call`` is the callback id of the last attempt. ``callbacks`` holds callbacks that matched no job.
 _CALLBACKS = (
     "ALTER TABLE jobs ADD COLUMN call BLOB",
     "CREATE INDEX jobs_by_call ON jobs (call) WHERE call IS NOT NULL",
-    "CREATE TABLE callbacks (call BLOB PRIMARY KEY, task_id TEXT, status TEXT, received_at REAL NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE callbacks (
+        call BLOB PRIMARY KEY, task_id TEXT, status TEXT, received_at REAL NOT NULL
+    ) WITHOUT ROWID""",
     "CREATE INDEX callbacks_by_time ON callbacks (received_at)",
 )
 
-#: What earlier attempts of a job bought or may have: how many, for how many of them no price was told, and what the
-#: others cost. A new attempt takes the place of the last one in its row, but not in the bill.
-_BILL = (
+#: Earlier attempts of a job that were or may have been bought: their number, how many of them have no price,
+#: and the credits of the others. A new attempt overwrites the last one in its row, so these sums keep it in
+#: the totals.
+_EARLIER_ATTEMPTS = (
     "ALTER TABLE jobs ADD COLUMN past_bought INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN past_untold INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN past_credits REAL NOT NULL DEFAULT 0",
@@ -78,50 +84,51 @@ _BILL = (
     "UPDATE jobs SET past_untold = past_bought",
 )
 
-#: Every migration there has been, the first one makes the tables.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _CALLBACKS, _BILL)
+#: All migrations in order; the first creates the tables.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _CALLBACKS, _EARLIER_ATTEMPTS)
 
 
 class Cursor(Protocol):
-    """The rows that a statement returned."""
+    """The rows of a statement."""
 
     def fetchone(self) -> Any:
         """Return the next row, None after the last."""
         ...
 
     def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
+        """Return the remaining rows."""
         ...
 
 
 class Connection(Protocol):
-    """What a journal needs of a database; sqlite3's connection is one. Its errors are those of sqlite3."""
+    """The part of `sqlite3.Connection` that a journal uses, with the errors of sqlite3."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
 class SchemaError(Exception):
-    """The file is sound but cannot be used; the message says why and what would help."""
+    """The file is intact but cannot be used; the message says why and what to do."""
 
 
 def migrate(connection: Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Bring the file up to date, inside the transaction that is open. Raises `SchemaError`."""
+    """Apply the missing migrations inside the open transaction. Raises `SchemaError`."""
     application = _pragma(connection, "application_id")
     version = _pragma(connection, "user_version")
     if application != APPLICATION:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application or version or tables:
-            raise SchemaError("this is a database of another program: give the journal a file of its own")
+            raise SchemaError("this is a database of another program: use another path for the journal")
     if version > len(migrations):
         raise SchemaError(
-            f"it was written by a newer version of ruxa_async (its schema is {version}, and {len(migrations)} is the "
-            "newest that this version knows): upgrade ruxa_async. Nothing was changed"
+            f"it was written by a newer version of ruxa_async (its schema is {version}, and "
+            f"{len(migrations)} is the newest that this version knows): upgrade ruxa_async. "
+            "Nothing was changed"
         )
     for statements in migrations[version:]:
         for statement in statements:

@@ -1,4 +1,4 @@
-"""`SqliteJournal`: a journal in one file, on the standard library."""
+"""`SqliteJournal`: a journal in one file, on the standard library's sqlite3."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ruxa_async.errors import JournalError, JournalMismatchError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
-from . import _settling as settling
+from ._database import Connect, close_store, connect, open_store
 from ._identity import fingerprint
-from ._opening import Connect, close_store, connect, open_store
-from ._owner import Owner
 from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
-from ._rows import bought_anything, clean, count, list_callbacks, list_unknown
+from ._rows import bought_anything, clean, list_callbacks, list_unknown
 from ._store import Store
+from ._thread import DatabaseThread
+from ._unknowns import adopt, called_back, forget
 
 __all__ = ("SqliteJournal", "SqliteRun")
 
@@ -30,16 +30,16 @@ _T = TypeVar("_T")
 
 
 class SqliteJournal:
-    """A journal in the file *path*, which is made, with its folders, if it is not there; only its owner can read it.
+    """A journal in the file *path*, which is created with its folders if needed, with mode 0600.
 
-    Use it as ``async with SqliteJournal(path) as journal:``, or give it to a `RuxaClient`, which opens it if it is
-    not open and then closes it. One process at a time may have it open. It belongs to the event loop in which it was
-    opened. *service* stands for the client's base URL where the address changes and the service does not, as with an
-    emulator on any free port. *new_key* lets another API key take over, for a key that was renewed. Entering it
+    Use it as ``async with SqliteJournal(path) as journal:``, or give it to a `RuxaClient`, which opens and
+    closes it unless it is open already. Only one process at a time may have it open. It belongs to the event
+    loop that opened it. *service* replaces the client's base URL if the address of the same service changes,
+    as with an emulator on a free port. *new_key* accepts a new API key of the same account. Entering it
     raises `JournalInUseError`, or `JournalError` if the file cannot be used.
 
-    A row that was acknowledged survives a crash of the process and a loss of power: every commit is synced
-    (``synchronous=FULL``, write-ahead log, exclusive lock).
+    Every commit is synced (``synchronous=FULL``, write-ahead log, exclusive lock), so an acknowledged row
+    survives a crash and a loss of power.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SqliteJournal:
         self._service = service
         self._new_key = new_key
         self._connect = connect
-        self._owner: Owner | None = None
+        self._thread: DatabaseThread | None = None
         self._clients = 0
         self._passes: set[str] = set()
 
@@ -65,22 +65,22 @@ class SqliteJournal:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was entered and not left."""
-        return self._owner is not None
+        """Whether the journal is open."""
+        return self._thread is not None
 
     async def __aenter__(self) -> Self:
-        if self._owner is not None:
-            raise RuntimeError("this SqliteJournal is open already: share it, do not enter it twice")
-        path, connect = (
-            self.path,
-            self._connect,
-        )  # not self: the thread must not keep a journal alive that was dropped
-        owner = Owner(path, lambda: open_store(path, connect), lambda store: close_store(path, store))
-        await owner.start()
-        self._owner = owner
+        if self._thread is not None:
+            raise RuntimeError("this SqliteJournal is open already: share it instead of entering it twice")
+        # The thread must not refer to self, or a journal that is dropped would never be collected.
+        path, connect = self.path, self._connect
+        thread = DatabaseThread(
+            path, lambda: open_store(path, connect), lambda store: close_store(path, store)
+        )
+        await thread.start()
+        self._thread = thread
         self._clients = 0
         self._passes.clear()
-        weakref.finalize(self, owner.stop).atexit = False  # at exit the system lets go of the file
+        weakref.finalize(self, thread.stop).atexit = False  # at exit the system closes the file
         return self
 
     async def __aexit__(
@@ -89,16 +89,16 @@ class SqliteJournal:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Write what is still to be written, and let go of the file. Closing twice is harmless."""
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            await owner.aclose()
+        """Finish the pending writes and close the file. Closing it again does nothing."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.aclose()
 
     async def bind(self, *, base_url: str, api_key: str) -> None:
-        """Note that a client of this service and account begins. Raises `JournalMismatchError` if it is another's.
+        """Begin to serve a client of this service and account. Raises `JournalMismatchError`.
 
-        A journal belongs to the first account whose job was accepted or is unknown. Until then another account may take
-        it over, unless a client of the first one is still at work.
+        The journal belongs to the first account with a job that was accepted or is unknown. Until then
+        another account may take it over, unless a client of the first one is open.
         """
         service, path, new_key = self._service or base_url, self.path, self._new_key
         alone = self._clients == 0
@@ -110,10 +110,12 @@ class SqliteJournal:
             raise
 
     async def unbind(self) -> None:
-        """Note that a client ended. After the last one, a create that is still only intended is unknown."""
+        """End to serve a client. After the last one, jobs that are still only intended become unknown."""
         self._clients -= 1
         if self._clients == 0:
-            await self._run(lambda store: store.cut_off("it was cut off when the client was closed"))
+            await self._run(
+                lambda store: store.mark_intended_unknown("it was cut off when the client was closed")
+            )
 
     # ---- what the client reports
 
@@ -132,26 +134,28 @@ class SqliteJournal:
         await self._run(lambda store: store.accepted(job, at))
 
     async def unknown(self, job: JobRecord) -> None:
-        """Record that nobody knows whether *job* was bought."""
+        """Record that *job* may have been bought."""
         await self._run(lambda store: store.unknown(job))
 
     async def finished(self, job: JobRecord, status: TaskStatus | None) -> None:
-        """Record how the task ended, or that polling gave up."""
+        """Record the final *status* of the task, or None if polling stopped."""
         at = time.time()
         await self._run(lambda store: store.finished(job, status, at))
 
     async def saved(self, task_id: str, file: SavedFile) -> None:
-        """Record that an output is whole on the disk; call it before the file gets its final name."""
+        """Record that *file* is complete on the disk. Call it before the file gets its final name."""
         await self._run(lambda store: store.saved(task_id, file))
 
-    # ---- runs, and what is in doubt
+    # ---- runs and unknown jobs
 
     async def open_run(self, name: str) -> SqliteRun:
-        """Begin a pass through the run *name*. Raises `JournalError` if one is under way."""
+        """Begin a pass through the run *name*. Raises `JournalError` during another pass."""
         if not name.strip():
-            raise ValueError(f"{name!r} is no name for a run")
+            raise ValueError(f"name={name!r} is not valid: the name of a run cannot be empty")
         if name in self._passes:
-            raise JournalError(self.path, f"a pass through the run {name!r} is under way: let it end first")
+            raise JournalError(
+                self.path, f"another pass through the run {name!r} has not ended: let it end first"
+            )
         self._passes.add(name)
         at = time.time()
         try:
@@ -162,44 +166,42 @@ class SqliteJournal:
         return SqliteRun(name, number, self)
 
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
-        """Return the jobs of which nobody knows whether they were bought, in the order of their intents."""
+        """Return the unknown jobs in the order in which they were intended, only those of *run* if given."""
         return await self._run(lambda store: list_unknown(store.connection, run))
 
     async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
-        """Settle the unknown job *name*: it was bought, as *task_id*. Raises `JournalError` if that cannot be."""
+        """Record that the unknown job *name* was bought as *task_id*. Raises `JournalError`."""
         if not task_id.strip():
-            raise ValueError("the task id that the service gave is needed")
+            raise ValueError("task_id is empty: pass the id that the service gave the task")
         path = self.path
-        return await self._run(lambda store: settling.adopt(store.connection, path, name, task_id, run))
+        return await self._run(lambda store: adopt(store.connection, path, name, task_id, run))
 
     async def forget(self, name: str, run: str | None = None) -> JournalEntry:
-        """Settle the unknown job *name*: it was not bought, and may be. Raises `JournalError` if that cannot be."""
+        """Record that the unknown job *name* was not bought. Raises `JournalError`."""
         path = self.path
-        return await self._run(lambda store: settling.forget(store.connection, path, name, run))
+        return await self._run(lambda store: forget(store.connection, path, name, run))
 
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
-        """Note that the service called back about the attempt that was known as *callback_id*; return whether that settled a job."""
+        """Record a callback for the attempt with *callback_id*; return whether it settled a job."""
         at = time.time()
-        return await self._run(
-            lambda store: settling.called_back(store.connection, callback_id, task_id, status, at)
-        )
+        return await self._run(lambda store: called_back(store.connection, callback_id, task_id, status, at))
 
     async def callbacks(self) -> list[KeptCallback]:
-        """Return what was kept of callbacks that settled nothing, the oldest first."""
+        """Return the last 10,000 callbacks that settled no job, the oldest first."""
         return await self._run(lambda store: list_callbacks(store.connection))
 
     async def counts(self, run: str | None = None) -> JournalCounts:
-        """Return how many jobs are in each state."""
-        return await self._run(lambda store: count(store.connection, run))
+        """Count the jobs by state, only those of *run* if given."""
+        return await self._run(lambda store: store.counts(run))
 
-    # ---- what is learned
+    # ---- learned values
 
     async def learned(self, name: str) -> Any:
-        """Return what was last learned under *name*, None if nothing was."""
+        """Return the value last stored under *name*, None if there is none."""
         return await self._run(lambda store: store.learned(name))
 
     async def learn(self, name: str, value: Any) -> None:
-        """Keep *value*, which must be JSON, under *name*."""
+        """Store *value*, which must be JSON, under *name*."""
         at, text = time.time(), json.dumps(value)
         await self._run(lambda store: store.learn(name, text, at))
 
@@ -207,9 +209,9 @@ class SqliteJournal:
         return await self._run(lambda store: store.match(run, name, request))
 
     async def _run(self, operation: Callable[[Store], _T]) -> _T:
-        if self._owner is None:
+        if self._thread is None:
             raise JournalError(self.path, "the journal is not open: use it inside `async with`")
-        return await self._owner.run(operation)
+        return await self._thread.run(operation)
 
 
 class SqliteRun:
@@ -222,12 +224,12 @@ class SqliteRun:
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The name of the run."""
         return self._name
 
     async def match(self, request: GenerationRequest) -> Match:
         """Return what is known of *request* in this run. Raises `KeyConflictError`."""
-        return await self._journal._match(self._number, self._name, request)  # noqa: SLF001 - one thing in two classes
+        return await self._journal._match(self._number, self._name, request)  # noqa: SLF001 - its only user
 
     def close(self) -> None:
         """End the pass."""
@@ -261,14 +263,14 @@ def _write_account(store: Store, service: str, api_key: str) -> None:
 
 
 def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:
-    """Say what keeps us from a journal: each of the two is a service and the fingerprint of a key."""
-    if theirs[0] != ours[0]:  # then the keys tell nothing
+    """Return the message for two accounts that differ; each is a service and the fingerprint of a key."""
+    if theirs[0] != ours[0]:  # then the keys differ anyway
         return (
-            f"it belongs to {theirs[0]}, and this client is one of {ours[0]}: what was bought there is not known here. "
+            f"it belongs to {theirs[0]}, but this client uses {ours[0]}, where its tasks do not exist. "
             "Use another journal (another output folder), or the service of this one"
         )
     return (
-        f"it belongs to {theirs[0]} with the key of fingerprint {theirs[1]}, and the key of this client has the "
-        f"fingerprint {ours[1]}: use another journal (another output folder), or the key of this one. If the key of the "
-        "same account was renewed, say so with --new-key, or SqliteJournal(new_key=True)"
+        f"it belongs to {theirs[0]} with the key of fingerprint {theirs[1]}, and the key of this client "
+        f"has the fingerprint {ours[1]}: use another journal (another output folder), or the key of this "
+        "one. If the same account has a new key, confirm it with --new-key or SqliteJournal(new_key=True)"
     )

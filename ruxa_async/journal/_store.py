@@ -1,79 +1,113 @@
-"""What each operation does to the tables. Blocking: it belongs to the thread that owns the connection.
+"""The operations on the tables. Blocking: for the thread that owns the connection.
 
-Every method is called inside a transaction. It checks first and writes afterwards, so that an error of ours leaves
-nothing half done; an error of the database undoes the whole transaction.
+Every method runs inside a transaction. It checks first and writes afterwards, so that an error of ours leaves
+no partial change; an error of the database rolls the whole transaction back.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Self
 
 from attrs import define, field, frozen
 
 from ruxa_async._internal.failpoints import failpoint
-from ruxa_async.errors import KeyConflictError
+from ruxa_async._internal.files import FileId, file_id
+from ruxa_async.errors import JournalError, KeyConflictError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
-from ._files import OpenFiles
 from ._identity import Identity, identify, name_of
-from ._records import JobState, Match, SavedFile
-from ._rows import SELECT_JOB, SPENT, clean, dump_status, entry_of
+from ._records import JobState, JournalCounts, Match, SavedFile
+from ._rows import PAID_STATES, SELECT_JOB, clean, count, dump_status, entry_of
 from ._schema import Connection
 
-__all__ = ("Place", "Store")
+__all__ = ("OpenFiles", "Slot", "Store")
 
-_LOOSE = 0
-#: An attempt that was bought, or may have been, stays on the bill when the next one takes its place in the row.
-_INTO_PAST = (
-    f"past_bought = past_bought + (state IN {SPENT}),"
-    f" past_untold = past_untold + (state IN {SPENT} AND credits IS NULL),"
-    f" past_credits = past_credits + CASE WHEN state IN {SPENT} THEN coalesce(credits, 0) ELSE 0 END,"
+#: The id of the run of jobs that belong to no run.
+_NO_RUN = 0
+#: Adds an attempt that was or may have been paid to the sums of earlier attempts, before the next one
+#: replaces it.
+_ADD_TO_PAST = (
+    f"past_bought = past_bought + (state IN {PAID_STATES}),"
+    f" past_untold = past_untold + (state IN {PAID_STATES} AND credits IS NULL),"
+    f" past_credits = past_credits + CASE WHEN state IN {PAID_STATES} THEN coalesce(credits, 0) ELSE 0 END,"
 )
 
 
 @frozen
-class Place:
-    """Where a job that was never going to be sent will stand, once it is."""
+class Slot:
+    """The unique key of the row that a job will get when it is first intended."""
 
     run: int
     ordinal: int
     identity: Identity = field(repr=False)
 
 
+@frozen
+class OpenFiles:
+    """The database at *path* and its write-ahead log, by device and inode.
+
+    SQLite keeps writing to a file that was moved or removed. The next run would then find no journal at
+    *path*, and buy everything again.
+    """
+
+    path: str
+    _ids: tuple[tuple[str, FileId], ...] = field(alias="_ids", repr=False)
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """Return the files of the journal that was just opened at *path*."""
+        found = ((name, file_id(name)) for name in (path, f"{path}-wal"))
+        return cls(path, _ids=tuple((name, known) for name, known in found if known is not None))
+
+    @property
+    def missing(self) -> str | None:
+        """The first file that was moved, replaced or removed since, else None."""
+        return next((name for name, known in self._ids if file_id(name) != known), None)
+
+    def ensure_in_place(self) -> None:
+        """Raise `JournalError` if a file was moved, replaced or removed since."""
+        if (missing := self.missing) is not None:
+            raise JournalError(
+                self.path,
+                f"{missing} was moved, replaced or removed while the journal was open, so nothing more is "
+                "bought. Requests on the wire are still awaited and reported. Before you run this again, put "
+                "the folder back or give its new path: without it, everything would be bought again",
+            )
+
+
 @define(eq=False)
 class Store:
-    """The tables of one open journal."""
+    """The tables of one open journal. *files* are checked before each intent; None skips the check."""
 
     connection: Connection
     next_id: int
-    #: The files to check before each intent; None for tables that are only looked into.
     files: OpenFiles | None = None
 
     @classmethod
-    def over(cls, connection: Connection) -> Store:
-        """Return the store of an open, migrated file. A create that is only intended there was cut off: it is unknown."""
+    def load(cls, connection: Connection) -> Self:
+        """Return the store of a migrated database. Its jobs that are still only intended become unknown."""
         store = cls(connection, 1 + connection.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchone()[0])
-        store.cut_off("the process ended while it was on the wire")
+        store.mark_intended_unknown("the process ended while it was on the wire")
         connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS passed (run INTEGER, handle BLOB, times INTEGER, PRIMARY KEY (run, handle))"
-            " WITHOUT ROWID"
+            "CREATE TEMP TABLE IF NOT EXISTS passed (run INTEGER, handle BLOB, times INTEGER,"
+            " PRIMARY KEY (run, handle)) WITHOUT ROWID"
         )
         return store
 
-    def cut_off(self, why: str) -> None:
-        """Call unknown what is only intended, now that nothing more will be heard of it."""
+    def mark_intended_unknown(self, reason: str) -> None:
+        """Change every job that is only intended to unknown, because its reply can no longer arrive."""
         self.connection.execute(
             "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ?"
             " WHERE state = 'intended'",
-            (why,),
+            (reason,),
         )
 
     # ---- what the client reports
 
     def intend(self, job: JobRecord, at: float) -> int:
-        """Write down that *job* is about to be sent; return its id.
+        """Record that *job* is about to be sent; return its id.
 
         Raises `JournalError` if the journal's files are not where they were opened.
         """
@@ -81,13 +115,13 @@ class Store:
             self.files.ensure_in_place()
         if job.entry is None:
             assert job.request is not None
-            place = self._loose(identify(job.request))
-        elif isinstance(job.entry, Place):
-            place = job.entry
-            if (known := self._at(place)) is not None:
+            slot = self._slot_outside_runs(identify(job.request))
+        elif isinstance(job.entry, Slot):
+            slot = job.entry
+            if (known := self._id_at(slot)) is not None:
                 self.connection.execute(
                     "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
-                    (place.identity.digest, place.identity.text, known),
+                    (slot.identity.digest, slot.identity.text, known),
                 )
                 return self._intend_again(known, job.callback_id, at)
         else:
@@ -99,11 +133,11 @@ class Store:
             " call) VALUES (?, ?, ?, ?, ?, ?, 'intended', 1, ?, ?)",
             (
                 number,
-                place.run,
-                place.identity.handle,
-                place.ordinal,
-                place.identity.digest,
-                place.identity.text,
+                slot.run,
+                slot.identity.handle,
+                slot.ordinal,
+                slot.identity.digest,
+                slot.identity.text,
                 at,
                 job.callback_id,
             ),
@@ -111,25 +145,27 @@ class Store:
         failpoint("intent written")
         return number
 
-    def _at(self, place: Place) -> int | None:
+    def _id_at(self, slot: Slot) -> int | None:
         row = self.connection.execute(
             "SELECT id FROM jobs WHERE run = ? AND handle = ? AND ordinal = ?",
-            (place.run, place.identity.handle, place.ordinal),
+            (slot.run, slot.identity.handle, slot.ordinal),
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def _loose(self, identity: Identity) -> Place:
-        """Return the place of one that belongs to no run: those never match, so each is a new one."""
+    def _slot_outside_runs(self, identity: Identity) -> Slot:
+        """Return a new slot: jobs outside of runs never match an earlier one."""
         row = self.connection.execute(
             "SELECT coalesce(max(ordinal), 0) FROM jobs WHERE run = ? AND handle = ?",
-            (_LOOSE, identity.handle),
+            (_NO_RUN, identity.handle),
         ).fetchone()
-        return Place(_LOOSE, row[0] + 1, identity)
+        return Slot(_NO_RUN, row[0] + 1, identity)
 
     def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
         self.connection.execute(
-            f"UPDATE jobs SET state = 'intended', attempts = attempts + 1, intended_at = ?, {_INTO_PAST}"  # noqa: S608
-            " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks ELSE past_tasks || task_id || char(10) END,"
+            f"UPDATE jobs SET state = 'intended', {_ADD_TO_PAST} attempts = attempts + 1,"  # noqa: S608
+            " intended_at = ?,"
+            " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks"
+            " ELSE past_tasks || task_id || char(10) END,"
             " task_id = NULL, accepted_at = NULL, status = NULL, credits = NULL, finished_at = NULL,"
             " error_kind = NULL, error_message = NULL, call = ? WHERE id = ?",
             (at, callback_id, number),
@@ -138,30 +174,30 @@ class Store:
         return number
 
     def not_bought(self, job: JobRecord) -> None:
-        """Write down that the attempt bought nothing."""
-        self._end_of_create(job, JobState.NOT_BOUGHT)
+        """Record that the attempt bought nothing."""
+        self._record_create(job, JobState.NOT_BOUGHT)
 
     def unknown(self, job: JobRecord) -> None:
-        """Write down that nobody knows."""
-        self._end_of_create(job, JobState.UNKNOWN)
+        """Record that *job* may have been bought."""
+        self._record_create(job, JobState.UNKNOWN)
 
-    def _end_of_create(self, job: JobRecord, state: JobState) -> None:
+    def _record_create(self, job: JobRecord, state: JobState) -> None:
         self.connection.execute(
             "UPDATE jobs SET state = ?, error_kind = ?, error_message = ? WHERE id = ?",
             (state.value, *_error(job.error), _number(job)),
         )
 
     def accepted(self, job: JobRecord, at: float) -> None:
-        """Write down the task id."""
+        """Record the task id of *job*."""
         self.connection.execute(
-            "UPDATE jobs SET state = 'accepted', task_id = ?, accepted_at = ?, error_kind = NULL, error_message = NULL"
-            " WHERE id = ?",
+            "UPDATE jobs SET state = 'accepted', task_id = ?, accepted_at = ?, error_kind = NULL,"
+            " error_message = NULL WHERE id = ?",
             (clean(job.task_id or ""), at, _number(job)),
         )
         failpoint("task id written")
 
     def finished(self, job: JobRecord, status: TaskStatus | None, at: float) -> None:
-        """Write down how the task ended; one that was only given up keeps its state."""
+        """Record how the task ended; without *status*, only the error is recorded and the state stays."""
         where = "id = ?" if job.entry is not None else "task_id = ?"
         what = _number(job) if job.entry is not None else clean(job.task_id or "")
         kind, message = _error(job.error)
@@ -176,7 +212,7 @@ class Store:
             }
         changes = ", ".join(f"{name} = ?" for name in columns)
         if status is not None:
-            # One that only a callback told of was never seen accepted.
+            # A task known only by its callback was never recorded as accepted.
             changes += ", accepted_at = coalesce(accepted_at, intended_at)"
         self.connection.execute(
             f"UPDATE jobs SET {changes} WHERE {where}",  # noqa: S608 - texts of ours alone
@@ -185,7 +221,7 @@ class Store:
         failpoint("outcome written")
 
     def saved(self, task_id: str, file: SavedFile) -> None:
-        """Write down that a file is whole."""
+        """Record a complete file."""
         self.connection.execute(
             "INSERT INTO files (job, number, name, size, sha256)"
             " SELECT id, ?, ?, ?, ? FROM jobs WHERE task_id = ?"
@@ -208,17 +244,18 @@ class Store:
         return int(row[0])
 
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
-        """Return what is known of *request*."""
+        """Return what is known of *request*. Raises `KeyConflictError`."""
         identity = identify(request)
         times = self._times(run, identity.handle)
         if request.key is not None and times > 1:
             raise KeyConflictError(
                 request.key,
                 name,
-                "it came before in this run: a key names one job, so give each its own, or none",
+                "it came before in this run: give each request its own key, or none",
             )
         self.connection.execute(
-            "INSERT INTO temp.passed VALUES (?, ?, 1) ON CONFLICT (run, handle) DO UPDATE SET times = times + 1",
+            "INSERT INTO temp.passed VALUES (?, ?, 1)"
+            " ON CONFLICT (run, handle) DO UPDATE SET times = times + 1",
             (run, identity.handle),
         )
         row = self.connection.execute(
@@ -226,17 +263,17 @@ class Store:
             (run, identity.handle, times),
         ).fetchone()
         if row is None:
-            return Match(entry=Place(run, times, identity), name=name_of(identity.handle, times))
+            return Match(entry=Slot(run, times, identity), name=name_of(identity.handle, times))
         entry, digest = entry_of(self.connection, row)
         if digest != identity.digest:
             if entry.state in (JobState.NOT_BOUGHT, JobState.FORGOTTEN):
-                # Nothing was ever bought for this key, so a corrected request may have it.
-                return Match(entry=Place(run, times, identity), name=entry.name)
+                # Nothing was bought for this key, so a corrected request may use it.
+                return Match(entry=Slot(run, times, identity), name=entry.name)
             raise KeyConflictError(
                 request.key or "",
                 name,
-                f"it stands for another request there ({entry.request!r:.200}), not for this one ({request!r:.200}): "
-                "give the changed one a key of its own, or the run another name",
+                f"it belongs to another request there ({entry.request!r:.200}), not to this one "
+                f"({request!r:.200}): give the changed request another key, or the run another name",
             )
         return Match(entry=entry.entry, name=entry.name, known=entry)
 
@@ -246,21 +283,25 @@ class Store:
         ).fetchone()
         return 1 if row is None else row[0] + 1
 
-    # ---- what is learned
+    # ---- counts and learned values
+
+    def counts(self, run: str | None) -> JournalCounts:
+        """Count the jobs by state, only those of *run* if given."""
+        return count(self.connection, run)
 
     def learned(self, name: str) -> Any:
-        """Return what was learned under *name*, None if nothing usable was."""
+        """Return the value stored under *name*, None if there is none."""
         row = self.connection.execute("SELECT value FROM learned WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row[0])
 
     def learn(self, name: str, value: str, at: float) -> None:
-        """Keep *value*, a JSON text."""
+        """Store *value*, a JSON text, under *name*."""
         self.connection.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, value, at))
 
 
 def _number(job: JobRecord) -> int:
     if not isinstance(job.entry, int):
-        raise TypeError(f"{job.entry!r} is no entry of this journal")
+        raise TypeError(f"{job.entry!r} is not an entry of this journal")
     return job.entry
 
 

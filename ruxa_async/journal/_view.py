@@ -1,4 +1,4 @@
-"""Looking at a journal without owning it, also while another process has it open."""
+"""Read-only access to a journal, with an answer also while another process has it open."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from attrs import frozen
 
 from ruxa_async.errors import JournalError, JournalInUseError
 
-from ._failures import explain
-from ._opening import Connect, connect, lock
+from ._database import Connect, connect, journal_error, lock
 from ._records import JournalCounts, JournalEntry
-from ._rows import count, list_unknown
-from ._schema import SchemaError, migrate
+from ._rows import list_unknown
+from ._schema import Connection, SchemaError, migrate
 from ._store import Store
 
-__all__ = ("JournalView", "looked_into", "view_journal")
+__all__ = ("JournalView", "read_only_store", "view_journal")
 
 
 @frozen(kw_only=True)
 class JournalView:
-    """What can be seen of a journal at one moment.
+    """A snapshot of a journal.
 
-    While somebody has it open, *in_use* says who, *counts* is None and *unknowns* is empty: the lock keeps readers
-    out. *results* counts the lines of a ``results.jsonl`` by their state, the last line of each row, in either case;
-    it is empty if none was named or there is none yet.
+    While a process has it open, *in_use* names that process, *counts* is None and *unknowns* is empty,
+    because the lock excludes readers. *results* counts the rows of a ``results.jsonl`` by state, each by its
+    last line; it is empty without a file.
     """
 
     path: str
@@ -48,15 +47,15 @@ async def view_journal(
     results: str | PathLike[str] | None = None,
     connect: Connect = connect,
 ) -> JournalView:
-    """Return what can be seen of the journal at *path*, and of *run* only if it is given; nothing is changed.
+    """Return a snapshot of the journal at *path*, only of *run* if given. The journal is not changed.
 
-    Who opens the journal meanwhile may have to wait for a moment. Raises `JournalError` if there is no journal, or one
-    that cannot be read.
+    *results* is the path of a ``results.jsonl`` to count. Raises `JournalError` if there is no journal or it
+    cannot be read.
     """
-    return await to_thread.run_sync(_look, path, run, results, connect)
+    return await to_thread.run_sync(_view, path, run, results, connect)
 
 
-def _look(
+def _view(
     given: str | PathLike[str], run: str | None, results: str | PathLike[str] | None, connect: Connect
 ) -> JournalView:
     path = str(Path(given).absolute())
@@ -64,10 +63,10 @@ def _look(
     if not Path(path).is_file():
         raise JournalError(path, "there is no journal here")
     try:
-        with looked_into(path, connect) as store:
+        with read_only_store(path, connect) as store:
             return JournalView(
                 path=path,
-                counts=count(store.connection, run),
+                counts=store.counts(run),
                 unknowns=tuple(list_unknown(store.connection, run)),
                 results=counted,
             )
@@ -76,20 +75,26 @@ def _look(
 
 
 @contextmanager
-def looked_into(path: str | PathLike[str], connect: Connect = connect) -> Iterator[Store]:
-    """Give the store of the journal at *path* for a look: nothing that is done to it lasts. Blocking.
+def read_only_store(path: str | PathLike[str] | None, connect: Connect = connect) -> Iterator[Store]:
+    """Yield the store of the journal at *path* and roll back every change to it. Blocking.
 
-    Raises `JournalInUseError`, or `JournalError` if it cannot be read.
+    Without a file, or with None, the store is empty and in memory. Raises `JournalInUseError`, or
+    `JournalError` if the file cannot be read.
     """
-    path = str(Path(path).absolute())
-    connection = lock(path, connect)
+    if path is None or not Path(path).is_file():
+        path = ":memory:"
+        connection: Connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("BEGIN")
+    else:
+        path = str(Path(path).absolute())
+        connection = lock(path, connect)
     try:
-        # An older file is brought up to date, and what was cut off called unknown, but only for this look.
+        # An older file is migrated, and its intended jobs become unknown, within this transaction only.
         migrate(connection)
-        yield Store.over(connection)
+        yield Store.load(connection)
         connection.execute("ROLLBACK")
     except (sqlite3.Error, SchemaError) as exc:
-        raise explain(path, exc) from exc
+        raise journal_error(path, exc) from exc
     finally:
         connection.close()
 
@@ -110,4 +115,4 @@ def _note(line: bytes, states: dict[object, str]) -> None:
         result = json.loads(line)
         states[result.get("id") or result["key"] or result["index"]] = str(result["state"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return  # the line that is being written, or was when the power failed
+        return  # a line that is still being written, or was torn by a power failure

@@ -1,4 +1,4 @@
-"""Transports: one class for each HTTP library, and the contract that they and yours keep.
+"""Transports: one class per HTTP library, and the protocol `Transport` for your own.
 
 A library is imported when its transport is first used.
 """

@@ -1,7 +1,7 @@
-"""Which addresses are public: what stands between a link that somebody else chose and the machines around us.
+"""Public and private addresses: the protection against links to internal machines (SSRF).
 
-A name proves nothing: it may lead anywhere, and elsewhere a moment later. So a transport asks here about the address
-that it is about to connect to, for each connection that may carry a request with `Request.public_only`.
+A host name proves nothing, because its addresses may change between two lookups (DNS rebinding). So a
+transport checks the address itself for each connection that may carry a request with `Request.public_only`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final
 
 __all__ = ("PrivateAddressError", "check_host", "check_public", "is_public", "public_socket")
 
-#: The IANA registry of special addresses (RFC 6890 and its updates), and one public address that clouds answer
-#: themselves. Python's own list differs from release to release.
+#: The IANA registry of special-purpose addresses (RFC 6890 and its updates), and Azure's metadata address.
+#: Python's own list differs between releases.
 _NOT_PUBLIC_4: Final = tuple(
     map(
         IPv4Network,
@@ -39,7 +39,7 @@ _NOT_PUBLIC_4: Final = tuple(
         ),
     )
 )
-#: All public IPv6 is in here, so that what is not thought of (mapped, site-local, metadata ...) is refused.
+#: The global unicast range of IPv6; everything outside of it (mapped, site-local, metadata ...) is refused.
 _GLOBAL_6: Final = IPv6Network("2000::/3")
 _NOT_PUBLIC_6: Final = tuple(
     map(
@@ -52,20 +52,20 @@ _NOT_PUBLIC_6: Final = tuple(
         ),
     )
 )
-#: How a network without IPv4 writes IPv4 addresses: public where those are.
+#: IPv4 addresses in a network without IPv4; public if the IPv4 address is.
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddressError(OSError):
-    """An address is not public, and nothing was sent there."""
+    """An address is not public; nothing was sent to it."""
 
     def __init__(self) -> None:
-        # The same words for every address, or a library that tries several would make one vague error of them.
+        # One message for all addresses: libraries merge equal errors of several addresses into one.
         super().__init__("the address is not a public one")
 
 
 def is_public(address: str) -> bool:
-    """Tell whether *address*, as numbers, is one that anybody on the internet can reach."""
+    """Return whether the numeric *address* is public."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         if ip in _NAT64:
@@ -85,9 +85,9 @@ def check_public(address: str) -> None:
 
 
 def check_host(host: str) -> None:
-    """Raise `PrivateAddressError` if *host* names an address that is not public, as far as its text alone tells.
+    """Raise `PrivateAddressError` if *host* is localhost or a private address in any numeric notation.
 
-    That is all that can be known of a host that a proxy looks up: numbers in every notation, and localhost.
+    Other names are not looked up: this is for requests through a proxy, which resolves names itself.
     """
     name = unicodedata.normalize("NFKC", host).rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
@@ -103,7 +103,7 @@ def check_host(host: str) -> None:
 
 
 def public_socket(info: tuple[Any, Any, int, str, Sequence[Any]]) -> socket.socket:
-    """Make a socket for one answer of ``getaddrinfo``; raise `PrivateAddressError` unless its address is public."""
+    """Return a socket for a result of ``getaddrinfo``. Raises `PrivateAddressError` for a private address."""
     family, kind, protocol, _, address = info
     check_public(address[0])
     return socket.socket(family, kind, protocol)

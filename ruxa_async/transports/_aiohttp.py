@@ -1,7 +1,7 @@
 """The default transport: aiohttp, on asyncio.
 
-What was sent and what was not is worked out in `_aiohttp_exchange`; here are the sessions and their settings. The
-requests of the API go past the session where it would add nothing to them (`_aiohttp_direct`).
+This module holds the sessions and their settings. `_aiohttp_exchange` determines whether a request was sent;
+`_aiohttp_direct` sends API requests without the session.
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from yarl import URL
 
 from ._addresses import public_socket
 from ._aiohttp_direct import TESTED, DirectExchange, Line
-from ._aiohttp_exchange import LARGEST_HEAD, Exchange, SessionExchange, read_body
+from ._aiohttp_exchange import LARGEST_HEAD, AiohttpExchange, SessionExchange, read_body
 from ._base import MaybeSentError, Request, Response, StreamedResponse
 from ._deadlines import Deadlines
 from ._proxies import Proxies, trusted_by_environment, without_credentials
 
 __all__ = ("AiohttpTransport",)
 
-#: How long a pooled connection may have been idle and still carry a create; servers close theirs later than this.
+#: seconds that a connection for creates may be idle; servers close idle connections later than this
 FRESH_SECONDS: Final = 2.0
 
 _Kind: TypeAlias = Literal["fresh", "pooled", "public", "public by proxy"]
 
-#: What aiohttp would add by itself. Accept-Encoding is left to it: it knows what it can decode.
+#: Headers that aiohttp would add. It still adds Accept-Encoding, because it knows what it can decode.
 _ADDED: Final = frozenset({"Accept", "User-Agent"})
 _ADDED_WITH_BODY: Final = _ADDED | {"Content-Type"}
 
 
 class AiohttpTransport:
-    """Carry requests over aiohttp.
+    """The default transport, on aiohttp and asyncio.
 
-    A *session* of your own is used for everything and not closed; its connector then decides how long a
-    connection may idle before it carries a create (aiohttp's default is 15 s; here it is 2 s), its cookie jar,
-    proxies, default headers and TLS settings hold, *pool_size* does not, and its middlewares are left out, because one
-    of them could send a create twice; only requests for public addresses go over sessions of our own, because only
-    those can be kept from connecting to others. Without one, *pool_size* bounds the connections of creates and, apart
-    from them, those of all the rest.
+    *pool_size* (64) bounds the connections for creates and, separately, those for other requests. *max_body*
+    (8 MiB) bounds the decompressed reply that `send` accepts, in bytes.
 
-    *proxy* is the address of an HTTP proxy, with its credentials if it needs any, and *ssl_context* replaces the
-    default one, which trusts what the system trusts. Without them and with *trust_env*, the default, HTTPS_PROXY,
-    HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR count. A loopback address is never reached through
-    a proxy. *max_body* is the largest reply in bytes, after decompression, that `send` takes; 8 MiB. Raise
-    `ConfigurationError` for a proxy or a file of certificates that cannot be used.
+    *proxy* is the URL of an HTTP proxy, with its credentials if needed. *ssl_context* replaces the default
+    one, which trusts the system's certificates. Otherwise, if *trust_env* is set (the default), the variables
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are used. A loopback address
+    is never reached through a proxy. Raises `ConfigurationError` for a proxy or certificate file that cannot
+    be used.
 
-    It may be made anywhere and belongs to the event loop of its first use. Raise RuntimeError when used from
-    another loop, without asyncio, or after `aclose`.
+    A *session* of your own is used for all requests except those limited to public addresses, and is not
+    closed. Its cookie jar, proxies, default headers and TLS settings apply; *pool_size* does not. Its
+    connector decides how long a connection may be idle before a create (15 s by default, 2 s without a
+    session). Its middlewares are skipped, because one of them could send a create twice.
+
+    A transport belongs to the event loop of its first use. Raises RuntimeError in another loop, without
+    asyncio, or after `aclose`.
     """
 
     def __init__(
@@ -89,11 +90,11 @@ class AiohttpTransport:
         self._closed = False
 
     async def send(self, request: Request) -> Response:
-        """Exchange *request* for a whole reply, decompressed.
+        """Send *request* and return the complete reply, decompressed.
 
-        Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
+        Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been.
         """
-        proxy, session, deadlines = self._way(request)
+        proxy, session, deadlines = self._route(request)
         line = None if proxy is not None else self._lines.get(session)
         if line is not None and (ready := line.prepare(request)) is not None:
             direct = DirectExchange(request, ready, self._max_body)
@@ -102,10 +103,10 @@ class AiohttpTransport:
         return await self._exchanged(exchange, self._send_through(session, proxy, exchange), deadlines)
 
     async def _exchanged(
-        self, exchange: Exchange, sending: Coroutine[Any, Any, Response], deadlines: Deadlines
+        self, exchange: AiohttpExchange, sending: Coroutine[Any, Any, Response], deadlines: Deadlines
     ) -> Response:
-        """Await *sending* up to the deadline of *exchange*, and return the reply."""
-        deadlines.add(exchange, exchange.asked.timeout)
+        """Await *sending* until the deadline of *exchange* and return the reply."""
+        deadlines.add(exchange, exchange.request.timeout)
         try:
             with exchange:
                 return await sending
@@ -123,25 +124,25 @@ class AiohttpTransport:
                 exchange.recorder.stop()
 
     async def _send_directly(self, line: Line, exchange: DirectExchange) -> Response:
-        request = exchange.asked
+        request = exchange.request
         return await exchange.run(line, _timeout(min(request.timeout, request.connect_timeout)))
 
     async def _send_through(
         self, session: ClientSession, proxy: str | None, exchange: SessionExchange
     ) -> Response:
-        response = await self._open(session, proxy, exchange, exchange.asked.headers, decompress=True)
+        response = await self._open(session, proxy, exchange, exchange.request.headers, decompress=True)
         body = await read_body(response.content, response.headers, self._max_body, exchange)
         return Response(response.status, response.headers, body)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
-        """Open *request* for reading its body in pieces, as they come over the wire.
+        """Send *request* and yield the reply, whose body is read in pieces, not decompressed.
 
-        Raise what `send` raises, at the opening and from ``chunks()``.
+        Raises what `send` raises, here and from ``chunks()``.
         """
         headers = CIMultiDict(request.headers)
         headers["Accept-Encoding"] = "identity"
-        proxy, session, deadlines = self._way(request)
+        proxy, session, deadlines = self._route(request)
         exchange = SessionExchange(request)
         deadlines.add(exchange, request.timeout)
         try:
@@ -153,7 +154,7 @@ class AiohttpTransport:
             deadlines.remove(exchange)
 
     async def aclose(self) -> None:
-        """Close our own sessions and wait until their sockets are gone. Calling it again does nothing."""
+        """Close our own sessions and wait until their sockets are closed. Calling it again does nothing."""
         self._closed = True
         if self._deadlines is not None:
             self._deadlines.close()
@@ -171,7 +172,7 @@ class AiohttpTransport:
         *,
         decompress: bool,
     ) -> ClientResponse:
-        request = exchange.asked
+        request = exchange.request
         if proxy is not None:
             exchange.via = without_credentials(proxy)
         return await session.request(
@@ -179,7 +180,7 @@ class AiohttpTransport:
             URL(request.url, encoded=True),
             headers=headers,
             data=exchange.body,
-            skip_auto_headers=_unwanted(request),
+            skip_auto_headers=_skipped_headers(request),
             allow_redirects=False,
             raise_for_status=False,
             auto_decompress=decompress,
@@ -189,16 +190,17 @@ class AiohttpTransport:
             **LARGEST_HEAD,
         )
 
-    def _way(self, request: Request) -> tuple[str | None, ClientSession, Deadlines]:
-        """Return the proxy and the session that *request* goes through."""
+    def _route(self, request: Request) -> tuple[str | None, ClientSession, Deadlines]:
+        """Return the proxy and the session for *request*."""
         if self._closed:
             raise RuntimeError("This AiohttpTransport is closed; make a new one.")
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                "AiohttpTransport runs on asyncio only. On trio pass RuxaClient(transport=Httpx2Transport()), from "
-                "ruxa_async.transports, which needs the extra 'httpx2'."
+                "AiohttpTransport runs on asyncio only. On trio pass "
+                "RuxaClient(transport=Httpx2Transport()), from ruxa_async.transports, which needs the extra "
+                "'httpx2'."
             ) from None
         deadlines = self._deadlines
         if deadlines is None or loop is not self._loop:
@@ -219,7 +221,8 @@ class AiohttpTransport:
     def _bind(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
         if self._loop is not None:
             raise RuntimeError(
-                "This AiohttpTransport belongs to another event loop, that of its first use; make one for each loop."
+                "This AiohttpTransport belongs to the event loop of its first use, and this is "
+                "another event loop; make one for each loop."
             )
         self._loop = loop
         self._deadlines = Deadlines(loop)
@@ -239,7 +242,7 @@ class AiohttpTransport:
 
 
 class _Streamed:
-    """A reply whose body is still arriving, and the iterator over it."""
+    """A reply whose body is still arriving, and the iterator over its pieces."""
 
     def __init__(self, response: ClientResponse, exchange: SessionExchange) -> None:
         self._response = response
@@ -269,12 +272,12 @@ class _Streamed:
 
 @lru_cache(maxsize=64)
 def _timeout(connect: float) -> ClientTimeout:
-    # `connect` covers the wait for a place in the pool, DNS, TCP and TLS, for all addresses of the host together; the
-    # whole exchange is bounded by `Deadlines`. aiohttp would round more than five seconds up to a whole second.
+    # `connect` covers the wait for the pool, DNS, TCP and TLS, for all addresses of the host together.
+    # `Deadlines` bounds the whole exchange. Without ceil_threshold, aiohttp rounds timeouts above 5 s up.
     return ClientTimeout(connect=connect, ceil_threshold=math.inf)
 
 
-def _unwanted(request: Request) -> frozenset[str] | None:
-    # Having something to leave out takes aiohttp off its fast path, so that is asked for only where it matters.
+def _skipped_headers(request: Request) -> frozenset[str] | None:
+    # Skipping headers takes aiohttp off its fast path, so it is done only if needed.
     added = _ADDED if request.body is None else _ADDED_WITH_BODY
     return None if request.headers.keys() >= added else added

@@ -1,12 +1,12 @@
-"""One request over a connection of aiohttp's pool, without aiohttp's session in between.
+"""One request over a connection of aiohttp's pool, without aiohttp's session.
 
-For each request a session makes a request and a response object, reads the URL, merges headers, and, for a body,
-starts a task: more than a third of what a request costs on loopback. The requests of the API need nothing of that, so their
-bytes are put together here, once for all that differ only in path and body. The pool, connecting, TLS, reading the
-reply and decompression remain aiohttp's. And what was sent is known at first hand: nothing before `write`.
+For each request a session makes a request and a response object, parses the URL, merges headers, and starts a
+task for a body: more than a third of the cost of a request on loopback. API requests need none of that. Their
+bytes are built here, with a head that is cached for requests that differ only in path and body. The pool,
+connecting, TLS, parsing and decompression remain aiohttp's. Nothing is sent before `transport.write`.
 
-This takes names of aiohttp that are public, but not documented. So it is for versions that the tests ran with; with
-any other, and for whatever is out of the ordinary, requests go through the session.
+The names of aiohttp used here are public but not documented. With versions that the tests did not run with,
+and for unusual requests, the session is used instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from yarl import URL
 
 from ruxa_async._internal.failpoints import failpoint
 
-from ._aiohttp_exchange import LARGEST_HEAD, Exchange, read_body
+from ._aiohttp_exchange import LARGEST_HEAD, AiohttpExchange, read_body
 from ._base import Request, Response
 from ._reply_recorder import ReplyRecorder, record
 
@@ -35,10 +35,10 @@ __all__ = ("TESTED", "DirectExchange", "Line")
 #: Whether the tests ran with this version of aiohttp.
 TESTED: Final = aiohttp.__version__.startswith("3.14.")
 
-#: A path, and a query if there is one, that may stand in a request as it is.
+#: A path, with its query if any, that needs no encoding.
 _TARGET: Final = re.compile(r"/[!-\"$-~]*")
 _FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\r\n\0]*")
-#: Who sets one of these wants something of aiohttp that is not done here.
+#: Headers that change how aiohttp sends a request; they need a session.
 _SPECIAL: Final = frozenset(
     {"connection", "content-encoding", "content-length", "cookie", "expect", "transfer-encoding", "upgrade"}
 )
@@ -46,9 +46,9 @@ _HEADS_KEPT: Final = 16
 
 
 class _Head(NamedTuple):
-    """What all requests to one server with the same headers have in common."""
+    """The common part of all requests to one server with the same headers."""
 
-    #: Says where to connect to, and carries no key.
+    #: Tells the pool where to connect; holds no API key.
     opener: ClientRequest
     fields: bytes
 
@@ -59,16 +59,16 @@ class _Ready(NamedTuple):
 
 
 class Line:
-    """The way over one pool of our own."""
+    """Sends requests over one connection pool of ours."""
 
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
-        #: The ends of connections that a create has been sent over.
+        #: The protocols of connections that have carried a create.
         self.used: WeakSet[asyncio.BaseProtocol] = WeakSet()
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], _Head | None] = {}
 
     def prepare(self, request: Request) -> _Ready | None:
-        """Return the bytes of *request*, None if it has to go through the session."""
+        """Return the bytes of *request*, None if it needs a session."""
         url, body = request.url, request.body
         start = url.find("/", url.find("//") + 2)
         if start < 0 or request.method != ("GET" if body is None else "POST"):
@@ -93,13 +93,13 @@ class Line:
         self._heads[key] = _head(key[0], headers)
 
 
-class DirectExchange(Exchange):
-    """One request on its way over a `Line`."""
+class DirectExchange(AiohttpExchange):
+    """One request in progress over a `Line`."""
 
     __slots__ = ("_connection", "_ready", "_recorder", "_sent")
 
-    def __init__(self, asked: Request, ready: _Ready, max_body: int) -> None:
-        super().__init__(asked, max_body)
+    def __init__(self, request: Request, ready: _Ready, max_body: int) -> None:
+        super().__init__(request, max_body)
         self._ready = ready
         self._recorder: ReplyRecorder | None = None
         self._connection: Connection | None = None
@@ -110,12 +110,12 @@ class DirectExchange(Exchange):
         connection = self._connection = await line.connector.connect(self._ready.head.opener, [], timeout)
         protocol = connection.protocol
         assert protocol is not None
-        if protocol.should_close:  # somebody spoke out of turn, and that would be taken for the reply
-            raise ConnectionError("the server spoke before it was asked")
-        if self.asked.body is not None:
-            # Whoever has gone may still be taken to be there, until the event loop looks at the socket the next time.
+        if protocol.should_close:  # bytes arrived early, and would be taken for the reply
+            raise ConnectionError("the server sent data before the request")
+        if self.request.body is not None:
+            # The event loop notices a closed connection only when it polls the socket the next time.
             if protocol in line.used and _can_be_read(connection.transport):
-                raise ConnectionError("the server closed the connection, or spoke before it was asked")
+                raise ConnectionError("the server closed the connection, or sent data before the request")
             line.used.add(protocol)
         protocol.set_response_params(read_until_eof=True, **LARGEST_HEAD)
         self._write(connection)
@@ -123,23 +123,23 @@ class DirectExchange(Exchange):
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await protocol.read()
         body = await read_body(payload, message.headers, self._max_body, self)
-        self._refund(connection)
+        self._release(connection)
         return Response(message.code, message.headers, body)
 
     def _write(self, connection: Connection) -> None:
         transport = connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionError("the connection was closed")
-        if self.asked.body is not None:
+        if self.request.body is not None:
             self._recorder = record(transport)
         self._sent = True
         transport.write(self._ready.data)
-        if self.asked.body is not None:
+        if self.request.body is not None:
             failpoint("create sent")
 
-    def _refund(self, connection: Connection) -> None:
+    def _release(self, connection: Connection) -> None:
         if (transport := connection.transport) is not None and transport.get_write_buffer_size():
-            self.close()  # the answer came before the whole request was out
+            self.close()  # the reply came before the whole request was written
         else:
             connection.release()
 
@@ -163,24 +163,24 @@ class DirectExchange(Exchange):
         if (connection := self._connection) is not None:
             transport = connection.transport
             if transport is not None and transport.get_write_buffer_size():
-                transport.abort()  # what is not out yet shall not leave any more
+                transport.abort()  # unsent bytes must not be sent any more
             connection.close()
 
 
 def _can_be_read(transport: asyncio.BaseTransport | None) -> bool:
-    """Tell whether there is something to read at the socket, be it only that the connection has ended."""
+    """Return whether the socket has data or an end of file to read."""
     sock = None if transport is None else transport.get_extra_info("socket")
     if sock is None:
         return False
     if sys.platform == "win32":
         return bool(select.select([sock], [], [], 0)[0])
-    poll = select.poll()  # `select` takes no socket of a number above 1023 here
+    poll = select.poll()  # select() accepts no file descriptor above 1023
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _head(origin: str, headers: Mapping[str, str]) -> _Head | None:
-    """Return what a session would send before the body, None if that takes a session."""
+    """Return the head that a session would send, None if the request needs a session."""
     try:
         if any(name.lower() in _SPECIAL for name in headers):
             return None
@@ -192,5 +192,5 @@ def _head(origin: str, headers: Mapping[str, str]) -> _Head | None:
         if not all(map(_FIELD.fullmatch, fields)):
             return None
         return _Head(ClientRequest("GET", url), "".join(f"{field}\r\n" for field in fields).encode())
-    except (AttributeError, TypeError, ValueError):  # the session says what is wrong with it
+    except (AttributeError, TypeError, ValueError):  # the session reports the error
         return None

@@ -1,22 +1,23 @@
-"""One request on its way through aiohttp, and whether any of it can have left.
+"""One request in progress through aiohttp, and whether any byte of it may have been sent.
 
-`Exchange` translates errors; `SessionExchange` is one that goes through a session. What was sent of that is read off what aiohttp did with this one request, never off the class of an exception, which is the same for
-"the server closed before it read us" and "the server closed after it charged us". Two public seams show it, on any
-session and without tracing, which would cost every query of that session:
+`AiohttpExchange` translates errors; `SessionExchange` goes through a session. The class of an exception does
+not tell what was sent: it is the same for "the server closed before it read us" and "the server closed after
+it charged us". Two public interfaces of aiohttp do tell, for any session and without tracing, which would
+slow every query:
 
-* each request carries its own client middleware (`SessionExchange`), which sees the request that aiohttp built. aiohttp
-  gives that request a response object in the same step in which it hands over the bytes of one that has no body;
-* a body is a payload (`_Body`) that notes when it is asked to write itself. Headers leave with the body's first
-  byte, so before that moment nothing has left.
+* Each request has its own client middleware (`SessionExchange`), which sees the request that aiohttp built.
+  aiohttp sets its response object in the same step in which it writes a request without a body.
+* A body is a payload (`_Body`) that notes when its `write` is called. The headers are sent with the first
+  byte of the body, so nothing was sent before that call.
 
-The middleware also takes the place of aiohttp's own retry: aiohttp repeats a GET whose connection broke, but not
-after an error of ours, and only such an error leaves the middleware.
+The middleware also prevents aiohttp's own retry: aiohttp repeats a GET after a broken connection, but not
+after one of our errors, and only our errors leave the middleware.
 """
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self, TypedDict
@@ -39,10 +40,11 @@ from yarl import URL
 
 from ruxa_async._internal.failpoints import failpoint
 
-from ._base import MaybeSentError, NotSentError, Request, Response, TransportError
+from ._base import MaybeSentError, Request, Response, TransportError
+from ._exchange import Exchange, raise_without_context
 from ._reply_recorder import ReplyRecorder, record
 
-__all__ = ("LARGEST_HEAD", "Exchange", "SessionExchange", "read_body")
+__all__ = ("LARGEST_HEAD", "AiohttpExchange", "SessionExchange", "read_body")
 
 
 class _Head(TypedDict):
@@ -51,16 +53,16 @@ class _Head(TypedDict):
     max_headers: int
 
 
-#: The largest head of a reply that is read: line and field in bytes, and the number of fields. aiohttp's own limits
-#: (8,190 bytes and 128 fields) lose the replies of services that set many cookies.
+#: The largest head of a reply that is read: bytes a line, bytes a field, number of fields. aiohttp's defaults
+#: (8,190 bytes and 128 fields) reject replies with many cookies.
 LARGEST_HEAD: Final[_Head] = {"max_line_size": 2**17, "max_field_size": 2**17, "max_headers": 1024}
 
-#: Errors whose text or arguments hold the whole URL or the request's headers, so that they may not be chained.
-_TELLTALE: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
+#: Errors that quote the whole URL or the request's headers, and so must not be chained.
+_REVEALING: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
 
 
 class _Body(Payload):
-    """The bytes of a body, and whether any of the request can have left."""
+    """A body that notes when its first byte may have been sent."""
 
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
@@ -87,18 +89,16 @@ class _Body(Payload):
         failpoint("create sent")
 
 
-class Exchange(ABC):
-    """One request on its way: the block that translates its errors."""
+class AiohttpExchange(Exchange):
+    """One request in progress, and the ``with`` block that translates its errors."""
 
-    __slots__ = ("_expired", "_max_body", "asked", "via", "whole")
+    __slots__ = ("_expired", "_max_body", "whole")
 
-    def __init__(self, asked: Request, max_body: int = 0) -> None:
-        self.asked = asked
+    def __init__(self, request: Request, max_body: int = 0) -> None:
+        super().__init__(request)
         self._max_body = max_body
         self._expired = False
-        #: The proxy that the request goes through, without its credentials.
-        self.via = ""
-        #: A whole reply that aiohttp could not read.
+        #: A complete reply that aiohttp's parser rejected.
         self.whole: Response | None = None
 
     def __enter__(self) -> Self:
@@ -109,95 +109,67 @@ class Exchange(ABC):
     ) -> None:
         if exc is None or isinstance(exc, TransportError):
             return
-        if isinstance(exc, asyncio.CancelledError) and _is_asked_to_stop():
+        if isinstance(exc, asyncio.CancelledError) and _is_cancelled():
             return
         if not isinstance(exc, (Exception, asyncio.CancelledError)):
             return
-        # A connector that is closed cancels whoever waits for a connection: a failure, for nobody asked to stop.
-        failure = self._translate(exc)
-        try:
-            raise failure
-        finally:
-            # The error being handled may hold the key or a signed URL; only what `_root` lets through is chained.
-            failure.__context__ = None
-
-    @property
-    @abstractmethod
-    def sent(self) -> bool:
-        """Whether a byte of the request may have been handed to the socket."""
-        ...
+        # A connector that is closed cancels the tasks that wait for a connection: that is a failure, not a
+        # cancellation.
+        raise_without_context(self._translate(exc))
 
     @property
     @abstractmethod
     def recorder(self) -> ReplyRecorder | None:
-        """What keeps the bytes of the reply to a request with a body, once its first byte may have left."""
+        """The recorder of the reply to a request with a body, once its first byte may have been sent."""
         ...
 
     @abstractmethod
     def expire(self) -> bool:
-        """Break the exchange off, for its time is up; tell whether that could be done.
+        """Abort the exchange because its deadline has passed; return whether that was possible.
 
-        It cannot while a connection is being made, which has a time-out of its own. Later, whoever waits for the reply
-        finds the connection lost.
+        It is not possible while a connection is being made, which has its own timeout. Later the connection
+        is aborted, which ends the wait for the reply.
         """
         ...
 
     @abstractmethod
     def close(self) -> None:
-        """Give up the connection, unless it was given back after a whole reply."""
+        """Close the connection, unless it was released after a complete reply."""
         ...
-
-    def too_large(self, limit: int) -> MaybeSentError:
-        return MaybeSentError(f"{self._label()}: the reply is larger than max_body={limit} bytes")
 
     def _translate(self, exc: BaseException) -> TransportError:
         root = _root(exc)
         if isinstance(exc, asyncio.CancelledError):
             detail = "the transport was closed meanwhile"
         elif self._expired or isinstance(exc, TimeoutError):
-            detail = f"timed out (timeout={self.asked.timeout:g} s, connect_timeout={self.asked.connect_timeout:g} s)"
+            detail = self.timed_out()
         elif isinstance(exc, ClientHttpProxyError):
             detail = f"the proxy answered HTTP {exc.status}"
         else:
             detail = type(exc).__name__
             if isinstance(root, OSError) and str(root):
                 detail = f"{detail}: {root}"
-        failure: TransportError
-        if self.sent:
-            failure = self._with_reply(
-                MaybeSentError(f"{self._label()}: sent, but no whole answer came: {detail}")
-            )
-        else:
-            failure = NotSentError(f"{self._label()}: nothing was sent: {detail}")
-        failure.__cause__ = root
+        failure = self.failure(detail, root)
+        if isinstance(failure, MaybeSentError) and self.recorder is not None:
+            received = self.recorder.received(self._max_body)
+            if received is not None:
+                failure.partial = received.response
+                self.whole = received.response if received.whole else None
         return failure
 
-    def _with_reply(self, failure: MaybeSentError) -> MaybeSentError:
-        """Return *failure* with what arrived of the reply, and note a reply that is whole all the same."""
-        received = None if self.recorder is None else self.recorder.received(self._max_body)
-        if received is not None:
-            failure.partial = received.response
-            self.whole = received.response if received.whole else None
-        return failure
-
-    def _label(self) -> str:
-        """Return the method, the host and the path: a query may be a signature, and user info a password."""
-        try:
-            url = URL(self.asked.url, encoded=True)
-        except ValueError:
-            return f"{self.asked.method} (a URL that cannot be read)"
-        via = f" through the proxy {self.via}" if self.via else ""
-        return f"{self.asked.method} {url.scheme}://{url.host_port_subcomponent}{url.raw_path}{via}"
+    def _address(self) -> str:
+        url = URL(self.request.url, encoded=True)
+        return f"{url.scheme}://{url.host_port_subcomponent}{url.raw_path}"
 
 
-class SessionExchange(Exchange):
-    """One request on its way through a session: the client middleware that watches it."""
+class SessionExchange(AiohttpExchange):
+    """One request in progress through a session, and the client middleware that observes it."""
 
     __slots__ = ("_built", "body")
 
-    def __init__(self, asked: Request, max_body: int = 0) -> None:
-        super().__init__(asked, max_body)
-        self.body = None if asked.body is None else _Body(asked.body)
+    def __init__(self, request: Request, max_body: int = 0) -> None:
+        super().__init__(request, max_body)
+        self.body = None if request.body is None else _Body(request.body)
         self._built: ClientRequest | None = None
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -234,10 +206,10 @@ class SessionExchange(Exchange):
 
 
 async def read_body(
-    content: StreamReader, headers: Mapping[str, str], limit: int, exchange: Exchange
+    content: StreamReader, headers: Mapping[str, str], limit: int, exchange: AiohttpExchange
 ) -> bytes:
-    """Return the whole body, decompressed; raise `MaybeSentError` if it is larger than *limit* bytes."""
-    if content.is_eof():  # it came together with the headers, as nearly every reply does
+    """Return the whole body, decompressed. Raises `MaybeSentError` if it is larger than *limit* bytes."""
+    if content.is_eof():  # it arrived with the headers, as usual
         if len(body := content.read_nowait()) > limit:
             raise exchange.too_large(limit)
         return body
@@ -247,7 +219,7 @@ async def read_body(
             raise exchange.too_large(limit)
         if "Content-Encoding" not in headers:
             return await content.read()
-    # A length that is not told, or that of the compressed body, bounds nothing.
+    # Without a length, or with that of a compressed body, the size is not bounded yet.
     pieces: list[bytes] = []
     left = limit
     while piece := await content.readany():
@@ -259,17 +231,17 @@ async def read_body(
 
 
 def _root(exc: BaseException) -> BaseException | None:
-    """Return what lies under aiohttp's own error, for aiohttp writes URLs and headers into some of its own."""
+    """Return the cause under aiohttp's own errors, some of which quote URLs and headers."""
     root: BaseException | None = exc
     while isinstance(root, ClientError) and root.__cause__ is not None:
         root = root.__cause__
-    return None if isinstance(root, _TELLTALE) else root
+    return None if isinstance(root, _REVEALING) else root
 
 
 def _is_lost(transport: asyncio.WriteTransport | None) -> bool:
     return transport is None or transport.is_closing()
 
 
-def _is_asked_to_stop() -> bool:
+def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -1,9 +1,8 @@
-"""What a transport is: it moves bytes, and it knows whether any of them left.
+"""The protocol of a transport: it moves bytes, and it knows whether any of them were sent.
 
-A transport decides nothing: it never retries, never follows a redirect, never keeps a cookie, and reads no
-meaning into a status. All that is asked of it beyond the exchange is honesty about failure: `NotSentError` when
-no byte of the request left this machine, `MaybeSentError` whenever some may have. The whole money safety of the
-client stands on that difference.
+A transport makes no decisions: it never retries, follows a redirect, keeps a cookie or interprets a status.
+It must report failures correctly: `NotSentError` if no byte of the request left this machine,
+`MaybeSentError` if any may have. The client's guarantee against double purchases depends on that difference.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ __all__ = (
 
 @frozen(kw_only=True)
 class Request:
-    """One HTTP request, ready to leave.
+    """One HTTP request.
 
-    *url* is complete and already percent-encoded: it goes out as it is. *timeout* bounds the whole exchange in
-    seconds, *connect_timeout* the part before the first byte. *fresh* asks for a new connection or one idle for
-    less than two seconds, so that a stale keep-alive socket cannot turn a create into an unknown. *public_only*
-    asks for a connection that was made to a public address (`ruxa_async.transports.check_public`); where there is none to
-    be had, nothing is sent, and `NotSentError` has a `PrivateAddressError` for its cause.
+    *url* is absolute and percent-encoded, and is sent unchanged. *timeout* (30) bounds the whole exchange in
+    seconds, *connect_timeout* (10) the part before the first byte. *fresh* requires a new connection or one
+    that was idle for less than 2 s, so that a stale connection cannot make a create unknown. *public_only*
+    requires a connection to a public address (see `check_public`); otherwise nothing is sent, and the cause
+    of the `NotSentError` is a `PrivateAddressError`.
     """
 
     method: str
@@ -50,7 +49,7 @@ class Request:
 
 @frozen
 class Response:
-    """One whole reply. *headers* are looked up by lower-case names."""
+    """One complete reply. *headers* are looked up by lower-case names."""
 
     status: int
     headers: Mapping[str, str] = field(factory=dict, repr=False)
@@ -71,29 +70,29 @@ class StreamedResponse(Protocol):
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over the body as it arrives, undecoded; raise `MaybeSentError` when it breaks off."""
+        """Iterate over the body as it arrives, not decompressed. Raises `MaybeSentError` if it breaks off."""
         ...
 
 
 @runtime_checkable
 class Transport(Protocol):
-    """Three methods; see `MemoryTransport` for the smallest whole one."""
+    """Sends requests; `MemoryTransport` is the smallest example."""
 
     async def send(self, request: Request) -> Response:
-        """Exchange *request* for a whole reply.
+        """Send *request* and return the complete reply.
 
-        Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have: after a time-out, a reset,
-        a reply that breaks off or one that is larger than the transport's cap.
+        Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been: after a timeout, a
+        reset, or a reply that breaks off or is too large.
         """
         ...
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
-        """Open *request* for reading its body in pieces; used for media, never for the API.
+        """Send *request* and yield the reply, whose body is read in pieces. It is used for media only.
 
-        Redirects are returned, not followed. Errors are those of `send`.
+        Redirects are returned, not followed. Raises what `send` raises.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of every connection. Calling it again does nothing."""
+        """Close all connections. Calling it again does nothing."""
         ...

@@ -1,7 +1,7 @@
-"""The end of exchanges that take too long, by one timer for all of them.
+"""The deadlines of exchanges, with one timer for all of them.
 
-aiohttp's total time-out is a timer and three context managers for each request: a tenth of what a request costs on
-loopback. Here an exchange is one entry in a dict, and the one timer stands at the earliest deadline.
+aiohttp's total timeout costs a timer and three context managers per request, a tenth of the cost of a request
+on loopback. Here an exchange is one dictionary entry, and a single timer is set to the earliest deadline.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final, Protocol
 
 __all__ = ("Deadlines",)
 
-#: An exchange that cannot be ended yet, because its connection is being made, is tried again after so many seconds.
-_AGAIN: Final = 0.01
+#: seconds until the next attempt to expire an exchange whose connection is still being made
+_RETRY: Final = 0.01
 
 
 class _Expiring(Protocol):
     def expire(self) -> bool:
-        """End, and tell whether that could be done."""
+        """Abort; return whether that was possible."""
         ...
 
 
@@ -27,29 +27,30 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._under_way: dict[_Expiring, float] = {}
+        self._due: dict[_Expiring, float] = {}
         self._next = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
 
     def add(self, exchange: _Expiring, seconds: float) -> None:
-        """Expire *exchange* in so many *seconds*, unless it is removed before."""
+        """Expire *exchange* after *seconds*, unless it is removed before."""
         due = self._loop.time() + seconds
-        self._under_way[exchange] = due
+        self._due[exchange] = due
         if due < self._next:
             self._set_timer(due)
 
     def remove(self, exchange: _Expiring) -> None:
-        """Let *exchange* be; it is over."""
-        # The timer stays: most exchanges are over long before it, and it finds out by itself what is due next.
-        self._under_way.pop(exchange, None)
+        """Remove *exchange*, which has ended."""
+        # The timer stays set: most exchanges end long before it, and it finds the next deadline when it
+        # fires.
+        self._due.pop(exchange, None)
         if self._closing:
             self.close()
 
     def close(self) -> None:
-        """Leave no timer behind once nothing is under way any more."""
+        """Cancel the timer as soon as no exchange is left."""
         self._closing = True
-        if self._timer is not None and not self._under_way:
+        if self._timer is not None and not self._due:
             self._timer.cancel()
             self._timer, self._next = None, math.inf
 
@@ -61,10 +62,10 @@ class Deadlines:
 
     def _expire(self) -> None:
         now = self._loop.time()
-        for exchange in [each for each, due in self._under_way.items() if due <= now]:
+        for exchange in [each for each, due in self._due.items() if due <= now]:
             if exchange.expire():
-                del self._under_way[exchange]
+                del self._due[exchange]
         self._next = math.inf
         self._timer = None
-        if self._under_way:
-            self._set_timer(max(min(self._under_way.values()), now + _AGAIN))
+        if self._due:
+            self._set_timer(max(min(self._due.values()), now + _RETRY))

@@ -1,9 +1,10 @@
 """A transport on httpx2, for asyncio and trio; needs the extra ``httpx2``.
 
-It drives httpx2's own connection pool (the package httpcore2, which httpx2 brings along) and leaves out the client above it: that
-one keeps cookies, reads the environment, rewrites addresses, and leaves a generator open where a stream is left early.
+It uses httpx2's connection pool (the package httpcore2, a dependency of httpx2) without the client above it,
+which keeps cookies, reads the environment, rewrites URLs, and leaves a generator open when a stream is left
+early.
 
-What was sent and what was not is worked out in `_httpx2_exchange`; here are the pools and their settings.
+This module holds the pools and their settings. `_httpx2_exchange` determines whether a request was sent.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ try:
 except ImportError as error:
     raise MissingExtraError("Httpx2Transport", "httpx2") from error
 
-from ._httpx2_exchange import Exchange
+from ._httpx2_exchange import Httpx2Exchange
 from ._httpx2_guard import PublicOnly
 from ._proxies import Proxies, trusted_by_environment, without_credentials
 
 __all__ = ("Httpx2Transport",)
 
-#: How long a pooled connection may have been idle and still carry a create; servers close theirs later than this.
+#: seconds that a connection for creates may be idle; servers close idle connections later than this
 FRESH_SECONDS: Final = 2.0
-#: How long any other may have been idle.
+#: seconds that any other connection may be idle
 IDLE_SECONDS: Final = 15.0
 
 _PROXY_KINDS: Final = ("http", "https")
@@ -46,18 +47,19 @@ _GZIP: Final = ("gzip", "x-gzip")
 
 
 class Httpx2Transport:
-    """Carry requests over httpx2, on asyncio and on trio.
+    """A transport on httpx2, for asyncio and trio.
 
-    *pool_size* bounds the connections of creates and, apart from them, those of all the rest: 64. *max_body* is the
-    largest reply in bytes, after decompression, that `send` takes: 8 MiB.
+    *pool_size* (64) bounds the connections for creates and, separately, those for other requests. *max_body*
+    (8 MiB) bounds the decompressed reply that `send` accepts, in bytes.
 
-    *proxy* is the address of a proxy, with its credentials if it needs any, and *ssl_context* replaces the default one,
-    which trusts what the system trusts. Without them and with *trust_env*, the default, HTTPS_PROXY, HTTP_PROXY,
-    ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR count. A loopback address is never reached through a proxy. Raise
-    `ConfigurationError` for a proxy or a file of certificates that cannot be used.
+    *proxy* is the URL of a proxy, with its credentials if needed. *ssl_context* replaces the default one,
+    which trusts the system's certificates. Otherwise, if *trust_env* is set (the default), the variables
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are used. A loopback address
+    is never reached through a proxy. Raises `ConfigurationError` for a proxy or certificate file that cannot
+    be used.
 
-    It may be made anywhere and belongs to the event loop of its first use. Raise RuntimeError when used from
-    another loop or after `aclose`. Importing it raises `MissingExtraError` where httpx2 is not installed.
+    A transport belongs to the event loop of its first use. Raises RuntimeError in another loop or after
+    `aclose`. Importing it raises `MissingExtraError` if httpx2 is not installed.
     """
 
     def __init__(
@@ -79,16 +81,16 @@ class Httpx2Transport:
         self._proxies = Proxies(proxy, trust_env=trust_env, kinds=kinds)
         if ssl_context is None and trust_env:
             ssl_context = trusted_by_environment()
-        self._ssl_context = _trusting_the_system() if ssl_context is None else ssl_context
+        self._ssl_context = _system_context() if ssl_context is None else ssl_context
         self._token: EventLoopToken | None = None
         self._pools: dict[tuple[bool, bool, str | None], httpcore2.AsyncConnectionPool] = {}
-        self._exchanges: set[Exchange] = set()
+        self._exchanges: set[Httpx2Exchange] = set()
         self._closed = False
 
     async def send(self, request: Request) -> Response:
-        """Exchange *request* for a whole reply, decompressed.
+        """Send *request* and return the complete reply, decompressed.
 
-        Raise `NotSentError` if no byte of it left, `MaybeSentError` if some may have.
+        Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been.
         """
         async with self._opened(request, "gzip") as (exchange, response):
             exchange.reply = Response(response.status, response.headers)
@@ -98,15 +100,15 @@ class Httpx2Transport:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
-        """Open *request* for reading its body in pieces, as they come over the wire.
+        """Send *request* and yield the reply, whose body is read in pieces, not decompressed.
 
-        Raise what `send` raises, at the opening and from ``chunks()``.
+        Raises what `send` raises, here and from ``chunks()``.
         """
         async with self._opened(request, "identity") as (_, response):
             yield response
 
     async def aclose(self) -> None:
-        """End what is under way and close every connection. Calling it again does nothing."""
+        """Cancel all requests and close every connection. Calling it again does nothing."""
         self._closed = True
         for exchange in self._exchanges:
             exchange.shut()
@@ -115,10 +117,12 @@ class Httpx2Transport:
                 closing.push_async_callback(pool.aclose)
 
     @asynccontextmanager
-    async def _opened(self, request: Request, encoding: str) -> AsyncIterator[tuple[Exchange, _Streamed]]:
-        """Give the reply to *request* with its body still to come; its connection is let go of with the block."""
-        proxy, pool = self._way(request)
-        exchange = Exchange(request, via="" if proxy is None else without_credentials(proxy))
+    async def _opened(
+        self, request: Request, encoding: str
+    ) -> AsyncIterator[tuple[Httpx2Exchange, _Streamed]]:
+        """Send *request* and yield its reply before the body; the connection is released after the block."""
+        proxy, pool = self._route(request)
+        exchange = Httpx2Exchange(request, via="" if proxy is None else without_credentials(proxy))
         self._exchanges.add(exchange)
         try:
             with exchange:
@@ -131,14 +135,14 @@ class Httpx2Transport:
         finally:
             self._exchanges.discard(exchange)
 
-    async def _read(self, response: _Streamed, exchange: Exchange) -> bytes:
+    async def _read(self, response: _Streamed, exchange: Httpx2Exchange) -> bytes:
         length = response.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_body:
             raise exchange.too_large(self._max_body)
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in _ABSENT + _GZIP:
-            raise exchange.maybe_sent(f"the reply is encoded as {encoding!r}, which was not asked for")
-        # Packed a thousandfold, one read would fill the memory: what comes out is bounded, not only what comes in.
+            raise exchange.maybe_sent(f"the reply is encoded as {encoding!r}, which was not requested")
+        # The output of each step is bounded, because a compression bomb expands a thousandfold.
         unpacker = zlib.decompressobj(wbits=31) if encoding in _GZIP else None
         pieces = exchange.pieces
         left = self._max_body
@@ -152,15 +156,16 @@ class Httpx2Transport:
             raise exchange.maybe_sent("the reply broke off inside its compression")
         return b"".join(pieces)
 
-    def _way(self, request: Request) -> tuple[str | None, httpcore2.AsyncConnectionPool]:
-        """Return the proxy and the pool that *request* goes through."""
+    def _route(self, request: Request) -> tuple[str | None, httpcore2.AsyncConnectionPool]:
+        """Return the proxy and the pool for *request*."""
         if self._closed:
             raise RuntimeError("This Httpx2Transport is closed; make a new one.")
         token = current_token()
         if token != self._token:
             if self._token is not None:
                 raise RuntimeError(
-                    "This Httpx2Transport belongs to another event loop, that of its first use; make one for each loop."
+                    "This Httpx2Transport belongs to the event loop of its first use, and this is "
+                    "another event loop; make one for each loop."
                 )
             self._token = token
         proxy = self._proxies.route_of(request)
@@ -181,12 +186,12 @@ class Httpx2Transport:
 
 
 class _Streamed:
-    """A reply whose body is still arriving, and the iterator over it."""
+    """A reply whose body is still arriving, and the iterator over its pieces."""
 
-    def __init__(self, response: httpcore2.Response, exchange: Exchange) -> None:
+    def __init__(self, response: httpcore2.Response, exchange: Httpx2Exchange) -> None:
         self._response = response
         self._exchange = exchange
-        #: The body as the pool gives it; the pool's streams are iterated by generators.
+        #: The body; the iterators of the pool's streams are generators.
         self.pieces = cast("AsyncGenerator[bytes]", aiter(response.stream))  # type: ignore[arg-type]
         self.status: int = response.status
         self.headers: Mapping[str, str] = _headers(response)
@@ -205,7 +210,7 @@ class _Streamed:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Give the connection back, or close it if the body was not read to its end."""
+        """Release the connection, or close it if the body was not read to its end."""
         try:
             await self.pieces.aclose()
         finally:
@@ -213,22 +218,22 @@ class _Streamed:
 
 
 @cache
-def _trusting_the_system() -> ssl.SSLContext:
-    # Reading what the system trusts takes 80 ms, so it is done once, and not inside somebody's first request.
+def _system_context() -> ssl.SSLContext:
+    # Loading the system's certificates takes 80 ms, so it is done once, and not during a request.
     return httpx2.create_ssl_context(trust_env=False)
 
 
 def _proxy(address: str, ssl_context: ssl.SSLContext) -> httpcore2.Proxy:
-    told = httpx2.Proxy(address)
+    given = httpx2.Proxy(address)
     url = httpcore2.URL(
-        scheme=told.url.raw_scheme, host=told.url.raw_host, port=told.url.port, target=told.url.raw_path
+        scheme=given.url.raw_scheme, host=given.url.raw_host, port=given.url.port, target=given.url.raw_path
     )
-    trusted = ssl_context if told.url.scheme == "https" else None
-    return httpcore2.Proxy(url, auth=told.raw_auth, ssl_context=trusted)
+    trusted = ssl_context if given.url.scheme == "https" else None
+    return httpcore2.Proxy(url, auth=given.raw_auth, ssl_context=trusted)
 
 
 def _headers(response: httpcore2.Response) -> dict[str, str]:
-    """Return the headers by lower-case names; of several of one name, the first."""
+    """Return the headers by lower-case names, the first of each name."""
     headers: dict[str, str] = {}
     for name, value in response.headers:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))

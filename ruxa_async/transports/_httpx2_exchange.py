@@ -1,8 +1,8 @@
-"""One request on its way through httpx2's pool, and whether any of it can have left.
+"""One request in progress through httpx2's pool, and whether any byte of it may have been sent.
 
-That is told by the pool's tracing, never by the class of an exception: the pool names the moment before the first
-byte of a request is written. Until then one deadline runs, `Request.connect_timeout`, and from then on
-`Request.timeout`; the pool's own time-outs, one for each step, stay off.
+The pool's tracing tells: it reports the moment before the first byte is written. The class of an exception
+does not. Until that moment `Request.connect_timeout` is the deadline, afterwards `Request.timeout`. The
+pool's own timeouts, one for each step, are off.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ruxa_async._internal.failpoints import failpoint
 
-from ._base import MaybeSentError, NotSentError, Request, Response, TransportError
+from ._base import MaybeSentError, Request, Response, TransportError
+from ._exchange import Exchange, raise_without_context
 
-__all__ = ("Exchange",)
+__all__ = ("Httpx2Exchange",)
 
-#: What the pool does while nothing of a request is written. Every other phase counts as sent, one that a later
-#: release may add or rename too: a create that is taken for unsent is bought twice.
+#: The phases in which nothing of a request is written. All others count as sent, also unknown ones of later
+#: releases: a create that is wrongly taken for unsent is bought twice.
 _BEFORE_SENDING: Final = frozenset(
     {"connect_tcp", "connect_unix_socket", "start_tls", "retry", "close", "response_closed"}
 )
@@ -33,23 +34,21 @@ _HEADERS_FAILED: Final = "http11.send_request_headers.failed"
 _ADDRESS: Final = re.compile(r"([^/?#]*//[^/?#]*)([^#]*)", re.DOTALL)
 
 
-class Exchange:
-    """One request on its way: a block that ends at its deadline and translates errors, and how far it got."""
+class Httpx2Exchange(Exchange):
+    """One request in progress, and the ``with`` block that ends at its deadline and translates its errors."""
 
-    def __init__(self, asked: Request, via: str = "") -> None:
-        self._asked = asked
-        #: The proxy that the request goes through, without its credentials.
-        self._via = via
+    def __init__(self, request: Request, via: str = "") -> None:
+        super().__init__(request, via)
         self._sent = False
         self._shut = False
-        #: The reply as far as it was read: its head, and the pieces of its body.
+        #: The part of the reply that was read: its head, and the pieces of its body.
         self.reply: Response | None = None
         self.pieces: list[bytes] = []
-        #: A connection that was made for this request and does not carry it yet.
+        #: A connection that was made for this request, until the request is written.
         self._made: httpcore2.AsyncNetworkStream | None = None
         now = anyio.current_time()
-        self._ends = now + asked.timeout
-        self._deadline = now + min(asked.timeout, asked.connect_timeout)
+        self._ends = now + request.timeout
+        self._deadline = now + min(request.timeout, request.connect_timeout)
         self._scope = anyio.CancelScope()
 
     def __enter__(self) -> Self:
@@ -64,21 +63,20 @@ class Exchange:
         ended = self._scope.__exit__(kind, exc, traceback)
         if exc is None or isinstance(exc, TransportError) or not (ended or isinstance(exc, Exception)):
             return
-        failure = self._translated(exc)
-        try:
-            raise failure
-        finally:
-            # What is being handled may quote a header with the key in it; only what `_root` lets through is chained.
-            failure.__context__ = None
+        raise_without_context(self._translate(exc))
+
+    @property
+    def sent(self) -> bool:
+        return self._sent
 
     def shut(self) -> None:
-        """End whatever is awaited now, and all that is awaited later."""
+        """Cancel the current wait and all later ones."""
         self._shut = True
         self._scope.cancel()
 
     async def open(self, pool: httpcore2.AsyncConnectionPool, encoding: str) -> httpcore2.Response:
         """Send the request and return the head of its reply."""
-        asked = self._asked
+        asked = self.request
         origin, target = _origin_and_target(asked.url)
         headers = [(b"Host", origin.netloc), (b"Accept-Encoding", encoding.encode())]
         if asked.body is not None:
@@ -96,76 +94,61 @@ class Exchange:
             return await pool.handle_async_request(request)
         except BaseException:
             if self._made is not None:
-                # The pool closes what fails, but not what is cancelled while it greets (TLS).
+                # The pool closes connections that fail, but not those cancelled during the TLS handshake.
                 with anyio.CancelScope(shield=True):
                     await self._made.aclose()
             raise
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note how far the pool got; it awaits this at every step."""
+        """Note the progress of the pool, which awaits this at every step."""
         phase, _, step = event.rpartition(".")
         phase = phase.rpartition(".")[2]
         if step == "complete" and phase in ("connect_tcp", "start_tls"):
             self._made = info["return_value"]
-            # The pool's next step is a lock, and a cancel that came with the end of the handshake would strike there: the
-            # pool would keep a place for a connection that nobody may use. Struck here, it has failed to connect.
+            # The next checkpoint of the pool is a lock. A cancellation there would leave the pool with a slot
+            # that is never freed. Raised here, it is a failed connection, which the pool handles.
             await checkpoint_if_cancelled()
         elif step == "started" and phase not in _BEFORE_SENDING:
             asking = info.get("request")
-            if asking is None or asking.method != b"CONNECT":  # which is between the pool and a proxy
+            if asking is None or asking.method != b"CONNECT":  # a CONNECT goes to the proxy only
                 self._begin()
-        elif event == "http11.send_request_body.complete" and self._asked.body is not None:
+        elif event == "http11.send_request_body.complete" and self.request.body is not None:
             failpoint("create sent")
         elif event == _HEADERS_FAILED and isinstance(info["exception"], httpcore2.LocalProtocolError):
-            self._sent = False  # refused here, before anything was written
+            self._sent = False  # rejected by the pool before anything was written
 
     def _begin(self) -> None:
         self._sent = True
         self._made = None
         self._scope.deadline = self._deadline = self._ends
 
-    def too_large(self, limit: int) -> MaybeSentError:
-        return self.maybe_sent(f"the reply is larger than max_body={limit} bytes")
-
-    def maybe_sent(self, what: str) -> MaybeSentError:
-        return MaybeSentError(f"{self._label()}: {what}")
-
-    def _translated(self, exc: BaseException) -> TransportError:
+    def _translate(self, exc: BaseException) -> TransportError:
         root = _root(exc)
         if self._shut:
             detail = "the transport was closed meanwhile"
         elif not isinstance(exc, Exception):
-            asked = self._asked
-            detail = f"timed out (timeout={asked.timeout:g} s, connect_timeout={asked.connect_timeout:g} s)"
+            detail = self.timed_out()
         elif isinstance(exc, httpcore2.ProxyError):
-            # What else it says is the proxy's own text.
+            # The rest of the message is the proxy's own text.
             status = re.match(r"[0-9]{3}", str(exc))
             detail = f"the proxy answered HTTP {status[0]}" if status else "the proxy refused to connect"
         else:
             detail = type(exc).__name__ if root is None else f"{type(exc).__name__}: {root}"
-        failure: MaybeSentError | NotSentError
-        if self._sent:
-            failure = self.maybe_sent(f"sent, but no whole answer came: {detail}")
-            if self.reply is not None:
-                failure.partial = Response(self.reply.status, self.reply.headers, b"".join(self.pieces))
-        else:
-            failure = NotSentError(f"{self._label()}: nothing was sent: {detail}")
-        failure.__cause__ = root
+        failure = self.failure(detail, root)
+        if isinstance(failure, MaybeSentError) and self.reply is not None:
+            failure.partial = Response(self.reply.status, self.reply.headers, b"".join(self.pieces))
         return failure
 
-    def _label(self) -> str:
-        """Return the method, the host and the path: a query may be a signature, and user info a password."""
+    def _address(self) -> str:
         try:
-            origin, target = _origin_and_target(self._asked.url)
-        except (ValueError, httpx2.InvalidURL):
-            return f"{self._asked.method} (a URL that cannot be read)"
-        path = target.partition(b"?")[0].decode("ascii")
-        via = f" through the proxy {self._via}" if self._via else ""
-        return f"{self._asked.method} {origin.scheme}://{origin.netloc.decode('ascii')}{path}{via}"
+            origin, target = _origin_and_target(self.request.url)
+        except httpx2.InvalidURL as error:
+            raise ValueError(str(error)) from None
+        return f"{origin.scheme}://{origin.netloc.decode('ascii')}{target.partition(b'?')[0].decode('ascii')}"
 
 
 def _origin_and_target(url: str) -> tuple[httpx2.URL, bytes]:
-    """Split *url*; what comes after the host goes out as it is."""
+    """Split *url* after the host; the rest is sent unchanged."""
     found = _ADDRESS.match(url)
     if found is None:
         raise ValueError("an address without a host")
@@ -182,7 +165,7 @@ def _origin(text: str) -> httpx2.URL:
 
 
 def _root(exc: BaseException | None) -> OSError | None:
-    """Return the error of the operating system under *exc*: all others may quote addresses and headers."""
+    """Return the OSError under *exc*, else None: other errors may quote URLs and headers."""
     while exc is not None:
         if isinstance(exc, OSError) and not isinstance(exc, TimeoutError):
             return exc

@@ -1,4 +1,4 @@
-"""Connections of httpx2's pool to public addresses only."""
+"""A network backend for httpx2's pool that connects to public addresses only."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ._addresses import PrivateAddressError, is_public
 
 __all__ = ("PublicOnly",)
 
-#: Seconds that one address of several may take before the next is tried.
+#: seconds to wait for one of several addresses before the next is tried
 _HEAD_START: Final = 2.0
 
 
 class PublicOnly(httpcore2.AsyncNetworkBackend):
-    """A backend that looks up a host, and connects to those of its addresses that are public, in turn."""
+    """Resolves a host and tries its public addresses in turn."""
 
     def __init__(self) -> None:
         on_asyncio = anyio.get_cancelled_exc_class() is asyncio.CancelledError
@@ -33,10 +33,10 @@ class PublicOnly(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to *host*; raise `PrivateAddressError` if none of its addresses is public."""
+        """Connect to *host*. Raises `PrivateAddressError` if it has no public address."""
 
         async def connected(address: str) -> httpcore2.AsyncNetworkStream:
-            # By its number: looked up again, the name might lead elsewhere.
+            # By address: a second lookup of the name might return another one.
             return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
 
         *others, last = await _public_addresses(host, port)

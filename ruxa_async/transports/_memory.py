@@ -1,7 +1,7 @@
-"""A transport without a network: a handler of your own, or an emulated service, answers in this process.
+"""A transport without a network: your own handler or an emulated service responds in this process.
 
-It keeps the promises of a real one. There is a checkpoint before the other side sees the request, so a cancel or
-time-out there means that nothing was sent, and one after it acted, so a cancel there means that it acted unseen.
+There is a checkpoint before the service sees the request: a cancellation or timeout there means that nothing
+was sent. There is another one after the service acted: a cancellation there loses the response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ._base import Request, Response, StreamedResponse
 __all__ = ("Handler", "MemoryService", "MemoryTransport")
 
 _CHUNK = 64 * 1024
-#: In how many pieces a stream comes that drips.
+#: Pieces of a body that drips.
 _DROPS = 20
 
 Handler: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
@@ -44,7 +44,7 @@ class _Arrived(Protocol):
 
 
 class _Reply(Protocol):
-    """A reply, and what this face is to do instead of delivering it whole."""
+    """A reply, and the faults in its delivery."""
 
     @property
     def status(self) -> int: ...
@@ -61,15 +61,15 @@ class _Reply(Protocol):
 
 
 class MemoryService(Protocol):
-    """What stands behind this transport when it is no plain handler; the emulator's ``Service`` is one."""
+    """A service behind a `MemoryTransport`; the emulator's ``Service`` is one."""
 
     def handle(self, request: _Arrived, now: float) -> _Reply:
-        """Answer *request*, which arrives at *now*."""
+        """Return the reply to *request*, which arrives at *now*, in seconds of the event loop's clock."""
         ...
 
 
 @frozen
-class _Letter:
+class _ServiceRequest:
     method: str
     path: str
     headers: Mapping[str, str]
@@ -78,7 +78,7 @@ class _Letter:
 
 @define(eq=False)
 class _Exchange:
-    """How far one request got; *cut* says that its reply breaks off half-way, *drip* how long its body takes."""
+    """The progress of one request. *cut*: its reply breaks off half-way. *drip*: seconds for its body."""
 
     sent: bool = False
     cut: bool = False
@@ -86,11 +86,12 @@ class _Exchange:
 
 
 class MemoryTransport:
-    """Answer every request by *handler*: a function from `Request` to `Response`, plain or async, or a service.
+    """A transport that passes every request to *handler*: a plain or async function, or a service.
 
-    A handler may raise `NotSentError` and `MaybeSentError` to play a broken network. A service is told the time of
-    the running loop, which makes hours pass at once in virtual time. *max_body* is the largest reply in bytes that
-    `send` takes (default 8 MiB); *record* keeps every request in *requests*, which nobody empties.
+    A function takes a `Request`, returns a `Response`, and may raise `NotSentError` and `MaybeSentError` to
+    simulate a broken network. A service gets the event loop's time, so that it works in virtual time.
+    *max_body* (8 MiB) bounds the reply that `send` accepts, in bytes. With *record*, all requests are kept in
+    *requests*.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class MemoryTransport:
         self._record = record
         self._closed = False
         self.requests: list[Request] = []
-        #: Requests that reached the other side, and those that are with it now.
+        #: The number of requests that reached the handler, and of those that it is processing.
         self.sent = 0
         self.on_wire = 0
 
@@ -115,7 +116,7 @@ class MemoryTransport:
         return f"<MemoryTransport: {self.sent} sent, {self.on_wire} on the wire{', closed' * self._closed}>"
 
     async def send(self, request: Request) -> Response:
-        """Exchange *request* for a whole reply; see `Transport.send` for the errors."""
+        """Send *request* and return the complete reply; see `Transport.send` for the errors."""
         exchange = _Exchange()
         response = await self._exchange(request, exchange)
         if exchange.cut:
@@ -130,7 +131,7 @@ class MemoryTransport:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
-        """Open *request* for reading its body in pieces of 64 KiB."""
+        """Send *request* and yield the reply, whose body is read in pieces of 64 KiB."""
         exchange = _Exchange()
         ends = anyio.current_time() + request.timeout
         response = await self._exchange(request, exchange, whole=False)
@@ -163,8 +164,8 @@ class MemoryTransport:
 
     async def _ask_service(self, request: Request, exchange: _Exchange) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        letter = _Letter(request.method, urlsplit(request.url).path, headers, request.body or b"")
-        reply = self._service.handle(letter, anyio.current_time())
+        arrived = _ServiceRequest(request.method, urlsplit(request.url).path, headers, request.body or b"")
+        reply = self._service.handle(arrived, anyio.current_time())
         if reply.fault == "refused":
             raise NotSentError(f"{_label(request)}: the connection was refused")
         if reply.fault == "stall":
@@ -180,14 +181,14 @@ class MemoryTransport:
 
 
 def _label(request: Request) -> str:
-    """Name *request* without its query, which may be signed."""
+    """Return method and URL of *request* without its query, which may be signed."""
     parts = urlsplit(request.url)
     return f"{request.method} {parts.scheme}://{parts.hostname}{parts.path}"
 
 
 @contextmanager
 def _within(request: Request, exchange: _Exchange) -> Iterator[None]:
-    """Bound the exchange by the request's time-out; what it then raises says whether anything was sent."""
+    """Raise `NotSentError` or `MaybeSentError` when the timeout of *request* expires."""
     seconds = request.timeout if request.timeout > 0 else 0.0
     with anyio.move_on_after(seconds if seconds < math.inf else None) as scope:
         yield
@@ -197,7 +198,7 @@ def _within(request: Request, exchange: _Exchange) -> Iterator[None]:
 
 
 class _Streamed:
-    """A whole reply, handed out in pieces."""
+    """A complete reply, handed out in pieces."""
 
     def __init__(self, response: Response, *, cut: bool, drip: float, ends: float) -> None:
         self.status = response.status
@@ -222,4 +223,4 @@ class _Streamed:
         with anyio.CancelScope(deadline=self._ends) as scope:
             await anyio.sleep(self._drip / _DROPS)
         if scope.cancelled_caught:
-            raise MaybeSentError("the body was not whole when its time was up")
+            raise MaybeSentError("the body was not complete before the timeout")

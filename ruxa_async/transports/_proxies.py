@@ -1,8 +1,8 @@
-"""Which proxy a request goes through, and which certificates are trusted: what was given, else the environment.
+"""Proxies and trusted certificates, from arguments or the environment.
 
-The variables are those of curl, requests and httpx: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in upper or lower
-case, SSL_CERT_FILE and SSL_CERT_DIR. A loopback address is never reached through a proxy: there it would be another
-machine, and the key would reach that proxy in the open.
+The variables are those of curl, requests and httpx: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in upper
+or lower case, SSL_CERT_FILE and SSL_CERT_DIR. A loopback address is never reached through a proxy: from there
+it is another machine, and the proxy would see the API key unencrypted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _ORIGINS_KEPT: Final = 256
 
 
 class Proxies:
-    """The proxy of each request: *proxy* for all, else what the environment says if *trust_env*.
+    """Chooses the proxy of each request: *proxy* for all, else, with *trust_env*, the one in the environment.
 
-    *kinds* are the schemes of proxies that the transport can use. Raise `ConfigurationError` if *proxy* is not one of
-    them, and never show its credentials.
+    *kinds* are the proxy schemes that the transport supports. Raises `ConfigurationError` for another scheme
+    or an invalid URL, without showing its credentials.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Proxies:
         self._routes: dict[str, str | None] = {}
 
     def route(self, url: str) -> str | None:
-        """Return the address of the proxy for *url*, None to connect directly.
+        """Return the URL of the proxy for *url*, None to connect directly.
 
-        Raise `ConfigurationError` if the environment names a proxy that cannot be used.
+        Raises `ConfigurationError` if the environment names a proxy that cannot be used.
         """
         if self._given is None and not self._found:
             return None
@@ -64,9 +64,10 @@ class Proxies:
         return self._routes[origin]
 
     def route_of(self, request: Request) -> str | None:
-        """Return the proxy for *request*; raise `NotSentError` if it may not go there, or there is none to be had.
+        """Return the proxy for *request*. Raises `NotSentError` if the proxy or the host is not allowed.
 
-        A proxy looks names up by itself, so of a host for `Request.public_only` only numbers and localhost are checked.
+        A proxy resolves names itself, so with `Request.public_only` only numeric hosts and localhost are
+        checked.
         """
         try:
             proxy = self.route(request.url)
@@ -84,7 +85,7 @@ class Proxies:
             parts = urlsplit(origin)
             host, port = (parts.hostname or "").rstrip("."), parts.port
         except ValueError:
-            return None  # the transport says what is wrong with it
+            return None  # the transport reports the error
         if parts.scheme not in _SCHEMES or not host or is_loopback(host):
             return None
         if self._given is not None:
@@ -98,7 +99,7 @@ class Proxies:
         return None
 
     def _checked(self, proxy: str, source: str) -> str:
-        """Return *proxy* as a URL; *source* is where it comes from."""
+        """Return *proxy* as a URL; *source* names its origin in errors."""
         address = proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
         try:
             parts = urlsplit(address)
@@ -108,27 +109,28 @@ class Proxies:
             host = None
         if not host or re.search(r"[\s\x00-\x1f\x7f]", address):
             raise ConfigurationError(
-                f"{source} is not the address of a proxy: it should look like http://host:3128, with special characters "
-                "of a user or password percent-encoded"
+                f"{source} is not the address of a proxy: it should look like http://host:3128, with special "
+                "characters of a user or password percent-encoded"
             )
         if parts.scheme not in self._kinds:
             raise ConfigurationError(
                 f"{source} names a proxy of the kind {parts.scheme!r}, which cannot be used here, only "
-                f"{' and '.join(self._kinds)}: name another in HTTPS_PROXY or with proxy=, or except the host in NO_PROXY"
+                f"{' and '.join(self._kinds)}: name another in HTTPS_PROXY or with proxy=, or except the "
+                "host in NO_PROXY"
             )
         return address
 
 
 def without_credentials(proxy: str) -> str:
-    """Return the address of *proxy* as it may be shown."""
+    """Return the URL of *proxy* without its credentials."""
     parts = urlsplit(proxy)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def trusted_by_environment() -> ssl.SSLContext | None:
-    """Return a context that trusts the certificates in SSL_CERT_FILE and SSL_CERT_DIR, None if neither is set.
+    """Return an SSL context for the certificates in SSL_CERT_FILE and SSL_CERT_DIR, None if neither is set.
 
-    Raise `ConfigurationError` for a file that cannot be read.
+    Raises `ConfigurationError` for a file that cannot be read.
     """
     file, folder = (os.environ.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
     return None if file is None and folder is None else _trusting(file, folder)
@@ -145,7 +147,7 @@ def _trusting(file: str | None, folder: str | None) -> ssl.SSLContext:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Tell whether *entry* of NO_PROXY excepts *host* at *port*: a name with all below it, a number, or a network."""
+    """Return whether *entry* of NO_PROXY, a domain, address or network, covers *host* at *port*."""
     if entry == "*":
         return True
     try:

@@ -1,7 +1,7 @@
-"""The bytes of the reply to a create as they arrive, and what can be read of them when aiohttp's parser gives up.
+"""A recorder and a lenient parser for replies to creates that aiohttp's parser rejects.
 
-aiohttp discards a reply at the first byte that breaks a rule of HTTP, and closes the connection. The task id in that
-reply is paid for. `ReplyRecorder` keeps the bytes, and `read_reply` reads them as far as they can be read.
+aiohttp discards a reply at its first byte that violates HTTP, and closes the connection. But the task id in
+that reply is paid for. `ReplyRecorder` keeps the bytes, and `read_reply` parses as much of them as possible.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ._base import Response
 
 __all__ = ("ReceivedReply", "ReplyRecorder", "read_reply", "record")
 
-#: bytes; a task id is within the first kilobyte of every reply that was ever seen
+#: bytes; observed replies have the task id within their first kilobyte
 _MOST_KEPT: Final = 2**18
 
-#: A head that aiohttp's parser accepts, if it names one length at most.
+#: A head that aiohttp's parser accepts, unless it has several Content-Length headers.
 _CLEAN_HEAD: Final = re.compile(
     rb"HTTP/1\.[01] (?P<class>[1-9])[0-9]{2}(?: [^\r\n\0]*+)?\r\n"
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)*+\r\n"
@@ -34,37 +34,37 @@ _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 @frozen
 class ReceivedReply:
-    """What arrived of a reply. *whole* means that its own framing says so, and that nothing follows it."""
+    """The part of a reply that arrived. *whole*: it is complete by its framing, and no byte follows."""
 
     response: Response
     whole: bool
 
 
 class ReplyRecorder(asyncio.Protocol):
-    """Stand between a connection and aiohttp's *protocol*, and keep what arrives while a create waits for its reply.
+    """Records the bytes from a connection to aiohttp's *protocol* while a create waits for its reply.
 
-    A reply with a clean head is passed on as it arrives. Any other is held back until it is whole, because aiohttp
-    would close the connection at its head, before the body arrives.
+    A reply with a valid head is passed on as it arrives. Others are held back until they are complete,
+    because aiohttp would close the connection at the invalid head, before the body arrives.
     """
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
         self._kept: bytearray | None = None
         self._held = False
-        #: Where the head of the reply begins; interim replies (1xx) are before it.
+        #: The offset of the final reply's head, after interim replies (1xx).
         self._start = 0
         self._ended = False
 
     def start(self) -> None:
-        """Begin to keep what arrives."""
+        """Begin to record."""
         self._kept, self._held, self._start, self._ended = bytearray(), True, 0, False
 
     def stop(self) -> None:
-        """Forget what was kept, and pass on what arrives from now on."""
+        """Discard the recorded bytes, and pass on later ones unrecorded."""
         self._kept, self._held = None, False
 
     def received(self, limit: int) -> ReceivedReply | None:
-        """Return what arrived since `start`, None if nothing did; *limit* bounds the body in bytes."""
+        """Return the reply since `start`, None without any byte; *limit* bounds its body in bytes."""
         return read_reply(bytes(self._kept), limit, ended=self._ended) if self._kept else None
 
     def data_received(self, data: bytes) -> None:
@@ -116,7 +116,7 @@ class ReplyRecorder(asyncio.Protocol):
 
 
 def record(transport: asyncio.BaseTransport) -> ReplyRecorder:
-    """Record what arrives at *transport* from now on; a connection keeps its recorder."""
+    """Start to record the bytes from *transport*; a connection keeps its recorder."""
     protocol = cast("asyncio.Protocol", transport.get_protocol())
     if not isinstance(protocol, ReplyRecorder):
         protocol = ReplyRecorder(protocol)
@@ -126,10 +126,10 @@ def record(transport: asyncio.BaseTransport) -> ReplyRecorder:
 
 
 def read_reply(raw: bytes, limit: int, *, ended: bool) -> ReceivedReply:
-    """Return the reply in *raw*, its body decompressed up to *limit* bytes.
+    """Return the reply in *raw*, with its body decompressed up to *limit* bytes.
 
-    *ended* says that the server closed the connection in order. Where no head can be found, all of *raw* is the body
-    and the status is 0.
+    *ended* says that the server closed the connection cleanly. Without a head, all of *raw* is the body, and
+    the status is 0.
     """
     start = 0
     while (blank := _BLANK_LINE.search(raw, start)) is not None:
@@ -145,7 +145,7 @@ def read_reply(raw: bytes, limit: int, *, ended: bool) -> ReceivedReply:
 
 
 def _headers(lines: list[bytes]) -> tuple[dict[str, str], set[str]]:
-    """Return the headers by lower-case names, the first of each name, and all lengths that are named."""
+    """Return the headers by lower-case names, the first of each name, and all values of Content-Length."""
     headers: dict[str, str] = {}
     lengths: set[str] = set()
     for line in lines:
@@ -159,9 +159,9 @@ def _headers(lines: list[bytes]) -> tuple[dict[str, str], set[str]]:
 def _body(
     data: bytes, status: int, headers: dict[str, str], lengths: set[str], *, ended: bool
 ) -> tuple[bytes, bool]:
-    """Return the body in *data*, and whether it is whole.
+    """Return the body in *data*, and whether it is complete.
 
-    What follows a body is part of what is returned: a length that is too short cuts a task id off.
+    Bytes after the end of the body are included, because a wrong length could cut off the task id.
     """
     if "chunked" in headers.get("transfer-encoding", "").lower():
         return _unchunked(data)
@@ -186,15 +186,15 @@ def _unchunked(data: bytes) -> tuple[bytes, bool]:
 
 
 def _unpacked(body: bytes, headers: dict[str, str], limit: int) -> tuple[bytes, bool]:
-    """Return *body* decompressed as far as it goes, and whether it is all of it."""
+    """Return *body*, decompressed as far as possible, and whether it is complete."""
     encoding = headers.get("content-encoding", "").lower()
     if encoding not in _PACKED:
         return body, encoding in ("", "identity") and len(body) <= limit
-    unpacker = zlib.decompressobj(wbits=47)  # finds out whether it is gzip or zlib
+    unpacker = zlib.decompressobj(wbits=47)  # accepts gzip and zlib
     pieces: list[bytes] = []
     left = limit
     try:
-        # In small pieces: what was decompressed before an error counts.
+        # In small pieces, to keep the output before an error.
         for at in range(0, len(body), 64):
             pieces.append(unpacker.decompress(unpacker.unconsumed_tail + body[at : at + 64], left + 1))
             left -= len(pieces[-1])

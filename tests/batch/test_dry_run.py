@@ -49,4 +49,4 @@ async def test_rows_are_sorted_as_a_run_would(tmp_path: Path) -> None:
     assert (told.picked_up, told.unknown, told.finished, told.wanted.total()) == (1, 0, 1, 3)
     assert told.before is not None
     (bought,) = told.before.models.values()
-    assert (bought.tasks, bought.untold, bought.credits, bought.dearest) == (4, 2, 8.0, 4.0)
+    assert (bought.tasks, bought.unpriced, bought.credits, bought.highest_price) == (4, 2, 8.0, 4.0)

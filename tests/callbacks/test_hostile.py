@@ -91,8 +91,8 @@ async def test_ten_thousand_hostile_posts_change_nothing(caplog: pytest.LogCaptu
     assert not any(token in shown for token in tokens)
     assert SECRET not in shown
     # No stranger is remembered, and nothing waits.
-    assert len(w.receiver._seen) <= TASKS
-    assert all(len(news) <= 4 for news in w.receiver._seen.values())
+    assert len(w.receiver._processed) <= TASKS
+    assert all(len(news) <= 4 for news in w.receiver._processed.values())
     assert not w.receiver._waiting
     assert w.receiver._waiting_bytes == 0
 

@@ -138,7 +138,7 @@ def test_a_large_body_is_refused() -> None:
 
 
 def test_what_is_forgotten_first_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "_REMEMBERED", 2)
+    monkeypatch.setattr(receiving, "_JOBS_KEPT", 2)
     receiver, ear = listened()
     for number in (1, 2, 3, 3, 1):
         post(receiver, receiver.url(job(number)), DONE)

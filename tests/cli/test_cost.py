@@ -200,15 +200,15 @@ def test_a_budget_without_a_price_is_explained_by_options() -> None:
 
 
 def test_a_price_that_nobody_reported_is_said_so() -> None:
-    summary = Summary(folder=Path(), models={MODEL: Bought(tasks=2, untold=2)})
+    summary = Summary(folder=Path(), models={MODEL: Bought(tasks=2, unpriced=2)})
     assert [*spent(summary, None)] == ["  spent: 2 tasks, price not reported by the service"]
 
 
 def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
-    sora = Bought(tasks=3, untold=2, credits=10.0)
+    sora = Bought(tasks=3, unpriced=2, credits=10.0)
     summary = Summary(
         folder=Path(),
-        models={MODEL: Bought(tasks=4, untold=4), "sora-2": sora},
+        models={MODEL: Bought(tasks=4, unpriced=4), "sora-2": sora},
         lost={"sora-2": Bought(tasks=1, credits=10.0)},
         prices={MODEL: 3.0},
     )

@@ -20,7 +20,7 @@ from ruxa_async._internal.files import PartFile
 from ruxa_async.batch import InputError, open_rows
 from ruxa_async.callbacks._bodies import read_body
 from ruxa_async.downloads import Downloader
-from ruxa_async.downloads._naming import names_of
+from ruxa_async.downloads._names import names_of
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.transports import AiohttpTransport, Response
 

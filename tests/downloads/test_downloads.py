@@ -134,7 +134,7 @@ async def test_large_output_is_written_block_by_block(tmp_path: Path) -> None:
         (Reply(parts=()), "the file is empty"),
         (Reply(parts=(b"<!DOCTYPE html><html><p>Gone",)), "an HTML page came instead of a picture"),
         (Reply(parts=(b'{"code": 404}',)), "JSON came instead"),
-        (Reply(headers={"content-type": "image/png"}, parts=(b"\0\1\2",)), "told to be image/png"),
+        (Reply(headers={"content-type": "image/png"}, parts=(b"\0\1\2",)), "has the Content-Type image/png"),
         (Reply(parts=(b"\x1f\x8b\x08" + bytes(1000),)), "gzip"),
     ],
 )
@@ -308,8 +308,8 @@ async def test_redirects_from_http_to_https_are_followed(tmp_path: Path) -> None
         ("http://files.example/one.png", "https to http"),
         ("file:///etc/passwd", "not an http"),
         ("ftp://h/x", "not an http"),
-        ("https://[broken", "not a URL"),
-        ("", "no place"),
+        ("https://[broken", "invalid URL"),
+        ("", "without a Location"),
     ],
 )
 async def test_redirects_elsewhere_are_refused(tmp_path: Path, location: str, said: str) -> None:

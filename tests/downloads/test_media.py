@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruxa_async.downloads import HEAD
-from ruxa_async.downloads._media import NotMediaError, extension_of, recognised
+from ruxa_async.downloads._media import NotMediaError, extension_of, recognize
 
 
 def ftyp(brand: bytes, *others: bytes) -> bytes:
@@ -49,7 +49,7 @@ HEADS = [
 
 @pytest.mark.parametrize(("head", "extension"), HEADS)
 @pytest.mark.parametrize("told", ["", "image/png", "text/html; charset=utf-8", "application/octet-stream"])
-def test_known_media_are_recognised_whatever_is_told_of_them(head: bytes, extension: str, told: str) -> None:
+def test_known_media_are_recognized_whatever_type_is_declared(head: bytes, extension: str, told: str) -> None:
     assert extension_of(head, told) == extension
 
 
@@ -67,11 +67,11 @@ def test_known_media_are_recognised_whatever_is_told_of_them(head: bytes, extens
         (b"Not found\r\n", "", "text came"),
         (b"\0\1\2\xff", "text/plain", "text came"),
         ("nicht gefunden, ä".encode()[:-1], "", "text came"),
-        (b"\x1f\x8b\x08" + bytes(99), "image/png", r"packed \(gzip\)"),
-        (b"PK\x03\x04....", "application/zip", r"packed \(zip\)"),
-        (b"\0\1\2\xff", "image/PNG", "is told to be image/png, but its content is not"),
-        (b"\0\1\2\xff", "video/mp4;codecs=x", "is told to be video/mp4"),
-        (b"RIFF....XXXX\0\xff", "image/webp", "is told to be image/webp"),
+        (b"\x1f\x8b\x08" + bytes(99), "image/png", r"compressed \(gzip\)"),
+        (b"PK\x03\x04....", "application/zip", r"compressed \(zip\)"),
+        (b"\0\1\2\xff", "image/PNG", "has the Content-Type image/png, but its content is of another type"),
+        (b"\0\1\2\xff", "video/mp4;codecs=x", "has the Content-Type video/mp4"),
+        (b"RIFF....XXXX\0\xff", "image/webp", "has the Content-Type image/webp"),
     ],
 )
 def test_what_is_no_medium_is_named(head: bytes, told: str, said: str) -> None:
@@ -89,6 +89,6 @@ def test_any_bytes_have_an_extension_or_an_error(head: bytes, told: str) -> None
     try:
         extension = extension_of(head, told)
     except NotMediaError:
-        assert recognised(head) is None
+        assert recognize(head) is None
     else:
-        assert extension == (recognised(head) or ".bin")
+        assert extension == (recognize(head) or ".bin")

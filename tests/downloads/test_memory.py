@@ -108,10 +108,10 @@ def test_bombs_and_endless_streams_cost_no_memory_and_leave_no_file(stack: str, 
         )
     assert done.stderr == ""
     grown, errors = json.loads(done.stdout)
-    too_large = "larger than the 134,217,728 bytes allowed for one output (Downloads(max_bytes=...))"
+    too_large = "larger than the 134,217,728 bytes allowed (Downloads(max_bytes=...))"
     expected = [
-        "came encoded as 'gzip', which was not asked for",
-        "came packed (gzip), which was not asked for (1 attempts)",
+        "came encoded as 'gzip', which was not requested",
+        "came compressed (gzip), which was not requested (1 attempts)",
         too_large,
         too_large,
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ruxa_async import ConfigurationError, CustomRequest, Generation
 from ruxa_async._internal.files import clean_name, clean_stem
 from ruxa_async.downloads import BATCH_FIELDS, RowTemplate, check_template
-from ruxa_async.downloads._naming import names_of
+from ruxa_async.downloads._names import names_of
 
 
 def made(key: str | None, urls: int = 1, model: str | None = "google/nano-banana") -> Generation:

@@ -1,7 +1,8 @@
 """A disk that loses its power, fills up or fails, as an SQLite VFS (apsw, a development dependency).
 
-What a program wrote and did not sync may be on the disk after a cut, or not, or in part. So every write is kept
-apart until its file is synced, and a cut takes what was synced, and of the rest whatever chance leaves of it.
+What a program wrote and did not sync may be on the disk after a cut, or not, or in part. So every write is
+kept apart until its file is synced, and a cut takes what was synced, and of the rest whatever chance leaves
+of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client with a journal: the order of the writes, what a spoiled disk may not cost, and what is remembered."""
+"""A client with a journal: the order of its writes, failing disks, and what it learns for the next run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, with the journal opened anew at any moment, it holds what a dict would."""
+"""Random operations and reopenings: the journal always holds what a model dict holds."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Machine:
             key = None if handle[0].startswith("#") else handle[0]
             found = (await self.run.match(request(expected.prompt, key))).known
             assert found is not None
-            assert (found.state, found.task_id, found.past_tasks, found.attempts) == (
+            assert (found.state, found.task_id, found.earlier_task_ids, found.attempts) == (
                 expected.state,
                 expected.task_id,
                 expected.past,

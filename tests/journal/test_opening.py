@@ -1,4 +1,4 @@
-"""Only one has a journal, only its owner can read it, and whatever is wrong with the file is said before it is touched."""
+"""One process at a time, mode 0600, and unusable files are reported before they are changed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ import pytest
 from journal.tools import Watched, damage, job, journal_threads, of, rows
 
 from ruxa_async import JournalError, JournalInUseError, SqliteJournal
-from ruxa_async.journal import _opening as opening
-from ruxa_async.journal._failures import explain, may_pass
-from ruxa_async.journal._opening import open_store, who_holds
+from ruxa_async.journal import _database as database
+from ruxa_async.journal._database import is_transient, journal_error, open_store, who_holds
 
 #: Opens a journal, writes what it is told to, says so, and waits to be killed.
 CHILD = """
@@ -246,7 +245,7 @@ async def test_a_disk_without_a_log_is_refused(path: Path) -> None:
             return super().execute(sql.replace("journal_mode = WAL", "journal_mode = TRUNCATE"), parameters)
 
     def connect(name: str) -> NoLog:
-        return NoLog(opening.connect(name), lambda *_: None)
+        return NoLog(database.connect(name), lambda *_: None)
 
     with pytest.raises(JournalError, match="no write-ahead log"):
         await SqliteJournal(path, connect=connect).__aenter__()
@@ -266,8 +265,8 @@ def test_a_disk_without_locks_is_told_from_one_that_failed() -> None:
     ):
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = code
-        assert said in str(explain("/out/journal.sqlite", error))
-        assert not may_pass(error)
+        assert said in str(journal_error("/out/journal.sqlite", error))
+        assert not is_transient(error)
 
 
 # ---- files that move while they are open

@@ -20,7 +20,8 @@ from journal.tools import Watched, job, of, success
 from ruxa_async import JournalError, SqliteJournal
 from ruxa_async.journal._schema import Connection
 
-# Where SQLite has no use for an error, as when a file is closed, apsw can only report that there was none to raise it to.
+# Where SQLite has no use for an error, as when a file is closed, apsw can only report that there was none to
+# raise it to.
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
 )
@@ -80,9 +81,9 @@ async def found_after(folder: Path, disk: Disk) -> dict[str, tuple[str, str | No
     disk.restore(folder)
     path = folder / "journal.db"
     async with SqliteJournal(path) as journal:
-        owner = journal._owner
-        assert owner is not None
-        found: list[tuple[bytes, str, str | None]] = await owner.run(
+        thread = journal._thread
+        assert thread is not None
+        found: list[tuple[bytes, str, str | None]] = await thread.run(
             lambda store: store.connection.execute("SELECT handle, state, task_id FROM jobs").fetchall()
         )
     return {handle[1:].decode(): (state, task_id) for handle, state, task_id in found}

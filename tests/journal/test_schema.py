@@ -78,7 +78,8 @@ def test_a_file_of_another_program_is_left_alone(connection: sqlite3.Connection,
 def test_tasks_of_earlier_attempts_are_on_the_bill_of_an_older_file(connection: sqlite3.Connection) -> None:
     migrate(connection, MIGRATIONS[:2])
     connection.execute(
-        "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at, past_tasks)"
+        "INSERT INTO jobs"
+        " (id, run, handle, ordinal, digest, request, state, attempts, intended_at, past_tasks)"
         " VALUES (1, 0, x'6b', 1, x'00', '{}', 'failed', 3, 0, 't1' || char(10) || 't2' || char(10))"
     )
     migrate(connection)

@@ -21,7 +21,8 @@ def path(tmp_path: Path) -> Path:
 async def fill(path: Path) -> None:
     async with SqliteJournal(path) as journal:
         run = await journal.open_run("run")
-        entry = await journal.intend(job("done", entry=(await run.match(job("done").request)).entry))  # type: ignore[arg-type]
+        match = await run.match(job("done").request)  # type: ignore[arg-type]
+        entry = await journal.intend(job("done", entry=match.entry))
         await journal.accepted(of(entry, "task_1"))
         await journal.finished(of(entry, "task_1"), success("task_1", credits=4.0))
         await journal.unknown(of(await journal.intend(job("in doubt"))))

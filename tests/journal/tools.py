@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ruxa_async import JobRecord, NanoBanana, SqliteJournal, TaskState, TaskStatus
-from ruxa_async.journal._opening import connect
+from ruxa_async.journal._database import connect
 from ruxa_async.journal._schema import Connection, Cursor
 
 KEY, URL = "sk-canary-0123456789", "http://localhost"

@@ -35,7 +35,7 @@ from ruxa_async import NanoBanana, RuxaClient
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 from ruxa_async.transports import Httpx2Transport, Request, Transport
 from ruxa_async.transports._base import MaybeSentError, NotSentError
-from ruxa_async.transports._httpx2_exchange import Exchange
+from ruxa_async.transports._httpx2_exchange import Httpx2Exchange
 
 __all__ = ("method", "quiet_about_the_key", "send")
 
@@ -301,7 +301,7 @@ async def test_a_phase_that_is_not_known_counts_as_sent() -> None:
     with servers.never_accepting() as nowhere:
         asked = request(nowhere, timeout=0.2, connect_timeout=0.1)
         for phase, error in (("connect_tcp", NotSentError), ("http11.send_in_another_way", MaybeSentError)):
-            exchange = Exchange(asked)
+            exchange = Httpx2Exchange(asked)
             with pytest.raises(error), exchange:  # noqa: PT012 - the block is what is tested
                 await exchange._trace(f"{phase}.started", {})
                 await anyio.sleep(10)

@@ -13,7 +13,7 @@ import pytest
 
 from ruxa_async import DownloadError, Downloads, Generation, LinkExpiredError, MaybeSentError
 from ruxa_async.downloads import Downloader
-from ruxa_async.downloads._opening import Opener
+from ruxa_async.downloads._request import Opener
 from ruxa_async.downloads._transfer import Transfer
 from ruxa_async.transports import Request
 
@@ -118,9 +118,9 @@ async def test_a_slow_disk_is_not_the_server_s_fault() -> None:
 
     host = Host(Answer(piece=20_000))
     host.began = anyio.current_time()
-    opener = Opener(transport=host, is_ours=lambda _: True, user_agent="x", connect_timeout=1.0)
+    opener = Opener(transport=host, may_be_private=lambda _: True, user_agent="x", connect_timeout=1.0)
     transfer = Transfer("https://h/0", SlowDisk(), opener, Downloads(), pauses=(), window=30.0)
-    assert await transfer.through() == ".png"
+    assert await transfer.run() == ".png"
     assert b"".join(kept) == CONTENT
     assert anyio.current_time() - host.began == pytest.approx(120)
 
@@ -134,9 +134,9 @@ async def test_silence_is_as_slow_as_a_drip() -> None:
 async def test_the_whole_has_a_deadline_with_all_attempts() -> None:
     # Each attempt comes further, so there is no end to them but the deadline.
     host = Host(Answer(rate=2000, cut=5000))
-    assert await fails(host, "not whole after 20 s", timeout=20.0) == 20.0
+    assert await fails(host, "not complete after 20 s", timeout=20.0) == 20.0
     host = Host(Answer(silent=math.inf))
-    assert await fails(host, "not whole after 12.5 s", timeout=12.5) == 12.5
+    assert await fails(host, "not complete after 12.5 s", timeout=12.5) == 12.5
 
 
 async def test_attempts_pause_longer_each_time_and_as_long_as_the_server_says() -> None:

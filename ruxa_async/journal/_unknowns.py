@@ -1,4 +1,4 @@
-"""A person's word on a job in doubt, or a callback's. Blocking, inside a transaction, like `store`."""
+"""Unknown jobs, settled by a person or a callback. Blocking, inside a transaction, as in `_store`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from ._schema import Connection
 
 __all__ = ("adopt", "called_back", "forget")
 
-#: What a callback, which proves that it was bought, may still change; and how many of the others are kept.
-_DOUBTFUL = frozenset({"unknown", "not_bought", "forgotten"})
-_KEPT = 10_000
-
-#: What a person may still change her mind about.
-_OPEN = frozenset({JobState.UNKNOWN, JobState.ADOPTED, JobState.FORGOTTEN})
+#: The states that a callback may change, since it proves that the job was bought.
+_CALLBACK_CHANGES = frozenset({"unknown", "not_bought", "forgotten"})
+#: Callbacks without a job that are kept, at most.
+_CALLBACKS_KEPT = 10_000
+#: The states that a person may change.
+_PERSON_CHANGES = frozenset({JobState.UNKNOWN, JobState.ADOPTED, JobState.FORGOTTEN})
 
 
 def adopt(connection: Connection, path: str, name: str, task_id: str, run: str | None) -> JournalEntry:
-    """Note that the job *name* was bought as *task_id*."""
-    job = _in_doubt(connection, path, name, run)
+    """Record that the unknown job *name* was bought as *task_id*."""
+    job = _find_unknown(connection, path, name, run)
     others = connection.execute(
         f"{SELECT_JOB} WHERE jobs.task_id = ? AND jobs.id <> ?", (task_id, job.entry)
     ).fetchall()
     if others:
         other = entry_of(connection, others[0])[0]
-        raise JournalError(path, f"task {task_id} is that of job {other.name!r} already: check the id")
+        raise JournalError(path, f"task {task_id} already belongs to job {other.name!r}: check the id")
     connection.execute(
-        "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = coalesce(accepted_at, intended_at) WHERE id = ?",
+        "UPDATE jobs SET state = 'adopted', task_id = ?,"
+        " accepted_at = coalesce(accepted_at, intended_at) WHERE id = ?",
         (task_id, job.entry),
     )
     return _entry(connection, job.entry)
 
 
 def forget(connection: Connection, path: str, name: str, run: str | None) -> JournalEntry:
-    """Note that the job *name* was not bought."""
-    job = _in_doubt(connection, path, name, run)
+    """Record that the unknown job *name* was not bought."""
+    job = _find_unknown(connection, path, name, run)
     connection.execute(
         "UPDATE jobs SET state = 'forgotten', task_id = NULL, accepted_at = NULL WHERE id = ?", (job.entry,)
     )
@@ -47,10 +48,10 @@ def forget(connection: Connection, path: str, name: str, run: str | None) -> Jou
 def called_back(
     connection: Connection, callback_id: bytes, task_id: str | None, status: TaskStatus | None, at: float
 ) -> bool:
-    """Note that the service called back about the attempt known as *callback_id*; return whether that settled a job."""
+    """Record a callback for the attempt with *callback_id*; return whether it settled a job."""
     row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (callback_id,)).fetchone()
-    if row is not None and row[1] not in _DOUBTFUL:
-        return False  # it is being seen to, or was
+    if row is not None and row[1] not in _CALLBACK_CHANGES:
+        return False  # the job is followed already, or has ended
     if row is not None and task_id is not None:
         connection.execute(
             "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = intended_at WHERE id = ?",
@@ -67,9 +68,10 @@ def called_back(
         return True
     if row is not None:
         connection.execute(
-            "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ? WHERE id = ?",
+            "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ?"
+            " WHERE id = ?",
             (
-                "the service called back, so it was accepted, but what it said names no task and no output",
+                "the service called back, so it was accepted, but the callback names no task and no output",
                 row[0],
             ),
         )
@@ -90,8 +92,9 @@ def _keep(
         ),
     )
     connection.execute(
-        "DELETE FROM callbacks WHERE call IN (SELECT call FROM callbacks ORDER BY received_at DESC LIMIT -1 OFFSET ?)",
-        (_KEPT,),
+        "DELETE FROM callbacks WHERE call IN"
+        " (SELECT call FROM callbacks ORDER BY received_at DESC LIMIT -1 OFFSET ?)",
+        (_CALLBACKS_KEPT,),
     )
 
 
@@ -100,25 +103,25 @@ def _entry(connection: Connection, number: object) -> JournalEntry:
     return entry_of(connection, row)[0]
 
 
-def _in_doubt(connection: Connection, path: str, name: str, run: str | None) -> JournalEntry:
-    """Return the one job that *name* can mean."""
+def _find_unknown(connection: Connection, path: str, name: str, run: str | None) -> JournalEntry:
+    """Return the only unknown job called *name*. Raises `JournalError`."""
     named = [job for job in _named(connection, name, run) if name in (job.name, job.key)]
     if not named:
-        raise JournalError(path, f"no job is called {name!r}: list the unknown ones to see their names")
-    open_ = [job for job in named if job.state is JobState.UNKNOWN] or [
-        job for job in named if job.state in _OPEN
+        raise JournalError(path, f"no job is called {name!r}: list the unknown jobs to see their names")
+    candidates = [job for job in named if job.state is JobState.UNKNOWN] or [
+        job for job in named if job.state in _PERSON_CHANGES
     ]
-    if not open_:
+    if not candidates:
         states = ", ".join(sorted({job.state.value for job in named}))
         raise JournalError(path, f"job {name!r} is not in doubt: it is {states}")
-    if len(open_) > 1:
-        where = ", ".join(repr(job.run) if job.run else "no run" for job in open_)
-        raise JournalError(path, f"{len(open_)} jobs are called {name!r}, in {where}: say which run is meant")
-    return open_[0]
+    if len(candidates) > 1:
+        where = ", ".join(repr(job.run) if job.run else "no run" for job in candidates)
+        raise JournalError(path, f"{len(candidates)} jobs are called {name!r}, in {where}: name the run")
+    return candidates[0]
 
 
 def _named(connection: Connection, name: str, run: str | None) -> list[JournalEntry]:
-    """Return every job that *name* could mean, and some that it does not."""
+    """Return every job that may be called *name*, and possibly others."""
     stem, _, number = name.rpartition("~")
     keys = [name, stem] if number.isdecimal() else [name]
     handles = [b"k" + key.encode("utf-8", "surrogatepass") for key in keys]

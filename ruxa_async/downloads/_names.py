@@ -1,4 +1,4 @@
-"""What the files of a generation are called. Pure."""
+"""The file names of a generation's outputs, from a template. Pure."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ from ruxa_async.results import Generation
 __all__ = ("BATCH_FIELDS", "FIELDS", "RowTemplate", "check_template", "names_of")
 
 FIELDS: Final = ("key", "model", "n", "prompt", "slug", "task_id")
-#: Those of a batch, whose rows have a place.
+#: The fields of a batch, whose rows have an index.
 BATCH_FIELDS: Final = (*FIELDS, "index")
 _NUMBERS: Final = ("n", "index")
-#: Bytes of a slug.
+#: bytes, at most
 _LONGEST_SLUG: Final = 60
 _NUMBER: Final = re.compile(r"(?:0?[1-9])?")
 _SEPARATORS: Final = re.compile(r"[/\\]+")
-_LONGEST: Final = 100
+#: characters, at most
+_LONGEST_TEMPLATE: Final = 100
 
 
 def check_template(template: str, fields: tuple[str, ...] = FIELDS) -> None:
-    """Raise `ConfigurationError` if files cannot be named by *template*, which may hold *fields*."""
+    """Raise `ConfigurationError` if *template* is not valid or uses a field that is not in *fields*."""
     try:
         found = {field for _, field in _parts(template, fields)}
     except ValueError as error:
         raise _refused(template, str(error), fields) from None
     if not found - {""}:
-        raise _refused(template, "it holds no field, and every file needs its own name", fields)
+        raise _refused(template, "it holds no field, so all files would get the same name", fields)
 
 
 class RowTemplate(str):
-    """A template for the outputs of one row of a batch: ``{index}`` stands for *row*, its place from 0."""
+    """A template for the outputs of one row of a batch; its ``{index}`` is *row*, counted from 0."""
 
     __slots__ = ("row",)
     row: int
 
     def __new__(cls, template: str, row: int) -> Self:
-        """Return *template* for that row."""
+        """Return *template* for *row*."""
         made = super().__new__(cls, template)
         made.row = row
         return made
 
 
 def names_of(generation: Generation, template: str | None = None) -> list[str]:
-    """Return a name without extension for each output of *generation*: one plain name, inside any folder, on any disk.
+    """Return a file name without extension for each output of *generation*, valid on common file systems.
 
-    Without a *template* that is the request's key, else the task id, and ``-1``, ``-2`` ... where there are several.
-    Raise `ConfigurationError` for one that does not work.
+    The default *template* is ``{key}``: the request's key, else the task id. Several outputs get ``-1``,
+    ``-2`` ... unless the template has ``{n}``. Raises `ConfigurationError` for an invalid template.
     """
     if template is None:
         template = "{key}"
@@ -69,7 +70,7 @@ def names_of(generation: Generation, template: str | None = None) -> list[str]:
 
 
 def _values(generation: Generation) -> dict[str, str]:
-    """Return what the fields of text stand for."""
+    """Return the values of the text fields."""
     request = generation.request
     key = None if request is None else request.key
     asked = None if request is None else request.input().get("prompt")
@@ -92,7 +93,7 @@ def _name(parts: list[tuple[str, str]], values: dict[str, str], numbers: dict[st
 
 
 def _slug(text: str) -> str:
-    """Return the letters and digits of *text* in small letters, words joined by hyphens: at most 60 bytes."""
+    """Return the words of *text* in lower case, joined by hyphens, at most 60 bytes."""
     folded = unicodedata.normalize("NFC", text[: _LONGEST_SLUG * 4].lower())
     words = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in folded).split()
     slug = ""
@@ -105,18 +106,18 @@ def _slug(text: str) -> str:
 
 
 def _parts(template: str, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Split *template* into texts and the fields that follow them; raise ValueError for what it may not hold."""
+    """Yield each literal text of *template* with the field that follows it. Raises ValueError if invalid."""
     if _SEPARATORS.search(template):
-        raise ValueError("it holds a slash, and all files go into one folder")
-    if len(template) > _LONGEST:
-        raise ValueError(f"it is longer than {_LONGEST} characters")
+        raise ValueError("it holds a slash, but all files go into one folder")
+    if len(template) > _LONGEST_TEMPLATE:
+        raise ValueError(f"it is longer than {_LONGEST_TEMPLATE} characters")
     for literal, field, form, conversion in Formatter().parse(template):
         if field == "index" and field not in fields:
-            raise ValueError("{index} is the place of a row, which only a batch has")
+            raise ValueError("{index} is the index of a row, which only a batch has")
         if field is not None and field not in fields:
             raise ValueError(f"{{{field}}} is not a field")
         if conversion or (form and (field not in _NUMBERS or not _NUMBER.fullmatch(form))):
-            raise ValueError("fields take no format, but for digits as in {n:03}")
+            raise ValueError("fields take no format except digits, as in {n:03}")
         yield literal, f"{field or ''}:{form}" if form else field or ""
 
 

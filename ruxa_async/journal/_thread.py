@@ -1,8 +1,8 @@
-"""The thread that owns the database, and how tasks talk to it.
+"""The thread that owns the database, and its group commits.
 
-SQLite blocks, so one thread does all of it. Whatever was asked for while it was at the disk becomes the next
-transaction: with one task asking it commits one row at a time, with a thousand it commits hundreds at once, and
-nobody waits for company.
+SQLite blocks, so one thread runs every operation. All operations that are requested during one commit form
+the next transaction. With one task, each row is a commit; with a thousand, hundreds of rows share one. No
+operation waits for others to arrive.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError
 
-from ._failures import explain, may_pass
+from ._database import is_transient, journal_error
 from ._schema import SchemaError
 from ._store import Store
 
-__all__ = ("Owner",)
+__all__ = ("DatabaseThread",)
 
 _T = TypeVar("_T")
 
 
 @define(eq=False)
 class _Group:
-    """What becomes one transaction."""
+    """The operations of one transaction."""
 
     operations: list[Callable[[Store], Any]] = field(factory=list)
     results: list[Any] = field(factory=list)
@@ -44,13 +44,13 @@ class _Group:
 
 @define
 class _Failed:
-    """An operation that was in order for the database, but not for us."""
+    """The error of an operation that leaves the rest of its transaction intact."""
 
     error: Exception
 
 
-class Owner:
-    """Run operations on the store that *open_store* opens, in groups, in one thread; *close_store* ends it."""
+class DatabaseThread:
+    """One thread that runs operations on the store from *open_store*, and closes it with *close_store*."""
 
     def __init__(
         self, path: str, open_store: Callable[[], Store], close_store: Callable[[Store], None]
@@ -59,20 +59,21 @@ class Owner:
         self._open_store = open_store
         self._close_store = close_store
         self._queue: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
-        self._gathering: _Group | None = None
+        self._next_group: _Group | None = None
         self._lock = threading.Lock()
         self._broken: JournalError | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
         self._opened = anyio.Event()
         self._closed = anyio.Event()
-        self._failure: Exception | None = None
+        self._open_error: Exception | None = None
 
     # ---- in the event loop
 
     async def start(self) -> None:
-        """Open the store. Raises what *open_store* raises."""
-        # A daemon: a program that leaves without closing must not hang, and every answer given so far is durable.
+        """Start the thread and open the store. Raises what *open_store* raises."""
+        # A daemon, so that a program that exits without closing does not hang; what was acknowledged is
+        # durable.
         self._thread = threading.Thread(
             target=self._work, args=(current_token(),), name="ruxa-async journal", daemon=True
         )
@@ -83,29 +84,29 @@ class Owner:
         except BaseException:  # a native cancel; the thread closes what it opened
             self.stop()
             raise
-        if self._failure is not None:
+        if self._open_error is not None:
             await self.aclose()
-            raise self._failure
+            raise self._open_error
 
     async def run(self, operation: Callable[[Store], _T]) -> _T:
-        """Return what *operation* returns, once it is durable.
+        """Return the result of *operation* once its transaction is durable.
 
-        It takes place even if the caller is cancelled while it waits. Raises `JournalError` if it could not be
-        made durable, and what *operation* raises.
+        A cancelled caller does not stop the operation. Raises `JournalError` if it cannot be made durable,
+        and what *operation* raises.
         """
         if self._closing:
             raise JournalError(self._path, "the journal is closed")
         with self._lock:
-            group = self._gathering
+            group = self._next_group
             if group is None:
-                group = self._gathering = _Group()
+                group = self._next_group = _Group()
                 self._queue.put(group)
             place = len(group.operations)
             group.operations.append(operation)
             failpoint("rows queued")
         await group.done.wait()
         if group.error is not None:
-            # One for each caller: an exception that is raised twice collects the tracebacks of both.
+            # A new error for each caller: one exception raised twice collects the tracebacks of both.
             raise JournalError(self._path, group.error.message) from group.error.__cause__
         result = group.results[place]
         if isinstance(result, _Failed):
@@ -113,43 +114,45 @@ class Owner:
         return result  # type: ignore[no-any-return]
 
     def stop(self) -> None:
-        """Let the thread end once everything that was asked for is done; safe to call from anywhere."""
+        """Let the thread end after the requested operations. May be called from any thread."""
         self._closing = True
         self._queue.put(None)
 
     async def aclose(self) -> None:
-        """Do what was asked for, close the store and end the thread."""
+        """Finish the requested operations, close the store and end the thread."""
         if not self._closing:
             self.stop()
         with anyio.CancelScope(shield=True):
             await self._closed.wait()
         assert self._thread is not None
-        self._thread.join()  # it has nothing more to do
+        self._thread.join()  # it is about to return
 
     # ---- in the thread
 
     def _work(self, token: EventLoopToken) -> None:
         try:
             store = self._open_store()
-        except Exception as exc:  # noqa: BLE001 - it is raised where the opening is waited for
-            self._failure = exc
+        except Exception as exc:  # noqa: BLE001 - raised by `start`
+            self._open_error = exc
             store = None
-        _tell(token, self._opened)
+        _set(token, self._opened)
         try:
             if store is not None:
                 self._serve(store, token)
                 self._close_store(store)
-        except Exception as exc:  # noqa: BLE001 - there is nobody to raise it to; whatever it is, nobody may hang
-            logger.warning("%s did not close well, but what it acknowledged is safe: %r", self._path, exc)
+        except Exception as exc:  # noqa: BLE001 - no caller could receive it
+            logger.warning(
+                "%s was not closed cleanly, but everything acknowledged is safe: %r", self._path, exc
+            )
         finally:
-            _tell(token, self._closed)
+            _set(token, self._closed)
 
     def _serve(self, store: Store, token: EventLoopToken) -> None:
         while (group := self._queue.get()) is not None:
             with self._lock:
-                self._gathering = None  # whoever comes now is of the next group
+                self._next_group = None  # operations from now on belong to the next group
             self._commit(store, group)
-            _tell(token, group.done)
+            _set(token, group.done)
 
     def _commit(self, store: Store, group: _Group) -> None:
         if self._broken is not None:
@@ -158,27 +161,27 @@ class Owner:
         try:
             store.connection.execute("BEGIN IMMEDIATE")
             for operation in group.operations:
-                group.results.append(_performed(operation, store))
+                group.results.append(_perform(operation, store))
             failpoint("group written")
             store.connection.execute("COMMIT")
             failpoint("group committed")
-        except Exception as exc:  # noqa: BLE001 - it is raised where the group is waited for
-            group.error = explain(self._path, exc)
-            if not may_pass(exc):
+        except Exception as exc:  # noqa: BLE001 - raised to every caller of the group
+            group.error = journal_error(self._path, exc)
+            if not is_transient(exc):
                 self._broken = group.error
-            with suppress(sqlite3.Error):  # most errors have ended the transaction already
+            with suppress(sqlite3.Error):  # most errors have rolled back already
                 store.connection.execute("ROLLBACK")
 
 
-def _performed(operation: Callable[[Store], _T], store: Store) -> _T | _Failed:
+def _perform(operation: Callable[[Store], _T], store: Store) -> _T | _Failed:
     try:
         return operation(store)
     except (sqlite3.Error, SchemaError):
         raise
-    except Exception as exc:  # noqa: BLE001 - it is raised where the operation is waited for
+    except Exception as exc:  # noqa: BLE001 - raised to the caller of the operation
         return _Failed(exc)
 
 
-def _tell(token: EventLoopToken, event: anyio.Event) -> None:
-    with suppress(anyio.RunFinishedError):  # nobody is left to tell
+def _set(token: EventLoopToken, event: anyio.Event) -> None:
+    with suppress(anyio.RunFinishedError):  # the event loop has ended
         from_thread.run_sync(event.set, token=token)

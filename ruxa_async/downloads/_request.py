@@ -1,4 +1,4 @@
-"""One request for an output: redirects followed by hand, and nothing of ours sent along."""
+"""One HTTP request for an output, with its redirects. It carries no API key and no cookie."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import DownloadError, LinkExpiredError
 from ruxa_async.transports import Request, StreamedResponse
 
-from ._failures import PassingError
 from ._ranges import length_of
 
-__all__ = ("MediaTransport", "Opener", "check_status", "without_query")
+__all__ = ("MediaTransport", "Opener", "TransientError", "check_status", "without_query")
 
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-_PASSING: Final = (408, 425, 429)
+_TRANSIENT: Final = (408, 425, 429)
 _EXPIRED: Final = (401, 403, 404, 410)
-#: What a body may be said to be encoded with and still come as it is; S3 forgets to remove the last.
-_AS_IT_IS: Final = ("", "identity", "aws-chunked")
+#: Values of Content-Encoding that leave a body as it is; S3 may send the last one by mistake.
+_UNENCODED: Final = ("", "identity", "aws-chunked")
+#: seconds that Retry-After can delay the next attempt, at most
 _LONGEST_WAIT: Final = 60.0
+
+
+class TransientError(Exception):
+    """An attempt failed, and another one may succeed, after *wait* seconds if the server named a time."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class MediaTransport(Protocol):
@@ -37,10 +45,10 @@ class MediaTransport(Protocol):
 
 @frozen(kw_only=True)
 class Opener:
-    """Ask for outputs through *transport*; *is_ours* tells which hosts may be at an address that is not public."""
+    """Request outputs through *transport*; *may_be_private* says which hosts may have private addresses."""
 
     transport: MediaTransport = field(repr=False)
-    is_ours: Callable[[str], bool]
+    may_be_private: Callable[[str], bool]
     user_agent: str
     connect_timeout: float
 
@@ -48,7 +56,7 @@ class Opener:
     async def opened(
         self, url: str, headers: Mapping[str, str], timeout: float
     ) -> AsyncIterator[StreamedResponse]:
-        """Open *url* and give the reply whose body is the output."""
+        """Request *url*, follow its redirects, and yield the final response."""
         address = url
         for _ in range(_MAX_REDIRECTS + 1):
             request = self._request(url, address, headers, timeout)
@@ -61,19 +69,19 @@ class Opener:
         raise DownloadError(without_query(url), f"redirected more than {_MAX_REDIRECTS} times")
 
     def _request(self, url: str, address: str, headers: Mapping[str, str], timeout: float) -> Request:
-        on_the_wire, host = _on_the_wire(url, address)
+        encoded, host = _encoded(url, address)
         return Request(
             method="GET",
-            url=on_the_wire,
+            url=encoded,
             headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity", **headers},
             timeout=timeout,
             connect_timeout=self.connect_timeout,
-            public_only=not self.is_ours(host),
+            public_only=not self.may_be_private(host),
         )
 
 
 def without_query(url: str) -> str:
-    """Return *url* without its query, fragment and credentials: what may be shown and logged."""
+    """Return *url* without query, fragment and credentials, so that it may be shown and logged."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -81,8 +89,8 @@ def without_query(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _on_the_wire(url: str, address: str) -> tuple[str, str]:
-    """Return *address* percent-encoded and without its fragment, and its host; raise if it is none that we fetch."""
+def _encoded(url: str, address: str) -> tuple[str, str]:
+    """Return *address* percent-encoded and without its fragment, and its host. Raises `DownloadError`."""
     host = None
     try:
         parts = urlsplit(address.strip())
@@ -93,7 +101,7 @@ def _on_the_wire(url: str, address: str) -> tuple[str, str]:
         pass
     if not host:
         raise DownloadError(without_query(url), f"not an http(s) address: {without_query(address)!r}")
-    # "%" is safe: what is encoded already stays as it is.
+    # "%" is safe: parts that are percent-encoded stay as they are.
     path, query = (quote(part, safe="!$%&'()*+,/:;=?@[]~") for part in (parts.path, parts.query))
     return urlunsplit((parts.scheme, parts.netloc, path, query, "")), host
 
@@ -101,32 +109,32 @@ def _on_the_wire(url: str, address: str) -> tuple[str, str]:
 def _redirected(url: str, address: str, response: StreamedResponse) -> str:
     location = response.headers.get("location")
     if not location:
-        raise DownloadError(without_query(url), f"HTTP {response.status} that names no place to go to")
+        raise DownloadError(without_query(url), f"HTTP {response.status} without a Location")
     try:
         target = urljoin(address, location)
         downgraded = urlsplit(address).scheme.lower() == "https" and urlsplit(target).scheme.lower() == "http"
     except ValueError:
-        raise DownloadError(without_query(url), "redirected to something that is not a URL") from None
+        raise DownloadError(without_query(url), "redirected to an invalid URL") from None
     if downgraded:
         raise DownloadError(without_query(url), "redirected from https to http, which is not followed")
     return target
 
 
 def check_status(url: str, response: StreamedResponse) -> None:
-    """Raise unless *response* brings the bytes of an output as they are."""
+    """Raise unless *response* is 200 or 206 and its body is not encoded."""
     status, headers = response.status, response.headers
-    if status in _PASSING or status >= 500:
-        raise PassingError(f"HTTP {status}", _told_to_wait(headers))
+    if status in _TRANSIENT or status >= 500:
+        raise TransientError(f"HTTP {status}", _retry_after(headers))
     if status in _EXPIRED:
-        raise LinkExpiredError(without_query(url), f"HTTP {status}: the link has expired, or was never right")
+        raise LinkExpiredError(without_query(url), f"HTTP {status}: the link has expired or is wrong")
     if status not in (200, 206):
         raise DownloadError(without_query(url), f"HTTP {status}")
     encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding not in _AS_IT_IS:
-        raise DownloadError(without_query(url), f"came encoded as {encoding!r}, which was not asked for")
+    if encoding not in _UNENCODED:
+        raise DownloadError(without_query(url), f"came encoded as {encoding!r}, which was not requested")
 
 
-def _told_to_wait(headers: Mapping[str, str]) -> float:
-    """Return the seconds of Retry-After, a minute at most; a date is not worth the trouble here."""
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds in Retry-After, at most 60; a date counts as 0."""
     seconds = length_of({"content-length": headers.get("retry-after", "")})
     return min(float(seconds or 0), _LONGEST_WAIT)

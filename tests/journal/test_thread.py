@@ -1,4 +1,4 @@
-"""What is queued is one commit, whoever is cancelled has still written, and a failure reaches everybody once."""
+"""Queued operations share a commit, cancelled callers still write, and each caller gets its own error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anyio import to_thread
 from journal.tools import Gate, Spoiler, Watched, job, journal_threads, of, rows, watching
 
 from ruxa_async import JournalError, SqliteJournal
-from ruxa_async.journal import _opening as opening
+from ruxa_async.journal import _database as database
 
 
 @pytest.fixture
@@ -270,10 +270,10 @@ async def test_a_connection_that_does_not_close_well_is_logged_and_no_hang(
             raise sqlite3.OperationalError("sticky")
 
     def connect(name: str) -> Sticky:
-        return Sticky(opening.connect(name), lambda *_: None)
+        return Sticky(database.connect(name), lambda *_: None)
 
     async with SqliteJournal(path, connect=connect) as journal:
         await journal.intend(job("k"))
     assert journal_threads() == []
     assert len(rows(path, "SELECT * FROM jobs")) == 1
-    assert "did not close well" in caplog.text
+    assert "was not closed cleanly" in caplog.text
