@@ -125,7 +125,7 @@ def link_carelessly(self: PartFile, target: Path) -> Path:
     return target
 
 
-def cut_off_carelessly(self: Store, why: str) -> None:
+def mark_intended_carelessly(self: Store, reason: str) -> None:
     """Call failed what may have been charged."""
     self.connection.execute("UPDATE jobs SET state = 'failed', task_id = '?' WHERE state = 'intended'")
 
@@ -135,7 +135,7 @@ NO_LINKS = "no links"
 WORSE = {
     NO_LINKS: (os, "link", no_links),
     "careless intent": (SqliteJournal, "intend", intend_carelessly),
-    "careless ending": (Store, "cut_off", cut_off_carelessly),
+    "careless ending": (Store, "mark_intended_unknown", mark_intended_carelessly),
     "careless name": (PartFile, "_link", link_carelessly),
 }
 
