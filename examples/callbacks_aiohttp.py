@@ -1,6 +1,7 @@
 """An aiohttp app that takes a prompt over HTTP and answers with the picture when the service calls back.
 
-    RUXA_API_KEY=... RUXA_CALLBACK_SECRET=... PUBLIC_URL=https://example.org/ruxa python examples/callbacks_aiohttp.py
+    export RUXA_API_KEY=... RUXA_CALLBACK_SECRET=... PUBLIC_URL=https://example.org/ruxa
+    python examples/callbacks_aiohttp.py
     curl -d 'a cat on a windowsill' http://127.0.0.1:8080/pictures
 
 Without a key it starts an emulator of its own, so that it can be tried as it is.

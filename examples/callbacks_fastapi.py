@@ -1,10 +1,11 @@
 """A FastAPI app that takes a prompt over HTTP and answers with the picture when the service calls back.
 
-    RUXA_API_KEY=... RUXA_CALLBACK_SECRET=... PUBLIC_URL=https://example.org/ruxa python examples/callbacks_fastapi.py
+    export RUXA_API_KEY=... RUXA_CALLBACK_SECRET=... PUBLIC_URL=https://example.org/ruxa
+    python examples/callbacks_fastapi.py
     curl -H 'Content-Type: application/json' -d '{"prompt": "a cat on a windowsill"}' http://127.0.0.1:8080/pictures
 
-Needs `pip install 'ruxa-async[asgi]' fastapi uvicorn`. Without a key it starts an emulator of its own, so that it can be
-tried as it is. Run one worker: a callback must reach the process that waits for it.
+Needs `pip install 'ruxa-async[asgi]' fastapi uvicorn`. Without a key it starts an emulator of its own, so
+that you can try it as it is. Run one worker: a callback must reach the process that waits for it.
 """
 
 from __future__ import annotations

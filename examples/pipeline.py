@@ -1,7 +1,7 @@
 """Stages that run side by side, each taking what the one before has finished: python examples/pipeline.py.
 
-Sketches are made first; each becomes the input of a larger picture as soon as it is there. Nothing waits for a
-whole stage, and a slow stage holds the earlier ones back instead of piling up their results.
+Sketches are made first; each becomes the input of a larger picture as soon as it is there. Nothing waits for
+a whole stage, and a slow stage slows the earlier ones instead of piling up their results.
 """
 
 from __future__ import annotations

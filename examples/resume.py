@@ -1,7 +1,7 @@
 """Many pictures that are bought once, however often this is stopped and started: python examples/resume.py.
 
-With a key of your own it is ``async with RuxaClient(journal=SqliteJournal("pictures/journal.sqlite")) as ruxa:`` and
-what `main` does with it.
+With a key of your own, `main` begins with
+``async with RuxaClient(journal=SqliteJournal("pictures/journal.sqlite")) as ruxa:``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def open_client() -> AsyncGenerator[RuxaClient]:
     if os.environ.get("RUXA_BASE_URL"):
         async with RuxaClient(journal=SqliteJournal(OUT / "journal.sqlite")) as ruxa:
             yield ruxa
-    else:  # this emulator is the same one each time, so it keeps what it charged, and any address of it will do
+    else:  # the emulator keeps its ledger from run to run; its address may differ
         journal = SqliteJournal(OUT / "journal.sqlite", service="emulator")
         async with (
             Emulator(EmulatorSettings(speed=20), ledger=OUT / "emulator.jsonl") as emulator,

@@ -200,7 +200,8 @@ def test_an_error_shows_its_class_and_words(error: RuxaError) -> None:
         (
             SubmissionHalted(REFUSAL, [RECORD], [], [RECORD, RECORD]),
             (
-                "no more requests are sent: no credits (HTTP 402). Nothing was charged; add credits to the account and "
+                "no more requests are sent: no credits (HTTP 402). Nothing was charged; add credits to the "
+                "account and "
                 "run again (1 unfinished, 0 unknown, 2 unsubmitted)"
             ),
         ),

@@ -1,4 +1,7 @@
-"""Examples do what they say. Those that others start with are run by hand and by the README's own commands."""
+"""Examples do what they say.
+
+Those that others start with are run by hand and by the README's own commands.
+"""
 
 from __future__ import annotations
 

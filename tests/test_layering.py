@@ -208,7 +208,8 @@ def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
         assert all(under(imported, "report") for imported in ours(name)), name
 
 
-#: Packages of which users import what ``__init__`` lists, and who else may read their modules: their own front.
+#: Packages of which users import what ``__init__`` lists, and who else may read their modules: their own
+#: front.
 PUBLIC = {
     "transports": ("_client", "downloads"),
     "journal": ("_client", "batch"),

@@ -458,7 +458,8 @@ def test_a_local_path_is_explained() -> None:
     with pytest.raises(RequestValidationError) as caught:
         make(NanoBananaPro, image_input=["/tmp/a.png"])
     assert str(caught.value) == (
-        "image_input='/tmp/a.png' is not valid: a local path or another scheme cannot be sent; the service takes "
+        "image_input='/tmp/a.png' is not valid: a local path or another scheme cannot be sent; the service "
+        "takes "
         "http(s) URLs only: upload the file to a place where the service can download it"
     )
 

@@ -149,7 +149,8 @@ def test_a_repr_is_short() -> None:
         "credits=3.0, duration=12.5)"
     )
     assert repr(STATUS) == (
-        "TaskStatus(task_id='task_1', state=<TaskState.RUNNING: 'running'>, raw_state='generating', progress=None, "
+        "TaskStatus(task_id='task_1', state=<TaskState.RUNNING: 'running'>, raw_state='generating', "
+        "progress=None, "
         "urls=(), fail_code='', fail_message='', credits=None, duration=None)"
     )
 

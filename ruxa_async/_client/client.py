@@ -143,7 +143,8 @@ class RuxaClient:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "new" if self._tg is None else "open"
         engine = self._driver.engine
-        return f"<RuxaClient {self._base_url} {state}, {engine.counts.in_flight} in flight, {engine.queued} queued>"
+        counts = f"{engine.counts.in_flight} in flight, {engine.queued} queued"
+        return f"<RuxaClient {self._base_url} {state}, {counts}>"
 
     async def __aenter__(self) -> Self:
         if self._tg is not None:

@@ -62,7 +62,7 @@ class RunSpending:
             self.spending.earlier(
                 model,
                 tasks=bought.tasks,
-                untold=bought.unpriced,
+                unpriced=bought.unpriced,
                 credits=bought.credits,
-                dearest=bought.highest_price,
+                highest_price=bought.highest_price,
             )

@@ -158,19 +158,19 @@ class Spending(Generic[_J]):
         model: str,
         *,
         tasks: int,
-        untold: int,
+        unpriced: int,
         credits: float,  # noqa: A002 - the service's word
-        dearest: float | None,
+        highest_price: float | None,
     ) -> None:
         """Count *tasks* of *model* from an earlier run.
 
-        The service reported no charge for *untold* of them. The others cost *credits* in all, at most
-        *dearest* each.
+        The service reported no charge for *unpriced* of them. The others cost *credits* in all, at most
+        *highest_price* each.
         """
         self.tasks += tasks
-        self._estimated[model] += untold
+        self._estimated[model] += unpriced
         self._reported += _exact(credits)
-        self._learn(model, dearest)
+        self._learn(model, highest_price)
 
     def picked_up(self, job: _J) -> None:
         """Expect a charge for *job*, which `earlier` counted."""

@@ -12,7 +12,7 @@ Suspect and recovering: one create may be on the wire, plus one for each clear r
 outcome. Open: one probe at a time, after 1 s and then after doubling waits. Queries cost nothing, so they
 continue, once a second if they fail too. When they succeed again, the next probe is sent early.
 
-A reply is clear if it tells what became of the create: accepted, refused, or rejected (429). Replies are
+A reply is clear if it shows the outcome of the create: accepted, refused, or rejected (429). Replies are
 ordered by the times at which their requests were sent, so a late reply from before an outage does not hide
 the outage.
 """

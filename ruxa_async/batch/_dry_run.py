@@ -32,11 +32,10 @@ _IN_DOUBT = (JobState.UNKNOWN, JobState.INTENDED)
 class DryRun:
     """What a run would do with its rows.
 
-    *finished* rows have succeeded before, *failed* ones have not; *refused* says that a
-    bad row would end the run.
-    *wanted* are the tasks that it would buy by model, *fitting* those of them that the budget has room for: *halted* says
-    why the others have none. *prices* are what a task counts for, as far as that is known. *in_use* says who holds the
-    journal, so that nobody knows what was bought before.
+    *finished* rows have succeeded before, *failed* ones have not; *refused* says that a bad row would end the
+    run. *wanted* are the tasks that it would buy by model, *fitting* those of them that the budget has room
+    for: *halted* says why the others have none. *prices* are what a task counts for, as far as that is known.
+    *in_use* says who holds the journal, so that nobody knows what was bought before.
     """
 
     rows: int = 0
@@ -78,11 +77,11 @@ def dry_run(
     strict: bool = False,
     on_bad: Callable[[int, Exception], object] = lambda _line, _error: None,
 ) -> DryRun:
-    """Say what a run of *rows* in *out* would buy; *on_bad* is told the line of each bad row and what is wrong.
+    """Return what a run of *rows* in *out* would buy. *on_bad* gets the line and the error of each bad row.
 
     With *strict* no row is read after the first bad one.
 
-    The journal in *out* is only looked into, if there is one. Raises `InputError`, `JournalError`, OSError.
+    The journal in *out*, if there is one, is only read. Raises `InputError`, `JournalError`, OSError.
     """
     words = _Words(retry_failed=retry_failed, resend_unknown=resend_unknown)
     told = DryRun()
@@ -109,7 +108,7 @@ def dry_run(
 
 @contextmanager
 def _store(out: Path, told: DryRun) -> Iterator[Store]:
-    """Give the tables of the journal in *out*, to be looked into only; empty ones if there is none to be had."""
+    """Yield the journal in *out*, read-only; an empty one if there is none or it is in use."""
     try:
         with read_only_store(out / JOURNAL) as store:
             yield store
@@ -130,9 +129,9 @@ def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCo
         spending.earlier(
             model,
             tasks=bought.tasks,
-            untold=bought.unpriced,
+            unpriced=bought.unpriced,
             credits=bought.credits,
-            dearest=bought.highest_price,
+            highest_price=bought.highest_price,
         )
     return spending
 

@@ -13,7 +13,7 @@ __all__ = ("EMULATOR", "JOURNAL", "RESULTS", "RUN", "folder_journal")
 
 #: One line for each row, for people and scripts.
 RESULTS = "results.jsonl"
-#: What was bought and what became of it.
+#: Purchases and their outcomes.
 JOURNAL = "journal.sqlite"
 #: What the embedded emulator charged.
 EMULATOR = "emulator.jsonl"
@@ -34,7 +34,8 @@ def folder_journal(
         raise InputError(f"{home} is not a folder: give another --out")
     if (home / RESULTS).exists() and _is_lost(home / JOURNAL):
         raise InputError(
-            f"{home / RESULTS} is there already, but not the journal ({JOURNAL}) of the run that wrote it, so what was "
+            f"{home / RESULTS} is there already, but not the journal ({JOURNAL}) of the run that wrote it, "
+            "so what was "
             "bought for it is not known: give another --out, or move that folder away"
         )
     return SqliteJournal(home / JOURNAL, service=service, new_key=new_key)

@@ -1,7 +1,8 @@
-"""Rows of requests from a file, lazily: JSON lines, comma- or tab-separated values, plain text, standard input.
+"""Read requests lazily from JSON lines, CSV, TSV or plain text, in a file or standard input.
 
-What is wrong with a row is a value, so that it can be reported with its line and the others go on. Only what is
-wrong with the whole file raises `InputError`: it is not there, is not text, has no rows or no column of prompts.
+What is wrong with a row is a value, so that it can be reported with its line and the others go on. Only what
+is wrong with the whole file raises `InputError`: it is not there, is not text, has no rows or no column of
+prompts.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ def open_rows(
 ) -> Generator[Rows]:
     """Open *source*, a path or ``-`` for standard input, and read its rows as they are asked for.
 
-    The format follows from the extension, else from the first line. JSON may be one object a line, or one array of them;
-    in a ``.json`` file also objects that span lines. *prompt_column* names the column of prompts (default: the one called
-    prompt, in any case); *model* is for rows that name none. *notice* is called with what is ignored, *warn* with models
-    that are not known. Raises `InputError`, also if the input is not text or has no rows.
+    The format follows from the extension, else from the first line. JSON may be one object a line, or one
+    array of them; in a ``.json`` file also objects that span lines. *prompt_column* names the column of
+    prompts (default: the one called prompt, in any case); *model* is for rows that name none. *notice* is
+    called with what is ignored, *warn* with models that are not known. Raises `InputError`, also if the input
+    is not text or has no rows.
     """
     piped = str(source) == "-"
     named = "standard input" if piped else str(source)
@@ -162,14 +164,18 @@ class _Plan:
 
 
 def _format_of(source: Path, first: str, plan: _Plan) -> Format:
-    """Return what *source* holds: by its extension, else by its first line. Excel also writes tabs to .txt and .csv."""
+    """Return what *source* holds: by its extension, else by its first line.
+
+    Excel also writes tabs to .txt and .csv.
+    """
     named = _FORMATS.get(source.suffix.lower())
     if named in ("text", "csv") and "\t" in first:
         if _has_column(first, "\t", plan.wanted):
             return "tsv"
         if named == "text":
             plan.notice(
-                "the first line holds tabs, and each whole line is taken for a prompt; if this is a table, name the "
+                "the first line holds tabs, and each whole line is taken for a prompt; if this is a table, "
+                "name the "
                 "column that holds the prompts with --prompt-column"
             )
     return named or _sniffed(first, plan.wanted)
@@ -188,7 +194,7 @@ def _has_column(header: str, delimiter: str, wanted: str) -> bool:
 
 
 def _is_document(begin: bytes, source: Path) -> bool:
-    """Tell whether JSON that *begin*s so is one document: an array, or in a .json file an object of several lines."""
+    """Tell whether JSON that starts with *begin* is one document: an array, or an object in a .json file."""
     if begin.lstrip().startswith(b"[") or source.suffix.lower() != ".json":
         return begin.lstrip().startswith(b"[")
     try:

@@ -1,4 +1,4 @@
-"""What is true of a run as a whole: one line of ``runs.jsonl``, written when it ends; docs/results.md describes it."""
+"""A run as a whole: one line of ``runs.jsonl``, written when it ends. See docs/results.md."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Series:
     counts: dict[str, list[int]] = field(factory=dict)
 
     def add(self, name: str, seconds: float) -> None:
-        """Count one *name*, so many *seconds* after the start."""
+        """Count one *name* at *seconds* after the start."""
         while (place := int(max(0.0, seconds) / self.step)) >= _STEPS:
             self.step *= 2
             for counts in self.counts.values():
@@ -48,8 +48,8 @@ class _Series:
 class RunRecord:
     """Counts what no single row tells: pass `on_event` to the client, then `write` the line.
 
-    *source* is what the input is called, *started_at* in seconds since the epoch, *began* the same instant on the
-    clock of the events, *prices* and *budget* what the person said.
+    *source* is what the input is called, *started_at* in seconds since the epoch, *began* the same instant on
+    the clock of the events, *prices* and *budget* what the person said.
     """
 
     source: str

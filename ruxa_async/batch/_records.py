@@ -1,7 +1,7 @@
 """Bytes to records: lines, and the delimited rows that may span several of them.
 
-Nothing here raises for what a file holds. A line that is not UTF-8 or too long, a quote that never closes: each
-becomes a `Record` with an error, which names its line, and reading goes on where that is safe.
+Nothing here raises for what a file holds. A line that is not UTF-8 or too long, a quote that never closes:
+each becomes a `Record` with an error, which names its line, and reading goes on where that is safe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ MAX_LINE = 1 << 20
 
 @frozen
 class Line:
-    """One line without its end. *error* says why *content* cannot be used, *lost* that it was not even read."""
+    """One line without its end.
+
+    *error* says why *content* cannot be used, *lost* that it was not even read.
+    """
 
     number: int
     content: str
@@ -122,8 +125,8 @@ class _StrayQuoteError(Exception):
 def delimited(lines: Lines, delimiter: str) -> Iterator[Record]:
     """Read the records of a file of comma- or tab-separated values; blank lines are skipped.
 
-    Commas: RFC 4180, and what breaks its rules is an error. Tabs: prompts begin with a quotation mark more often
-    than they are quoted, so quotes count only where they make a row as wide as the header.
+    Commas: RFC 4180, and what breaks its rules is an error. Tabs: prompts begin with a quotation mark more
+    often than they are quoted, so quotes count only where they make a row as wide as the header.
     """
     width = 0
     for line in lines:
@@ -135,7 +138,7 @@ def delimited(lines: Lines, delimiter: str) -> Iterator[Record]:
 
 
 def _separated(first: Line, lines: Lines, delimiter: str) -> Record:
-    """Read one record by RFC 4180; where its end cannot be known, take everything, lest it be read as rows."""
+    """Read one record by RFC 4180; one without an end takes the rest, so that none of it is read as rows."""
     parts: list[str] = []
     size = 0
     error: str | None = None
@@ -172,7 +175,7 @@ def _tabbed(line: Line, lines: Lines, width: int) -> Record:
 
 
 def _spanning(first: Line, lines: Lines, width: int) -> Record | None:
-    """Return the row that begins with *first* and ends on a later line, or None: whole rows are never merged."""
+    """Return the row from *first* to a later line, or None: complete rows are never merged."""
     text = first.content
     short = text.count("\t") + 1 < width
     for taken, line in enumerate(lines.ahead(), 1):

@@ -32,7 +32,8 @@ _COMMON = ("prompt", "model", "key", "extra")
 _LISTS = ("image_input", "image_urls")
 _FLAGS = ("watermark", "private", "character_create")
 _ENDLESS = "a number has thousands of digits"
-#: Levels of a request; services and parsers give up at some hundreds, and then nobody knows whether it was bought.
+#: Levels of a request; services and parsers give up at some hundreds, and then nobody knows whether it was
+#: bought.
 _MAX_DEPTH = 100
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

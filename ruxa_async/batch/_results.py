@@ -1,4 +1,4 @@
-"""The lines of ``results.jsonl``: what became of each row. docs/results.md describes them."""
+"""The lines of ``results.jsonl``, one for the outcome of each row. docs/results.md describes them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Result:
 
     @classmethod
     def of_outcome(cls, outcome: Outcome, *, index: int, line: int) -> Result:
-        """Describe what became of a request; a success has no files yet."""
+        """Return the line of *outcome*; a success has no files yet."""
         known = outcome.as_dict()
         result = cls(index=index, line=line, **{name: known[name] for name in _OF_OUTCOME})
         if isinstance(outcome, Failed):

@@ -1,8 +1,7 @@
 """``results.jsonl`` itself: lines that are durable soon after they are known, one for each row in the end.
 
-Lines are only ever appended, so whatever kills the process costs a part of the last one at most, which the next run
-cuts off. A later line of the same ``id`` overrides the earlier ones; they are removed when the file is closed in
-order, by a new file that takes the name.
+Lines are only appended, so a kill damages the last line at most, and the next run cuts it off. A later line
+of the same ``id`` overrides earlier ones, which are removed when the file is closed: a new file replaces it.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ _ESSENTIAL = ("index", "line", "task_id", "state", "files", "outputs", "error")
 class ResultsFile:
     """The results of one run, in *folder*, which must not hold any yet unless the run is *resumable*.
 
-    `add` only remembers; `flush` writes and syncs everything that was added by anybody, so that many outcomes at
-    once cost one sync.
+    `add` only remembers; `flush` writes and syncs everything that was added by anybody, so that many outcomes
+    at once cost one sync.
     """
 
     def __init__(self, folder: Path, *, resumable: bool = False) -> None:
@@ -89,13 +88,18 @@ class ResultsFile:
         if not self.in_place:
             raise JournalError(
                 str(self.path),
-                "it was moved, replaced or removed while it was written, so this run was stopped. Before you run this "
-                "again, put the folder back or name its new place as --out: in another folder, everything would be "
+                "it was moved, replaced or removed while it was written, so this run was stopped. Before "
+                "you run this "
+                "again, put the folder back or name its new place as --out: in another folder, everything "
+                "would be "
                 "bought again",
             )
 
     async def flush(self) -> None:
-        """Return when everything added so far is on the disk. Raises OSError, and what `ensure_in_place` raises."""
+        """Return when everything added so far is on the disk.
+
+        Raises OSError, and what `ensure_in_place` raises.
+        """
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 if self._pending:
@@ -126,7 +130,7 @@ class ResultsFile:
         return file
 
     def _read(self, file: IO[bytes]) -> None:
-        """Learn what was told before, and cut off a line that was torn."""
+        """Read the lines of earlier runs, and cut off an incomplete last line."""
         for at, line, told in _lines(self.path):
             self._began = at + len(line)
             name = told.get("id")
@@ -175,8 +179,9 @@ class ResultsFile:
 
 
 async def check_journal(journal: SqliteJournal, folder: Path) -> None:
-    """Raise `JournalError` if the results in *folder* name more tasks than its *journal* has jobs: a part is missing.
+    """Raise `JournalError` if the results in *folder* name more tasks than its *journal* has jobs.
 
+    A part of the journal is then missing.
     A run would notice at the first such row, but may have bought others by then.
     """
     named = await to_thread.run_sync(_count_bought, folder / RESULTS)
@@ -184,7 +189,8 @@ async def check_journal(journal: SqliteJournal, folder: Path) -> None:
     if named > known:
         raise JournalError(
             journal.path,
-            f"it knows {known:,} rows, and {RESULTS} says that {named:,} were bought: a part of it is missing, such as "
+            f"it knows {known:,} rows, and {RESULTS} says that {named:,} were bought: a part of it is "
+            "missing, such as "
             f"{JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
         )
 

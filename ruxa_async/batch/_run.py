@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ("run_batch",)
 
-#: Generations that are being saved or wait for it; `Downloads.max_concurrent` says how many outputs are on the wire.
+#: Generations that are being saved or wait for it; `Downloads.max_concurrent` says how many outputs are on
+#: the wire.
 _DOWNLOADS = 64
-#: A part that was not written to for so many seconds is nobody's any more: twice as long as an output may take.
+#: Seconds without a write after which a partial file is abandoned: twice the time limit of an output.
 _STALE = 2 * Downloads().timeout
 _PULLED = 64
 
@@ -58,19 +59,21 @@ async def run_batch(
 ) -> Summary:
     """Submit *rows* through *client*, download every output into *out* and write each outcome to its results.
 
-    A bad row is written down and passed over; *strict* submits nothing from the first one on and finishes what
-    was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may pause. A halt
-    of the account ends up in the summary, not as an exception. When cancelled, everything paid is written down
-    before the cancellation goes on; pass a *summary* to see the counts then. *on_result* is told each line.
+    A bad row is written down and passed over; *strict* submits nothing from the first one on and finishes
+    what was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may
+    pause. A halt of the account ends up in the summary, not as an exception. When cancelled, everything paid
+    is written down before the cancellation goes on; pass a *summary* to see the counts then. *on_result* gets
+    each line.
 
     *name* is the template that files are named by, as in `Generation.save`, with ``{index}`` for the place
     of the row from 0; the default is the key, and ``{index:04}-{slug}`` for rows without one.
 
-    With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where earlier ones
-    were: what has ended is not bought again, unless it failed and *retry_failed* is set; what was accepted is
-    picked up; files that are missing are fetched; what may have been charged is told, and bought again only with
-    *resend_unknown*. Without it, *out* may hold no results yet. Raises `InputError` if it does, OSError if results
-    cannot be written, JournalError also where *out* or its files are moved or removed meanwhile, and what *rows* raise.
+    With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where
+    earlier ones were: what has ended is not bought again, unless it failed and *retry_failed* is set; what
+    was accepted is picked up; files that are missing are fetched; what may have been charged is listed, and
+    bought again only with *resend_unknown*. Without it, *out* may hold no results yet. Raises `InputError` if
+    it does, OSError if results cannot be written, JournalError also where *out* or its files are moved or
+    removed meanwhile, and what *rows* raise.
     """
     if name is not None:
         check_template(name, BATCH_FIELDS)
@@ -148,8 +151,10 @@ class _Run:
         if match.known is None and self._results.names_task(match.name):
             raise JournalError(
                 str(self._results.path.with_name(JOURNAL)),
-                f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is missing, such as "
-                f"{JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that this row was not bought, take "
+                f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is "
+                "missing, such as "
+                f"{JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that this row was not "
+                "bought, take "
                 f"its line out of {RESULTS}",
             )
         self._places[index].match = match
@@ -184,7 +189,8 @@ class _Run:
                 raise group.exceptions[0] from None
             raise
         finally:
-            # After a whole run there are none; after a halt or a cancel they are all that is left of the money.
+            # After a whole run there are none; after a halt or a cancel they are all that is left of the
+            # money.
             for job in outcomes.unfinished:
                 self._record_job(job, "unfinished")
             for job in outcomes.unknown:
@@ -249,7 +255,7 @@ class _Run:
             result.outputs = await to_thread.run_sync(describe_files, paths, saved)
 
     async def _begin_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
-        """Start a download when there is room for one; waiting here holds back the outcomes, and so the source."""
+        """Start a download when there is room. The wait holds back the outcomes, and so the source."""
         begun = False
         try:
             await self._downloads.acquire()
@@ -268,7 +274,7 @@ class _Run:
             if download.before:
                 self.summary.resumed.fetched += download.missing
             ended = True
-        except Exception as error:  # noqa: BLE001 - whatever it is, the picture is paid for: the line keeps its address
+        except Exception as error:  # noqa: BLE001 - any error: the output is paid for, so its line keeps the address
             result.state = "download_failed"
             result.error = describe_error(error)
             ended = True

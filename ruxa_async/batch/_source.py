@@ -38,7 +38,7 @@ class InputError(RuxaError):
 
 
 def check_text(named: str, sample: bytes) -> None:
-    """Raise `InputError` if *sample*, the first bytes of the input called *named*, are not those of a text."""
+    """Raise `InputError` if *sample*, the first bytes of the input *named*, is not text."""
     for signature, advice in _SIGNATURES.items():
         if sample.startswith(signature):
             raise InputError(f"{named} is not text: {advice}")
@@ -54,7 +54,8 @@ class _Readable(Protocol):
 class RawLines:
     """The lines of *source* in UTF-8, with their ends and without a byte order mark.
 
-    Lines end with a line feed. Where the first one ends with a carriage return alone, that ends the others as well.
+    Lines end with a line feed. Where the first one ends with a carriage return alone, that ends the others as
+    well.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -66,12 +67,12 @@ class RawLines:
         self.utf16 = False
 
     def peek(self, limit: int) -> bytes:
-        """Return the next line, or its next *limit* bytes if it is longer, without taking it; nothing after the last."""
+        """Return the next line, at most *limit* bytes of it, without taking it; nothing after the last."""
         end = self._filled(limit)
         return self._chunk[self._at : min(end, self._at + limit)]
 
     def readline(self, limit: int) -> bytes:
-        """Take the next line, or its next *limit* bytes if it is longer, and return it; nothing after the last."""
+        """Take the next line, at most *limit* bytes of it, and return it; nothing after the last."""
         line = self.peek(limit)
         self._at += len(line)
         return line

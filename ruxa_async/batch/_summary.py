@@ -22,7 +22,10 @@ _MAX_LISTED = 20
 
 @define
 class Resumed:
-    """What a run found of earlier ones: rows *finished* before, tasks *picked_up*, files *fetched* again, *unknown* ones left."""
+    """What a run found of earlier ones.
+
+    Rows *finished* before, tasks *picked_up*, files *fetched* again, and *unknown* creates that are left.
+    """
 
     finished: int = 0
     picked_up: int = 0
@@ -37,12 +40,13 @@ class Resumed:
 class Summary:
     """What a run came to; it counts while the run goes on.
 
-    *states* counts the rows by their state, *kinds* the failures in a few words. *queries* is over *asked* tasks.
-    *models* are the tasks by model that this run bought or picked up, or may have bought, *lost* those of them that failed
-    after they were accepted; *prices* are what the person says that they cost. *stats* is the client's last word,
-    *callbacks* how many posts came; None if none were asked for.
-    *unknown* are the first rows that may have been charged. *halted* says why nothing more was submitted, *refused* is
-    the row that ended a strict run, *moved* that the folder was moved, replaced or removed while the run was under way.
+    *states* counts the rows by their state, *kinds* the failures in a few words. *queries* is over *asked*
+    tasks. *models* are the tasks by model that this run bought or picked up, or may have bought, *lost* those
+    of them that failed after they were accepted; *prices* are what the person says that they cost. *stats* is
+    the client's last word, *callbacks* how many posts came; None if none were asked for. *unknown* are the
+    first rows that may have been charged. *halted* says why nothing more was submitted, *refused* is the row
+    that ended a strict run, *moved* that the folder was moved, replaced or removed while the run was under
+    way.
     """
 
     folder: Path
@@ -66,7 +70,7 @@ class Summary:
 
     @property
     def done(self) -> int:
-        """The rows whose fate is known."""
+        """The number of rows whose outcome is known."""
         return self.states.total()
 
     @property

@@ -36,7 +36,7 @@ app = App(
 for _name, _purpose in (
     ("generate", "Generate one picture or video, download it and print where it is."),
     ("batch", "Generate every row of a file and download what it makes."),
-    ("report", "Make the page to look at anew, from the results in a folder."),
+    ("report", "Make the report page again, from the results in a folder."),
     ("journal", "Show what was bought in a folder, and settle what is in doubt."),
     ("status", "Ask once what has become of a task."),
     ("emulate", "Serve an emulator of the service on this machine."),

@@ -88,7 +88,8 @@ def batch(
     resend_unknown: Annotated[
         bool,
         Parameter(
-            help="Buy again what may have been charged in earlier runs: it may be charged twice, so look at the account first."
+            help="Buy again what may have been charged in earlier runs: it may be charged twice, so look at "
+            "the account first."
         ),
     ] = False,
     new_key: Annotated[
@@ -97,7 +98,8 @@ def batch(
     callback_url: Annotated[
         str | None,
         Parameter(
-            help="Have the service post here when a task ends: the public address under which --callback-listen is reached."
+            help="Have the service post here when a task ends: the public address under which "
+            "--callback-listen is reached."
         ),
     ] = None,
     callback_listen: Annotated[
@@ -109,7 +111,8 @@ def batch(
     dry_run: Annotated[
         bool,
         Parameter(
-            help="Check every row and say what would be bought: nothing is sent or written, and no key is needed."
+            help="Check every row and say what would be bought: nothing is sent or written, and no key is "
+            "needed."
         ),
     ] = False,
     max_tasks: MaxTasks = None,
@@ -123,7 +126,8 @@ def batch(
     json_lines: Annotated[
         bool,
         Parameter(
-            help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on standard output."
+            help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on "
+            "standard output."
         ),
     ] = False,
     paths: Annotated[
@@ -136,11 +140,12 @@ def batch(
 ) -> int:
     """Generate every row of a file and download what it makes.
 
-    Each outcome is written to results.jsonl in the --out folder as it finishes. Columns or JSON fields named like
-    request fields (aspect_ratio, image_input, model, key, ...) are used; a bad row is reported and passed over.
+    Each outcome is written to results.jsonl in the --out folder as it finishes. Columns or JSON fields named
+    like request fields (aspect_ratio, image_input, model, key, ...) are used; a bad row is reported and
+    passed over.
 
-    Run it again with the same folder to go on, after an interruption of any kind or with a longer or changed file:
-    nothing is bought twice, tasks that were paid for are picked up, missing files are fetched again.
+    Run it again with the same folder to go on, after an interruption of any kind or with a longer or changed
+    file: nothing is bought twice, tasks that were paid for are picked up, missing files are fetched again.
     """
     job = _Job(
         source=source,
@@ -372,7 +377,7 @@ async def _count(job: _Job, board: Board) -> None:
 
 @define
 class _Told:
-    """Report bad rows as they are met, the first twenty of them, and *put* every row where it was asked for."""
+    """Report the first twenty bad rows, and *put* every row where the options say."""
 
     _put: Callable[[Result], object] | None = None
     where: str = f"are in {RESULTS} only"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ("CallbackOptions", "listening", "read_callbacks")
 
-#: Under this name the journal keeps a secret, so that whoever is called back after a restart is believed.
+#: The name of the callback secret in the journal: callbacks of an earlier process stay valid.
 _SECRET = "callback secret"  # noqa: S105 - the name of one
 
 
@@ -45,7 +45,7 @@ def read_callbacks(url: str | None, listen: str | None) -> CallbackOptions | Non
 
 @asynccontextmanager
 async def listening(options: CallbackOptions, journal: SqliteJournal) -> AsyncIterator[CallbackReceiver]:
-    """Listen for callbacks, whose secret is RUXA_CALLBACK_SECRET or else one that *journal*, which is open, keeps."""
+    """Listen for callbacks; the secret is RUXA_CALLBACK_SECRET, or else the one in the open *journal*."""
     from ruxa_async.callbacks import CallbackReceiver  # noqa: PLC0415 - wrong usage should not wait for it
 
     secret = os.environ.get("RUXA_CALLBACK_SECRET") or await journal.learned(_SECRET)

@@ -90,7 +90,8 @@ async def emulate(
 ) -> int:
     """Run the service in a box: its API on this machine, with no account and no real credits.
 
-    Generated files are real pictures that show their prompt. It runs until Ctrl-C, then says what was charged.
+    Generated files are real pictures that show their prompt. It runs until Ctrl-C, then says what was
+    charged.
 
     Parameters
     ----------
@@ -109,9 +110,10 @@ async def emulate(
     query_burst
         Queries that are let in at once.
     create_limit
-        A limit of another shape for creates, instead of their rate: token:rate=2,burst=20, leaky:rate=2,burst=20 (as
-        nginx: burst more than one at once), sliding:count=20,per=10 or fixed:count=20,per=10,phase=0 (windows of as
-        many seconds, counted from the start). One that changes so many seconds after the start:
+        A limit of another shape for creates, instead of their rate: token:rate=2,burst=20,
+        leaky:rate=2,burst=20 (as nginx: burst more than one at once), sliding:count=20,per=10 or
+        fixed:count=20,per=10,phase=0 (windows in seconds from the start). One that changes, here 30 seconds
+        after the start:
         token:rate=50,burst=10@30=token:rate=25,burst=10
     query_limit
         The same for queries.
@@ -132,12 +134,13 @@ async def emulate(
     fail_share
         Part of the tasks that fail, from 0 to 1.
     callback_style
-        What is posted to the callback address of a task that ended: the reply of a query, the same as the sibling of the
-        service writes it, flat fields with or without the id, an envelope without it, the id alone, nothing, or a mix.
+        What is posted to the callback address of a task that ended: the reply of a query, the same as the
+        sibling of the service writes it, flat fields with or without the id, an envelope without it, the id
+        alone, nothing, or a mix.
     callback_delay
         Seconds from the end of a task to that post.
     callback_spread
-        Up to so many seconds more, at random, so that posts overtake each other.
+        A random delay of up to this many seconds more, so that posts arrive out of order.
     callback_loss
         Part of these posts that are never made, from 0 to 1.
     callback_duplicates
@@ -149,11 +152,12 @@ async def emulate(
     callback_attempts
         How often a post is made in all until it is answered by 2xx.
     fault
-        Something that goes wrong, as kind:operation:when; give it again for more. Kinds that strike before anything
-        is charged: refused, reset_before, stall_before, error, html, redirect, slow; after it: reset_after, stall,
-        cut, drip, error_after, garbage, empty, no_id, wrong_types, truncated, duplicate, duplicate_keys, oversized;
-        for files: expired. The operation is create, query or file; when is nth=3,5 or every=10 or share=0.1; status=,
-        hint=, seconds= and size= say more. As in reset_after:create:share=0.1 or error:create:status=503:hint=2
+        Something that goes wrong, as kind:operation:when; repeat the option for more. Kinds before anything
+        is charged: refused, reset_before, stall_before, error, html, redirect, slow; after it: reset_after,
+        stall, cut, drip, error_after, garbage, empty, no_id, wrong_types, truncated, duplicate,
+        duplicate_keys, oversized; for files: expired. The operation is create, query or file; when is nth=3,5
+        or every=10 or share=0.1; status=, hint=, seconds= and size= say more. Examples:
+        reset_after:create:share=0.1 and error:create:status=503:hint=2
     credits
         What the account holds; the default never ends.
     key
@@ -205,7 +209,7 @@ def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit
         return TokenBucket(rate, burst) if rate else None
     if rate is not None:
         raise ValueError(f"give --{name}-limit or --{name}-rate, not both")
-    return parse_limit(text, start=time.monotonic())  # the clock that the service is told
+    return parse_limit(text, start=time.monotonic())  # the clock of the service
 
 
 async def _run(unserved: Emulator) -> int:
@@ -242,7 +246,8 @@ def _summary(service: Service) -> str:
     ]
     if counts.callbacks:
         lines.append(
-            f"Posted {counts.callbacks} callbacks, of which {counts.callbacks_refused} were not answered by 2xx."
+            f"Posted {counts.callbacks} callbacks, of which {counts.callbacks_refused} were not answered by "
+            "2xx."
         )
     doubled = ledger.duplicates()
     if not doubled:

@@ -1,4 +1,4 @@
-"""How fast it goes and how long it will take. Pure: told the time."""
+"""The throughput of a batch and the time that it needs. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Pace:
 
 @define
 class Durations:
-    """How long tasks took lately, in seconds; *medians* by model are used where nothing was seen of one yet."""
+    """The durations of recent tasks, in seconds; *medians* by model stand in until there are some."""
 
     _seen: deque[float] = field(factory=lambda: deque(maxlen=_KEPT))
 
     def add(self, seconds: float) -> None:
-        """Note that a task took so many *seconds*."""
+        """Note that a task took *seconds*."""
         self._seen.append(seconds)
 
     def mean(self, medians: Iterable[float] = ()) -> float | None:
@@ -45,7 +45,7 @@ class Durations:
         return sum(self._seen) / len(self._seen) if self._seen else max(medians, default=None)
 
     def nearly_all(self, medians: Iterable[float] = ()) -> float | None:
-        """Return the time in which nearly every task ends; a model that takes long counts if it was not seen lately too."""
+        """Return the time in which nearly every task ends; models without recent tasks count by median."""
         seen = sorted(self._seen)
         late = seen[int(len(seen) * _NEARLY_ALL)] if seen else 0.0
         return max([late, *medians]) or None
@@ -71,8 +71,9 @@ class Left:
     ) -> float | None:
         """Return in how many seconds all of it will be done, None while nobody can tell.
 
-        Tasks are *accepted* and outputs *downloaded* at these rates a second at present; *mean* and *nearly_all* are
-        how long tasks take, and *most_running* of them run at once. The last was accepted *since_accepted* seconds ago.
+        Tasks are *accepted* and outputs *downloaded* at these rates a second at present; *mean* and
+        *nearly_all* are how long tasks take, and *most_running* of them run at once. The last was accepted
+        *since_accepted* seconds ago.
         """
         if (self.submit or self.running) and (mean is None or nearly_all is None):
             return None

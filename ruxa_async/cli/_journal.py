@@ -58,8 +58,8 @@ def journal(
 ) -> int:
     """Show what was bought in a folder and which requests may have been, and settle those.
 
-    KEY is the row's own key, or what this command shows for a row without one (the # may be left out). A folder in which a batch is running
-    shows who runs it and what its results hold so far.
+    KEY is the row's own key, or what this command shows for a row without one (the # may be left out). A
+    folder in which a batch is running shows who runs it and what its results hold so far.
     """
     path = folder / JOURNAL if folder.is_dir() else folder
 
@@ -86,7 +86,7 @@ async def _settle(path: Path, adopt: list[tuple[str, str]], forget: list[str], i
 
 
 async def _name(opened: SqliteJournal, key: str) -> str:
-    """Return the name that *key* means; a shell takes what follows a # for a comment, so that may be left out."""
+    """Return the name that *key* means; the part from # on may be missing, since shells drop it."""
     return f"#{key}" if f"#{key}" in {entry.name for entry in await opened.unknowns()} else key
 
 
@@ -111,7 +111,8 @@ def _as_text(view: JournalView) -> Iterator[str]:
         yield f"  {entry.error_message or 'no answer came'}"
     if view.unknowns:
         yield (
-            "Look at the account: say --adopt KEY TASK_ID for each that was bought, --forget KEY for each that was not."
+            "Look at the account: say --adopt KEY TASK_ID for each that was bought, --forget KEY for each "
+            "that was not."
         )
 
 

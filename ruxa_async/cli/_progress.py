@@ -46,8 +46,9 @@ _KINDS_SHOWN = 3
 class Watch:
     """What the events say between two looks: pass `on_event` to the client.
 
-    *generated* counts the tasks that ended well, *accepted* those that were bought; *accepted_at* and *paused_until* are
-    on the clock of the event loop, *out_of_reach* says that the last create could not be sent at all.
+    *generated* counts the tasks that ended well, *accepted* those that were bought; *accepted_at* and
+    *paused_until* are on the clock of the event loop, *out_of_reach* says that the last create could not be
+    sent at all.
     """
 
     generated: int = 0
@@ -89,7 +90,7 @@ class Board:
     _accepted: Pace = field(factory=Pace)
 
     def lines(self, stats: Stats, now: float) -> list[str]:
-        """Return where things stand, how fast they go, and what failed: a line each, the last ones if there is anything."""
+        """Return a line each for the counts, the throughput and, if there are any, the failures."""
         summary = self.summary
         done = self._done.per_second(now, summary.done - summary.resumed.finished)
         accepted = self._accepted.per_second(now, self.watch.accepted)

@@ -19,7 +19,7 @@ __all__ = ("report",)
 def report(
     folder: Annotated[Path, Parameter(name="DIR", help="The folder of a batch: the one given as --out.")], /
 ) -> int:
-    """Make report.html anew from results.jsonl and the files beside it, and print where it is.
+    """Make report.html from results.jsonl and the files beside it, and print its path.
 
     It can be made at any time, of a batch that still runs or was killed as well.
     """

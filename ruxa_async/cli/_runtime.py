@@ -57,7 +57,7 @@ _HARMLESS = frozenset("\n\u200c\u200d")
 #: What a second interrupt leaves for writing down what is known.
 _LAST_SECONDS = 2.0
 
-#: Seconds in which the service must be reached for the first time: whoever sits before the screen wants to know.
+#: Seconds in which the service must be reached for the first time: a user waits at the screen.
 _REACHED_WITHIN = 30.0
 
 #: The clients at work, which a second interrupt hurries.
@@ -155,7 +155,10 @@ async def _stop_on_signals(scope: anyio.CancelScope, *, task_status: TaskStatus[
 
 
 def _leave_within(seconds: float) -> None:
-    """End the process after *seconds*, whatever still holds it. The journal's thread writes all the while."""
+    """End the process after *seconds*, even if something still blocks it.
+
+    The journal's thread writes until then.
+    """
     last = threading.Timer(seconds, os._exit, [INTERRUPTED])
     last.daemon = True
     last.start()
@@ -183,19 +186,23 @@ def _explain(error: BaseException) -> int:
         say(str(error) or type(error).__name__)
         return HALTED if isinstance(error, _HALTED) else SOME_FAILED
     say(
-        f"this should not have happened: {type(error).__name__}: {error} (RUXA_DEBUG=1 shows where; please report it)"
+        f"this should not have happened: {type(error).__name__}: {error} (RUXA_DEBUG=1 shows where; please "
+        "report it)"
     )
     return SOME_FAILED
 
 
 def need_key() -> None:
-    """Raise `InputError` if there is no key: wrong usage should not wait for aiohttp, nor leave anything behind."""
+    """Raise `InputError` without an API key, before aiohttp is imported and before a file is made."""
     if not os.environ.get("RUXA_API_KEY"):
         raise InputError("no key: set RUXA_API_KEY to yours, or try it out with --emulator, which needs none")
 
 
 def need_folder(folder: Path) -> None:
-    """Make *folder* if it is not there. Raises `InputError` if outputs could not be written to it: before any is bought."""
+    """Make *folder* if it is not there.
+
+    Raises `InputError` if outputs could not be written to it: before any is bought.
+    """
     try:
         ensure_writable(folder)
     except FileExistsError as error:
@@ -212,9 +219,9 @@ async def open_client(
     ledger: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[RuxaClient]:
-    """Give a client of the service, or of an emulator of its own at *speed* times real time, with these *settings*.
+    """Yield a client with these *settings*, for the service or for an emulator.
 
-    *ledger* keeps what that emulator charged.
+    The emulator runs at *speed* times real time. *ledger* keeps what that emulator charged.
     """
     if not emulator:
         need_key()

@@ -44,7 +44,8 @@ Prices = Annotated[
     tuple[str, ...],
     Parameter(
         show_default=False,
-        help="What a task of a model costs at most, as MODEL=CREDITS; may be given several times. What the service reports counts instead.",
+        help="What a task of a model costs at most, as MODEL=CREDITS; may be given several times. What the "
+        "service reports counts instead.",
     ),
 ]
 
@@ -82,7 +83,7 @@ def read_prices(given: Sequence[str]) -> dict[str, float]:
 
 
 def read_budget(max_tasks: int | None, max_credits: float | None, prices: dict[str, float]) -> Budget | None:
-    """Return the budget, None if there is no limit. Raises `InputError`."""
+    """Return the budget, None without a limit. Raises `InputError`."""
     if max_tasks is None and max_credits is None:
         return None
     try:
@@ -161,56 +162,56 @@ def _amount(total: Bought, prices: dict[str, float], models: Iterable[tuple[str,
 # ---- before a run
 
 
-def dry_run_code(told: DryRun) -> int:
-    """Return the exit code of a run that finds what *told* says, if every task that it buys succeeds."""
-    if told.in_use is not None:
+def dry_run_code(dry_run: DryRun) -> int:
+    """Return the exit code of the run that *dry_run* describes, if every task that it buys succeeds."""
+    if dry_run.in_use is not None:
         return BAD_INPUT
-    if told.halted is not None:
+    if dry_run.halted is not None:
         return HALTED
-    if told.refused:
+    if dry_run.refused:
         return BAD_INPUT
-    return SOME_FAILED if told.bad or told.failed or told.unknown else DONE
+    return SOME_FAILED if dry_run.bad or dry_run.failed or dry_run.unknown else DONE
 
 
-def rehearsed(told: DryRun, out: Path, prices: dict[str, float], budget: Budget | None) -> Iterable[str]:
+def rehearsed(dry_run: DryRun, out: Path, prices: dict[str, float], budget: Budget | None) -> Iterable[str]:
     """Say what a run would buy."""
-    rows = f"{told.rows:,} row{'s' * (told.rows != 1)} read"
-    yield f"{rows}, {told.bad:,} bad; nothing was sent or written"
-    if told.in_use is not None:
-        yield f"what was bought there before is not known just now: {told.in_use}"
-    yield from _before(told, out)
-    wanted = told.wanted.total()
-    unpriced = told.wanted.keys() - told.prices.keys()
-    cost = f", {_number(told.credits)} credits" if told.prices else ""
+    rows = f"{dry_run.rows:,} row{'s' * (dry_run.rows != 1)} read"
+    yield f"{rows}, {dry_run.bad:,} bad; nothing was sent or written"
+    if dry_run.in_use is not None:
+        yield f"what was bought there before is not known just now: {dry_run.in_use}"
+    yield from _before(dry_run, out)
+    wanted = dry_run.wanted.total()
+    unpriced = dry_run.wanted.keys() - dry_run.prices.keys()
+    cost = f", {_number(dry_run.credits)} credits" if dry_run.prices else ""
     if cost and unpriced:
         cost += " and those whose price is not known"
     yield f"  would buy {_tasks(wanted)}{cost}"
-    for model, count in told.wanted.most_common():
-        price = told.prices.get(model)
+    for model, count in dry_run.wanted.most_common():
+        price = dry_run.prices.get(model)
         known = (
             f"its price is not known (add --price {model}=CREDITS)" if price is None else _each(count, price)
         )
         yield f"    {model}: {count:,}, {known}"
-    for model in sorted(prices.keys() - told.wanted.keys()):
-        yield f"  no row to be bought asks for {model}, which has a --price: is it spelled as the rows spell it?"
-    if told.refused:
+    for model in sorted(prices.keys() - dry_run.wanted.keys()):
+        yield f"  no row to be bought asks for {model}, which has a --price: do the rows spell it so?"
+    if dry_run.refused:
         yield "  it would stop at the first bad row (--strict)"
-    if told.halted is not None and budget is not None:
-        reason = budget_reason(told.halted, budget)
-        yield f"  the budget would stop this after {told.fitting.total():,} of {_tasks(wanted)}: {reason}"
+    if dry_run.halted is not None and budget is not None:
+        reason = budget_reason(dry_run.halted, budget)
+        yield f"  the budget would stop this after {dry_run.fitting.total():,} of {_tasks(wanted)}: {reason}"
 
 
-def _before(told: DryRun, out: Path) -> Iterable[str]:
-    if told.before is not None and told.before.models:
-        bought, models = Bought(), told.before.models
+def _before(dry_run: DryRun, out: Path) -> Iterable[str]:
+    if dry_run.before is not None and dry_run.before.models:
+        bought, models = Bought(), dry_run.before.models
         for each in models.values():
             _add(bought, each)
         yield f"  bought in {out} before: {_amount(bought, {}, models.items())}"
     parts = (
-        (told.finished, "finished"),
-        (told.picked_up, "to be picked up"),
-        (told.failed, "failed, not bought again without --retry-failed"),
-        (told.unknown, "perhaps charged, not sent again without --resend-unknown"),
+        (dry_run.finished, "finished"),
+        (dry_run.picked_up, "to be picked up"),
+        (dry_run.failed, "failed, not bought again without --retry-failed"),
+        (dry_run.unknown, "perhaps charged, not sent again without --resend-unknown"),
     )
     if any(count for count, _ in parts):
         yield f"  of these rows: {', '.join(f'{count:,} {what}' for count, what in parts if count)}"

@@ -1,7 +1,7 @@
 """Standard output, which belongs to results alone.
 
-Whoever reads it may be slow or gone. Results are therefore written by a thread of their own: the event loop, in which
-the answers to creates arrive, never waits for a reader.
+A reader may be slow or gone. A thread of its own therefore writes the results: the event loop, which receives
+the replies to creates, never waits for a reader.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def print_line(text: object) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print *text* and nothing else. Raises `InputError` if there is no standard output, OSError if it takes nothing."""
+    """Print *text* and nothing else.
+
+    Raises `InputError` if there is no standard output, OSError if it takes nothing.
+    """
     if sys.stdout is None:
         raise InputError(_NO_OUTPUT)
     try:
@@ -55,9 +58,9 @@ def print_text(text: str) -> None:
 async def printing() -> AsyncIterator[Put]:
     """Give a function that prints lines, and print them all before this is left.
 
-    When they cannot be printed, because nobody reads them or for another reason, what is inside is cancelled and the
-    OSError raised. After an interrupt what is not printed within two seconds is not printed. Raises `InputError` if there
-    is no standard output.
+    When they cannot be printed, because nobody reads them or for another reason, what is inside is cancelled
+    and the OSError raised. After an interrupt what is not printed within two seconds is not printed. Raises
+    `InputError` if there is no standard output.
     """
     lines, printer = SimpleQueue[bytes | None](), _Printer(_raw_output())
     threading.Thread(target=printer.work, args=(lines,), name="ruxa-async output", daemon=True).start()
@@ -75,7 +78,7 @@ async def printing() -> AsyncIterator[Put]:
 
 
 class _Printer:
-    """Writes lines in a thread; *scope* is cancelled when that fails, *done* is set when there will be no more."""
+    """Writes lines in a thread; *scope* is cancelled when that fails, *done* is set after the last line."""
 
     def __init__(self, file: io.FileIO) -> None:
         self.scope = anyio.CancelScope()

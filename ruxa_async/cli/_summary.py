@@ -22,7 +22,7 @@ __all__ = ("conclude", "exit_code", "leave_report")
 def conclude(
     summary: Summary, budget: Budget | None, seconds: float, *, quiet: bool, page: Path | None
 ) -> None:
-    """Say in one block what came of the run, what is left to do, and where the results are."""
+    """Print in one block the outcome of the run, what is left to do, and where the results are."""
     results = summary.folder / RESULTS
     if not (summary.moved or results.exists()):
         return
@@ -90,7 +90,7 @@ def _left_to_do(summary: Summary, budget: Budget | None) -> Iterable[str]:
             by = "before anything was sent" if isinstance(cause, NotSentError) else "by the account"
             yield f"stopped {by}: {cause}"
     if states["unfinished"]:
-        yield f"{_tasks_are(states['unfinished'])} paid for and their end was not seen: {again} to pick them up"
+        yield f"{_tasks_are(states['unfinished'])} paid for and have not ended yet: {again} to pick them up"
     if states["download_failed"]:
         are = "is" if states["download_failed"] == 1 else "are"
         yield f"{states['download_failed']:,} {are} generated and not on disk: {again} to fetch them"
@@ -124,7 +124,8 @@ def _of_earlier_runs(resumed: Resumed) -> str:
 def _uncalled(ended: int) -> Iterable[str]:
     if ended:
         yield (
-            f"{ended:,} task{'s' * (ended != 1)} ended and not one callback came, so they were asked for: check that "
+            f"{ended:,} task{'s' * (ended != 1)} ended and not one callback came, so they were asked for: "
+            "check that "
             "--callback-url is reached from outside and leads to --callback-listen"
         )
 
@@ -137,7 +138,8 @@ def _about_unknown(summary: Summary) -> Iterable[str]:
     if count > len(summary.unknown):
         yield f"  ... and {count - len(summary.unknown):,} more"
     yield (
-        f"look at the account, then say which were bought: 'ruxa-async journal {summary.folder} --adopt KEY TASK_ID', "
+        f"look at the account, then say which were bought: 'ruxa-async journal {summary.folder} --adopt KEY "
+        "TASK_ID', "
         "and which were not: '--forget KEY'"
     )
 

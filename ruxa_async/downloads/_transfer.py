@@ -64,7 +64,7 @@ class RateMonitor:
             self.restart()
 
 
-#: Errors of an attempt that count as failed whatever progress it made.
+#: Errors of an attempt that count as failed, even if bytes arrived.
 _NO_PROGRESS: Final = (TooSlowError, NotMediaError)
 
 

@@ -15,8 +15,8 @@ __all__ = ("post_callbacks",)
 async def post_callbacks(service: Service, send: Callable[[CallbackPost], Awaitable[int]]) -> None:
     """Post what *service* plans, by *send*, for as long as this runs.
 
-    *send* returns the HTTP status that came back, or raises OSError if none did. It belongs to the event loop that
-    serves *service*, whose clock is the service's.
+    *send* returns the HTTP status that came back, or raises OSError if none did. It belongs to the event loop
+    that serves *service*, whose clock is the service's.
     """
     plan, clock = service.callbacks, anyio.current_time
 

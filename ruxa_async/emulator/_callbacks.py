@@ -1,4 +1,6 @@
-"""What the service posts to callback addresses, and when. Pure: a face is told what to send, and says how that went.
+"""What the service posts to callback addresses, and when.
+
+Pure: the caller sends the posts and reports their outcomes.
 
 No page shows a body, so there is a style for each that a sample, a sibling or a client's code suggests.
 """
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ("CALLBACK_STYLES", "CallbackPlan", "CallbackPost", "CallbackStyle", "Callbacks")
 
-#: ``query``: the reply of a query in the service's dialect. ``sibling``: the same in the sibling's, with code 501 for a
-#: task that failed. ``flat`` and ``flat_id``: state and ``resultUrls`` at the root, without and with the task id.
-#: ``snake``: flat, other names. ``no_id``: an envelope without the id. ``id_only``: the id and nothing else. ``empty``
-#: has no body at all. ``mixed`` takes all of them in turn.
+#: ``query``: the reply of a query in the service's dialect. ``sibling``: the same in the sibling's, with code
+#: 501 for a task that failed. ``flat`` and ``flat_id``: state and ``resultUrls`` at the root, without and
+#: with the task id. ``snake``: flat, other names. ``no_id``: an envelope without the id. ``id_only``: the id
+#: and nothing else. ``empty`` has no body at all. ``mixed`` takes all of them in turn.
 CallbackStyle: TypeAlias = Literal[
     "query", "sibling", "flat", "flat_id", "snake", "no_id", "id_only", "empty", "mixed"
 ]
@@ -44,11 +46,12 @@ _Share = validators.and_(validators.ge(0.0), validators.le(1.0))
 class Callbacks:
     """How tasks are reported to the callback address that their create gave.
 
-    Each task is posted *delay* seconds after its end, and at random up to *spread* seconds later, so that posts overtake
-    each other. *lost* of them are never sent, *duplicated* twice. *forged* is the share of tasks for which somebody else
-    posts to an address with a wrong token, *malformed* of those to whose true address somebody posts garbage, both while
-    they run. *progress* posts the state at half-time as well. *signing_key* signs as the sibling does. A post that is
-    not answered by 2xx is tried *attempts* times in all, with *pause* seconds between, doubling.
+    Each task is posted *delay* seconds after its end, and at random up to *spread* seconds later, so that
+    posts overtake each other. *lost* of them are never sent, *duplicated* twice. *forged* is the share of
+    tasks for which somebody else posts to an address with a wrong token, *malformed* of those to whose true
+    address somebody posts garbage, both while they run. *progress* posts the state at half-time as well.
+    *signing_key* signs as the sibling does. A post that is not answered by 2xx is tried *attempts* times in
+    all, with *pause* seconds between, doubling.
     """
 
     style: CallbackStyle = field(default="query", validator=validators.in_(CALLBACK_STYLES))
@@ -143,7 +146,7 @@ class CallbackPlan:
             self.news()
 
     def _post(self, task: EmulatedTask, url: str, now: float, kind: _Kind = "genuine") -> CallbackPost:
-        # Whoever forges one claims that it is over.
+        # A forged callback claims that the task ended.
         said_at = task.ends if kind == "forged" else now
         body = b"{not json \xff" if kind == "malformed" else self._body(task, said_at)
         headers = {"Content-Type": "application/json", "User-Agent": "ruxa-emulator"}

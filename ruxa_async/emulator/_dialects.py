@@ -12,8 +12,9 @@ from attrs import evolve, field, frozen, validators
 
 __all__ = ("DIALECTS", "Dialect", "ErrorShape", "Phrases", "ResultShape", "dialect")
 
-#: Where the output URLs are: ``resultJson`` holding them as a text, an object or a text within a text; the same in
-#: ``result_json``; ``resultUrls`` or ``result_urls`` beside the state; or one URL under a name of its own.
+#: Where the output URLs are: ``resultJson`` holding them as a text, an object or a text within a text; the
+#: same in ``result_json``; ``resultUrls`` or ``result_urls`` beside the state; or one URL under a name of its
+#: own.
 ResultShape: TypeAlias = Literal[
     "json_string",
     "object",
@@ -46,7 +47,8 @@ class Dialect:
     success: str = "success"
     fail: str = "fail"
     state_key: Literal["state", "status"] = "state"
-    # The envelope: the text's key, the task id's key, and whether the fields stand at the root or under ``data``.
+    # The envelope: the text's key, the task id's key, and whether the fields stand at the root or under
+    # ``data``.
     message_key: Literal["message", "msg"] = "message"
     id_key: Literal["taskId", "task_id", "id", "uuid"] = "taskId"
     at_root: bool = False
@@ -63,9 +65,11 @@ class Dialect:
     error_shape: ErrorShape = "envelope"
     text_codes: bool = False
     phrases: Phrases = "english"
-    #: The code under which lacking credits, rates and unknown models are all reported; None gives each its own.
+    #: The code under which lacking credits, rates and unknown models are all reported; None gives each its
+    #: own.
     vague_code: int | None = None
-    #: The code that a query answers for *grace_seconds* after the create, as if the task were not there; 0: none.
+    #: The code that a query answers for *grace_seconds* after the create, as if the task were not there; 0:
+    #: none.
     grace: Literal[0, 404, 422] = 0
     grace_seconds: float = field(default=2.0, validator=validators.ge(0))
 

@@ -27,11 +27,12 @@ __all__ = ("Emulator",)
 class Emulator:
     """The service on a socket of this machine, in a thread with an event loop of its own.
 
-    ``async with`` it from asyncio or trio, or call `start` and `stop` from plain code. *port* 0 takes a free one.
-    *url* and *key* are what a client needs, *service* has the ledger; it stays readable after the end. *ledger* is a
-    file that keeps it: the next emulator with that file goes on with its tasks, on the same port if *port* is 0 and
-    that port is free, also after this one was killed. Raises `MissingExtraError` if Pillow is not installed, OSError
-    if the address or the file cannot be had, and ValueError if the file is something else.
+    ``async with`` it from asyncio or trio, or call `start` and `stop` from plain code. *port* 0 takes a free
+    one. *url* and *key* are what a client needs, *service* has the ledger; it stays readable after the end.
+    *ledger* is a file that keeps it: the next emulator with that file goes on with its tasks, on the same
+    port if *port* is 0 and that port is free, also after this one was killed. Raises `MissingExtraError` if
+    Pillow is not installed, OSError if the address or the file cannot be had, and ValueError if the file is
+    something else.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Emulator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, whatever happened."""
+        """Stop, also after an error."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 

@@ -33,7 +33,7 @@ def strike(fault: Fault, dialect: Dialect, path: str) -> ServiceReply:
 
 
 def distort(fault: Fault, reply: ServiceReply, dialect: Dialect) -> ServiceReply:
-    """Return what becomes of *reply*, the good answer of a service that has acted."""
+    """Return *reply*, the good reply to a request that was carried out, with the fault applied."""
     if fault.kind in _ENACTED:
         return attrs.evolve(reply, fault=_ENACTED[fault.kind])
     if fault.kind == "error_after":

@@ -1,11 +1,11 @@
 """What goes wrong, and when: faults as values, and the plan that picks the next one.
 
-Faults that strike before the service acts (`BEFORE`) count every request of their operation; the others count the
-requests that succeed, so that a create struck by one of them is always charged.
+Faults that strike before the service acts (`BEFORE`) count every request of their operation; the others count
+the requests that succeed, so that a create struck by one of them is always charged.
 
 Before:
 
-- ``refused``: the connection is refused, no byte leaves (on a socket it is reset; see `ruxa_async.emulator._web`)
+- ``refused``: the connection is refused, no byte leaves (on a socket: it is reset)
 - ``reset_before``: the connection is reset
 - ``stall_before``: no answer until the client gives up
 - ``error``: HTTP *status* (500), with a Retry-After of *hint* seconds if that is given
@@ -70,11 +70,11 @@ _OPERATIONS: tuple[str, ...] = get_args(Operation)
 class Fault:
     """One thing that goes wrong with an *operation*: create, query or file.
 
-    *nth* names the requests it strikes, counted from 1; *every* strikes each n-th; *share* strikes that part of them
-    at random. Give one of the three; none means every request. *during* is an outage: only requests that arrive between
-    these seconds after the service's first request are struck, or counted. *status* is for the kinds that answer with one,
-    *hint* in seconds for errors that say when to come back, *seconds* for slow and drip (default 5), *size* in bytes for
-    oversized (default 32 MiB).
+    *nth* names the requests it strikes, counted from 1; *every* strikes each n-th; *share* strikes that part
+    of them at random. Give one of the three; none means every request. *during* is an outage: only requests
+    that arrive between these seconds after the service's first request are struck, or counted. *status* is
+    for the kinds that answer with one, *hint* in seconds for errors that say when to come back, *seconds* for
+    slow and drip (default 5), *size* in bytes for oversized (default 32 MiB).
     """
 
     kind: FaultKind = field(validator=validators.in_(BEFORE + AFTER))
@@ -131,13 +131,13 @@ class FaultPlan:
         self._after = _by_operation([each for each in armed if each.fault.kind in AFTER])
 
     def before(self, operation: str, now: float) -> list[Fault]:
-        """Return the faults that strike the next request of *operation* on its arrival at *now*, in seconds."""
+        """Return the faults of the next request of *operation*, which arrives at *now*, in seconds."""
         if self._began is None:
             self._began = now
         return [each.fault for each in self._before.get(operation, ()) if each.look(now - self._began)]
 
     def after(self, operation: str, now: float) -> Fault | None:
-        """Return the fault that strikes the next good reply of *operation*, made at *now*: the first of several."""
+        """Return the first fault that the next good reply of *operation* meets, made at *now*."""
         age = 0.0 if self._began is None else now - self._began
         struck = [each.fault for each in self._after.get(operation, ()) if each.look(age)]
         return struck[0] if struck else None

@@ -13,7 +13,10 @@ __all__ = ("Counts", "Ledger", "Purchase")
 
 @frozen(kw_only=True)
 class Purchase:
-    """One accepted create. *at* is when, on the service's clock; *callback* the address it was given, if any."""
+    """One accepted create.
+
+    *at* is when, on the service's clock; *callback* the address it was given, if any.
+    """
 
     task_id: str
     model: str
@@ -24,7 +27,7 @@ class Purchase:
 
     @property
     def identity(self) -> str:
-        """What was asked for, in one spelling: equal for requests that differ only in the order of their fields."""
+        """A request in one spelling: equal for requests that differ only in the order of their fields."""
         return json.dumps([self.model, self.input], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -60,7 +63,7 @@ class Ledger:
 
 @define(eq=False)
 class Counts:
-    """How many requests the service saw, by what became of them. Files need no key and are never limited."""
+    """The number of requests that the service got, by outcome. Files need no key and are never limited."""
 
     creates: int = 0
     queries: int = 0
@@ -77,5 +80,5 @@ class Counts:
 
     @property
     def throttled(self) -> int:
-        """How many requests were told to come back later."""
+        """The number of requests that were rejected with 429."""
         return self.creates_throttled + self.queries_throttled

@@ -1,8 +1,8 @@
 """A ledger in a file, so that an emulator that was stopped, however harshly, goes on where it was.
 
-Each purchase is a line of JSON that is handed to the system before the service answers. It survives the death of the
-process; a loss of power may cost the last ones. Times in the file are in seconds since the epoch, so tasks go on
-while nobody serves them.
+Each purchase is a line of JSON that is handed to the system before the service answers. It survives the death
+of the process; a loss of power may cost the last ones. Times in the file are in seconds since the epoch, so
+tasks go on while nobody serves them.
 """
 
 from __future__ import annotations

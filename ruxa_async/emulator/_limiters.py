@@ -1,6 +1,6 @@
-"""The states of the limits: each says of a request, when told the time, whether it comes in or when one will.
+"""The states of the limits: each admits a request, or returns when it will admit one.
 
-None asks a clock, and none takes longer for having seen more requests.
+The caller passes the time. The cost of a request does not grow with the number of requests before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from attrs import define, frozen
 __all__ = ("Bucket", "Changed", "Gauge", "Held", "Limiter", "Log", "Standing", "Window", "whole")
 
 _LONGEST_PER = 600  # seconds
-#: What still counts against a client: since when, and how many requests (a part of one, while a bucket fills).
+#: What still counts against a client: since when, and how many requests (a part of one, while a bucket
+#: fills).
 Held: TypeAlias = Iterable[tuple[float, float]]
 
 
@@ -23,7 +24,8 @@ Held: TypeAlias = Iterable[tuple[float, float]]
 class Standing:
     """How a client stands: *left* of *limit* requests in *per* seconds, at most *burst* of them at once.
 
-    *per* is None where it is no whole number of seconds. In *more_in* seconds more is left than now, 0 if no more can be.
+    *per* is None where it is no whole number of seconds. In *more_in* seconds more is left than now, 0 if no
+    more can be.
     """
 
     limit: int
@@ -37,7 +39,7 @@ class Limiter(Protocol):
     """The state of one limit."""
 
     def take(self, now: float) -> float:
-        """Admit a request at *now* and return 0, or refuse it and return the seconds until one would be admitted."""
+        """Admit a request at *now* and return 0, or refuse it and return the seconds to wait."""
         ...
 
 
@@ -53,7 +55,7 @@ class Gauge(Limiter, Protocol):
         ...
 
     def standing(self, now: float) -> Standing:
-        """Return what the client may be told of the limit at *now*."""
+        """Return the state of the limit at *now*, for headers."""
         ...
 
 
@@ -85,7 +87,7 @@ class Bucket:
         return [(now, self._burst - self._tokens)]
 
     def standing(self, now: float) -> Standing:
-        """Return the bucket's size as the limit, or its rate where it is not full again after whole seconds."""
+        """Return the bucket's size as the limit, or its rate if it is not full again after whole seconds."""
         self._fill(now)
         left = max(0, math.floor(self._tokens + 1e-6))
         more_in = 0.0 if left >= self._burst else (left + 1 - self._tokens) / self._rate
@@ -233,7 +235,7 @@ def _seconds(per: float) -> int | None:
 
 
 def _slack(now: float) -> float:
-    """Return what nobody is refused for: whoever comes back exactly when told may be a rounding error early."""
+    """Return the seconds by which a request may be early: rounding errors of a client that waits exactly."""
     return max(1e-9, 4 * math.ulp(now))
 
 

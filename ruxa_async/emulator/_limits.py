@@ -1,7 +1,8 @@
 """How the emulated service limits requests: a `Limit` is the setting, a `Limiter` its state while it runs.
 
-Another shape of limit is one frozen class with `limiter`, and one with `take`; with `resumed`, `wait`, `held` and
-`standing` as well it can also be what a limit is `Changing` from or to; `standing` is what replies say of it.
+Another shape of limit is one frozen class with `limiter`, and one with `take`; with `resumed`, `wait`, `held`
+and `standing` as well it can also be what a limit is `Changing` from or to; `standing` is what replies say of
+it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def _finite(instance: object, attribute: Attribute[float], value: float) -> None
 
 @frozen
 class TokenBucket:
-    """Admit *rate* requests a second on average and at most *burst* at once. Refused requests take no token."""
+    """Admit *rate* requests a second on average and at most *burst* at once.
+
+    Refused requests take no token.
+    """
 
     rate: float = field(validator=_ample)
     burst: int = field(default=1, validator=validators.ge(1))
@@ -86,10 +90,11 @@ class TokenBucket:
 
 @frozen
 class LeakyBucket:
-    """Admit *rate* requests a second and *burst* in excess of it, as nginx does with ``limit_req`` and ``nodelay``.
+    """Admit *rate* requests a second and *burst* more, as ``limit_req`` with ``nodelay`` in nginx.
 
-    Each request adds one to the excess, which leaks at *rate*; whoever would raise it above *burst* is refused and
-    adds nothing. The first of a rested client is no excess, so *burst* + 1 are admitted at once.
+    Each request adds one to the excess, which leaks at *rate*; a request that would raise it above *burst* is
+    refused and adds nothing. The first request after a rest adds no excess, so *burst* + 1 are admitted at
+    once.
     """
 
     rate: float = field(validator=_ample)
@@ -115,7 +120,10 @@ class LeakyBucket:
 
 @frozen
 class SlidingWindow:
-    """Admit *count* requests in any *per* seconds: a log of when the last ones were admitted. Refused ones leave none."""
+    """Admit *count* requests in any *per* seconds: a log of when the last ones were admitted.
+
+    Refused ones leave none.
+    """
 
     count: int = field(validator=validators.ge(1))
     per: float = field(validator=_ample)
@@ -139,8 +147,9 @@ class SlidingWindow:
 
 @frozen
 class FixedWindow:
-    """Admit *count* requests in each window of *per* seconds; one begins whenever the clock reads *phase* + n * *per*.
+    """Admit *count* requests in each window of *per* seconds.
 
+    A window begins whenever the clock reads *phase* + n * *per*.
     Around the end of a window twice as many come through.
     """
 
@@ -166,11 +175,11 @@ class FixedWindow:
 
 @frozen
 class Changing:
-    """The limit *before* until the service's clock reads *at*, and *after* from then on; either may change itself.
+    """The limit *before* until the service's clock reads *at*, and *after* from then on.
 
-    What counts against the client carries over: what a bucket lacks, the log of a window, or its count. The clock is
-    the running loop's with a `MemoryTransport`, and `time.monotonic` on a socket. Whoever is refused is told when one
-    will be admitted, the change considered. *allowance* stays what it was before.
+    What counts against the client carries over: what a bucket lacks, the log of a window, or its count. The
+    clock is the running loop's with a `MemoryTransport`, and `time.monotonic` on a socket. A refused request
+    gets the time when one will be admitted, the change included. *allowance* stays as it was before.
     """
 
     before: Shape

@@ -1,7 +1,7 @@
 """The emulated outputs: pictures drawn with Pillow that show their prompt, and one clip for every video.
 
-What a picture looks like follows from its prompt, so the same prompt gives the same bytes and a contact sheet of
-different ones is easy to tell apart. Importing this module needs Pillow.
+What a picture looks like follows from its prompt, so the same prompt gives the same bytes and a contact sheet
+of different ones is easy to tell apart. Importing this module needs Pillow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @lru_cache(maxsize=128)
 def draw(output: Output) -> bytes:
-    """Return the bytes of the file that shows *output*: a picture, 512 pixels on its long side, or the clip."""
+    """Return the file for *output*: a picture with a long side of 512 pixels, or the clip."""
     if output.format == "mp4":
         return clip()
     width, height = dimensions(output.ratio)
@@ -72,7 +72,7 @@ def dimensions(ratio: str) -> tuple[int, int]:
 
 
 def wrap(text: str, font: _Font, width: float) -> list[str]:
-    """Break *text* into lines of at most *width* pixels: at spaces, and within a word that is wider than a line."""
+    """Break *text* into lines of at most *width* pixels, at spaces, or within a word wider than a line."""
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word

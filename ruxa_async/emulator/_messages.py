@@ -49,7 +49,7 @@ class ServiceRequest:
 
 @frozen(kw_only=True)
 class Output:
-    """What a file shows, for the face that can draw: its *prompt*, *model* and *ratio*, and which of several it is."""
+    """The content of a file to draw: *prompt*, *model*, *ratio*, and its number among several."""
 
     prompt: str
     model: str
@@ -62,9 +62,9 @@ class Output:
 class ServiceReply:
     """One reply, and what is to become of it.
 
-    *latency* is the seconds before its first byte, *drip* those that its body takes. *fault* is what the face enacts: refuse the connection, reset
-    it, never answer, or cut the body. *output* is set on a file, whose body is then a valid placeholder that a
-    face may draw better.
+    *latency* is the seconds before its first byte, *drip* those that its body takes. *fault* is what the face
+    enacts: refuse the connection, reset it, never answer, or cut the body. *output* is set on a file, whose
+    body is then a valid placeholder that a face may draw better.
     """
 
     status: int = 200

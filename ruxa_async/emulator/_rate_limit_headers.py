@@ -1,4 +1,4 @@
-"""The forms in which a refusal says when to come back, and any reply how much is left; none of them is documented, all have been seen elsewhere."""
+"""Headers that name a wait or what is left of a quota. None is documented; other services send them all."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ __all__ = (
     "retry_hint",
 )
 
-#: ``Retry-After`` in whole seconds, as a decimal or as a date; two headers in milliseconds; the draft ``RateLimit``
-#: field; ``X-RateLimit-Reset`` in seconds or as a Unix time; ``retry_after`` in the body; or no word.
+#: ``Retry-After`` in whole seconds, as a decimal or as a date; two headers in milliseconds; the draft
+#: ``RateLimit`` field; ``X-RateLimit-Reset`` in seconds or as a Unix time; ``retry_after`` in the body; or no
+#: word.
 RetryAfterForm: TypeAlias = Literal[
     "none", "seconds", "float", "ms", "x-ms", "date", "ratelimit", "x-ratelimit", "x-ratelimit-epoch", "body"
 ]
 RETRY_AFTER_FORMS: tuple[str, ...] = get_args(RetryAfterForm)
 
-#: ``RateLimit`` and ``RateLimit-Policy`` as in the IETF's draft 10, in its seventh and in its third; three numbers in
-#: ``X-RateLimit``, the reset in seconds, or as a Unix time in seconds or milliseconds; or no word.
+#: ``RateLimit`` and ``RateLimit-Policy`` as in the IETF's draft 10, in its seventh and in its third; three
+#: numbers in ``X-RateLimit``, the reset in seconds, or as a Unix time in seconds or milliseconds; or no word.
 RateLimitHeadersForm: TypeAlias = Literal[
     "none", "ratelimit", "draft7", "draft3", "x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-ms"
 ]
@@ -90,8 +91,8 @@ def retry_hint(
 ) -> tuple[Mapping[str, str], Mapping[str, Any]]:
     """Return the headers and the body's fields that say: in *wait* seconds.
 
-    *wall* is now since the epoch, *allowance* what a rested client may send at once. Every form rounds up, so that
-    whoever obeys is not refused again.
+    *wall* is now since the epoch, *allowance* what a rested client may send at once. Every form rounds up, so
+    that a client that waits is not refused again.
     """
     whole = max(1, math.ceil(wait))
     thousandths = max(1, math.ceil(wait * 1000))

@@ -15,7 +15,10 @@ __all__ = ("HTML_PAGE", "JSON_HEADERS", "Refusal", "accepted", "json_bytes", "re
 
 JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 _HTML_HEADERS: Mapping[str, str] = {"content-type": "text/html; charset=utf-8"}
-HTML_PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr></body></html>"
+HTML_PAGE = (
+    "<!DOCTYPE html><html><head><title>{0}</title></head>"
+    "<body><center><h1>{0}</h1></center><hr></body></html>"
+)
 
 
 # Made once: json.dumps would make one for each reply.
@@ -31,7 +34,8 @@ def json_bytes(value: object) -> bytes:
 class Refusal:
     """Why a request is refused: *code* as documented, *english* and *chinese* words.
 
-    *by_phrase* marks those that relays report under a code that says nothing. *extra* fields go into the body.
+    *by_phrase* marks those that relays report under a code that says nothing. *extra* fields go into the
+    body.
     """
 
     code: int

@@ -1,6 +1,6 @@
-"""The Ruxa service as a value that is told the time: no clock, no socket, no randomness of its own.
+"""The Ruxa service without clock, socket or randomness of its own: the caller passes the time.
 
-A face hands it requests and does with its replies what they say. The order of the checks is the one that an API
+The caller hands it requests and sends its replies. The order of the checks is the one that an API
 gateway has: key, rate, parameters, model, running tasks, credits; only then is anything charged.
 """
 
@@ -51,10 +51,13 @@ class _Refused(Exception):  # noqa: N818 - it ends the handling of one request a
 
 
 class Service:
-    """An account at the service: `handle` takes a request and the time, *ledger* and *counts* say what happened.
+    """An account at the service: `handle` takes a request and the time.
 
-    It is not thread-safe: one loop owns it. Time must not go back. *past* is what another service of this account
-    charged before, and *keep* is told each task before it is charged; instants in both are Unix time.
+    *ledger* and *counts* record what happened.
+
+    It is not thread-safe: one loop owns it. Time must not go back. *past* is what another service of this
+    account charged before, and *keep* is called with each task before it is charged; instants in both are
+    Unix time.
     """
 
     def __init__(
@@ -273,7 +276,7 @@ class Service:
 
 
 def _route(path: str) -> tuple[str, str]:
-    """Return the operation that *path* names ("none" if it names none) and what follows, still percent-encoded."""
+    """Return the operation that *path* names, or "none", and the rest of it, still percent-encoded."""
     if path == CREATE_PATH:
         return "create", ""
     for operation, prefix in (("query", QUERY_PATH), ("file", FILES_PATH)):

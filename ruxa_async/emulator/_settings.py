@@ -47,7 +47,7 @@ DEFAULT_PRICES: Mapping[str, float] = {
 
 @frozen
 class Durations:
-    """How long tasks take: log-normal with *median* seconds and *sigma* of the logarithm (0: all the same)."""
+    """Durations of tasks: log-normal, *median* in seconds, *sigma* of the logarithm (0: all equal)."""
 
     median: float = field(validator=validators.gt(0))
     sigma: float = field(default=0.0, validator=validators.ge(0))
@@ -63,21 +63,21 @@ def _a_dialect(value: str | Dialect) -> Dialect:
 
 @frozen(kw_only=True)
 class EmulatorSettings:
-    """Everything that can be set; the defaults are a rich account, no limits, no faults and the documented dialect.
+    """The settings of an emulator: by default endless credits, no limits, no faults, the documented dialect.
 
-    - *key* is the only bearer key that is let in; *credits* what the account holds (default: without end),
-      *prices* what each model costs and *default_price* what any other does (None: other models do not exist).
-    - *image*, *video* and *durations* (by model) say how long tasks take; *speed* divides all of it. *fail_share* of
-      the tasks fail, with *fail_code* and *fail_message*. *outputs* is how many files each makes.
-    - *creates* and *queries* limit requests, with a `TokenBucket` or another shape of limit, *creates* both of them if
-      *shared*; *max_running* caps the tasks that run at once. Refusals answer *throttle_status* (429, or 503) and say
-      when to come back in the form *retry_after*, those of the cap excepted. Every reply says how much is left in the
-      form *rate_limit_headers*, truthfully unless it is to tell a *false_rate_limit_headers*.
-    - *dialect* is a `Dialect` or the name of a preset, *faults* what goes wrong;
-      *callbacks* says how tasks that were given a callback address are reported there.
-    - *seed* decides every draw. *latency* is the seconds before each reply. *task_ids* "awkward" have characters
-      that a URL must escape. *public_url* is where the outputs' URLs begin (default: the face's own address).
-      *epoch* is the Unix time at which the service's clock reads 0.
+    - *key*: the only bearer key that is accepted. *credits*: the balance of the account (default: endless).
+      *prices*: the cost of each model; *default_price*: that of any other (None: other models do not exist).
+    - *image*, *video* and *durations* (by model): how long tasks take; *speed* divides all of them.
+      *fail_share* of the tasks fail, with *fail_code* and *fail_message*. *outputs*: files a task.
+    - *creates* and *queries*: limits, a `TokenBucket` or another shape; *creates* is for both if *shared*.
+      *max_running*: tasks that may run at once. Refusals have the status *throttle_status* (429 or 503) and
+      name a wait in the form *retry_after*, except those of *max_running*. Every reply states what is left in
+      the form *rate_limit_headers*, or, with *false_rate_limit_headers*, something false.
+    - *dialect*: a `Dialect` or the name of a preset. *faults*: what fails and when. *callbacks*: how ends of
+      tasks are posted to callback addresses.
+    - *seed* decides every random draw. *latency*: seconds before each reply. *task_ids* "awkward": ids with
+      characters that a URL must escape. *public_url*: the start of output URLs (default: the emulator's
+      address). *epoch*: the Unix time at which the service's clock reads 0.
     """
 
     key: str = field(default="sk-emulated", repr=False)

@@ -77,7 +77,7 @@ class EmulatedTask:
         )
 
     def details(self, dialect: Dialect, now: float, epoch: float) -> dict[str, Any]:
-        """Return what *dialect* tells beside the state: model, times in Unix milliseconds, credits, percentage."""
+        """Return what *dialect* adds to the state: model, times in Unix milliseconds, credits, percentage."""
         fields: dict[str, Any] = {}
         ended = now >= self.ends
         if dialect.echo:
@@ -125,7 +125,7 @@ class TaskMaker:
         )
 
     def skip(self) -> None:
-        """Pass over one task that was made before, so that those to come are as if nothing had been between."""
+        """Skip the draws of one earlier task, so that later tasks come out the same."""
         self._made += 1
         self._durations.lognormvariate(0.0, 1.0)
         self._failures.random()

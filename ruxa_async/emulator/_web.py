@@ -1,9 +1,10 @@
 """The service on a socket: aiohttp.web carries the bytes and enacts the faults for real.
 
-A reset closes the connection with a RST, a cut reply stops in the middle of its body, a stalled one lasts until the
-client goes away. One fault is only near the real one: ``refused`` resets the connection once the request has been
-read, before the service acts on it, since which operation a connection will carry is not known when it is accepted.
-A client over a socket cannot tell that nothing was done; the memory face says so exactly.
+A reset closes the connection with a RST, a cut reply stops in the middle of its body, a stalled one lasts
+until the client goes away. One fault is only near the real one: ``refused`` resets the connection once the
+request has been read, before the service acts on it, since which operation a connection will carry is not
+known when it is accepted. A client over a socket cannot tell that nothing was done; the memory face says so
+exactly.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 async def serve(
     service: Service, listener: socket.socket, stop: asyncio.Event, started: Callable[[], object]
 ) -> None:
-    """Answer on *listener* by *service* until *stop* is set, then close every connection; *started* is told once."""
+    """Serve *service* on *listener* until *stop* is set, then close all connections.
+
+    *started* is called once, when requests are accepted.
+    """
     loop = asyncio.get_running_loop()
     face = _Face(service)
     # One handler and no application: routing, middleware and logs would cost more than the service itself.
@@ -110,7 +114,7 @@ def _reset(request: web.BaseRequest) -> None:
 
 
 async def _drip(request: web.BaseRequest, reply: ServiceReply) -> web.StreamResponse:
-    """Announce the whole body and let it come slowly, a byte at a time if it is no more than a thousand."""
+    """Announce the whole body and let it come slowly, a byte at a time up to a thousand bytes."""
     content = await _content(reply)
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_length = len(content)

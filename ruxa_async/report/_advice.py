@@ -36,7 +36,7 @@ ATTENTION = ("unknown", "unfinished", "download_failed", "failed", "invalid")
 
 @frozen
 class Advice:
-    """What to do: *meaning* and *todo* are sentences, *commands* pairs of what a command does and the command."""
+    """What to do: *meaning* and *todo* are sentences, *commands* are pairs of a purpose and a command."""
 
     meaning: str
     todo: str
@@ -59,7 +59,8 @@ def advice_for(state: str, entries: Sequence[Entry], folder: Path) -> Advice:
         case "unknown":
             return Advice(
                 "Sent, and no answer says what became of them: each may have been charged, or not.",
-                "Look at the account first. Found there: adopt it. Not there: forget it, and it is bought at the next run.",
+                "Look at the account first. Found there: adopt it. Not there: forget it, and it is bought "
+                "at the next run.",
                 (
                     ("Look at what is open", f"ruxa-async journal {home}"),
                     ("It is in the account", f"ruxa-async journal {home} --adopt {key} TASK_ID"),
@@ -70,7 +71,8 @@ def advice_for(state: str, entries: Sequence[Entry], folder: Path) -> Advice:
         case "unfinished":
             return Advice(
                 "Paid for and accepted; their end was not seen.",
-                "They may well be done by now. The same command picks them up where they are, and buys nothing twice.",
+                "They may well be done by now. The same command picks them up where they are, and buys "
+                "nothing twice.",
                 (status, ("Pick up all of them", batch)),
             )
         case "download_failed":
@@ -101,5 +103,5 @@ def _first(entries: Sequence[Entry], name: str) -> str | None:
 
 
 def _quoted(text: str, otherwise: str) -> str:
-    """Return *text* as one word of a shell, or *otherwise* if it could look on a page like something that it is not."""
+    """Return *text* as one word of a shell, or *otherwise* if it could be misread on a page."""
     return shlex.quote(text) if text.isprintable() and len(text) <= 200 else otherwise

@@ -1,4 +1,7 @@
-"""Bars as inline SVG: axes with units, ticks at round numbers, a title on every bar. No script, no style of its own."""
+"""Bars as inline SVG: axes with units, ticks at round numbers, a title on every bar.
+
+No script, no style of its own.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,9 @@ def plain_number(value: float) -> str:
 
 @frozen(kw_only=True)
 class Bars:
-    """What to draw: the *series* (a name of a colour and heights) stand on each other, one bar each *step* from *start*.
+    """The data of a stacked bar chart, with one bar for each *step* from *start*.
 
+    *series* are names of a colour, each with its heights.
     *label* is what a screen reader says for the whole, *said* what stands on a bar when it is pointed at.
     """
 

@@ -45,7 +45,7 @@ def nice_step(span: float, most: int) -> float:
 
 
 def time_step(span: float, most: int) -> float:
-    """Return the least length of time that a clock shows well and that cuts *span* seconds into at most *most* steps."""
+    """Return the shortest round time that cuts *span* seconds into at most *most* steps."""
     fitting = (step for step in _TIME_STEPS if span / step <= most)
     return next(fitting, math.ceil(span / most / 86400) * 86400.0)
 

@@ -32,7 +32,7 @@ def json_in_script(value: object) -> str:
 
 
 def address(path: str) -> str:
-    """Return the URL of a file by its *path* in the folder: relative, whatever its name looks like."""
+    """Return the relative URL of the file at *path* in the folder."""
     return "./" + "/".join(quote(part, safe="", errors="replace") for part in path.split("/"))
 
 

@@ -1,4 +1,4 @@
-"""The page, put together: a template, one style sheet, one script, and what the folder says as data between them.
+"""Build the page from a template, one style sheet, one script, and the data of the folder.
 
 The policy in its head lets nothing run or load but that one script, that one sheet, and media from beside it.
 """
@@ -35,9 +35,10 @@ _PARAMETERS, _PARAMETER = 40, 2_000
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Make the report of *folder* from the lines in it, in place of one that may be there; return where it is.
+    """Write the report of *folder* from its results, and return its path.
 
-    It appears whole or not at all. Raises OSError if the results cannot be read or the report not be written.
+    An existing report is replaced. It appears whole or not at all. Raises OSError if the results cannot be
+    read or the report not be written.
     """
     home = Path(folder)
     made = page(read_folder(home)).encode(errors="replace")
@@ -198,7 +199,8 @@ def _reason(entry: Entry) -> str:
 
 def _samples(group: Sequence[tuple[int, Entry]]) -> str:
     lines = "".join(
-        f'<li><button type="button" class="sample" data-open="{place}">{isolated(_called(entry)[:200])}</button></li>'
+        f'<li><button type="button" class="sample" data-open="{place}">'
+        f"{isolated(_called(entry)[:200])}</button></li>"
         for place, entry in group[:_SAMPLES]
     )
     more = f'<li class="more">and {len(group) - _SAMPLES:,} more</li>' if len(group) > _SAMPLES else ""

@@ -1,4 +1,4 @@
-"""How a batch went, drawn: throughput, durations, lags, queries a task, and refusals for the rate."""
+"""How a batch went, drawn: throughput, durations, lags, queries a task, and rejections (429)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "secon
 
 
 def plots(folder: Folder) -> str:
-    """Return the figures about *folder*, each with a sentence that says what it shows; those with nothing to draw come last."""
+    """Return the figures of *folder*, each with a sentence about it; empty ones come last."""
     figures = (
         _throughput(folder),
         _throttled(folder),
@@ -68,7 +68,8 @@ def _throughput(folder: Folder) -> str:
     per, word = (1.0, "second") if len(folder.entries) >= (end - start) else (60.0, "minute")
     scale, unit = _unit(number * step)
     rate = sum(good) / max(end - start, 1e-3) * per
-    sentence = f"{plain_number(round(rate, 1))} made a {word} on the whole, {plain_number(round(max(good) * per / step, 1))} at best."
+    best = plain_number(round(max(good) * per / step, 1))
+    sentence = f"{plain_number(round(rate, 1))} made a {word} on the whole, {best} at best."
     bars = Bars(
         label=f"{title}. {sentence}",
         x_label=f"{unit} since the start",
@@ -112,7 +113,8 @@ def _throttled(folder: Folder) -> str:
                 at = int(max(0.0, run.started_at - start + place * run.step) // step)
                 series.setdefault(scope, [0] * number)[min(at, number - 1)] += count
     scale, unit = _unit(number * step)
-    sentence = f"{total['create']:,} creates and {total['query']:,} queries were told to wait; that costs time, and no credits."
+    rejected = f"{total['create']:,} creates and {total['query']:,} queries were told to wait"
+    sentence = f"{rejected}; that costs time, and no credits."
     bars = Bars(
         label=f"{title}. {sentence}",
         x_label=f"{unit} since the start",
@@ -178,7 +180,8 @@ def _queries(entries: Sequence[Entry]) -> str:
         return _figure(title, "No task was asked for its state.")
     step = max(1.0, nice_step(quantile(sorted(asked), 0.995), 30))
     bins = counted(asked, 0.5, step, int(quantile(sorted(asked), 0.995) / step) + 1)
-    sentence = f"{plain_number(round(sum(asked) / len(asked), 2))} queries a task on average, {max(asked):,} at most."
+    mean = plain_number(round(sum(asked) / len(asked), 2))
+    sentence = f"{mean} queries a task on average, {max(asked):,} at most."
     return _figure(
         title,
         sentence,

@@ -1,7 +1,8 @@
 """What lies in the folder, as values.
 
-The lines may be cut off by a kill, edited by hand, or written by a version to come, so nothing here raises for what
-a line holds: a field of the wrong kind counts as missing, an unknown one is ignored, a broken line is counted.
+The lines may be cut off by a kill, edited by hand, or written by a version to come, so nothing here raises
+for what a line holds: a field of the wrong kind counts as missing, an unknown one is ignored, a broken line
+is counted.
 """
 
 from __future__ import annotations
@@ -102,7 +103,11 @@ class Entry:
 
 @frozen(kw_only=True)
 class Run:
-    """What is known of a run as a whole; *prices* are what the person said that tasks cost, *throttled* are the 429s by scope, in steps of *step* seconds from its start."""
+    """A run as a whole.
+
+    *prices* are the costs that the user named, *throttled* the 429s by scope in steps of *step* seconds from
+    the start.
+    """
 
     started_at: float
     ended_at: float | None = None
@@ -117,7 +122,7 @@ class Run:
 
 @frozen(kw_only=True)
 class Folder:
-    """A folder of results: *entries* has one for each row, *lines* all that were written, *broken* counts the unreadable."""
+    """A folder of results: one of *entries* for each row, all *lines*, and the number of *broken* ones."""
 
     path: Path
     entries: tuple[Entry, ...]
@@ -130,7 +135,7 @@ def read_folder(path: Path) -> Folder:
     """Read what a batch left in *path*. Raises OSError if its results cannot be read."""
     raw, broken = _objects(path / RESULTS)
     lines = tuple(_entry(values, path) for values in raw)
-    # A resumed run writes a row anew: the last line about it holds, in the place of the first.
+    # A resumed run writes a row again: its last line counts, at the place of the first.
     latest = {entry.identity: entry for entry in lines}
     try:
         runs = tuple(run for values in _objects(path / RUNS)[0] if (run := _run(values)) is not None)
@@ -141,7 +146,7 @@ def read_folder(path: Path) -> Folder:
 
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the objects of a file of JSON lines, and how many lines held none; a line that is cut off is no error."""
+    """Return the objects of a file of JSON lines, and the number of other lines, truncated ones aside."""
     lines = path.read_bytes().split(b"\n")
     found: list[dict[str, Any]] = []
     broken = 0

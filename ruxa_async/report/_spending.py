@@ -22,7 +22,7 @@ class _Line:
     made: int = 0
     credits: float = 0.0
     lost: float = 0.0
-    untold: int = 0
+    unpriced: int = 0
     seconds: list[float] = field(factory=list)
 
 
@@ -31,8 +31,8 @@ class Spending:
     """Credits that the service reported, and purchases for which it reported none.
 
     *failed* are tasks that failed after they were accepted, *unseen* those paid for whose output is not here,
-    *unknown* requests that may have been charged. *listed* are purchases without a report whose model has a listed price:
-    *listed_credits* come to so much, *failed_listed* is the part of it for tasks that failed.
+    *unknown* requests that may have been charged. *listed* are purchases without a report whose model has a
+    listed price: *listed_credits* is their sum, *failed_listed* the part of it for tasks that failed.
     """
 
     models: dict[str, _Line] = field(factory=dict)
@@ -50,9 +50,9 @@ class Spending:
         return sum(line.credits for line in self.models.values())
 
     @property
-    def untold(self) -> int:
+    def unpriced(self) -> int:
         """Paid tasks whose price was not reported."""
-        return sum(line.untold for line in self.models.values())
+        return sum(line.unpriced for line in self.models.values())
 
 
 def spending_of(folder: Folder) -> Spending:
@@ -66,7 +66,7 @@ def spending_of(folder: Folder) -> Spending:
         line.rows += 1
         line.made += entry.state == "succeeded"
         line.credits += entry.credits or 0.0
-        line.untold += entry.task_id is not None and entry.credits is None
+        line.unpriced += entry.task_id is not None and entry.credits is None
         line.lost += 0.0 if entry.state == "succeeded" else entry.credits or 0.0
         if entry.seconds is not None:
             line.seconds.append(entry.seconds)
@@ -83,7 +83,7 @@ def spending_of(folder: Folder) -> Spending:
 
 
 def _purchases(lines: Iterable[Entry]) -> Iterable[Entry]:
-    """Return what was bought or may have been: the last line about each task, and about each row without one."""
+    """Return what was or may have been bought: the last line of each task, and of each row without one."""
     bought = (entry for entry in lines if entry.task_id is not None or entry.state == "unknown")
     return {entry.task_id or entry.identity: entry for entry in bought}.values()
 
@@ -106,7 +106,7 @@ def spending_section(spending: Spending) -> str:
 
 
 def _row(model: str, line: _Line) -> str:
-    told = line.rows > line.untold
+    told = line.rows > line.unpriced
     cells = (
         f"{line.rows:,}",
         f"{line.made:,}",
@@ -125,14 +125,17 @@ def _notes(spending: Spending) -> Iterable[str]:
         parts = [f"{plain_number(told)} credits"] if told else []
         parts += [f"{plain_number(listed)} credits at the listed price"] if listed else []
         price = f" ({', '.join(parts)})" if parts else ""
-        yield f"{_tasks(spending.failed)} failed after the service had accepted them{price}; whether it gives credits back is in the account."
+        yield (
+            f"{_tasks(spending.failed)} failed after the service had accepted them{price}; "
+            "whether it gives credits back is in the account."
+        )
     if spending.unseen:
         yield f"Paid for, and not on this disk yet: {_tasks(spending.unseen)}."
     if spending.unknown:
         requests = "request" if spending.unknown == 1 else "requests"
         yield f"{spending.unknown:,} {requests} may have been charged as well; nobody can tell from here."
-    if spending.untold:
-        yield f"For {_tasks(spending.untold)} the service did not say what was charged."
+    if spending.unpriced:
+        yield f"For {_tasks(spending.unpriced)} the service did not say what was charged."
     if spending.listed:
         what = f"{spending.listed:,} {'purchase' if spending.listed == 1 else 'purchases'}"
         yield (

@@ -214,7 +214,8 @@ def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
     )
     assert [*spent(summary, None)] == [
         (
-            "  spent: 7 tasks, 10 credits as the service reported, 12 credits at the listed price for 4 of them, "
+            "  spent: 7 tasks, 10 credits as the service reported, 12 credits at the listed price for 4 of "
+            "them, "
             "price not reported by the service for 2 of them"
         ),
         (

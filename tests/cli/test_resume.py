@@ -1,4 +1,7 @@
-"""A batch goes on after a kill, and the journal's command shows and settles what is in doubt. Real processes, few."""
+"""A batch goes on after a kill, and the journal's command shows and settles what is in doubt.
+
+Real processes, few.
+"""
 
 from __future__ import annotations
 

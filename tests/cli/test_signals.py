@@ -1,4 +1,7 @@
-"""Interrupted with forty creates on the wire, the journal holds every task id that was answered. Real processes."""
+"""Interrupted with forty creates on the wire, the journal holds every task id that was answered.
+
+Real processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The cases beside this file: a line of JSON each, with what must come of it. A long repetition is written ⟦text*times⟧."""
+"""The cases beside this file: a line of JSON each, with what must come of it.
+
+A long repetition is written ⟦text*times⟧.
+"""
 
 from __future__ import annotations
 

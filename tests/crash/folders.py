@@ -58,8 +58,10 @@ class Findings:
             else ""
         )
         return (
-            f"{self.kills} kills: {self.lost} lost, {self.twice} bought twice, {self.corrupt} corrupt journals, "
-            f"{self.partial} partial files, {self.leftovers} leftovers; at most {self.largest_unknown} unknown "
+            f"{self.kills} kills: {self.lost} lost, {self.twice} bought twice, {self.corrupt} corrupt "
+            "journals, "
+            f"{self.partial} partial files, {self.leftovers} leftovers; at most {self.largest_unknown} "
+            "unknown "
             f"with {self.largest_in_hand} creates in hand{to_first}"
         )
 

@@ -1,7 +1,7 @@
 """Run as a process of its own: forks a child for each command, a line of JSON, and says how each one ended.
 
-A child that is forked from here has everything imported, and no thread and no event loop have run yet: half a second
-of start-up less for each of hundreds of children.
+A child that is forked from here has everything imported, and no thread and no event loop have run yet: half a
+second of start-up less for each of hundreds of children.
 """
 
 from __future__ import annotations

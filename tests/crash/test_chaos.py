@@ -1,7 +1,8 @@
 """The service fails every moment in every way: every task is delivered or listed, none bought twice.
 
-It is killed and comes back with its ledger, or it answers as a service does that is out of order, for up to a minute at a time.
-A real process is killed, a real journal is kept. RUXA_LONG=1 makes it 5,000 tasks; `nox -s chaos` shows the figures.
+It is killed and comes back with its ledger, or it answers as a service does that is out of order, for up to a
+minute at a time. A real process is killed, a real journal is kept. RUXA_LONG=1 makes it 5,000 tasks; `nox -s
+chaos` shows the figures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The command line, killed: with the emulator in the same process, and how soon it is at work again. RUXA_LONG=1."""
+"""The command line, killed: with the emulator in the same process, and how soon it is at work again.
+
+RUXA_LONG=1.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def command(path: Path, rows: int, *options: str, **environment: str) -> subproc
 
 
 async def test_killed_with_the_emulator_it_brings_along(tmp_path: Path) -> None:
-    """The ledger in the folder is the witness. It is written before the answer, in the process that is killed."""
+    """The ledger in the folder is the witness.
+
+    It is written before the answer, in the process that is killed.
+    """
     chance, kills, largest = random.Random(1), 0, 0
     for place in range(10):
         path = tmp_path / str(place)

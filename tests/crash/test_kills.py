@@ -1,7 +1,9 @@
-"""A batch that is killed at any point goes on: nothing lost, nothing bought twice, nothing half done. Real processes.
+"""A batch that is killed at any point goes on: nothing lost, nothing bought twice, nothing half done.
 
-The service is in this process and lives through it all; its ledger is the witness. RUXA_LONG=1 adds kills at random
-times; `nox -s crash` runs that and shows the figures.
+Real processes.
+
+The service is in this process and lives through it all; its ledger is the witness. RUXA_LONG=1 adds kills at
+random times; `nox -s crash` runs that and shows the figures.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks, and k
 LANES = 3
 #: One more point, at which the service kills: it has charged, and its reply is not written.
 CHARGED = "charged"
-#: The one point that is met only on a disk without links, and the one that is met when a run has told other lines.
+#: The one point that is met only on a disk without links, and the one that is met when a run has told other
+#: lines.
 NAME_TAKEN, TIDIED = "name taken", "lines tidied"
 LONG = bool(os.environ.get("RUXA_LONG"))
 KILLS = 300 if LONG else 10

@@ -14,7 +14,8 @@ from transports.servers import Peer, Script, reply, serving
 MEBIBYTE = 1 << 20
 PNG = b"\x89PNG\r\n\x1a\n"
 
-#: Fetches each address to disk and to memory, and prints by how many MiB the process grew at most, and the errors.
+#: Fetches each address to disk and to memory, and prints by how many MiB the process grew at most, and the
+#: errors.
 CLIENT = """
 import json, resource, sys
 from contextlib import aclosing

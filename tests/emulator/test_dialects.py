@@ -20,7 +20,8 @@ def _documented(**result: Any) -> dict[str, Any]:
     return {"code": 200, "message": "success", "data": {"taskId": "ID", "state": "success", **result}}
 
 
-# What a query says of a task of ten seconds that has ended well; ID stands for its id, and URL for its output.
+# What a query says of a task of ten seconds that has ended well; ID stands for its id, and URL for its
+# output.
 _ENDED: dict[str, Any] = {
     "documented": _documented(resultJson=_json("URL")),
     "blog": {
@@ -93,7 +94,8 @@ def test_a_finished_task_is_told_in_each_dialect(name: str) -> None:
     assert said(ServiceReply(body=_plain(reply, task_id).encode())) == _ENDED[name]
 
 
-# The words for waiting, queuing, generating, then for a failure: state, key of its text, whether there is a code.
+# The words for waiting, queuing, generating, then for a failure: state, key of its text, whether there is a
+# code.
 _WORDS: dict[str, tuple[str, str, str, str, str, bool]] = {
     "blog": ("generating", "generating", "generating", "fail", "failMsg", False),
     "apixo": ("pending", "pending", "processing", "failed", "failMsg", True),

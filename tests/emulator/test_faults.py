@@ -8,7 +8,8 @@ from emulator.asking import create, created, fetch, query, said, service_of
 from ruxa_async.emulator import AFTER, BEFORE, Fault, Service, TokenBucket, parse_fault
 
 _ERROR = {"code": 500, "message": "Internal server error", "data": None}
-# kind: HTTP status, what the face enacts, whether the create is charged, the JSON of the reply (None: not looked at)
+# kind: HTTP status, what the face enacts, whether the create is charged, the JSON of the reply (None: not
+# looked at)
 _ON_CREATE: dict[str, tuple[int, str, bool, Any]] = {
     "refused": (200, "refused", False, None),
     "reset_before": (200, "reset", False, None),

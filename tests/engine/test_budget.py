@@ -133,7 +133,7 @@ def test_without_a_price_no_credits_are_risked() -> None:
 
 def test_a_reported_charge_serves_as_the_missing_price() -> None:
     spending = books(max_credits=10)
-    spending.earlier(A, tasks=2, untold=1, credits=4.0, dearest=4.0)
+    spending.earlier(A, tasks=2, unpriced=1, credits=4.0, highest_price=4.0)
     assert (spending.tasks, spending.credits) == (2, 8.0)
     assert lack(spending) is BudgetLimit.CREDITS
     assert lack(spending, B) is BudgetLimit.PRICE
@@ -141,13 +141,13 @@ def test_a_reported_charge_serves_as_the_missing_price() -> None:
 
 def test_earlier_tasks_of_unknown_price_stop_creates_under_max_credits() -> None:
     spending = books(max_credits=10, prices={A: 1})
-    spending.earlier(B, tasks=1, untold=1, credits=0.0, dearest=None)
+    spending.earlier(B, tasks=1, unpriced=1, credits=0.0, highest_price=None)
     shortfall = spending.shortfall(A)
     assert shortfall is not None
     assert (shortfall.lack, shortfall.model) == (BudgetLimit.PAST_PRICE, B)
     assert spending.known_credits is None
     tasks_only = books(max_tasks=2)
-    tasks_only.earlier(B, tasks=1, untold=1, credits=0.0, dearest=None)
+    tasks_only.earlier(B, tasks=1, unpriced=1, credits=0.0, highest_price=None)
     assert tasks_only.known_credits is None
     assert lack(tasks_only) is None
     assert books(max_tasks=2).known_credits == 0.0
@@ -155,7 +155,7 @@ def test_earlier_tasks_of_unknown_price_stop_creates_under_max_credits() -> None
 
 def test_a_recovered_task_replaces_its_earlier_estimate() -> None:
     spending = books(max_credits=10, prices={A: 3})
-    spending.earlier(A, tasks=1, untold=1, credits=0.0, dearest=None)
+    spending.earlier(A, tasks=1, unpriced=1, credits=0.0, highest_price=None)
     job = Job()
     spending.picked_up(job)
     spending.ended(job, A, 2.0)

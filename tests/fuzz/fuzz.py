@@ -1,4 +1,5 @@
-"""Fuzz one of the readers of what comes from outside: ``python tests/fuzz/fuzz.py replies 60``; see `nox -s fuzz`.
+"""Fuzz one of the readers of what comes from outside: ``python tests/fuzz/fuzz.py replies 60``; see `nox -s
+fuzz`.
 
 Seeds are the cases of tests/corpus. Any exception that is no `RuxaError` ends it and is shown with its input.
 """

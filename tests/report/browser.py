@@ -36,8 +36,8 @@ _FLAGS = (
 class Page:
     """One tab.
 
-    *requests* are the addresses it asked for, *blocked* why those that never left did not, *complaints* what its
-    console and its policy said.
+    *requests* are the addresses it asked for, *blocked* why those that never left did not, *complaints* what
+    its console and its policy said.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:

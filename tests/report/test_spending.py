@@ -30,7 +30,7 @@ def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
     spending = spending_of(read_folder(folder))
     assert spending.credits == 22
     assert (spending.failed, spending.failed_credits) == (1, 3)
-    assert (spending.unseen, spending.unknown, spending.untold) == (1, 1, 1)
+    assert (spending.unseen, spending.unknown, spending.unpriced) == (1, 1, 1)
     assert {name: (line.rows, line.made, line.lost) for name, line in spending.models.items()} == {
         "google/nano-banana": (6, 4, 3),
         "sora-2": (1, 0, 10),

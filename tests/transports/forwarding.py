@@ -15,9 +15,11 @@ _EXPECTED = b"proxy-authorization: basic " + base64.b64encode(b"user:s@fe-canary
 
 
 def forwarding_to(url: str, *, asks: bool = False) -> Script:
-    """Connect everybody to the server at *url*, whatever host they name; with *asks*, only those who know `CREDENTIALS`.
+    """Connect everybody to the server at *url*, whatever host they name; with *asks*, only those who know
+    `CREDENTIALS`.
 
-    The heads that reach the proxy are in ``Server.requests``, all that passes up through tunnels in ``Server.bodies``.
+    The heads that reach the proxy are in ``Server.requests``, all that passes up through tunnels in
+    ``Server.bodies``.
     """
     port = int(url.rpartition(":")[2])
 

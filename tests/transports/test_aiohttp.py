@@ -103,7 +103,8 @@ async def test_creates_do_not_wait_for_the_connections_of_queries() -> None:
 async def test_a_connection_that_closed_before_the_first_byte_sent_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The server's FIN is handled between the moment in which the pool hands the connection out and the first write.
+    # The server's FIN is handled between the moment in which the pool hands the connection out and the first
+    # write.
     taken = aiohttp.connector.BaseConnector._get
 
     async def take(self: Any, *args: Any) -> Any:

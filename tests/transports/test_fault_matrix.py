@@ -1,4 +1,5 @@
-"""What comes of every fault, in either direction, for every operation: written down here, and held against the ledger.
+"""What comes of every fault, in either direction, for every operation: written down here, and held against
+the ledger.
 
 The words of the tables. A create is
 
@@ -6,9 +7,9 @@ The words of the tables. A create is
 - ``unknown+charged``, ``unknown+free``: the caller is told that nobody can tell, and it was charged or was not;
 - ``unsent``: the caller is told that nothing was sent, after trying for as long as it may, and nothing was charged.
 
-A query, asked again until it is answered or patience ends, is ``answered`` or ``stopped`` (and the task id kept). A
-download, tried twice, is a ``file``, or an ``error`` that leaves nothing in the folder, or else it is ``as_sent``: not the
-picture, but all that the service sent in its place, whole and with a good status.
+A query, asked again until it is answered or patience ends, is ``answered`` or ``stopped`` (and the task id
+kept). A download, tried twice, is a ``file``, or an ``error`` that leaves nothing in the folder, or else it
+is ``as_sent``: not the picture, but all that the service sent in its place, whole and with a good status.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ TIMEOUTS = Timeouts(connect=1.0, create=2.0, query=0.8, create_drain=1.0)
 RETRIES = Retries(throttled_timeout=1.0, query_retry_timeout=1.5)
 #: Seconds for a download with its one repetition, and to connect.
 DOWNLOAD_TIMEOUT, DOWNLOAD_CONNECT = 20.0, 3.0
-#: Seconds until a download is too slow; the longer one where a busy machine that stands still must not look slow.
+#: Seconds until a download is too slow; the longer one where a busy machine that stands still must not look
+#: slow.
 NARROW_WINDOW, WIDE_WINDOW = 3.0, 6.0
 HANGS_AFTER = 60.0  # seconds; more than the deadlines above allow
 PNG_ENDS = b"IEND\xaeB`\x82"

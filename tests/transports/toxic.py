@@ -1,7 +1,7 @@
 """A proxy that spoils what passes through it, in one direction: up to the server, or down to the client.
 
-The faults are those of Toxiproxy. They run on an event loop of their own in a thread, so that a test of any backend
-can stand before them.
+The faults are those of Toxiproxy. They run on an event loop of their own in a thread, so that a test of any
+backend can stand before them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What type checkers see of the public API: checked by mypy, pyright, ty and pyrefly, never run.
 
-``type: ignore`` is what mypy, pyright and pyrefly read, ``ty: ignore`` what ty reads; one that is not needed is an error.
+``type: ignore`` is what mypy, pyright and pyrefly read, ``ty: ignore`` what ty reads; one that is not needed
+is an error.
 """
 
 from __future__ import annotations

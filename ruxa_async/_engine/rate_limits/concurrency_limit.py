@@ -57,7 +57,7 @@ _LOWERED_TO = (1.0, 0.875, 0.75, 0.5)
 #: one.
 _CLIMBS_BELIEVED = 3
 #: A tentative cap is given up when this many times the cap run, and two more: the first tasks end together,
-#: and we see that late.
+#: which we see late.
 _REFUTED_BY, _UNSEEN_AT_FIRST = 1.25, 2
 #: Seconds without an accepted create until one is sent in spite of the cap: at first, and at most. Each
 #: rejected one doubles them.
