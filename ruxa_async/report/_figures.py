@@ -59,8 +59,7 @@ def histogram(values: Iterable[float], most: int = 30) -> Bins:
     low, high = ordered[0], quantile(ordered, 0.995)
     start = 0.0 if low < high / 2 else low
     step = nice_step(max(high - start, high * 0.01, 1e-3), most)
-    start = math.floor(start / step) * step
-    # Rounded, the start may lie a little above a value that is alone.
+    start = min(math.floor(start / step) * step, low)  # the product may be rounded up
     return counted(ordered, start, step, max(0, math.floor((high - start) / step)) + 1)
 
 

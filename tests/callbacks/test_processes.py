@@ -22,7 +22,7 @@ from ruxa_async.emulator import Callbacks, Durations, Emulator, EmulatorSettings
 from ruxa_async.emulator._ledger_file import LedgerFile
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 def free_port() -> int:
@@ -207,7 +207,7 @@ def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> N
             image=Durations(0.2),
             # Slow enough that all are sent before the first reply is lost, on a busy machine too.
             faults=(Fault("slow", "create", seconds=3.0), Fault("reset_after", "create")),
-            callbacks=Callbacks(style=style, delay=2.5, attempts=60, pause=0.5),
+            callbacks=Callbacks(style=style, delay=2.5, attempts=120, pause=0.5),
         )
     )
     emulator.start()

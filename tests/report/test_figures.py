@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ruxa_async.report._figures import counted, histogram, nice_step, quantile, time_step
@@ -45,6 +45,7 @@ def test_a_value_that_is_alone_is_counted(value: float) -> None:
 
 
 @given(st.lists(st.floats(0, 1e10), min_size=1, max_size=50))
+@example([0.42])  # a start that is rounded up
 def test_a_histogram_counts_everything(values: list[float]) -> None:
     bins = histogram(values)
     assert sum(bins.counts) + bins.beyond == len(values)

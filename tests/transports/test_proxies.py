@@ -427,7 +427,7 @@ class TestRoutes:
 
     def test_what_belongs_to_another_transport_is_refused(self) -> None:
         for options in ({"proxy": PROXY}, {"ssl_context": trusting()}):
-            with pytest.raises(ConfigurationError, match="the transport that you make"):
+            with pytest.raises(ConfigurationError, match="your own transport"):
                 RuxaClient(api_key=KEY, base_url=HOME, transport=AiohttpTransport(), **options)
 
 
