@@ -229,7 +229,7 @@ def message_of(root: Mapping[str, Any]) -> str:
 
 
 def phrase_of(message: str) -> Phrase | None:
-    """Return the known phrase in *message*, which overrules the code; None for any other text."""
+    """Return the known phrase in *message*, None for any other text; it overrules the code in the body."""
     lowered = message.lower()
     for phrase, texts in _PHRASES.items():
         if any(text in lowered for text in texts):

@@ -23,7 +23,7 @@ from .rate_limits.scopes import Scopes
 
 __all__ = ("LATE", "REPLANS_PER_TASK", "Polls", "retry_after_of")
 
-#: Seconds during which a task may be unknown (404) after it was accepted: a new task can take a moment to
+#: Seconds after its acceptance in which a task may be missing (404, 422): a new task can take a moment to
 #: become visible.
 MISSING_GRACE = 30.0
 #: Seconds after its due time from which a query counts as delayed by the query limit; timers alone are more
@@ -184,7 +184,7 @@ class Polls(Generic[_J]):
             self.breaker.on_query_good(now, sent_at=job.sent_at)
 
     def _update_limits(self, job: _J, reply: Reply, now: float, *, rejected: bool) -> None:
-        """Tell the rate limiters."""
+        """Report the outcome of a query, and the quota in its reply, to the rate limiters."""
         if rejected:
             retry_after = retry_after_of(reply, self.queries)
             self.rates.on_reject("query", now, retry_after, sent_at=job.sent_at, job=job)

@@ -181,8 +181,8 @@ class ResultsFile:
 async def check_journal(journal: SqliteJournal, folder: Path) -> None:
     """Raise `JournalError` if the results in *folder* name more tasks than its *journal* has jobs.
 
-    A part of the journal is then missing.
-    A run would notice at the first such row, but may have bought others by then.
+    A part of the journal is then missing. A run would notice it at the first row that the journal lacks, but
+    may have bought other rows a second time by then.
     """
     named = await to_thread.run_sync(_count_bought, folder / RESULTS)
     known = (await journal.counts(RUN)).total if named else 0

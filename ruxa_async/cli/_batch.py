@@ -81,9 +81,9 @@ def batch(
         bool,
         Parameter(help="Submit nothing from the first bad row on; what was submitted before is finished."),
     ] = False,
-    limit: Annotated[Count | None, Parameter(help="Read so many rows at most.")] = None,
+    limit: Annotated[Count | None, Parameter(help="Read at most this number of rows.")] = None,
     retry_failed: Annotated[
-        bool, Parameter(help="Buy again what earlier runs in this folder bought and saw fail.")
+        bool, Parameter(help="Buy the tasks again that failed in earlier runs in this folder.")
     ] = False,
     resend_unknown: Annotated[
         bool,
@@ -120,9 +120,7 @@ def batch(
     price: Prices = (),
     max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
     name: Name = None,
-    quiet: Annotated[
-        bool, Parameter(help="Show no progress and no counts: say only what wants doing.")
-    ] = False,
+    quiet: Annotated[bool, Parameter(help="Show no progress and no counts, only what you must do.")] = False,
     json_lines: Annotated[
         bool,
         Parameter(

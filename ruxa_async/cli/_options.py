@@ -37,7 +37,7 @@ InputFormat = Annotated[
     Literal["jsonl", "csv", "tsv", "text"] | None,
     Parameter(name="--format", help="What the input is (default: by its extension, else by its first line)."),
 ]
-Out = Annotated[Path, Parameter(help="The folder for the outputs; it is made if it is not there.")]
+Out = Annotated[Path, Parameter(help="The folder for the outputs; it is made if it does not exist.")]
 Name = Annotated[
     str | None,
     Parameter(

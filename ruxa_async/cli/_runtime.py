@@ -199,7 +199,7 @@ def need_key() -> None:
 
 
 def need_folder(folder: Path) -> None:
-    """Make *folder* if it is not there.
+    """Make *folder* if it does not exist.
 
     Raises `InputError` if outputs could not be written to it: before any is bought.
     """

@@ -31,13 +31,13 @@ __all__ = (
 MaxTasks = Annotated[
     int | None,
     Parameter(
-        help="Buy so many tasks at most in this folder, over all runs; those of unknown outcome count."
+        help="Buy at most this number of tasks in this folder, over all runs; those of unknown outcome count."
     ),
 ]
 MaxCredits = Annotated[
     float | None,
     Parameter(
-        help="Spend so many credits at most in this folder, over all runs; needs a --price for each model."
+        help="Spend at most this number of credits in this folder, over all runs; needs a --price a model."
     ),
 ]
 Prices = Annotated[

@@ -130,7 +130,7 @@ class SlidingWindow:
 
     @property
     def allowance(self) -> int:
-        """The window's count."""
+        """The requests that one window admits."""
         return self.count
 
     def limiter(self) -> Gauge:
@@ -159,7 +159,7 @@ class FixedWindow:
 
     @property
     def allowance(self) -> int:
-        """The window's count."""
+        """The requests that one window admits."""
         return self.count
 
     def limiter(self) -> Gauge:

@@ -109,7 +109,7 @@ def _font(size: int, *, wide: bool) -> _Font:
 
 
 def _legible(text: str) -> str:
-    """Return *text* without accents where no font here could show them; other scripts then show as boxes."""
+    """Return *text*, without accents if no font on this machine has them."""
     if text.isascii() or _wide_font():
         return text
     return "".join(

@@ -41,7 +41,7 @@ _NO_PATH = Refusal(404, "Not found: there is no such endpoint")
 _NO_TASK = Refusal(404, "Not found: there is no such task")
 _NO_FILE = Refusal(404, "Not found: there is no such file")
 _NOT_YET = {404: Refusal(404, "task not found"), 422: Refusal(422, "recordInfo is null")}
-#: What each operation is asked with.
+#: The HTTP method of each operation.
 _METHODS = {"create": "POST", "query": "GET", "file": "GET"}
 
 

@@ -81,7 +81,7 @@ class JournalEntry:
 
     @property
     def failure(self) -> TaskError | None:
-        """The error with which a failed task was delivered, else None."""
+        """The error that the caller of a failed task got, else None."""
         if self.state is not JobState.FAILED:
             return None
         if self.status is not None and self.status.state is TaskState.FAIL:

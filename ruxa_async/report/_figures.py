@@ -64,7 +64,10 @@ def histogram(values: Iterable[float], most: int = 30) -> Bins:
 
 
 def counted(values: Iterable[float], start: float, step: float, number: int) -> Bins:
-    """Count *values* in *number* steps of *step* from *start* on."""
+    """Return a histogram of *values*: *number* bins from *start*, each *step* wide.
+
+    Smaller values count in the first bin, larger ones as `Bins.beyond`.
+    """
     counts = [0] * number
     beyond = 0
     for value in values:

@@ -42,7 +42,7 @@ def csp_hash(source: str) -> str:
 
 
 def attributes(values: Mapping[str, object]) -> str:
-    """Return *values* as attributes, each with a space before it; numbers are cut to what a plot can show."""
+    """Return *values* as markup attributes, each after a space; numbers are rounded to hundredths."""
     return "".join(f' {name}="{text(_plain(value))}"' for name, value in values.items())
 
 

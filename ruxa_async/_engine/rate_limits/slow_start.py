@@ -142,7 +142,10 @@ class Silence:
         return self._window(now, sent_at, period, burst)
 
     def _interval(self, now: float, sent_at: float, period: float) -> Phase:
-        """Take the silence for a minimum interval: exact if Retry-After named it in fractions of a second."""
+        """Conclude that the limit is a minimum interval between requests.
+
+        Its length is exact if ``Retry-After`` has fractions of a second, else the time until the next accept.
+        """
         too_short = self._last_rejected - self._began
         if self._retry_after.is_integer():
             too_short = 0.0 if self._retry_after else too_short

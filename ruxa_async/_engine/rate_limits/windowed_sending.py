@@ -123,7 +123,7 @@ class WindowedSending:
         return self._slow_start(self._in_flight, self._departures, self._departures[0])
 
     def _end_group(self, now: float, sent_at: float) -> None:
-        """Test for more room if that is due, else wait for the end of the window."""
+        """Send one request above the known count if that test is due, else wait for the end of the window."""
         gap = self._period / self._count
         test_at = max(now, sent_at + gap)
         if self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
