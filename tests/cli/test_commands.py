@@ -280,7 +280,7 @@ def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: sig
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopping" in err
-    assert "paid for and their end was not seen" in err
+    assert "paid for and have not ended yet" in err
     assert json.loads((out / "runs.jsonl").read_text())["ending"] == "interrupted"
     assert "Unfinished</bdi>" in (out / "report.html").read_text()
     assert "Traceback" not in err
