@@ -181,14 +181,17 @@ def test_wrong_options_are_said(options: list[str], words: str, tmp_path: Path) 
 
 PROGRAM = """
 import asyncio, os, sys
-from ruxa_async import CallbackReceiver, Limits, NanoBanana, RateLimit, RuxaClient, SqliteJournal
+from ruxa_async import CallbackReceiver, Limits, NanoBanana, RateLimit, RuxaClient, SqliteJournal, Timeouts
 
 async def main():
     port = int(os.environ["PORT"])
     receiver = CallbackReceiver(public_url=f"http://127.0.0.1:{port}/ruxa")
     # All are on the wire before the first reply is lost, or the circuit breaker would hold the others back.
     limits = Limits(max_concurrent_creates=100, create_rate=RateLimit(1000, burst=1000))
-    client = RuxaClient(callbacks=receiver, journal=SqliteJournal("journal"), limits=limits)
+    timeouts = Timeouts(callback_wait=90)  # the emulator doubles its pauses
+    client = RuxaClient(
+        callbacks=receiver, journal=SqliteJournal("journal"), limits=limits, timeouts=timeouts
+    )
     async with receiver.serve("127.0.0.1", port), client as ruxa:
         requests = (NanoBanana(prompt=f"prompt {n}") for n in range(100))
         async for outcome in ruxa.as_completed(requests, resume="run"):
@@ -206,7 +209,7 @@ def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> N
         EmulatorSettings(
             image=Durations(0.2),
             # Slow enough that all are sent before the first reply is lost, on a busy machine too.
-            faults=(Fault("slow", "create", seconds=3.0), Fault("reset_after", "create")),
+            faults=(Fault("slow", "create", seconds=8.0), Fault("reset_after", "create")),
             callbacks=Callbacks(style=style, delay=2.5, attempts=120, pause=0.5),
         )
     )
@@ -225,7 +228,7 @@ def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> N
             before = killed.communicate()[0].splitlines()
         with started("-c", PROGRAM, cwd=tmp_path, **env) as resumed:
             after = resumed.communicate(timeout=PATIENCE)[0].splitlines()
-        assert resumed.returncode == 0, after
+        assert resumed.returncode == 0, "\n".join(after[-30:])
     finally:
         emulator.stop()
     assert ledger.charged == emulator.service.counts.creates == 100
