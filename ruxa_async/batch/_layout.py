@@ -35,8 +35,7 @@ def folder_journal(
     if (home / RESULTS).exists() and _is_lost(home / JOURNAL):
         raise InputError(
             f"{home / RESULTS} is there already, but not the journal ({JOURNAL}) of the run that wrote it, "
-            "so what was "
-            "bought for it is not known: give another --out, or move that folder away"
+            "so what was bought for it is not known: give another --out, or move that folder away"
         )
     return SqliteJournal(home / JOURNAL, service=service, new_key=new_key)
 

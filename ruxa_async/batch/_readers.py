@@ -175,8 +175,7 @@ def _format_of(source: Path, first: str, plan: _Plan) -> Format:
         if named == "text":
             plan.notice(
                 "the first line holds tabs, and each whole line is taken for a prompt; if this is a table, "
-                "name the "
-                "column that holds the prompts with --prompt-column"
+                "name the column that holds the prompts with --prompt-column"
             )
     return named or _sniffed(first, plan.wanted)
 

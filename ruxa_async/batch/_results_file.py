@@ -89,10 +89,8 @@ class ResultsFile:
             raise JournalError(
                 str(self.path),
                 "it was moved, replaced or removed while it was written, so this run was stopped. Before "
-                "you run this "
-                "again, put the folder back or name its new place as --out: in another folder, everything "
-                "would be "
-                "bought again",
+                "you run this again, put the folder back or name its new place as --out: in another "
+                "folder, everything would be bought again",
             )
 
     async def flush(self) -> None:
@@ -190,8 +188,7 @@ async def check_journal(journal: SqliteJournal, folder: Path) -> None:
         raise JournalError(
             journal.path,
             f"it knows {known:,} rows, and {RESULTS} says that {named:,} were bought: a part of it is "
-            "missing, such as "
-            f"{JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
+            f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
         )
 
 

@@ -152,10 +152,8 @@ class _Run:
             raise JournalError(
                 str(self._results.path.with_name(JOURNAL)),
                 f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is "
-                "missing, such as "
-                f"{JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that this row was not "
-                "bought, take "
-                f"its line out of {RESULTS}",
+                f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that "
+                f"this row was not bought, take its line out of {RESULTS}",
             )
         self._places[index].match = match
 

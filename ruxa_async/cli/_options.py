@@ -53,8 +53,7 @@ Proxy = Annotated[
     Parameter(
         show_default=False,
         help="The proxy for all requests, such as http://host:3128 (default: HTTPS_PROXY). Other users of "
-        "this "
-        "machine can see arguments: put a proxy with a password into the variable HTTPS_PROXY instead.",
+        "this machine can see arguments: put a proxy with a password into the variable HTTPS_PROXY instead.",
     ),
 ]
 EmulatorFlag = Annotated[

@@ -125,8 +125,7 @@ def _uncalled(ended: int) -> Iterable[str]:
     if ended:
         yield (
             f"{ended:,} task{'s' * (ended != 1)} ended and not one callback came, so they were asked for: "
-            "check that "
-            "--callback-url is reached from outside and leads to --callback-listen"
+            "check that --callback-url is reached from outside and leads to --callback-listen"
         )
 
 
@@ -139,8 +138,7 @@ def _about_unknown(summary: Summary) -> Iterable[str]:
         yield f"  ... and {count - len(summary.unknown):,} more"
     yield (
         f"look at the account, then say which were bought: 'ruxa-async journal {summary.folder} --adopt KEY "
-        "TASK_ID', "
-        "and which were not: '--forget KEY'"
+        "TASK_ID', and which were not: '--forget KEY'"
     )
 
 

@@ -59,10 +59,8 @@ class Findings:
         )
         return (
             f"{self.kills} kills: {self.lost} lost, {self.twice} bought twice, {self.corrupt} corrupt "
-            "journals, "
-            f"{self.partial} partial files, {self.leftovers} leftovers; at most {self.largest_unknown} "
-            "unknown "
-            f"with {self.largest_in_hand} creates in hand{to_first}"
+            f"journals, {self.partial} partial files, {self.leftovers} leftovers; at most "
+            f"{self.largest_unknown} unknown with {self.largest_in_hand} creates in hand{to_first}"
         )
 
 
