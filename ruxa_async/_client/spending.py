@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from ruxa_async._engine.budget import BudgetLimit, BudgetShortfall, Spending
+from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError
-from ruxa_async.journal import LastingJournal
+from ruxa_async.journal import Bought, LastingJournal
 from ruxa_async.settings import Budget
 
 from .job import ClientJob
 
-__all__ = ("RunSpending", "budget_error")
+__all__ = ("RunSpending", "add_recorded", "budget_error")
+
+_J = TypeVar("_J", bound=Job)
 
 
 def budget_error(shortfall: BudgetShortfall, budget: Budget) -> BudgetExceededError:
@@ -46,6 +52,18 @@ def _reason(shortfall: BudgetShortfall, budget: Budget) -> str:
     return f"the price of {model} is not known, so the budget of {limit} cannot be kept: {set_price}{known}"
 
 
+def add_recorded(spending: Spending[_J], models: Mapping[str, Bought]) -> None:
+    """Count in *spending* what the journal recorded by model."""
+    for model, bought in models.items():
+        spending.earlier(
+            model,
+            tasks=bought.tasks,
+            unpriced=bought.unpriced,
+            credits=bought.credits,
+            highest_price=bought.highest_price,
+        )
+
+
 class RunSpending:
     """Adds what the journal recorded for each run to the *spending* of one client, once a run."""
 
@@ -58,11 +76,4 @@ class RunSpending:
         if run in self._loaded:
             return
         self._loaded.add(run)
-        for model, bought in (await journal.counts(run)).models.items():
-            self.spending.earlier(
-                model,
-                tasks=bought.tasks,
-                unpriced=bought.unpriced,
-                credits=bought.credits,
-                highest_price=bought.highest_price,
-            )
+        add_recorded(self.spending, (await journal.counts(run)).models)

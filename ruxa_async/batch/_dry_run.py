@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from ruxa_async._client.spending import budget_error
+from ruxa_async._client.spending import add_recorded, budget_error
 from ruxa_async._engine.budget import Spending
 from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
@@ -125,14 +125,7 @@ def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCo
         most = 1 << 62
         budget = Budget(max_tasks=most, prices=prices)
     spending: Spending[Job] = Spending(budget)
-    for model, bought in before.models.items():
-        spending.earlier(
-            model,
-            tasks=bought.tasks,
-            unpriced=bought.unpriced,
-            credits=bought.credits,
-            highest_price=bought.highest_price,
-        )
+    add_recorded(spending, before.models)
     return spending
 
 
