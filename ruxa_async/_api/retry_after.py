@@ -1,4 +1,4 @@
-"""The wait that a reply asks for, in seconds, from every header that services use for it.
+"""The wait that the headers of a reply ask for, in seconds. `reply.retry_after_in_body` reads the body.
 
 In order of precedence: ``retry-after-ms`` and ``x-ms-retry-after-ms``; ``Retry-After`` in seconds or as a
 date (RFC 9110 section 10.2.3); ``RateLimit`` (IETF draft, parameter ``t``); ``RateLimit-Reset`` and

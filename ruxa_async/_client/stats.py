@@ -40,10 +40,10 @@ def snapshot(engine: Engine[ClientJob], counters: Counters, now: float) -> Stats
     """Return the figures of a client at *now*, in seconds of the event loop's clock."""
     counts, spending, breaker = engine.counts, engine.spending, engine.breaker
     return Stats(
-        in_flight=engine.counts.in_flight,
+        in_flight=counts.in_flight,
         queued=engine.queued,
-        creates_on_wire=engine.counts.creating,
-        queries_on_wire=engine.counts.asking,
+        creates_on_wire=counts.creating,
+        queries_on_wire=counts.asking,
         creates_sent=counts.creates_sent,
         accepted=counts.accepted,
         refused=counts.refused,

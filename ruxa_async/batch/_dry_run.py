@@ -59,8 +59,8 @@ class DryRun:
 
 
 @frozen(kw_only=True)
-class _Words:
-    """What the person allowed to be bought again."""
+class _Allowed:
+    """What the user allows to be bought again."""
 
     retry_failed: bool
     resend_unknown: bool
@@ -83,44 +83,46 @@ def dry_run(
 
     The journal in *out*, if there is one, is only read. Raises `InputError`, `JournalError`, OSError.
     """
-    words = _Words(retry_failed=retry_failed, resend_unknown=resend_unknown)
-    told = DryRun()
-    with _store(out, told) as store:
-        told.before = store.counts(RUN)
-        spending = _accounts(budget, prices or {}, told.before)
+    allowed = _Allowed(retry_failed=retry_failed, resend_unknown=resend_unknown)
+    found = DryRun()
+    with _store(out, found) as store:
+        found.before = store.counts(RUN)
+        spending = _spending_before(budget, prices or {}, found.before)
         run = store.open_run(RUN, 0.0)
         for row in rows:
-            told.rows += 1
+            found.rows += 1
             error = (
-                row.error if row.request is None else _sort(row.request, run, store, words, told, spending)
+                row.error
+                if row.request is None
+                else _count_row(row.request, run, store, allowed, found, spending)
             )
             if error is not None:
-                told.bad += 1
+                found.bad += 1
                 on_bad(row.line, error)
                 if strict:
-                    told.refused = True
+                    found.refused = True
                     break
-    for model in told.wanted:
+    for model in found.wanted:
         if (price := spending.price(model)) is not None:
-            told.prices[model] = price
-    return told
+            found.prices[model] = price
+    return found
 
 
 @contextmanager
-def _store(out: Path, told: DryRun) -> Iterator[Store]:
+def _store(out: Path, found: DryRun) -> Iterator[Store]:
     """Yield the journal in *out*, read-only; an empty one if there is none or it is in use."""
     try:
         with read_only_store(out / JOURNAL) as store:
             yield store
             return
     except JournalInUseError as error:
-        told.in_use = error
+        found.in_use = error
     with read_only_store(None) as store:
         yield store
 
 
-def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Spending[Job]:
-    """Return the books as the run would find them; without a budget they still know what was reported."""
+def _spending_before(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Spending[Job]:
+    """Return the spending that the run would find; without a budget it still knows reported prices."""
     if budget is None:
         most = 1 << 62
         budget = Budget(max_tasks=most, prices=prices)
@@ -129,41 +131,41 @@ def _accounts(budget: Budget | None, prices: dict[str, float], before: JournalCo
     return spending
 
 
-def _sort(
+def _count_row(
     request: GenerationRequest,
     run: int,
     store: Store,
-    words: _Words,
-    told: DryRun,
+    allowed: _Allowed,
+    found: DryRun,
     spending: Spending[Job],
 ) -> Exception | None:
-    """Count what would become of *request*; return what is wrong with it, if anything is."""
+    """Count the outcome of *request*; return what is wrong with it, if anything is."""
     try:
         known = store.match(run, RUN, request).known
     except RuxaError as error:
         return error
     state = None if known is None else known.state
     if state is JobState.SUCCEEDED:
-        told.finished += 1
-    elif state is JobState.FAILED and not words.retry_failed:
-        told.failed += 1
+        found.finished += 1
+    elif state is JobState.FAILED and not allowed.retry_failed:
+        found.failed += 1
     elif state in _PICKED_UP:
-        told.picked_up += 1
-    elif state in _IN_DOUBT and not words.resend_unknown:
-        told.unknown += 1
+        found.picked_up += 1
+    elif state in _IN_DOUBT and not allowed.resend_unknown:
+        found.unknown += 1
     else:
-        _want(request.model, told, spending)
+        _count_wanted(request.model, found, spending)
     return None
 
 
-def _want(model: str, told: DryRun, spending: Spending[Job]) -> None:
-    told.wanted[model] += 1
-    if told.halted is not None:
+def _count_wanted(model: str, found: DryRun, spending: Spending[Job]) -> None:
+    found.wanted[model] += 1
+    if found.halted is not None:
         return
     job = Job(model=model)
     shortfall = spending.reserve(job, model)
     spending.answered(job)
     if shortfall is None:
-        told.fitting[model] += 1
+        found.fitting[model] += 1
     else:
-        told.halted = budget_error(shortfall, spending.budget)
+        found.halted = budget_error(shortfall, spending.budget)

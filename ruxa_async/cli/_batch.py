@@ -268,7 +268,7 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
     folder_journal(job.out)  # says whether a run could go on there, and makes nothing
     bad = _Told(where="are not shown")
     with job.opened(notice=say) as rows:
-        told = dry_run(
+        found = dry_run(
             islice(rows, job.limit),
             job.out,
             budget=budget,
@@ -278,8 +278,8 @@ def _rehearse(job: _Job, budget: Budget | None) -> int:
             strict=job.strict,
             on_bad=bad.say,
         )
-    say("\n".join(rehearsed(told, job.out, job.prices, budget)))
-    return dry_run_code(told)
+    say("\n".join(rehearsed(found, job.out, job.prices, budget)))
+    return dry_run_code(found)
 
 
 def _open_and_run(job: _Job, service: _Service) -> int:

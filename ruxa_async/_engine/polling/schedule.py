@@ -75,7 +75,8 @@ _MAX_CALLBACK_WAIT = 600.0
 # Bound of a loaded log(seconds); a millisecond to 30 years is -7 to 21, so a larger one means a damaged file.
 _MAX_LOG = 25.0
 
-# Model names that tell videos and images apart, for the prior.
+# Model names that tell videos and images apart, for the prior of a fit. Without callbacks the first polls of
+# a model without durations do not depend on it: see `PollingSchedule._explore`.
 _VIDEO = re.compile(
     r"(?<![a-z])(?:veo|sora|kling|wan|hailuo|runway|seedance|luma|pika|vidu|pixverse)(?![a-z])|video|[ti]2v"
 )

@@ -147,11 +147,11 @@ class Silence:
         Its length is exact if ``Retry-After`` has fractions of a second, else the time until the next accept.
         """
         too_short = self._last_rejected - self._began
-        if self._retry_after.is_integer():
-            too_short = 0.0 if self._retry_after else too_short
-        else:  # counted from the rejection, however long the response and the next request took
+        if not self._retry_after.is_integer():  # it counts from the rejection, not from the next request
             period = min(period, too_short + self._retry_after)
             too_short = 0.98 * period
+        elif self._retry_after:  # rounded up to a whole second, so no shorter interval is excluded
+            too_short = 0.0
         width = min(WIDEST, (period / max(too_short, period / 3) - 1) / 2)
         rate, weight = (1 + width) * self._accepted / period, 1.0 if width > WIDEST / 2 else 4.0
         return PacedSending(self._in_flight, rate, now, sent_at, weight=weight, width=width, burst=1.0)

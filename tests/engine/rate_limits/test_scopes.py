@@ -106,14 +106,20 @@ def test_an_accepted_test_splits_the_scopes_and_ends_the_pause_of_its_own(scope:
     assert not scopes.tests(other, 8.0)
 
 
-def test_more_tests_are_sent_than_tokens_flow_in_during_a_round_trip() -> None:
-    """About ten are accepted a second, and a round trip takes 200 ms: two tokens may have flowed in."""
+def rejected_after_ten() -> Scopes:
+    """Accept ten creates, one each 0.1 s, and reject the next; a round trip takes 200 ms."""
     scopes = make()
     for index in range(10):
         scopes.on_send("create", 0.1 * index, ("create", 0.1 * index))
         scopes.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
     scopes.on_send("create", 1.0, ("create", 1.0))
     scopes.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
+    return scopes
+
+
+def test_more_tests_are_sent_than_tokens_flow_in_during_a_round_trip() -> None:
+    """About ten are accepted a second, and a round trip takes 200 ms: two tokens may have flowed in."""
+    scopes = rejected_after_ten()
     for tests in range(3):
         assert scopes.tests("query", 1.2), tests
         scopes.on_send("query", 1.2, ("query", 1.2))
@@ -126,12 +132,7 @@ def test_more_tests_are_sent_than_tokens_flow_in_during_a_round_trip() -> None:
 
 
 def test_one_rejected_test_of_several_shows_one_quota() -> None:
-    scopes = make()
-    for index in range(10):
-        scopes.on_send("create", 0.1 * index, ("create", 0.1 * index))
-        scopes.on_accept("create", 0.1 * index + 0.2, sent_at=0.1 * index, job=("create", 0.1 * index))
-    scopes.on_send("create", 1.0, ("create", 1.0))
-    scopes.on_reject("create", 1.2, 1.0, sent_at=1.0, job=("create", 1.0))
+    scopes = rejected_after_ten()
     for _ in range(3):
         scopes.on_send("query", 1.2, ("query", 1.2))
     scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
