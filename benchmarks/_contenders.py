@@ -31,13 +31,13 @@ async def ours(job: Job, done: Done) -> list[str]:
     """Buy with `as_completed` and default settings; a job may configure limits."""
     from ruxa_async import Limits, NanoBanana, RateLimit, RuxaClient
 
-    told: dict[str, Any] = {
+    limits: dict[str, Any] = {
         name: RateLimit(**value) if isinstance(value, dict) else value
         for name, value in job.get("limits", {}).items()
     }
     failures = []
     requests = (NanoBanana(prompt=text, key=text) for text in prompts(job))
-    client = RuxaClient(api_key=KEY, base_url=job["url"], limits=Limits(**told))
+    client = RuxaClient(api_key=KEY, base_url=job["url"], limits=Limits(**limits))
     async with client as ruxa, ruxa.as_completed(requests) as outcomes:
         try:
             async for outcome in outcomes:
@@ -212,8 +212,8 @@ async def _run(job: Job) -> dict[str, Any]:
             )
     except TimeoutError:
         failures = [f"cut off after {job['limit']} s"]
-    told = {"start": start, "finished": finished, "failures": dict(Counter(failures))}
-    return {**told, "throttled": job.get("throttled"), "wall": time.monotonic() - start}
+    report = {"start": start, "finished": finished, "failures": dict(Counter(failures))}
+    return {**report, "throttled": job.get("throttled"), "wall": time.monotonic() - start}
 
 
 def main() -> None:

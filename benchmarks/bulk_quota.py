@@ -103,9 +103,9 @@ def _side_by_side(cases: Sequence[_Case], tasks: int, rtt: float) -> dict[str, S
         }
 
 
-def _sample(told: dict[str, Any], report: dict[str, Any]) -> Sample:
+def _sample(result: dict[str, Any], report: dict[str, Any]) -> Sample:
     paid = {prompt for _, prompt in report["accepted"]}
-    finished = {prompt for _, prompt in told["finished"]}
+    finished = {prompt for _, prompt in result["finished"]}
     return {
         "missing": None,
         "finished": len(finished),
@@ -113,8 +113,8 @@ def _sample(told: dict[str, Any], report: dict[str, Any]) -> Sample:
         "twice": report["bought_twice"],
         "throttled": report["throttled"],
         "requests": report["creates"] + report["queries"],
-        "last": max((at for at, _ in told["finished"]), default=math.nan),
-        "at": sorted(round(at, 2) for at, _ in told["finished"]),
+        "last": max((at for at, _ in result["finished"]), default=math.nan),
+        "at": sorted(round(at, 2) for at, _ in result["finished"]),
     }
 
 

@@ -2,7 +2,7 @@
 
 Discovery alone, without transport or driver, with the emulator's own limiters: N = 30 x rate + burst requests
 (twelve windows of 20 in 10 s), at most 64 of them on the wire. A request arrives half a round trip after it
-left, and a client wakes up to 0.4 ms late. "told" is a service that sends Retry-After in whole seconds.
+left, and a client wakes up to 0.4 ms late. A service that names a wait sends Retry-After in whole seconds.
 
 `whole` is (N - burst) / rate over the time that it took, less the time that the service forbade; a burst that
 refills during a forbidden time can raise it above 100 %. `share` is what was accepted, over what is accepted
@@ -86,24 +86,29 @@ def run(options: Options) -> Measured:
     rounds = options.times(8, quick=1)
     rows: list[Row] = []
     for rtt in _TRIPS:
-        for told in (False, True):
-            about = f"goodput at {rtt * 1000:g} ms, {'Retry-After' if told else 'no Retry-After'}"
-            variants: dict[str, Measure] = {case.name: _measure(case, rtt, told=told) for case in _CASES}
+        for names_wait in (False, True):
+            about = f"goodput at {rtt * 1000:g} ms, {'Retry-After' if names_wait else 'no Retry-After'}"
+            variants: dict[str, Measure] = {
+                case.name: _measure(case, rtt, names_wait=names_wait) for case in _CASES
+            }
             samples = interleaved(variants, rounds, about=about)
-            rows += [_row(case, rtt, [each[case.name] for each in samples], told=told) for case in _CASES]
+            rows += [
+                _row(case, rtt, [each[case.name] for each in samples], names_wait=names_wait)
+                for case in _CASES
+            ]
     rows.sort(key=lambda row: [case.name for case in _CASES].index(row["limit"]))
     rows += [
-        _changed(after, burst, rtt, rounds, told=told)
+        _changed(after, burst, rtt, rounds, names_wait=names_wait)
         for after, burst in _CHANGES
         for rtt in _TRIPS
-        for told in (False, True)
+        for names_wait in (False, True)
     ]
     return Measured(rows, {case.name: _drawn(case) for case in _CASES if case.name in DRAWN})
 
 
 def _drawn(case: _Case) -> dict[str, Any]:
     """Return the points of the plot of the first seconds of a run."""
-    done = _simulate(case.fresh(), 0.05, random.Random(0), told=False, until=DRAWN[case.name])
+    done = _simulate(case.fresh(), 0.05, random.Random(0), names_wait=False, until=DRAWN[case.name])
     return {"accepted": done.passed, "rejected": done.rejected, "rates": done.rates}
 
 
@@ -136,7 +141,7 @@ def _simulate(
     rtt: float,
     chance: random.Random,
     *,
-    told: bool,
+    names_wait: bool,
     count: float = math.inf,
     until: float = math.inf,
 ) -> _Run:
@@ -149,7 +154,7 @@ def _simulate(
             if not wait:
                 discovery.on_accept(now, sent_at=sent_at)
                 continue
-            hint = float(math.ceil(wait)) if told else None
+            hint = float(math.ceil(wait)) if names_wait else None
             discovery.on_reject(now, hint, sent_at=sent_at)
             if hint is not None:
                 opens = max(opens, now + hint)
@@ -171,13 +176,13 @@ def _simulate(
 # ---- the figures
 
 
-def _measure(case: _Case, rtt: float, *, told: bool) -> Measure:
+def _measure(case: _Case, rtt: float, *, names_wait: bool) -> Measure:
     seeds = iter(range(1000))
-    return lambda _: _sample(case, rtt, random.Random(next(seeds)), told=told)
+    return lambda _: _sample(case, rtt, random.Random(next(seeds)), names_wait=names_wait)
 
 
-def _sample(case: _Case, rtt: float, chance: random.Random, *, told: bool) -> Sample:
-    done = _simulate(case.fresh(), rtt, chance, told=told, count=case.count)
+def _sample(case: _Case, rtt: float, chance: random.Random, *, names_wait: bool) -> Sample:
+    done = _simulate(case.fresh(), rtt, chance, names_wait=names_wait, count=case.count)
     got = Yield(done.passed, done.forbidden)
     best, end = got.best(case.fresh()), got.passed[-1]
     return {
@@ -195,13 +200,13 @@ def _past_two(case: _Case, got: Yield) -> float:
     return Yield([at - first for at in got.passed if at >= first], forbidden).whole(case.rate, 1)
 
 
-def _row(case: _Case, rtt: float, samples: Sequence[Sample], *, told: bool) -> Row:
+def _row(case: _Case, rtt: float, samples: Sequence[Sample], *, names_wait: bool) -> Row:
     whole, steady, part = (92, 95, 2.0) if case.burst == 1 else (95, 99, 1.0)
-    most = part * case.count / 100 if case.most_refused is None else float(case.most_refused[told])
+    most = part * case.count / 100 if case.most_refused is None else float(case.most_refused[names_wait])
     refused = fmean(sample["refused"] for sample in samples)
     return {
         "limit": case.name,
-        "told": "yes" if told else "no",
+        "told": "yes" if names_wait else "no",
         "trip, ms": rtt * 1000,
         "N": case.count,
         "whole, %": spread(sample["whole"] for sample in samples),
@@ -215,19 +220,19 @@ def _row(case: _Case, rtt: float, samples: Sequence[Sample], *, told: bool) -> R
     }
 
 
-def _changed(after: int, burst: int, rtt: float, rounds: int, *, told: bool) -> Row:
+def _changed(after: int, burst: int, rtt: float, rounds: int, *, names_wait: bool) -> Row:
     def fresh() -> Limiter:
         return _Changing(Bucket(50, burst, burst), Bucket(after, burst, burst))
 
     shares, refused = [], []
     for seed in range(rounds):
-        done = _simulate(fresh(), rtt, random.Random(seed), told=told, until=_CHANGED_UNTIL)
+        done = _simulate(fresh(), rtt, random.Random(seed), names_wait=names_wait, until=_CHANGED_UNTIL)
         got = Yield(done.passed, done.forbidden)
         shares.append(got.share(got.best(fresh()), _SETTLED_AT, _CHANGED_UNTIL))
         refused.append(len(done.rejected))
     return {
         "limit": f"50/s, then {after}/s, burst {burst}",
-        "told": "yes" if told else "no",
+        "told": "yes" if names_wait else "no",
         "trip, ms": rtt * 1000,
         "share, %": spread(shares),
         "target": 95,

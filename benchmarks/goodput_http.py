@@ -48,7 +48,7 @@ class _Case:
     burst: int
     count: int
     how: str = "unknown"
-    told: Mapping[str, Any] | None = None
+    configured: Mapping[str, Any] | None = None
     by_nginx: bool = False
     cap: int | None = None
     latency: float = 0.0
@@ -89,7 +89,7 @@ def _cases() -> Iterator[_Case]:
     window = _Case("20 in any 10 s", "sliding:count=20,per=10", 2, 20, 240)
     yield window
     yield evolve(window, how="unknown, Retry-After", retry_after="seconds")
-    yield evolve(window, how="known", told={"count": 20, "per": 10.0})
+    yield evolve(window, how="known", configured={"count": 20, "per": 10.0})
 
 
 def _of_nginx(rate: int, burst: int) -> _Case:
@@ -102,8 +102,8 @@ def _thrice(case: _Case, burst: int) -> Iterator[_Case]:
     # `RateLimit` takes whole requests a period: a burst above one second of requests needs a longer period.
     per = 1.0 if burst <= case.rate else 2.0
     count = int(case.rate * per)
-    yield evolve(case, how="known", told={"count": count, "per": per, "burst": burst})
-    yield evolve(case, how="burst not told", told={"count": int(case.rate)})
+    yield evolve(case, how="known", configured={"count": count, "per": per, "burst": burst})
+    yield evolve(case, how="burst not told", configured={"count": int(case.rate)})
 
 
 # ---- how it is measured
@@ -135,7 +135,9 @@ def _side_by_side(cases: Iterable[_Case]) -> list[Sample]:
                 url = stack.enter_context(
                     nginx(url, rate=int(case.rate), burst=case.burst - 1, connections=case.cap)
                 )
-            limits = {"max_in_flight": case.count} | ({"create_rate": case.told} if case.told else {})
+            limits = {"max_in_flight": case.count} | (
+                {"create_rate": case.configured} if case.configured else {}
+            )
             job = {"contender": "ours", "url": url, "tasks": case.count, "limit": _CUT_OFF, "limits": limits}
             client.ask(job)
             pairs.append((case, server, client))
@@ -144,9 +146,9 @@ def _side_by_side(cases: Iterable[_Case]) -> list[Sample]:
         return [_sample(case, client.hear(), server.ask("report")) for case, server, client in pairs]
 
 
-def _sample(case: _Case, told: dict[str, Any], report: dict[str, Any]) -> Sample:
-    if len(told["finished"]) != case.count or report["charged"] != case.count:
-        print(f"{case.name} ({case.how}): {told['failures']}", file=sys.stderr, flush=True)
+def _sample(case: _Case, result: dict[str, Any], report: dict[str, Any]) -> Sample:
+    if len(result["finished"]) != case.count or report["charged"] != case.count:
+        print(f"{case.name} ({case.how}): {result['failures']}", file=sys.stderr, flush=True)
     forbidden = [(at, at + wait) for at, wait in report["refusals"] if wait]
     got = Yield.since_first([at for at, _ in report["accepted"]], forbidden)
     limit = parse_limit(case.limit, start=0.0)
@@ -154,7 +156,7 @@ def _sample(case: _Case, told: dict[str, Any], report: dict[str, Any]) -> Sample
         "whole": got.whole(case.rate, case.burst),
         # The phase of a fixed window is unknown, and a client that knew its rate would reach the same.
         "steady": got.steady((LeakyBucket(case.rate) if "fixed" in case.limit else limit).limiter()),
-        "refused": told["throttled"]["create"],
+        "refused": result["throttled"]["create"],
         "accepted": report["charged"],
     }
 

@@ -52,7 +52,7 @@ _SHARED = TokenBucket(200, 40)
 class _Case:
     name: str
     limit: Shape
-    told: RateLimit | None
+    configured: RateLimit | None
     how: str
     rate: float
     burst: int
@@ -87,7 +87,7 @@ def run(options: Options) -> list[Row]:
 
 def _row(case: _Case, rtt: float) -> Row:
     service = Service(EmulatorSettings(key=_KEY, creates=case.limit, image=Durations(0.5, 0.0), latency=rtt))
-    limits = Limits(max_in_flight=case.count, max_concurrent_creates=_ON_WIRE, create_rate=case.told)
+    limits = Limits(max_in_flight=case.count, max_concurrent_creates=_ON_WIRE, create_rate=case.configured)
     _buy(service, case.count, limits, uneven=case.uneven)
     entries = service.ledger.entries
     got = Yield.since_first([entry.at for entry in entries])
@@ -145,11 +145,11 @@ def _buy(service: Service, count: int, limits: Limits, *, uneven: float = 0.0) -
 
 
 def _shared_cases() -> list[tuple[str, dict[str, Any]]]:
-    told = RateLimit(200, 1.0, 40)
+    configured = RateLimit(200, 1.0, 40)
     return [
         ("unknown", {}),
-        ("creates only", {"create_rate": told}),
-        ("both", {"create_rate": told, "query_rate": told}),
+        ("creates only", {"create_rate": configured}),
+        ("both", {"create_rate": configured, "query_rate": configured}),
     ]
 
 
@@ -172,12 +172,12 @@ class _EvenMaker:
         return attrs.evolve(task, ends=task.created + self._chance.uniform(2.0, 5.0))
 
 
-def _shared_row(how: str, told: dict[str, Any], rtt: float, rounds: int) -> Row:
+def _shared_row(how: str, configured: dict[str, Any], rtt: float, rounds: int) -> Row:
     samples: list[Sample] = []
     for seed in range(rounds):
         settings = EmulatorSettings(key=_KEY, creates=_SHARED, shared=True, latency=rtt)
         service = _Even(settings, random.Random(seed))
-        last = _buy(service, 600, Limits(max_in_flight=600, max_concurrent_creates=_ON_WIRE, **told))
+        last = _buy(service, 600, Limits(max_in_flight=600, max_concurrent_creates=_ON_WIRE, **configured))
         samples.append(_shared_sample(service, last))
     figures = {name: spread(sample[name] for sample in samples) for name in samples[0]}
     return {
