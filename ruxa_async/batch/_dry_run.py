@@ -19,8 +19,8 @@ from ruxa_async.journal._view import read_only_store
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import Budget
 
+from ._input_rows import Row
 from ._layout import JOURNAL, RUN
-from ._readers import Row
 
 __all__ = ("DryRun", "dry_run")
 

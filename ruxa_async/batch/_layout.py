@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ruxa_async.journal import SqliteJournal
 
-from ._records import InputError
+from ._input_tables import InputError
 
 __all__ = ("EMULATOR", "JOURNAL", "RESULTS", "RUN", "folder_journal")
 

@@ -14,8 +14,8 @@ from anyio import from_thread, lowlevel
 
 from ruxa_async.requests import GenerationRequest
 
-from ._readers import Row
-from ._results import Result, describe_error
+from ._input_rows import Row
+from ._result_line import Result, describe_error
 
 __all__ = ("Feed",)
 

@@ -21,9 +21,9 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import FileId, file_id, sync_folder
 from ruxa_async.errors import JournalError
 
+from ._input_tables import InputError
 from ._layout import JOURNAL, RESULTS, RUN
-from ._records import InputError
-from ._results import Result
+from ._result_line import Result
 
 if TYPE_CHECKING:
     from ruxa_async.journal import SqliteJournal

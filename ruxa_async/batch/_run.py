@@ -21,11 +21,11 @@ from ruxa_async.journal import JobState, JournalEntry, Match
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
 from ruxa_async.settings import Downloads, Resume
 
+from ._input_rows import Row
 from ._layout import JOURNAL, RESULTS, RUN
 from ._outputs import describe_files
-from ._readers import Row
 from ._request_source import Feed
-from ._results import Result, State, describe_error
+from ._result_line import Result, State, describe_error
 from ._results_file import ResultsFile
 from ._summary import Summary
 

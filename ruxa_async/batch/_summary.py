@@ -11,8 +11,8 @@ from ruxa_async.errors import SubmissionHalted
 from ruxa_async.journal import Bought
 from ruxa_async.results import Stats
 
-from ._readers import Row
-from ._results import Result, State, kind_of
+from ._input_rows import Row
+from ._result_line import Result, State, kind_of
 
 __all__ = ("Resumed", "Summary")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ._reading import Entry
+from ._folder import Entry
 
 __all__ = ("ATTENTION", "STATES", "Advice", "State", "advice_for", "shown_state")
 

@@ -17,10 +17,10 @@ from typing import Any
 from uuid import uuid4
 
 from ._advice import ATTENTION, STATES, Advice, advice_for, shown_state
-from ._charts import plain_number
+from ._bar_chart import plain_number
+from ._folder import Entry, Error, Folder, Media, read_folder
 from ._markup import address, csp_hash, isolated, json_in_script, text
 from ._plots import plots
-from ._reading import Entry, Error, Folder, Media, read_folder
 from ._spending import Spending, spending_of, spending_section
 
 __all__ = ("REPORT", "page", "write_report")

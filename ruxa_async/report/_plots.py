@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ._charts import Bars, bar_chart, plain_number
-from ._figures import Bins, counted, histogram, nice_step, quantile, time_step
+from ._bar_chart import Bars, bar_chart, plain_number
+from ._folder import Entry, Folder
 from ._markup import text
-from ._reading import Entry, Folder
+from ._statistics import Bins, counted, histogram, nice_step, quantile, time_step
 
 __all__ = ("plots",)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from ._charts import plain_number
-from ._figures import quantile
+from ._bar_chart import plain_number
+from ._folder import Entry, Folder
 from ._markup import isolated, text
-from ._reading import Entry, Folder
+from ._statistics import quantile
 
 __all__ = ("Spending", "spending_of", "spending_section")
 

@@ -12,8 +12,8 @@ import pytest
 from ruxa_async import TaskFailedError
 from ruxa_async.batch import Summary
 from ruxa_async.batch._outputs import describe_files
-from ruxa_async.batch._record import RunRecord
-from ruxa_async.batch._results import _DETAILS, Result, State
+from ruxa_async.batch._result_line import _DETAILS, Result, State
+from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.emulator._placeholders import placeholder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")

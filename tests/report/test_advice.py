@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 from report.rows import HOSTILE
 
-from ruxa_async.batch._results import State
+from ruxa_async.batch._result_line import State
 from ruxa_async.report._advice import ATTENTION, STATES, advice_for, shown_state
-from ruxa_async.report._reading import Entry
+from ruxa_async.report._folder import Entry
 
 
 def test_every_state_of_a_batch_is_known() -> None:

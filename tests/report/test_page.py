@@ -12,8 +12,8 @@ import pytest
 from report.rows import HOSTILE, RUN, folder_of, row
 
 from ruxa_async.report import write_report
+from ruxa_async.report._folder import read_folder
 from ruxa_async.report._page import page, spelled
-from ruxa_async.report._reading import read_folder
 
 
 class Seen(HTMLParser):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from report.rows import folder_of, row
 
-from ruxa_async.report._reading import read_folder
+from ruxa_async.report._folder import read_folder
 from ruxa_async.report._spending import spending_of, spending_section
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from ._figures import nice_step
 from ._markup import attributes, text
+from ._statistics import nice_step
 
 __all__ = ("Bars", "bar_chart", "plain_number")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ruxa_async.report._figures import counted, histogram, nice_step, quantile, time_step
+from ruxa_async.report._statistics import counted, histogram, nice_step, quantile, time_step
 
 
 def test_quantiles_lie_between_values() -> None:

@@ -14,7 +14,7 @@ import attrs
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import CustomRequest, GenerationRequest, request_class
 
-from ._source import InputError
+from ._input_lines import InputError
 
 __all__ = (
     "RowError",

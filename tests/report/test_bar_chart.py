@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from ruxa_async.report._charts import Bars, bar_chart, plain_number
+from ruxa_async.report._bar_chart import Bars, bar_chart, plain_number
 
 
 def drawn(**changes: object) -> ET.Element:

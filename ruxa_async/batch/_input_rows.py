@@ -22,8 +22,9 @@ from attrs import field, frozen
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import GenerationRequest
 
-from ._records import Line, Lines, Record, delimited
-from ._requests import (
+from ._input_lines import InputError, check_text
+from ._input_tables import Line, Lines, Record, delimited
+from ._request_parser import (
     RowError,
     from_cells,
     from_json,
@@ -33,7 +34,6 @@ from ._requests import (
     known_columns,
     model_warning,
 )
-from ._source import InputError, check_text
 
 __all__ = ("Format", "InputError", "Row", "Rows", "open_rows")
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from ._source import InputError, RawLines
+from ._input_lines import InputError, RawLines
 
 __all__ = ("MAX_LINE", "InputError", "Line", "Lines", "Record", "delimited")
 

@@ -22,7 +22,7 @@ from ruxa_async import (
     TaskTimeout,
 )
 from ruxa_async.batch import InputError, ResultsFile
-from ruxa_async.batch._results import Result, State, describe_error, kind_of
+from ruxa_async.batch._result_line import Result, State, describe_error, kind_of
 
 
 @pytest.fixture

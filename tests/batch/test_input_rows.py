@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ruxa_async import CustomRequest, NanoBanana, NanoBananaEdit, NanoBananaPro, Sora2
 from ruxa_async.batch import InputError, Row, open_rows
-from ruxa_async.batch._records import MAX_LINE, Lines, delimited
+from ruxa_async.batch._input_tables import MAX_LINE, Lines, delimited
 
 
 def read(tmp_path: Path, data: str | bytes, name: str = "in.jsonl", **options: object) -> list[Row]:
@@ -362,7 +362,7 @@ def test_a_document_that_is_wrong_somewhere_is_refused_as_a_whole(
 
 
 def test_a_document_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ruxa_async.batch._source._MAX_DOCUMENT", 100)
+    monkeypatch.setattr("ruxa_async.batch._input_lines._MAX_DOCUMENT", 100)
     with pytest.raises(InputError, match="one object a line"):
         read(tmp_path, json.dumps([{"prompt": "x"}] * 20, indent=1), "in.json")
 
@@ -480,7 +480,7 @@ def test_format_can_be_told(tmp_path: Path) -> None:
 
 def test_standard_input_is_read_row_by_row() -> None:
     program = (
-        "import sys; from ruxa_async.batch._readers import open_rows\n"
+        "import sys; from ruxa_async.batch._input_rows import open_rows\n"
         "with open_rows('-') as rows:\n"
         "    print(rows.format, rows.interactive, [row.request.prompt for row in rows])"
     )
@@ -532,7 +532,7 @@ def test_no_bytes_crash_a_reader(lines: list[bytes], delimiter: str) -> None:
 @given(st.lists(st.text(max_size=20).map(lambda text: f"a{text}"), max_size=6))
 def test_json_lines_round_trip(texts: list[str]) -> None:
     data = "".join(json.dumps({"prompt": text}) + "\n" for text in texts)
-    from ruxa_async.batch._requests import from_json, json_row
+    from ruxa_async.batch._request_parser import from_json, json_row
 
     rows = [
         from_json(json_row(line.content), "google/nano-banana") for line in Lines(io.BytesIO(data.encode()))

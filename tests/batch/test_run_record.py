@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ruxa_async import Limits, SubmissionHalted, TaskFailedError
 from ruxa_async.batch import Row, Summary, run_batch
-from ruxa_async.batch._record import _STEPS, RunRecord, _Series
-from ruxa_async.batch._results import State
+from ruxa_async.batch._result_line import State
+from ruxa_async.batch._run_record import _STEPS, RunRecord, _Series
 from ruxa_async.emulator import TokenBucket
 from ruxa_async.events import CreateSent, CreateThrottled, QuerySent
 from ruxa_async.results import JobRecord
