@@ -1,4 +1,4 @@
-"""Files in, files out: rows of requests read lazily, outcomes written as they finish."""
+"""Batches: rows of requests in, output files and one line of ``results.jsonl`` for each row out."""
 
 from __future__ import annotations
 

@@ -1,50 +1,49 @@
-"""Read requests lazily from JSON lines, CSV, TSV or plain text, in a file or standard input.
+"""Read the rows of an input lazily: JSON lines, CSV, TSV or plain text, in a file or from standard input.
 
-What is wrong with a row is a value, so that it can be reported with its line and the others go on. Only what
-is wrong with the whole file raises `InputError`: it is not there, is not text, has no rows or no column of
-prompts.
+An error of one row is a value in its `Row`, and the other rows are read. `InputError` is raised only for the
+input as a whole: it cannot be opened, is not text, or has no rows or no column of prompts.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
 
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import GenerationRequest
 
-from ._input_lines import InputError, check_text
-from ._input_tables import Line, Lines, Record, delimited
+from ._input_lines import InputError, Line, Lines, check_text
+from ._input_tables import Record, delimited
 from ._request_parser import (
     RowError,
     from_cells,
     from_json,
     from_prompt,
-    json_elements,
     json_row,
     known_columns,
     model_warning,
 )
 
-__all__ = ("Format", "InputError", "Row", "Rows", "open_rows")
+__all__ = ("DEFAULT_MODEL", "Format", "InputError", "Row", "Rows", "open_rows")
 
 Format: TypeAlias = Literal["jsonl", "csv", "tsv", "text"]
 
 #: The model of rows that name none.
 DEFAULT_MODEL = "google/nano-banana"
 
-#: Bytes that show whether the input is text.
+#: Bytes at the start of an input by which `check_text` decides whether it is text.
 _SAMPLE = 8192
-#: Models that are warned about, of an input that may name another one in each row.
+#: Unknown models that are reported; each row may name another one.
 _MAX_WARNINGS = 20
 
 _FORMATS: dict[str, Format] = {
@@ -62,7 +61,7 @@ _FORMATS: dict[str, Format] = {
 
 @frozen
 class Row:
-    """One row: the request made from it, or the error that says why there is none. *line* counts from 1."""
+    """One row: its request, or the error why it has none. *line* is where it begins in the input, from 1."""
 
     line: int
     request: GenerationRequest | None = None
@@ -73,7 +72,8 @@ class Row:
 class Rows:
     """The rows of an open input, in its order; iterate once.
 
-    *format* is what it was taken for; *interactive* input may pause, so rows of it are wanted one by one.
+    *format* is the format of the input. *interactive* is true for standard input, which may pause between
+    rows: read one row at a time.
     """
 
     format: Format
@@ -94,28 +94,30 @@ def open_rows(
     notice: Callable[[str], object] = lambda _: None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Generator[Rows]:
-    """Open *source*, a path or ``-`` for standard input, and read its rows as they are asked for.
+    """Open *source*, a path or ``-`` for standard input, and yield its `Rows`, which are read on demand.
 
-    The format follows from the extension, else from the first line. JSON may be one object a line, or one
-    array of them; in a ``.json`` file also objects that span lines. *prompt_column* names the column of
-    prompts (default: the one called prompt, in any case); *model* is for rows that name none. *notice* is
-    called with what is ignored, *warn* with models that are not known. Raises `InputError`, also if the input
-    is not text or has no rows.
+    *format* defaults to that of the extension, else of the first line. JSON is one object a line, or one
+    array of objects; in a ``.json`` file objects may also span lines. *prompt_column* names the column of
+    prompts of a table; the default is the column called prompt, in any case. *model* is the model of rows
+    that name none.
+
+    *notice* is called with a sentence about ignored columns, *warn* with one about each unknown model. Raises
+    `InputError`.
     """
-    piped = str(source) == "-"
-    named = "standard input" if piped else str(source)
-    with _standard_input() if piped else _opened(Path(source)) as stream:
-        check_text(named, stream.peek(_SAMPLE)[:_SAMPLE])
+    is_stdin = str(source) == "-"
+    name = "standard input" if is_stdin else str(source)
+    with _standard_input() if is_stdin else _opened(Path(source)) as stream:
+        check_text(name, stream.peek(_SAMPLE)[:_SAMPLE])
         lines = Lines(stream)
-        begin = lines.first()
-        plan = _Plan(prompt_column, model, notice, warn)
-        kind = format or _format_of(Path(source), begin.decode(errors="replace"), plan)
-        whole_file = kind == "jsonl" and _is_document(begin, Path(source))
-        rows = _document_rows(lines, plan) if whole_file else _READERS[kind](lines, plan)
+        first_line = lines.first()
+        options = _Options(prompt_column, model, notice, warn)
+        kind = format or _format_of(Path(source), first_line.decode(errors="replace"), options)
+        whole = kind == "jsonl" and _is_document(first_line, Path(source))
+        rows = _rows_of(kind, lines, options, whole=whole)
         first = next(rows, None)
         if first is None:
-            raise InputError(f"{named} holds no rows, so there is nothing to generate")
-        yield Rows(format=kind, interactive=piped, _rows=chain((first,), rows))
+            raise InputError(f"{name} holds no rows, so there is nothing to generate")
+        yield Rows(format=kind, interactive=is_stdin, _rows=chain((first,), rows))
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -127,9 +129,9 @@ def _opened(path: Path) -> BufferedReader:
 
 @contextmanager
 def _standard_input() -> Generator[BufferedReader]:
-    """Give standard input, and leave it open: closing it would wait for a thread that still reads from it.
+    """Yield standard input and leave it open: to close it would wait for a thread that still reads it.
 
-    It is not ``sys.stdin.buffer``: a thread that waits in that one at exit crashes the interpreter.
+    It is not ``sys.stdin.buffer``: at exit, the interpreter crashes if a thread waits in that one.
     """
     try:
         # None where the process was started without one.
@@ -142,7 +144,7 @@ def _standard_input() -> Generator[BufferedReader]:
 
 
 @frozen
-class _Plan:
+class _Options:
     prompt_column: str | None
     model: str
     notice: Callable[[str], object]
@@ -150,12 +152,12 @@ class _Plan:
     _warned: set[str] = field(factory=set, init=False)
 
     @property
-    def wanted(self) -> str:
+    def column(self) -> str:
         """The name of the column of prompts."""
         return (self.prompt_column or "prompt").strip()
 
     def checked(self, request: GenerationRequest) -> GenerationRequest:
-        """Return *request*; warn the first time that its model is not known."""
+        """Return *request*; warn if its model is not known, once for each model."""
         warning = model_warning(request)
         if warning is not None and len(self._warned) < _MAX_WARNINGS and request.model not in self._warned:
             self._warned.add(request.model)
@@ -163,29 +165,30 @@ class _Plan:
         return request
 
 
-def _format_of(source: Path, first: str, plan: _Plan) -> Format:
-    """Return what *source* holds: by its extension, else by its first line.
+# ---- the format
 
-    Excel also writes tabs to .txt and .csv.
+
+def _format_of(source: Path, first: str, options: _Options) -> Format:
+    """Return the format of *source* by its extension, else by its *first* line.
+
+    Excel also writes tab-separated values to .txt and .csv.
     """
     named = _FORMATS.get(source.suffix.lower())
     if named in ("text", "csv") and "\t" in first:
-        if _has_column(first, "\t", plan.wanted):
+        if _has_column(first, "\t", options.column):
             return "tsv"
         if named == "text":
-            plan.notice(
+            options.notice(
                 "the first line holds tabs, and each whole line is taken for a prompt; if this is a table, "
                 "name the column that holds the prompts with --prompt-column"
             )
-    return named or _sniffed(first, plan.wanted)
-
-
-def _sniffed(first: str, wanted: str) -> Format:
+    if named is not None:
+        return named
     if first.lstrip().startswith(("{", "[")):
         return "jsonl"
-    if _has_column(first, "\t", wanted):
+    if _has_column(first, "\t", options.column):
         return "tsv"
-    return "csv" if _has_column(first, ",", wanted) else "text"
+    return "csv" if _has_column(first, ",", options.column) else "text"
 
 
 def _has_column(header: str, delimiter: str, wanted: str) -> bool:
@@ -203,60 +206,38 @@ def _is_document(begin: bytes, source: Path) -> bool:
     return False
 
 
-def _document_rows(lines: Lines, plan: _Plan) -> Iterator[Row]:
-    first, text = lines.rest()
-    elements = json_elements(text, first)  # all of it, so that nothing is sent if its end is wrong
-
-    def rows() -> Iterator[Row]:
-        for number, element in elements:
-            yield _row(Line(number, element), plan, lambda text: from_json(json_row(text), plan.model))
-
-    return rows()
+# ---- the rows
 
 
-def _json_rows(lines: Lines, plan: _Plan) -> Iterator[Row]:
-    for line in lines:
-        if line.error is not None or line.content.strip():
-            yield _row(line, plan, lambda text: from_json(json_row(text), plan.model))
+def _rows_of(kind: Format, lines: Lines, options: _Options, *, whole: bool) -> Iterator[Row]:
+    """Return the rows of *lines*; if *whole*, they are one JSON document."""
+    if kind in ("csv", "tsv"):
+        return _table_rows(lines, "," if kind == "csv" else "\t", options)
+
+    def build(text: str) -> GenerationRequest:
+        if kind == "text":
+            return from_prompt(text.strip(), options.model)
+        return from_json(json_row(text), options.model)
+
+    parts = _document_lines(lines) if whole else lines
+    return (_row(part, options, build) for part in parts if part.error is not None or part.content.strip())
 
 
-def _text_rows(lines: Lines, plan: _Plan) -> Iterator[Row]:
-    for line in lines:
-        if line.error is not None or line.content.strip():
-            yield _row(line, plan, lambda text: from_prompt(text.strip(), plan.model))
+def _table_rows(lines: Lines, delimiter: str, options: _Options) -> Iterator[Row]:
+    records = delimited(lines, delimiter)
+    header = next(records, None)
+    if header is None:
+        return
+    if header.error is not None:
+        raise InputError(f"line {header.number}, the header: {header.error}")
+    columns = _columns(header.content, options)
+    for record in records:
+        yield _row(record, options, lambda cells: from_cells(columns, cells, options.model))
 
 
-def _row(source: Line | Record, plan: _Plan, build: Callable[[Any], GenerationRequest]) -> Row:
-    if source.error is not None:
-        return Row(source.number, error=RowError(source.error))
-    try:
-        return Row(source.number, plan.checked(build(source.content)))
-    except (RuxaError, ValueError) as error:
-        return Row(source.number, error=error)
-
-
-def _table_rows(delimiter: str) -> Callable[[Lines, _Plan], Iterator[Row]]:
-    def read(lines: Lines, plan: _Plan) -> Iterator[Row]:
-        records = delimited(lines, delimiter)
-        header = next(records, None)
-        if header is None:
-            return iter(())
-        if header.error is not None:
-            raise InputError(f"line {header.number}, the header: {header.error}")
-        columns = _columns(header.content, plan)
-
-        def rows() -> Iterator[Row]:
-            for record in records:
-                yield _row(record, plan, lambda cells: from_cells(columns, cells, plan.model))
-
-        return rows()
-
-    return read
-
-
-def _columns(names: tuple[str, ...], plan: _Plan) -> list[str | None]:
-    """Return the field that each column fills, None for those that fill none."""
-    wanted = plan.wanted
+def _columns(names: tuple[str, ...], options: _Options) -> list[str | None]:
+    """Return the request field of each column, None for a column that is ignored."""
+    wanted = options.column
     cleaned = [name.strip() for name in names]
     matches = [i for i, name in enumerate(cleaned) if name == wanted] or [
         i for i, name in enumerate(cleaned) if name.casefold() == wanted.casefold()
@@ -267,14 +248,64 @@ def _columns(names: tuple[str, ...], plan: _Plan) -> list[str | None]:
         raise InputError(f"{found} called {wanted!r}: name one with --prompt-column (there are {listed})")
     fields, ignored = known_columns(cleaned, matches[0])
     if ignored:
-        plan.notice(f"columns that are no request fields are ignored: {', '.join(map(repr, ignored))}")
+        options.notice(f"columns that are not request fields are ignored: {', '.join(map(repr, ignored))}")
     return fields
 
 
-_READERS: dict[Format, Callable[[Lines, _Plan], Iterator[Row]]] = {
-    "jsonl": _json_rows,
-    "csv": _table_rows(","),
-    "tsv": _table_rows("\t"),
-    "text": _text_rows,
-}
-assert set(_READERS) == set(get_args(Format))
+def _row(source: Line | Record, options: _Options, build: Callable[[Any], GenerationRequest]) -> Row:
+    """Return the row of *source*, with the request that *build* makes of its content."""
+    if source.error is not None:
+        return Row(source.number, error=RowError(source.error))
+    try:
+        return Row(source.number, options.checked(build(source.content)))
+    except (RuxaError, ValueError) as error:
+        return Row(source.number, error=error)
+
+
+# ---- JSON documents that span lines
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+#: Finds where a value ends; numbers stay text, so that no length is too long.
+_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def _document_lines(lines: Lines) -> list[Line]:
+    """Return each element of a JSON array, or each of several values, with the number of its first line.
+
+    The whole document is read first, so that nothing is sent if its end is wrong. Raises `InputError`.
+    """
+    number, text = lines.rest()
+    at = _after_blanks(text, 0)
+    in_array = text.startswith("[", at)
+    at = _after_blanks(text, at + in_array)
+    found: list[Line] = []
+    counted, more = 0, not text.startswith("]", at) or not in_array
+    while more and at < len(text):
+        number, counted = number + text.count("\n", counted, at), at
+        end = _value_end(text, at, number)
+        found.append(Line(number, text[at:end]))
+        at = _after_blanks(text, end)
+        more = not in_array or text.startswith(",", at)
+        at = _after_blanks(text, at + (in_array and more))
+    if in_array and (more or not text.startswith("]", at)):
+        raise InputError(f"not JSON: the array is not closed after the value in line {number}")
+    if in_array and _after_blanks(text, at + 1) < len(text):
+        raise InputError("not JSON: text follows the array")
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _value_end(text: str, at: int, number: int) -> int:
+    """Return the offset after the JSON value at *at*, which begins on line *number*."""
+    try:
+        return _SCANNER.raw_decode(text, at)[1]
+    except json.JSONDecodeError as error:
+        line = number + text.count("\n", at, error.pos)
+        raise InputError(f"not JSON: {error.msg} in line {line}") from None
+    except RecursionError:
+        raise InputError(f"not JSON that can be read: nested too deeply in line {number}") from None

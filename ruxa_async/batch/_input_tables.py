@@ -1,7 +1,6 @@
-"""Bytes to records: lines, and the delimited rows that may span several of them.
+"""Read the records of CSV and TSV input, which may span lines.
 
-Nothing here raises for what a file holds. A line that is not UTF-8 or too long, a quote that never closes:
-each becomes a `Record` with an error, which names its line, and reading goes on where that is safe.
+A record that cannot be read gets an error, and reading continues where that is safe.
 """
 
 from __future__ import annotations
@@ -9,106 +8,22 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain, count, islice
-from typing import BinaryIO
+from itertools import chain, islice
 
 from attrs import frozen
 
-from ._input_lines import InputError, RawLines
+from ._input_lines import MAX_LINE, Line, Lines
 
-__all__ = ("MAX_LINE", "InputError", "Line", "Lines", "Record", "delimited")
-
-#: Bytes in one line, and in one delimited record: a hundred times the longest prompt the service takes.
-MAX_LINE = 1 << 20
-
-
-@frozen
-class Line:
-    """One line without its end.
-
-    *error* says why *content* cannot be used, *lost* that it was not even read.
-    """
-
-    number: int
-    content: str
-    error: str | None = None
-    lost: bool = False
+__all__ = ("Record", "delimited")
 
 
 @frozen
 class Record:
-    """One row of a delimited file; *number* is the line it begins on."""
+    """One record: its cells, or the error. *number* is the line on which it begins."""
 
     number: int
     content: tuple[str, ...] = ()
     error: str | None = None
-
-
-class Lines(Iterator[Line]):
-    """The lines of *source*, with the means to look ahead."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._raw = RawLines(source)
-        self._number = 0
-        self._ahead: deque[Line] = deque()
-
-    def __next__(self) -> Line:
-        line = self._ahead.popleft() if self._ahead else self._read()
-        if line is None:
-            raise StopIteration
-        return line
-
-    def first(self) -> bytes:
-        """Return the first line that is not blank without taking it; call this before anything is taken."""
-        while (data := self._raw.peek(MAX_LINE + 1)) and not data.strip():
-            self._raw.readline(MAX_LINE + 1)
-            self._number += 1
-        return data
-
-    def rest(self) -> tuple[int, str]:
-        """Return the number of the next line, and all lines from there as one text. Raises `InputError`."""
-        data = self._raw.rest()
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"not UTF-8 (byte {data[error.start]:#04x} at position {error.start + 1})"
-            ) from error
-        return self._number + 1, text.replace("\r\n", "\n").replace("\r", "\n")
-
-    def ahead(self) -> Iterator[Line]:
-        """Iterate over the lines to come without taking them."""
-        for place in count():
-            if place == len(self._ahead):
-                line = self._read()
-                if line is None:
-                    return
-                self._ahead.append(line)
-            yield self._ahead[place]
-
-    def _read(self) -> Line | None:
-        data = self._raw.readline(MAX_LINE + 1)
-        if not data:
-            return None
-        self._number += 1
-        if len(data) > MAX_LINE:
-            return self._skipped(data)
-        if b"\0" in data:
-            return Line(
-                self._number, data.decode(errors="replace").rstrip("\r\n"), "holds a NUL: is this text?"
-            )
-        try:
-            text = data.decode().removesuffix("\n").removesuffix("\r")
-            strange = self._raw.utf16 and "\ufffd" in text
-            return Line(self._number, text, "holds what is not UTF-16" if strange else None)
-        except UnicodeDecodeError as error:
-            said = f"not UTF-8 (byte {data[error.start]:#04x} at position {error.start + 1})"
-            return Line(self._number, data.decode(errors="replace").rstrip("\r\n"), said)
-
-    def _skipped(self, data: bytes) -> Line:
-        while data and not data.endswith((b"\n", b"\r")):
-            data = self._raw.readline(MAX_LINE)
-        return Line(self._number, "", f"longer than {MAX_LINE:,} bytes", lost=True)
 
 
 _QUOTED = re.compile(r'"((?:[^"]++|"")*+)"')
@@ -119,14 +34,15 @@ class _OpenQuoteError(Exception):
 
 
 class _StrayQuoteError(Exception):
-    """Something follows the closing quote of a cell."""
+    """Text follows the closing quote of a cell."""
 
 
 def delimited(lines: Lines, delimiter: str) -> Iterator[Record]:
-    """Read the records of a file of comma- or tab-separated values; blank lines are skipped.
+    """Yield the records of *lines*, the header included; blank lines are skipped.
 
-    Commas: RFC 4180, and what breaks its rules is an error. Tabs: prompts begin with a quotation mark more
-    often than they are quoted, so quotes count only where they make a row as wide as the header.
+    With commas, RFC 4180 applies, and a record that violates it gets an error. With tabs, quotes are read as
+    in RFC 4180 only where the record then has as many cells as the header; otherwise they are part of the
+    text, because prompts often begin with a quotation mark.
     """
     width = 0
     for line in lines:
@@ -138,7 +54,7 @@ def delimited(lines: Lines, delimiter: str) -> Iterator[Record]:
 
 
 def _separated(first: Line, lines: Lines, delimiter: str) -> Record:
-    """Read one record by RFC 4180; one without an end takes the rest, so that none of it is read as rows."""
+    """Read one record by RFC 4180. An unclosed quote consumes all lines, so that none becomes a row."""
     parts: list[str] = []
     size = 0
     error: str | None = None
@@ -146,12 +62,12 @@ def _separated(first: Line, lines: Lines, delimiter: str) -> Record:
         parts.append(line.content)
         size += len(line.content)
         error = error or line.error
-        if line.lost or size > MAX_LINE:
+        if line.skipped or size > MAX_LINE:
             deque(lines, maxlen=0)
-            lost = line.error or f"a quote is opened here and not closed within {MAX_LINE:,} bytes"
-            return Record(first.number, error=f"{lost}; nothing after it was read")
+            reason = line.error or f"a quote is opened here and not closed within {MAX_LINE:,} bytes"
+            return Record(first.number, error=f"{reason}; nothing after it was read")
         if len(parts) > 1 and line.content.count('"') % 2 == 0:
-            continue  # it cannot close the cell that is open, and parsing at every line would be quadratic
+            continue  # it cannot close the open cell; to parse after every line would be quadratic
         try:
             return Record(first.number, _cells("\n".join(parts), delimiter), error)
         except _StrayQuoteError as stray:
@@ -162,6 +78,7 @@ def _separated(first: Line, lines: Lines, delimiter: str) -> Record:
 
 
 def _tabbed(line: Line, lines: Lines, width: int) -> Record:
+    """Read one record of tab-separated cells, of which the header has *width*."""
     if line.error is not None:
         return Record(line.number, error=line.error)
     plain = Record(line.number, tuple(map(_unquoted, line.content.split("\t"))))
@@ -175,30 +92,31 @@ def _tabbed(line: Line, lines: Lines, width: int) -> Record:
 
 
 def _spanning(first: Line, lines: Lines, width: int) -> Record | None:
-    """Return the row from *first* to a later line, or None: complete rows are never merged."""
+    """Return the record that spans *first* and later lines, if any. Complete rows are never merged."""
     text = first.content
     short = text.count("\t") + 1 < width
-    for taken, line in enumerate(lines.ahead(), 1):
+    for used, line in enumerate(lines.ahead(), 1):
         text += f"\n{line.content}"
-        whole = line.content.count("\t") + 1 >= width
-        if line.error is not None or len(text) > MAX_LINE or (whole and not short):
+        complete = line.content.count("\t") + 1 >= width
+        if line.error is not None or len(text) > MAX_LINE or (complete and not short):
             return None
         try:
             cells = _cells(text, "\t")
         except _OpenQuoteError:
-            if whole:
+            if complete:
                 return None
             continue
         except _StrayQuoteError:
             return None
         if len(cells) != width:
             return None
-        deque(islice(lines, taken), maxlen=0)
+        deque(islice(lines, used), maxlen=0)
         return Record(first.number, cells)
     return None
 
 
 def _cells(text: str, delimiter: str) -> tuple[str, ...]:
+    """Split one record by RFC 4180."""
     cells = []
     at = 0
     while True:
@@ -209,9 +127,8 @@ def _cells(text: str, delimiter: str) -> tuple[str, ...]:
             cells.append(quoted[1].replace('""', '"'))
             at = quoted.end()
             if at < len(text) and text[at] != delimiter:
-                column = len(cells)
                 raise _StrayQuoteError(
-                    f"column {column}: text follows the closing quote; write a quote inside as two"
+                    f"column {len(cells)}: text follows the closing quote; write a quote inside as two"
                 )
         else:
             end = text.find(delimiter, at)

@@ -1,10 +1,10 @@
-"""One row's values to one request."""
+"""Make a request of the values of one row. A row that is not a valid request raises `RowError`."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -14,44 +14,36 @@ import attrs
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import CustomRequest, GenerationRequest, request_class
 
-from ._input_lines import InputError
-
 __all__ = (
     "RowError",
     "from_cells",
     "from_json",
     "from_prompt",
-    "json_elements",
     "json_row",
     "known_columns",
     "model_warning",
 )
 
 _MODELS = ("google/nano-banana", "google/nano-banana-edit", "google/nano-banana-pro", "sora-2", "sora-2-hd")
-_COMMON = ("prompt", "model", "key", "extra")
-_LISTS = ("image_input", "image_urls")
-_FLAGS = ("watermark", "private", "character_create")
-_ENDLESS = "a number has thousands of digits"
-#: Levels of a request; services and parsers give up at some hundreds, and then nobody knows whether it was
-#: bought.
+_COMMON_FIELDS = ("prompt", "model", "key", "extra")
+_LIST_FIELDS = ("image_input", "image_urls")
+_FLAG_FIELDS = ("watermark", "private", "character_create")
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+#: Levels of nesting in a request. Parsers give up at some hundreds; if the service's does, the create has an
+#: unknown outcome.
 _MAX_DEPTH = 100
-_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 class RowError(RuxaError):
-    """A row holds no request; the message says why."""
+    """A row is not a valid request; the message says why."""
+
+
+# ---- JSON
 
 
 def json_row(text: str) -> dict[str, Any]:
-    """Read one JSON object."""
-    try:
-        row = json.loads(text, parse_constant=_not_json, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        raise RowError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise RowError("not JSON that can be read: nested too deeply") from None
-    except ValueError:
-        raise RowError(f"not JSON that can be read: {_ENDLESS}") from None
+    """Return the JSON object in *text*. Repeated names, NaN and lone surrogates raise `RowError`."""
+    row = _loads(text)
     if not isinstance(row, dict):
         hint = "; write one object a line, not one array" if isinstance(row, list) else ""
         raise RowError(f"a JSON object is needed, not {_kind(row)}{hint}")
@@ -65,63 +57,29 @@ def json_row(text: str) -> dict[str, Any]:
     return row
 
 
-_BLANK = re.compile(r"[ \t\n\r]*")
-_LENIENT = json.JSONDecoder(parse_int=str, parse_float=str)  # it only finds where a value ends
-
-
-def json_elements(text: str, line: int) -> list[tuple[int, str]]:
-    """Return each element of the array that *text* holds, or each of its values, as JSON text with its line.
-
-    *line* is the number of the first line of *text*. Raises `InputError` if the text is not JSON as a whole.
-    """
-    at = _after_blanks(text, 0)
-    in_array = text.startswith("[", at)
-    at = _after_blanks(text, at + in_array)
-    found: list[tuple[int, str]] = []
-    counted, more = 0, not text.startswith("]", at) or not in_array
-    while more and at < len(text):
-        end = _value_end(text, at, line + text.count("\n", counted, at))
-        line, counted = line + text.count("\n", counted, at), at
-        found.append((line, text[at:end]))
-        at = _after_blanks(text, end)
-        more = not in_array or text.startswith(",", at)
-        at = _after_blanks(text, at + (in_array and more))
-    if in_array and (more or not text.startswith("]", at)):
-        raise InputError(f"not JSON: the array is not closed after the value in line {line}")
-    if in_array and _after_blanks(text, at + 1) < len(text):
-        raise InputError("not JSON: text follows the array")
-    return found
-
-
-def _after_blanks(text: str, at: int) -> int:
-    match = _BLANK.match(text, at)
-    assert match is not None
-    return match.end()
-
-
-def _value_end(text: str, at: int, line: int) -> int:
+def _loads(text: str) -> Any:
     try:
-        return _LENIENT.raw_decode(text, at)[1]
+        return json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"not JSON: {error.msg} in line {line + text.count(chr(10), at, error.pos)}"
-        ) from None
+        raise RowError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise InputError(f"not JSON that can be read: nested too deeply in line {line}") from None
+        raise RowError("not JSON that can be read: nested too deeply") from None
+    except ValueError:
+        raise RowError("not JSON that can be read: a number has thousands of digits") from None
 
 
-def model_warning(request: GenerationRequest) -> str | None:
-    """Return a sentence about the model of *request* if it is not one that this version knows, else None."""
-    model = request.model
-    if request_class(model) is not None:
-        return None
-    close = get_close_matches(model[:100].lower(), _MODELS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_MODELS)}."
-    return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
-
-
-def _not_json(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise RowError(f"not JSON: {constant} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return *pairs* as a dictionary. Raises `RowError` if a name stands twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RowError(f"{twice!r} stands twice in one object")
+    return row
 
 
 def _too_deep(value: Any) -> bool:
@@ -136,33 +94,35 @@ def _too_deep(value: Any) -> bool:
     return bool(level)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RowError(f"{twice!r} stands twice in one object")
-    return row
-
-
 def _kind(value: object) -> str:
-    return {
-        str: "text",
-        int: "a number",
-        float: "a number",
-        bool: "true or false",
-        list: "an array",
-        dict: "an object",
-    }.get(type(value), "null")
+    """Return what *value* is called in an error message."""
+    words = {str: "text", int: "a number", float: "a number", bool: "true or false"}
+    return {**words, list: "an array", dict: "an object"}.get(type(value), "null")
+
+
+# ---- requests
+
+
+def model_warning(request: GenerationRequest) -> str | None:
+    """Return a sentence about the model of *request*, None if this version knows the model."""
+    model = request.model
+    if request_class(model) is not None:
+        return None
+    close = get_close_matches(model[:100].lower(), _MODELS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_MODELS)}."
+    return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
 
 
 def from_prompt(prompt: str, model: str) -> GenerationRequest:
-    """Make a request that is nothing but a prompt."""
+    """Return a request for *model* that has only a prompt."""
     return _built(model, {"prompt": prompt}, None)
 
 
 def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
-    """Make a request from our fields, or from the service's ``{"model", "input": {...}}``."""
+    """Return the request of *row*: fields of a request class, or the service's ``{"model", "input": {...}}``.
+
+    *model* is used if the row names none. Fields that are None count as absent.
+    """
     fields = {name: value for name, value in row.items() if value is not None}
     key = fields.pop("key", fields.pop("id", None))
     named = fields.pop("model", model)
@@ -175,9 +135,10 @@ def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
 
 
 def _service_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the input of a row in the service's shape, without its callback URL, which the client sets."""
     given = fields.pop("input")
     for name in ("callback_url", "callBackUrl"):
-        fields.pop(name, None)  # where answers go is the client's affair, not the row's
+        fields.pop(name, None)
     if fields:
         raise RowError(f"{_quoted(fields)} beside input: put fields of the request into input")
     if not isinstance(given, dict):
@@ -204,32 +165,35 @@ def _built(model: str, fields: dict[str, Any], key: str | None) -> GenerationReq
         raise RowError(
             f"{_quoted(unknown)}: {model} has no such field (it has {allowed}; extra takes others)"
         )
-    missing = [name for name in _required(cls) if name not in fields]
+    required = (each.name for each in attrs.fields(cls) if each.default is attrs.NOTHING)
+    missing = [name for name in required if name not in fields]
     if missing:
         raise RowError(f"{_quoted(missing)} is missing")
     return cls(key=key, **fields)
 
 
-def _quoted(names: Any) -> str:
+def _quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
 def _fields_of(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(a.name for a in attrs.fields(cls))
+    return tuple(each.name for each in attrs.fields(cls))
 
 
-def _required(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(a.name for a in attrs.fields(cls) if a.default is attrs.NOTHING)
+# ---- tables
 
 
 @cache
 def _column_names() -> frozenset[str]:
     classes = [cls for model in _MODELS if (cls := request_class(model)) is not None]
-    return frozenset({*_COMMON, *(name for cls in classes for name in _fields_of(cls))})
+    return frozenset({*_COMMON_FIELDS, *(name for cls in classes for name in _fields_of(cls))})
 
 
 def known_columns(names: Sequence[str], prompt: int) -> tuple[list[str | None], list[str]]:
-    """Return the field that each column fills (None: none) and the names of the columns that fill none."""
+    """Return the request field of each column, and the names of ignored columns, whose field is None.
+
+    *prompt* is the position of the column of prompts.
+    """
     fields: list[str | None] = []
     ignored = []
     for place, name in enumerate(names):
@@ -246,7 +210,7 @@ def known_columns(names: Sequence[str], prompt: int) -> tuple[list[str | None], 
 
 
 def from_cells(columns: Sequence[str | None], cells: Sequence[str], model: str) -> GenerationRequest:
-    """Make a request from one row of a table; empty cells count as absent."""
+    """Return the request of one row of a table; *columns* are the fields. Empty cells count as absent."""
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
         raise RowError(
             f"{len(cells)} cells under {len(columns)} columns: quote a cell that holds the delimiter"
@@ -260,26 +224,21 @@ def from_cells(columns: Sequence[str | None], cells: Sequence[str], model: str) 
 
 
 def _value(name: str, cell: str) -> Any:
+    """Return the value of the field *name* that *cell* holds: a list, a flag, an object or text."""
     text = cell.strip()
-    if name in _LISTS:
-        return _listed(name, text)
-    if name in _FLAGS:
-        return _TRUTHS.get(text.casefold(), text)
+    if name in _LIST_FIELDS:
+        if text.startswith("["):
+            return _loads_for(name, text)
+        return [url for url in re.split(r"[\s,]+", text) if url]
+    if name in _FLAG_FIELDS:
+        return _FLAGS.get(text.casefold(), text)
     if name == "extra":
         return json_row(text)
     return cell if name == "prompt" else text
 
 
-def _listed(name: str, text: str) -> list[Any]:
-    if not text.startswith("["):
-        return [url for url in re.split(r"[\s,]+", text) if url]
+def _loads_for(name: str, text: str) -> Any:
     try:
-        listed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RowError(f"{name}: not a JSON list: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise RowError(f"{name}: not a list that can be read: nested too deeply") from None
-    except ValueError:
-        raise RowError(f"{name}: not a list that can be read: {_ENDLESS}") from None
-    assert isinstance(listed, list)
-    return listed
+        return _loads(text)
+    except RowError as error:
+        raise RowError(f"{name}: {error}") from None

@@ -11,8 +11,7 @@ import pytest
 
 from ruxa_async import TaskFailedError
 from ruxa_async.batch import Summary
-from ruxa_async.batch._outputs import describe_files
-from ruxa_async.batch._result_line import _DETAILS, Result, State
+from ruxa_async.batch._result_line import _DETAILS, Result, State, describe_files
 from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.emulator._placeholders import placeholder
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ruxa_async import CustomRequest, NanoBanana, NanoBananaEdit, NanoBananaPro, Sora2
 from ruxa_async.batch import InputError, Row, open_rows
-from ruxa_async.batch._input_tables import MAX_LINE, Lines, delimited
+from ruxa_async.batch._input_lines import MAX_LINE, Lines
+from ruxa_async.batch._input_tables import delimited
 
 
 def read(tmp_path: Path, data: str | bytes, name: str = "in.jsonl", **options: object) -> list[Row]:
@@ -87,7 +88,7 @@ def test_table_columns_fill_fields(tmp_path: Path) -> None:
         NanoBanana(prompt="one", aspect_ratio="16:9", key="k1"),
         NanoBananaPro(prompt="two", key="k2"),
     ]
-    assert said == ["columns that are no request fields are ignored: 'note'"]
+    assert said == ["columns that are not request fields are ignored: 'note'"]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ BAD_CELLS = [
     ("a,7:1,", "aspect_ratio='7:1'"),
     ("a,16:9,here.png", "takes http(s) URLs only"),
     ("a,16:9,[1]", "image_input=1"),
-    ("a,16:9,[oops", "not a JSON list"),
+    ("a,16:9,[oops", "image_input: not JSON"),
     ('"a" b,16:9,', "follows the closing quote"),
     ('a,16:9,"" x', "column 3"),
 ]

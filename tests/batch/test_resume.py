@@ -27,8 +27,7 @@ from ruxa_async import (
     Timeouts,
 )
 from ruxa_async.batch import InputError, ResultsFile, Resumed, Row, Summary, folder_journal, run_batch
-from ruxa_async.batch._outputs import describe_files
-from ruxa_async.batch._result_line import Result
+from ruxa_async.batch._result_line import Result, describe_files
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
 from ruxa_async.emulator._ledger_file import KeptTask
 from ruxa_async.journal import SavedFile

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from report.rows import RUN, folder_of, row
 
 from ruxa_async.batch._layout import RESULTS as WRITTEN_RESULTS
-from ruxa_async.batch._run_record import RUNS as WRITTEN_RUNS
+from ruxa_async.batch._layout import RUNS as WRITTEN_RUNS
 from ruxa_async.report._folder import RESULTS, RUNS, Folder, Media, _entry, read_folder
 from ruxa_async.report._page import page
 
