@@ -32,8 +32,8 @@ def test_commands_hold_one_word_for_what_came_from_outside(state: str, hostile: 
 def test_commands_name_the_first_that_can_be_named() -> None:
     entries = [Entry(state="unfinished", task_id=task) for task in (None, "\u202etask", "task 1")]
     commands = dict(advice_for("unfinished", entries, Path("my out")).commands)
-    assert commands["Ask what became of one"] == "ruxa-async status 'task 1'"
-    assert commands["Pick up all of them"] == "ruxa-async batch INPUT --out 'my out'"
+    assert commands["Show the state of one"] == "ruxa-async status 'task 1'"
+    assert commands["Wait for all of them"] == "ruxa-async batch INPUT --out 'my out'"
 
 
 def test_a_state_of_a_version_to_come_is_called_by_its_name() -> None:

@@ -16,7 +16,7 @@ def drawn(**changes: object) -> ET.Element:
         "step": 1.0,
         "series": [("good", [2, 0, 4]), ("bad", [2])],
         "x_step": 1.0,
-        "said": lambda place: f"bar {place} <&>",
+        "tooltip": lambda place: f"bar {place} <&>",
     }
     return ET.fromstring(bar_chart(Bars(**{**values, **changes})))  # type: ignore[arg-type]
 

@@ -168,7 +168,7 @@ async def test_what_to_do_about_trouble_leads_to_it(page: Page, plain: Path) -> 
     await page.until("document.getElementById('item').open")
     facts = await page.value("document.getElementById('facts').textContent")
     assert "Unknown" in facts
-    assert "Look at the account first" in facts
+    assert "Look at your account first" in facts
 
 
 async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, plain: Path) -> None:
@@ -185,12 +185,17 @@ async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, 
     )
     known = dict(facts)
     assert {
-        "State": "Made",
+        "State": "Succeeded",
         "Model": "google/nano-banana",
         "Task": "task_1",
-        "Took": "6 s",
+        "Run time": "6 s",
     }.items() <= known.items()
-    assert {"Credits": "3", "Queries": "2", "Seen after": "0.01 s", "Line": "2"}.items() <= known.items()
+    assert {
+        "Credits": "3",
+        "Queries": "2",
+        "Delay until the end was seen": "0.01 s",
+        "Line": "2",
+    }.items() <= known.items()
     assert known["File"].startswith("p1.png 1024 \N{MULTIPLICATION SIGN} 576, ")
     assert known["aspect_ratio"] == "16:9"
     await page.press("ArrowRight")
@@ -211,7 +216,7 @@ async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, 
 async def test_a_file_that_is_gone_is_said(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)
-    assert "File is gone" in await page.value("document.querySelector('[data-place=\"9\"]').textContent")
+    assert "File is missing" in await page.value("document.querySelector('[data-place=\"9\"]').textContent")
 
 
 async def test_everything_that_can_be_used_has_a_name_and_shows_its_focus(page: Page, plain: Path) -> None:

@@ -56,11 +56,11 @@ def test_the_page_says_first_what_came_of_which_input(tmp_path: Path) -> None:
     assert facts == [
         ("rows", "4"),
         ("files", "3"),
-        ("without a picture", "1"),
+        ("not succeeded", "1"),
         ("credits", "9"),
-        ("from start to end", "40 s"),
+        ("duration", "40 s"),
     ]
-    assert "Begun on 1 January 1970 at 00:16 UTC." in text
+    assert "Started on 1 January 1970 at 00:16 UTC." in text
 
 
 def test_a_folder_without_runs_is_called_by_its_name(tmp_path: Path) -> None:
@@ -194,13 +194,13 @@ def test_runs_that_were_cut_short_and_lines_that_were_lost_are_said(tmp_path: Pa
 
 def test_refusals_are_drawn_where_they_were(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path, [row(n) for n in range(31)], [RUN]))
-    assert "4 creates and 5 queries were told to wait" in text
+    assert "4 creates and 5 queries were rejected" in text
     assert "<title>0 seconds: 3 creates, 0 queries</title>" in text
 
 
 def test_what_is_drawn_comes_before_what_is_only_said(tmp_path: Path) -> None:
     text = page(read_folder(folder_of(tmp_path, [row(n) for n in range(3)])))
-    places = [text.index(title) for title in ("How often each", "<h3>Refused for", "<h3>How late")]
+    places = [text.index(title) for title in ("Queries per task", "<h3>Rejected by", "<h3>Delay until")]
     assert text.count("<svg") == 3
     assert places[0] < text.rindex("<svg") < min(places[1:])
 
@@ -209,11 +209,11 @@ def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
     text = page(read_folder(folder_of(tmp_path, [row(0, finished_at=None, queries=0)])))
     assert "<svg" not in text
     for said in (
-        "Nothing ended yet",
+        "No task has ended yet",
         "Not recorded",
         "No task that ended",
-        "nobody can tell",
-        "No task was asked",
+        "Not known: the service did not report",
+        "No query was sent",
     ):
         assert said in text
 

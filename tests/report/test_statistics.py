@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ruxa_async.report._statistics import counted, histogram, nice_step, quantile, time_step
+from ruxa_async.report._statistics import bins_of, histogram, nice_step, quantile, time_step
 
 
 def test_quantiles_lie_between_values() -> None:
@@ -29,7 +29,7 @@ def test_steps_of_time_are_those_of_clocks(span: float, most: int, step: float) 
 
 
 def test_each_value_falls_into_its_step() -> None:
-    bins = counted([0, 0.9, 1, 2.5, 9], 0, 1, 3)
+    bins = bins_of([0, 0.9, 1, 2.5, 9], 0, 1, 3)
     assert (bins.counts, bins.beyond, bins.end) == ((2, 1, 1), 1, 3)
 
 
