@@ -337,11 +337,12 @@ class CustomRequest(GenerationRequest):
         return {**self.input_fields, **self.extra}
 
 
-_BY_MODEL: dict[str, type[GenerationRequest]] = {
+#: The request class of each model.
+MODELS: dict[str, type[GenerationRequest]] = {
     cls.model: cls for cls in (NanoBanana, NanoBananaEdit, NanoBananaPro, Sora2, Sora2HD)
 }
 
 
 def request_class(model: str) -> type[GenerationRequest] | None:
     """Return the request class of *model*, None without one; then use `CustomRequest`."""
-    return _BY_MODEL.get(model)
+    return MODELS.get(model)

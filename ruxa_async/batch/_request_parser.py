@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ruxa_async.errors import RuxaError
-from ruxa_async.requests import CustomRequest, GenerationRequest, request_class
+from ruxa_async.requests import MODELS, CustomRequest, GenerationRequest, request_class
 
 __all__ = (
     "RowError",
@@ -24,8 +24,6 @@ __all__ = (
     "model_warning",
 )
 
-_MODELS = ("google/nano-banana", "google/nano-banana-edit", "google/nano-banana-pro", "sora-2", "sora-2-hd")
-_COMMON_FIELDS = ("prompt", "model", "key", "extra")
 _LIST_FIELDS = ("image_input", "image_urls")
 _FLAG_FIELDS = ("watermark", "private", "character_create")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -108,8 +106,8 @@ def model_warning(request: GenerationRequest) -> str | None:
     model = request.model
     if request_class(model) is not None:
         return None
-    close = get_close_matches(model[:100].lower(), _MODELS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_MODELS)}."
+    close = get_close_matches(model[:100].lower(), MODELS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(MODELS)}."
     return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
 
 
@@ -185,8 +183,8 @@ def _fields_of(cls: type[Any]) -> tuple[str, ...]:
 
 @cache
 def _column_names() -> frozenset[str]:
-    classes = [cls for model in _MODELS if (cls := request_class(model)) is not None]
-    return frozenset({*_COMMON_FIELDS, *(name for cls in classes for name in _fields_of(cls))})
+    """Return the names of all request fields, which columns may have."""
+    return frozenset({"model", *(name for cls in MODELS.values() for name in _fields_of(cls))})
 
 
 def known_columns(names: Sequence[str], prompt: int) -> tuple[list[str | None], list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -155,25 +155,15 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
+    plain: dict[str, Any] = {name: parse(values.get(name)) for name, parse in _PLAIN_FIELDS.items()}
     return Entry(
         state=_text(values.get("state")) or "unknown",
-        id=_text(values.get("id")),
-        index=_whole(values.get("index")),
-        line=_whole(values.get("line")),
-        key=_text(values.get("key")),
-        model=_text(values.get("model")),
-        prompt=_text(values.get("prompt")),
-        task_id=_text(values.get("task_id")),
         media=tuple(_media(_texts(values.get("files")), _objects_in(values.get("outputs")), folder)),
         urls=tuple(_texts(values.get("urls"))),
         error=_error(values.get("error")),
-        credits=_number(values.get("credits")),
-        duration=_number(values.get("duration")),
-        lag=_number(values.get("lag")),
         queries=_whole(values.get("queries")) or 0,
-        submitted_at=_number(values.get("submitted_at")),
-        finished_at=_number(values.get("finished_at")),
-        input=given if isinstance(given := values.get("input"), dict) else {},
+        input=_object(values.get("input")),
+        **plain,
     )
 
 
@@ -275,3 +265,11 @@ def _number(value: object) -> float | None:
 def _whole(value: object) -> int | None:
     number = _number(value)
     return None if number is None else int(number)
+
+
+#: Fields that an `Entry` takes from its line, None if their type is wrong.
+_PLAIN_FIELDS: dict[str, Callable[[object], object]] = {
+    **dict.fromkeys(("id", "key", "model", "prompt", "task_id"), _text),
+    **dict.fromkeys(("index", "line"), _whole),
+    **dict.fromkeys(("credits", "duration", "lag", "submitted_at", "finished_at"), _number),
+}

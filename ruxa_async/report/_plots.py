@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attrs import frozen
@@ -16,7 +15,6 @@ __all__ = ("plots",)
 
 #: The least span in seconds for which a unit is used, the seconds of the unit, and its name.
 _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
-_SCOPES = ("create", "query")
 
 
 def plots(folder: Folder) -> str:
@@ -45,11 +43,6 @@ def _figure(title: str, sentence: str, drawing: str = "") -> str:
     return f"<figure><figcaption><h3>{text(title)}</h3><p>{text(sentence)}</p></figcaption>{drawing}</figure>"
 
 
-def _legend(*entries: tuple[str, str]) -> str:
-    items = "".join(f'<li><i class="swatch {colour}"></i>{text(name)}</li>' for colour, name in entries)
-    return f'<ul class="legend">{items}</ul>'
-
-
 # ---- over time
 
 
@@ -69,38 +62,6 @@ class _Timeline:
         """The number of steps."""
         return int((self.end - self.start) // self.step) + 1
 
-    @property
-    def unit(self) -> tuple[float, str]:
-        """The seconds and the name of the unit of the axis."""
-        seconds = self.size * self.step
-        return next((scale, name) for least, scale, name in _UNITS if seconds >= least)
-
-    def chart(
-        self,
-        label: str,
-        y_label: str,
-        series: Sequence[tuple[str, Sequence[float]]],
-        tooltip: Callable[[int], str],
-    ) -> str:
-        scale, unit = self.unit
-        return bar_chart(
-            Bars(
-                label=label,
-                x_label=f"{unit} since the start",
-                y_label=y_label,
-                start=0.0,
-                step=self.step,
-                series=series,
-                x_step=time_step(self.size * self.step, 6),
-                x_scale=scale,
-                tooltip=tooltip,
-            )
-        )
-
-    def at(self, place: int) -> str:
-        """Return the time at which the step *place* begins, as a number of units."""
-        return plain_number(place * self.step / self.unit[0])
-
 
 def _timeline(folder: Folder) -> _Timeline | None:
     """Return the timeline of *folder*, None if no task ended."""
@@ -110,6 +71,40 @@ def _timeline(folder: Folder) -> _Timeline | None:
     begins = [entry.submitted_at for entry in folder.entries if entry.submitted_at is not None]
     start = min([*ends, *begins, *(run.started_at for run in folder.runs)])
     return _Timeline(start, max([*ends, *(run.ended_at for run in folder.runs if run.ended_at is not None)]))
+
+
+def _time_figure(
+    title: str,
+    sentence: str,
+    time: _Timeline,
+    y_label: str,
+    series: Sequence[tuple[str, str, Sequence[int]]],
+    scale: float = 1.0,
+) -> str:
+    """Return a chart with a bar for each step of *time*, and its legend.
+
+    *series* are triples of a CSS class, a name and the counts; *scale* times a count is its height.
+    """
+    span = time.size * time.step
+    seconds, unit = next((seconds, unit) for least, seconds, unit in _UNITS if span >= least)
+
+    def tooltip(place: int) -> str:
+        begin, end = (plain_number(step * time.step / seconds) for step in (place, place + 1))
+        return f"{begin} to {end} {unit}: {', '.join(f'{each[place]:,} {name}' for _, name, each in series)}"
+
+    bars = Bars(
+        label=f"{title}. {sentence}",
+        x_label=f"{unit} since the start",
+        y_label=y_label,
+        start=0.0,
+        step=time.step,
+        series=[(colour, [count * scale for count in counts]) for colour, _, counts in series],
+        x_step=time_step(span, 6),
+        x_scale=seconds,
+        tooltip=tooltip,
+    )
+    items = "".join(f'<li><i class="swatch {colour}"></i>{text(name)}</li>' for colour, name, _ in series)
+    return _figure(title, sentence, f'<ul class="legend">{items}</ul>{bar_chart(bars)}')
 
 
 def _throughput(folder: Folder) -> str:
@@ -125,17 +120,8 @@ def _throughput(folder: Folder) -> str:
     rate = plain_number(round(sum(good) / max(seconds, 1e-3) * per, 1))
     best = plain_number(round(max(good) * per / time.step, 1))
     sentence = f"{rate} succeeded per {word} on average, {best} at most."
-    chart = time.chart(
-        f"{title}. {sentence}",
-        f"per {word}",
-        [("good", [n * per / time.step for n in good]), ("bad", [n * per / time.step for n in bad])],
-        lambda place: (
-            f"{time.at(place)} to {time.at(place + 1)} {time.unit[1]}: {good[place]:,} succeeded, "
-            f"{bad[place]:,} did not"
-        ),
-    )
-    legend = _legend(("good", "succeeded"), ("bad", "did not")) if any(bad) else ""
-    return _figure(title, sentence, legend + chart)
+    series = [("good", "succeeded", good), ("bad", "did not succeed", bad)]
+    return _time_figure(title, sentence, time, f"per {word}", series, per / time.step)
 
 
 def _ends(entries: Sequence[Entry], start: float, *, succeeded: bool) -> list[float]:
@@ -151,29 +137,22 @@ def _rejections(folder: Folder) -> str:
     title, time = "Rejected by the rate limit (429)", _timeline(folder)
     if not folder.runs or time is None:
         return _figure(title, "Not recorded: a run that is killed does not write it to runs.jsonl.")
-    total = Counter({scope: sum(counts) for run in folder.runs for scope, counts in run.throttled.items()})
-    if not total.total():
-        return _figure(title, "No request was rejected.")
-    series = {scope: [0] * time.size for scope in _SCOPES}
+    counts = {scope: [0] * time.size for scope in ("create", "query")}
     for run in folder.runs:
-        for scope, counts in run.throttled.items():
-            for place, count in enumerate(counts):
+        for scope, rejections in run.throttled.items():
+            for place, count in enumerate(rejections):
                 at = int(max(0.0, run.started_at - time.start + place * run.step) // time.step)
-                series.setdefault(scope, [0] * time.size)[min(at, time.size - 1)] += count
-    creates, queries = (series[scope] for scope in _SCOPES)
+                counts.setdefault(scope, [0] * time.size)[min(at, time.size - 1)] += count
+    creates, queries = counts["create"], counts["query"]
+    if not any(map(any, counts.values())):
+        return _figure(title, "No request was rejected.")
     sentence = (
-        f"{total['create']:,} creates and {total['query']:,} queries were rejected and sent again later. "
+        f"{sum(creates):,} creates and {sum(queries):,} queries were rejected and sent again later. "
         "This takes time and costs no credits."
     )
-    chart = time.chart(
-        f"{title}. {sentence}",
-        f"rejections in {plain_number(time.step)} s",
-        [("warn", creates), ("calm", queries)],
-        lambda place: (
-            f"{time.at(place)} {time.unit[1]}: {creates[place]:,} creates, {queries[place]:,} queries"
-        ),
-    )
-    return _figure(title, sentence, _legend(("warn", "creates"), ("calm", "queries")) + chart)
+    y_label = f"rejections in {plain_number(time.step)} s"
+    series = [("warn", "creates", creates), ("calm", "queries", queries)]
+    return _time_figure(title, sentence, time, y_label, series)
 
 
 # ---- distributions

@@ -195,7 +195,7 @@ def test_runs_that_were_cut_short_and_lines_that_were_lost_are_said(tmp_path: Pa
 def test_refusals_are_drawn_where_they_were(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path, [row(n) for n in range(31)], [RUN]))
     assert "4 creates and 5 queries were rejected" in text
-    assert "<title>0 seconds: 3 creates, 0 queries</title>" in text
+    assert "<title>0 to 1 seconds: 3 creates, 0 queries</title>" in text
 
 
 def test_what_is_drawn_comes_before_what_is_only_said(tmp_path: Path) -> None:
