@@ -98,7 +98,14 @@ def spending_section(spending: Spending) -> str:
         return "<p>Nothing was bought.</p>"
     head = "".join(
         f'<th scope="col"{"" if name == "Model" else " class=number"}>{name}</th>'
-        for name in ("Model", "Tasks", "Succeeded", "Credits", "Credits without output", "Median seconds")
+        for name in (
+            "Model",
+            "Tasks",
+            "Succeeded",
+            "Credits",
+            "Credits without output",
+            "Median run time (s)",
+        )
     )
     body = "".join(
         _row(isolated(model) if model else "not known", spent)
@@ -129,8 +136,8 @@ def _notes(spending: Spending) -> Iterable[str]:
         parts += [f"{plain_number(listed)} credits at the listed price"] if listed else []
         price = f" ({', '.join(parts)})" if parts else ""
         yield (
-            f"{_count(spending.failed, 'task')} failed after the service accepted them{price}. "
-            "Your account shows whether it refunded credits."
+            f"{_count(spending.failed, 'task')} failed after acceptance{price}. "
+            "Your account shows whether credits were refunded."
         )
     if spending.missing:
         yield f"{_count(spending.missing, 'task')} paid for, without an output on this disk yet."

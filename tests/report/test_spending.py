@@ -1,4 +1,4 @@
-"""The bill adds up, each purchase once."""
+"""Spending is the sum of all purchases, each counted once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ruxa_async.report._folder import read_folder
 from ruxa_async.report._spending import spending_of, spending_section
 
 
-def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
+def test_each_task_counts_once_and_for_its_model(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path,
         [
@@ -39,16 +39,16 @@ def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
     }
     section = spending_section(spending)
     assert section.index("google/nano-banana") < section.index("sora-2")
-    for said in (
-        "1 task failed after",
+    for sentence in (
+        "1 task failed after acceptance",
         "(3 credits)",
         "1 request may have been charged",
         "For 1 task the service",
     ):
-        assert said in section
+        assert sentence in section
 
 
-def test_nothing_bought_is_said(tmp_path: Path) -> None:
+def test_the_section_says_that_nothing_was_bought(tmp_path: Path) -> None:
     folder = read_folder(folder_of(tmp_path, [row(0, "invalid", task_id=None)]))
     assert spending_section(spending_of(folder)) == "<p>Nothing was bought.</p>"
 
@@ -79,6 +79,6 @@ def test_purchases_without_a_reported_charge_count_at_the_last_listed_price(tmp_
         3,
     )
     section = spending_section(spending)
-    assert "1 task failed after the service accepted them (3 credits at the listed price)" in section
+    assert "1 task failed after acceptance (3 credits at the listed price)" in section
     assert "3 purchases without a reported charge" in section
     assert "9 credits at the listed price." in section
