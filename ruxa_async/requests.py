@@ -102,7 +102,7 @@ def _choice(allowed: tuple[str, ...], default: str | None = None, **aliases: str
 
 
 def _number_text(value: str | int | None) -> str | None:
-    """Return an int as the text that is sent, any other value unchanged."""
+    """Return an int from 0 to 999 as the text that the service expects, any other value unchanged."""
     return str(value) if type(value) is int and 0 <= value < 1000 else value  # type: ignore[return-value]
 
 

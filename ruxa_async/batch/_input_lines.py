@@ -42,7 +42,7 @@ _SIGNATURES = {
 }
 #: Control characters that text does not contain. One in nine random bytes is one.
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1b"})
-#: Input with a larger share of them, and more than four of them, is not text.
+#: Input is not text if both the share and the number of its control characters exceed these.
 _MAX_CONTROL_SHARE = 0.05
 _MAX_CONTROLS = 4
 

@@ -43,7 +43,7 @@ DEFAULT_MODEL = "google/nano-banana"
 
 #: Bytes at the start of an input by which `check_text` decides whether it is text.
 _SAMPLE = 8192
-#: Unknown models that are reported; each row may name another one.
+#: The most unknown models that are reported; each row may name another one.
 _MAX_WARNINGS = 20
 
 _FORMATS: dict[str, Format] = {
@@ -260,7 +260,7 @@ def _row(source: Line | Record, options: _Options, build: Callable[[Any], Genera
 # ---- JSON documents that span lines
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-#: Finds where a value ends; numbers stay text, so that no length is too long.
+#: Finds the end of a value. Numbers stay text, because Python does not convert very long ones.
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 

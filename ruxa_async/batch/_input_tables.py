@@ -1,6 +1,6 @@
 """Read the records of CSV and TSV input, which may span lines.
 
-A record that cannot be read gets an error, and reading continues where that is safe.
+A record that cannot be read gets an error. Reading continues after it, except after an unclosed quote.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _separated(first: Line, lines: Lines, delimiter: str) -> Record:
 
 
 def _tabbed(line: Line, lines: Lines, width: int) -> Record:
-    """Read one record of tab-separated cells, of which the header has *width*."""
+    """Read one record of tab-separated cells; *width* is the number of cells in the header."""
     if line.error is not None:
         return Record(line.number, error=line.error)
     plain = Record(line.number, tuple(map(_unquoted, line.content.split("\t"))))
@@ -92,7 +92,7 @@ def _tabbed(line: Line, lines: Lines, width: int) -> Record:
 
 
 def _spanning(first: Line, lines: Lines, width: int) -> Record | None:
-    """Return the record that spans *first* and later lines, if any. Complete rows are never merged."""
+    """Return the record that spans *first* and later lines, if any; a line with all cells is never merged."""
     text = first.content
     short = text.count("\t") + 1 < width
     for used, line in enumerate(lines.ahead(), 1):

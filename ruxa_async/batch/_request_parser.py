@@ -93,7 +93,7 @@ def _too_deep(value: Any) -> bool:
 
 
 def _kind(value: object) -> str:
-    """Return what *value* is called in an error message."""
+    """Return the JSON type of *value* in words, for an error message."""
     words = {str: "text", int: "a number", float: "a number", bool: "true or false"}
     return {**words, list: "an array", dict: "an object"}.get(type(value), "null")
 

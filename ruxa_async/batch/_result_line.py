@@ -19,7 +19,7 @@ from ruxa_async.results import Failed, JobRecord, Outcome, Succeeded
 
 __all__ = ("Result", "State", "describe_error", "describe_files", "kind_of")
 
-#: Fields that a line takes unchanged from ``as_dict`` of a `JobRecord`, and those of an outcome.
+#: Fields that are copied from `JobRecord.as_dict`, and from ``as_dict`` of an outcome.
 _JOB_FIELDS = ("key", "model", "prompt", "task_id", "input")
 _OUTCOME_FIELDS = (
     *_JOB_FIELDS,
@@ -32,7 +32,7 @@ _DETAILS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
     (RequestValidationError, ("field",)),
     (DownloadError, ("url",)),
 )
-#: Characters of the service's text in a kind of failure.
+#: Characters of the service's message in the description of a kind of failure.
 _MAX_KIND = 300
 
 State: TypeAlias = Literal["succeeded", "failed", "download_failed", "unfinished", "unknown", "invalid"]
@@ -85,7 +85,7 @@ class Result:
         line: int,
         id: str | None = None,  # noqa: A002 - the field
     ) -> Result:
-        """Return the line of a purchase whose end the run did not see."""
+        """Return the line of a purchase that is unfinished or of unknown outcome when the run ends."""
         known = job.as_dict()
         error = None if job.error is None else describe_error(job.error)
         return cls(
@@ -100,7 +100,8 @@ class Result:
     def _set_lag(self, outcome: Succeeded) -> None:
         """Set *completed_at* and *lag* if the service reports when the task was created and when it ended.
 
-        The lag is the difference of two spans, each measured by one clock, so the clocks need not agree.
+        The lag is the client's time from acceptance to the end, less the service's time from creation to the
+        end. Each time is measured by one clock, so the two clocks need not agree.
         """
         from ruxa_async._api.task_status import instants  # noqa: PLC0415 - wrong usage should not wait for cattrs
 

@@ -77,7 +77,7 @@ class ResultsFile:
         self._pending.append(result.encoded())
 
     def names_task(self, row_id: str) -> bool:
-        """Tell whether the lines of earlier runs name a task for the row *row_id*."""
+        """Tell whether the last line of the row *row_id*, written by an earlier run, has a task id."""
         return row_id in self._bought
 
     @property

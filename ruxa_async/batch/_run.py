@@ -42,7 +42,7 @@ __all__ = ("run_batch",)
 _MAX_DOWNLOADS = 64
 #: Seconds without a write after which a part file is abandoned: twice the time limit of an output.
 _STALE_SECONDS = 2 * Downloads().timeout
-#: Rows that are read at a time.
+#: Rows that are read at a time by default.
 _PULLED = 64
 
 
@@ -136,7 +136,7 @@ class _Download:
 
 @define(kw_only=True, eq=False)
 class _Run:
-    """One run: it handles each outcome and remembers the rows of requests that are in progress."""
+    """One run of a batch, which handles the outcomes."""
 
     client: RuxaClient
     results: ResultsFile
@@ -145,7 +145,7 @@ class _Run:
     past: Resume | None
     strict: bool
     name: str | None
-    #: By the number of the request; the client's window bounds it.
+    #: The rows of requests without an outcome, by the number of the request; at most a window of them.
     submitted: dict[int, _Submitted] = field(factory=dict)
     _downloads: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(_MAX_DOWNLOADS))
 
@@ -163,7 +163,7 @@ class _Run:
             async with anyio.create_task_group() as tg:
                 await self._handle_all(outcomes, tg)
         except ExceptionGroup as group:
-            if len(group.exceptions) == 1:  # raised without the group, which is ours
+            if len(group.exceptions) == 1:  # raise the error without the group of our own task group
                 raise group.exceptions[0] from None
             raise
         finally:
@@ -180,7 +180,10 @@ class _Run:
         self.on_result(result)
 
     def _on_match(self, index: int, match: Match) -> None:
-        """Store a *match*. Raise `JournalError` if the journal does not know a task that the results name."""
+        """Store what the journal knows of the request *index*.
+
+        Raises `JournalError` if the results name a task for it and the journal does not know one.
+        """
         if match.known is None and self.results.names_task(match.name):
             raise JournalError(
                 str(self.results.path.with_name(JOURNAL)),
@@ -195,7 +198,9 @@ class _Run:
             async with outcomes:
                 async for outcome in outcomes:
                     await self._handle(outcome, tg)
-        except SubmissionHalted as halt:  # raised further, it would cancel the downloads
+        except (
+            SubmissionHalted
+        ) as halt:  # caught inside of the task group, because it would cancel the downloads
             self.summary.halted = halt
 
     async def _handle(self, outcome: Outcome, tg: TaskGroup) -> None:
@@ -249,7 +254,7 @@ class _Run:
             result.outputs = await to_thread.run_sync(describe_files, paths, saved)
 
     async def _start_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
-        """Start the download when one of 64 places is free; meanwhile no outcome is taken and no row read."""
+        """Start the download as soon as fewer than 64 are under way; until then no outcome is handled."""
         started = False
         try:
             await self._downloads.acquire()
@@ -292,7 +297,7 @@ class _Run:
 
     def _record_job(self, job: JobRecord, state: State) -> None:
         row = None if job.index is None else self.submitted.pop(job.index, None)
-        if row is not None:  # without a row its outcome was handled, and it has a line
+        if row is not None:  # else its outcome was handled, so it has a line
             self._record(Result.of_job(job, state, index=row.index, line=row.line, id=row.id))
 
 
@@ -330,8 +335,8 @@ class _Requests:
 async def _pull(rows: Iterator[Row], count: int) -> list[Row]:
     """Read at most *count* rows in a daemon thread.
 
-    Input may be a pipe that never delivers. An interrupted run can leave a daemon thread waiting for it; a
-    worker thread of anyio would keep the process alive.
+    Input may be a pipe without a writer. When the run is interrupted, a daemon thread can be left waiting for
+    it; a worker thread of anyio would keep the process alive.
     """
     token = lowlevel.current_token()
     done = anyio.Event()

@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 __all__ = ("RunRecord",)
 
 _SCOPES = ("create", "query")
-#: Steps of a series. When an event exceeds them, each step becomes twice as long, so that memory stays
-#: bounded.
+#: The most steps of a series. An event beyond the last step doubles the length of all steps.
 _STEPS = 240
 
 
 @define
 class _Series:
-    """Counts by name in time steps of *step* seconds."""
+    """The number of events in each step of *step* seconds since the start, by name."""
 
     step: float = 1.0
     counts: dict[str, list[int]] = field(factory=dict)

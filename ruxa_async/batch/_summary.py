@@ -45,10 +45,10 @@ class Summary:
     """The counts of a run, kept up to date while it is under way.
 
     *states* counts the rows by state, *kinds* the failures by a short description. *files* counts the outputs
-    on disk. *queries* is the number of queries, for *asked* tasks. *credits* is the sum that the service
-    reported for this run. *models* are the purchases by model that this run made, picked up or may have made,
-    *lost* those of them that failed after they were accepted; *prices* are the credits of a task that the
-    user gave. *unknown* lists the first 20 rows that may have been charged.
+    on disk. *queries* is the number of queries, *asked* that of the tasks that they were for. *credits* is
+    the sum that the service reported for this run. *models* are the purchases by model that this run made,
+    picked up or may have made, *lost* those of them that failed after they were accepted; *prices* are the
+    credits of a task that the user gave. *unknown* lists the first 20 rows that may have been charged.
 
     *stats* are the client's counters at the end. *callbacks* is the number of callbacks received, None if
     none were requested. *unsubmitted* counts rows that were read and not submitted. *halted* is the reason

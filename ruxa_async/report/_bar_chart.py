@@ -29,8 +29,8 @@ class Bars:
     """The data of a stacked bar chart: one bar for each *step* from *start*.
 
     *series* are pairs of a CSS class and the heights. *label* is the text for screen readers, and *tooltip*
-    returns the text of one bar. Ticks of the x axis are *x_step* apart; *x_scale* is the unit in which they
-    are labelled.
+    returns the text of one bar. Ticks of the x axis are *x_step* apart, and labelled with their value divided
+    by *x_scale*.
     """
 
     label: str

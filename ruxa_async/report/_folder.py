@@ -46,7 +46,7 @@ class Media:
 
     @property
     def kind(self) -> MediaKind:
-        """The HTML element that shows it, by the extension of its name."""
+        """What a browser shows it as, by its extension; "other" if it can only be linked."""
         return _KINDS.get(Path(self.path).suffix.lower(), "other")
 
 
@@ -90,7 +90,7 @@ class Entry:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """A value that is equal for all lines of one row."""
+        """A value that is equal for all lines of one row, and differs between rows."""
         return (self.id,) if self.id else (self.index, self.line, self.key, self.model, self.prompt)
 
     @property

@@ -17,7 +17,7 @@ _IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u
 
 
 def text(value: object) -> str:
-    """Return *value* for an element or a quoted attribute."""
+    """Return *value*, escaped for an HTML element or a quoted attribute."""
     return escape(str(value), quote=True)
 
 

@@ -30,10 +30,10 @@ __all__ = ("REPORT", "page", "spelled", "write_report")
 REPORT = "report.html"
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
-#: Entries and reasons that are listed for each state.
+#: The most entries, and the most reasons, that are listed for each state.
 _SAMPLES = 4
 _REASONS = 6
-#: Parameters of a request that the page shows, and characters of each.
+#: The most parameters of a request on the page, and the most characters of each.
 _PARAMETERS, _PARAMETER = 40, 2_000
 
 
@@ -106,7 +106,7 @@ def _facts(folder: Folder, spending: Spending) -> str:
 
 
 def _duration(folder: Folder) -> float | None:
-    """Return the seconds that all runs took, without runs those from the first acceptance to the last end."""
+    """Return the seconds that all runs took; if none is recorded, those from first acceptance to last end."""
     if folder.runs:
         spans = [run.ended_at - run.started_at for run in folder.runs if run.ended_at is not None]
         return sum(spans) if spans else None

@@ -9,7 +9,7 @@ from attrs import frozen
 
 __all__ = ("Bins", "bins_of", "histogram", "nice_step", "quantile", "time_step")
 
-#: Seconds.
+#: Round times in seconds, for the steps of a time axis.
 _TIME_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
