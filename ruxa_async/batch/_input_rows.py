@@ -129,13 +129,10 @@ def _standard_input() -> Generator[BufferedReader]:
     It is not ``sys.stdin.buffer``: at exit, the interpreter crashes if a thread waits in that one.
     """
     try:
-        # None where the process was started without one.
-        opened = None if sys.stdin is None else io.FileIO(sys.stdin.fileno(), closefd=False)
-    except (OSError, ValueError):
-        opened = None
-    if opened is None:
-        raise InputError("there is no standard input to read from: name a file, or pipe one in")
-    yield BufferedReader(opened)
+        raw = io.FileIO(sys.stdin.fileno(), closefd=False)
+    except (AttributeError, OSError, ValueError) as error:  # stdin is None, or closed
+        raise InputError("there is no standard input to read from: name a file, or pipe one in") from error
+    yield BufferedReader(raw)
 
 
 @frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 from attrs import frozen
 
@@ -51,12 +52,12 @@ class Bars:
 
 def bar_chart(bars: Bars) -> str:
     """Return *bars* as one ``<svg>`` element."""
-    totals = [sum(_height(heights, place) for _, heights in bars.series) for place in range(bars.size)]
-    top = max([*totals, 1e-9])
+    columns = [*zip_longest(*(heights for _, heights in bars.series), fillvalue=0.0)]
+    top = max([*map(sum, columns), 1e-9])
     y_step = nice_step(top, 4)
     top = math.ceil(top / y_step - 1e-9) * y_step
     parts = [*_y_axis(bars, top, y_step), *_x_axis(bars)]
-    parts += [_bar(bars, place, top) for place, total in enumerate(totals) if total]
+    parts += [_bar(bars, place, column, top) for place, column in enumerate(columns) if any(column)]
     frame = {
         "viewBox": f"0 0 {_WIDTH:g} {_HEIGHT:g}",
         "role": "img",
@@ -66,19 +67,14 @@ def bar_chart(bars: Bars) -> str:
     return f"<svg{attributes(frame)}>{''.join(parts)}</svg>"
 
 
-def _height(heights: Sequence[float], place: int) -> float:
-    return heights[place] if place < len(heights) else 0.0
-
-
-def _bar(bars: Bars, place: int, top: float) -> str:
+def _bar(bars: Bars, place: int, column: Sequence[float], top: float) -> str:
     width = _INNER_WIDTH / bars.size
     gap = min(1.5, width * 0.15)
     x = _LEFT + width * place + gap / 2
     y = _TOP + _INNER_HEIGHT
     parts = [f"<title>{text(bars.tooltip(place))}</title>"]
-    for colour, heights in bars.series:
-        height = _height(heights, place) / top * _INNER_HEIGHT
-        if height:
+    for (colour, _), value in zip(bars.series, column, strict=True):
+        if height := value / top * _INNER_HEIGHT:
             y -= height
             box = {"class": f"bar {colour}", "x": x, "y": y, "width": width - gap, "height": height}
             parts.append(f"<rect{attributes(box)}/>")

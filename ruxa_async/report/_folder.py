@@ -114,7 +114,6 @@ class Run:
     started_at: float
     ended_at: float | None = None
     source: str = ""
-    version: str = ""
     ending: str = ""
     unsubmitted: int = 0
     step: float = 1.0
@@ -212,7 +211,6 @@ def _run(values: Mapping[str, Any]) -> Run | None:
         started_at=started_at,
         ended_at=_number(values.get("ended_at")),
         source=_text(values.get("source")) or "",
-        version=_text(values.get("version")) or "",
         ending=_text(values.get("ending")) or "",
         unsubmitted=_whole(values.get("unsubmitted")) or 0,
         prices={model: price for model, given in prices if (price := _number(given)) is not None},

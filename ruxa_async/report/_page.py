@@ -35,6 +35,11 @@ _SAMPLES = 4
 _REASONS = 6
 #: The most parameters of a request on the page, and the most characters of each.
 _PARAMETERS, _PARAMETER = 40, 2_000
+#: Fields of an entry that the script takes unchanged.
+_ITEM_FIELDS = (
+    *("state", "prompt", "key", "model", "task_id", "line"),
+    *("credits", "queries", "submitted_at", "finished_at"),
+)
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -230,22 +235,12 @@ def _item(entry: Entry) -> dict[str, Any]:
     parameters = islice(entry.parameters.items(), _PARAMETERS)
     return _filled(
         {
-            "state": entry.state,
-            "prompt": entry.prompt,
-            "key": entry.key,
-            "model": entry.model,
-            "task": entry.task_id,
-            "index": entry.index,
-            "line": entry.line,
+            **{name: getattr(entry, name) for name in _ITEM_FIELDS},
             "media": [_medium(media) for media in entry.media],
             "urls": [] if entry.media else list(entry.urls),
             "error": None if entry.error is None else _filled(asdict(entry.error)),
-            "credits": entry.credits,
             "seconds": _rounded(entry.seconds),
             "lag": _rounded(entry.lag),
-            "queries": entry.queries,
-            "submitted": entry.submitted_at,
-            "finished": entry.finished_at,
             "input": {name: value[:_PARAMETER] for name, value in parameters},
         }
     )

@@ -19,7 +19,7 @@
   }
   const foreign = (text) => make("bdi", { dir: "auto", textContent: text });
   const stateOf = (item) => states[item.state];
-  const captionOf = (item) => item.prompt || item.key || item.task || `line ${item.line ?? "?"}`;
+  const captionOf = (item) => item.prompt || item.key || item.task_id || `line ${item.line ?? "?"}`;
   const short = (model) => model.slice(model.lastIndexOf("/") + 1);
   const seconds = (value) => `${number.format(value < 10 ? Math.round(value * 10) / 10 : Math.round(value))} s`;
   const credits = (value) => `${number.format(value)} ${value === 1 ? "credit" : "credits"}`;
@@ -95,13 +95,13 @@
   }
   const haystacks = [];
   function haystack(place) {
-    const { prompt, key, task, model, error = {} } = items[place];
-    return haystacks[place] ??= plain([prompt, key, task, model, error.message, error.code].filter(Boolean).join("\n"));
+    const { prompt, key, task_id, model, error = {} } = items[place];
+    return haystacks[place] ??= plain([prompt, key, task_id, model, error.message, error.code].filter(Boolean).join("\n"));
   }
 
   const ORDERS = {
     index: (a, b) => a - b,
-    finished: (a, b) => (items[a].finished ?? Infinity) - (items[b].finished ?? Infinity) || a - b,
+    finished: (a, b) => (items[a].finished_at ?? Infinity) - (items[b].finished_at ?? Infinity) || a - b,
     seconds: (a, b) => (items[b].seconds ?? -1) - (items[a].seconds ?? -1) || a - b,
     credits: (a, b) => (items[b].credits ?? -1) - (items[a].credits ?? -1) || a - b,
   };
@@ -222,14 +222,14 @@
     add("Model", item.model);
     for (const [name, value] of Object.entries(item.input || {})) add(foreign(name), value);
     add("Key", item.key);
-    add("Task", item.task);
+    add("Task", item.task_id);
     add("Line", item.line === undefined ? undefined : number.format(item.line));
     add("Run time", item.seconds === undefined ? undefined : seconds(item.seconds));
     add("Delay until the end was seen", item.lag === undefined ? undefined : `${number.format(item.lag)} s`);
     add("Queries", item.queries === undefined ? undefined : number.format(item.queries));
     add("Credits", item.credits === undefined ? undefined : number.format(item.credits));
-    add("Accepted", timed(item.submitted));
-    add("Ended", timed(item.finished));
+    add("Accepted", timed(item.submitted_at));
+    add("Ended", timed(item.finished_at));
     for (const medium of item.media || []) {
       const link = make("a", { href: medium.src, target: "_blank", rel: "noopener" }, foreign(medium.path));
       const size = medium.size === undefined ? "is missing" : bytes(medium.size);
@@ -258,7 +258,7 @@
   const models = [...new Set(items.map((item) => item.model).filter(Boolean))].sort();
   $("model").append(make("option", { value: "", textContent: "All models" }), ...models.map((model) => make("option", { value: model, textContent: model })));
   $("model-choice").hidden = models.length < 2;
-  for (const [value, name] of [["seconds", "seconds"], ["credits", "credits"], ["finished", "finished"]]) {
+  for (const [value, name] of [["seconds", "seconds"], ["credits", "credits"], ["finished", "finished_at"]]) {
     const known = items.some((item) => item[name] !== undefined);
     $("order").querySelector(`[value=${value}]`).hidden = !known;
   }
