@@ -52,19 +52,17 @@ def advice_for(state: str, entries: Sequence[Entry], folder: Path) -> Advice:
     """Return the advice about *entries*, which are all in *state*; the commands name the first of them."""
     home = _quoted(str(folder), "DIR")
     batch = f"ruxa-async batch INPUT --out {home}"
-    task_id = _first(entries, "task_id") or "TASK_ID"
     key = _first(entries, "key") or _first(entries, "id") or "KEY"
-    status = ("Show the state of one", f"ruxa-async status {task_id}")
+    status = ("Show the state of one", f"ruxa-async status {_first(entries, 'task_id') or 'TASK_ID'}")
     match state:
         case "unknown":
             return Advice(
                 "Sent, and no reply shows whether they were charged.",
-                "Look at your account first. Adopt each task that you find there. Forget the others; the "
-                "next run buys them.",
+                "Look at your account first. Adopt each task that you find there, and forget the others.",
                 (
                     ("List them", f"ruxa-async journal {home}"),
-                    ("It is in the account", f"ruxa-async journal {home} --adopt {key} TASK_ID"),
-                    ("It is not in the account", f"ruxa-async journal {home} --forget {key}"),
+                    ("One is in the account: adopt it", f"ruxa-async journal {home} --adopt {key} TASK_ID"),
+                    ("One is not: let the next run buy it", f"ruxa-async journal {home} --forget {key}"),
                     ("Send all of them again, which may buy twice", f"{batch} --resend-unknown"),
                 ),
             )
