@@ -108,8 +108,8 @@ def _media(urls: Sequence[str], here: str = "") -> str:
 def _medium(url: str, here: str) -> str:
     try:
         parts = urlsplit(url)
-        known = parts.scheme == "https" or _is_at(url, here)
-        safe = known and bool(parts.hostname) and url.isprintable() and " " not in url
+        is_allowed = parts.scheme == "https" or _is_at(url, here)
+        safe = is_allowed and bool(parts.hostname) and url.isprintable() and " " not in url
     except ValueError:
         safe = False
     if not safe:

@@ -107,8 +107,8 @@ def open_rows(
         first_line = lines.first()
         options = _Options(prompt_column, model, notice, warn)
         kind = format or _format_of(Path(source), first_line.decode(errors="replace"), options)
-        whole = kind == "jsonl" and _is_document(first_line, Path(source))
-        rows = _rows_of(kind, lines, options, whole=whole)
+        is_document = kind == "jsonl" and _is_document(first_line, Path(source))
+        rows = _rows_of(kind, lines, options, is_document=is_document)
         first = next(rows, None)
         if first is None:
             raise InputError(f"{name} holds no rows, so there is nothing to generate")
@@ -201,8 +201,8 @@ def _is_document(begin: bytes, source: Path) -> bool:
 # ---- the rows
 
 
-def _rows_of(kind: Format, lines: Lines, options: _Options, *, whole: bool) -> Iterator[Row]:
-    """Return the rows of *lines*; if *whole*, they are one JSON document."""
+def _rows_of(kind: Format, lines: Lines, options: _Options, *, is_document: bool) -> Iterator[Row]:
+    """Return the rows of *lines*; if *is_document*, they hold one JSON document."""
     if kind in ("csv", "tsv"):
         return _table_rows(lines, "," if kind == "csv" else "\t", options)
 
@@ -211,7 +211,7 @@ def _rows_of(kind: Format, lines: Lines, options: _Options, *, whole: bool) -> I
             return from_prompt(text.strip(), options.model)
         return from_json(json_row(text), options.model)
 
-    parts = _document_lines(lines) if whole else lines
+    parts = _document_lines(lines) if is_document else lines
     return (_row(part, options, build) for part in parts if part.error is not None or part.content.strip())
 
 

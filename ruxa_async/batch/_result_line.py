@@ -67,8 +67,8 @@ class Result:
     @classmethod
     def of_outcome(cls, outcome: Outcome, *, index: int, line: int, id: str | None = None) -> Result:  # noqa: A002 - the field
         """Return the line of *outcome*; that of a success has no files yet."""
-        known = outcome.as_dict()
-        result = cls(index=index, line=line, id=id, **{name: known[name] for name in _OUTCOME_FIELDS})
+        values = outcome.as_dict()
+        result = cls(index=index, line=line, id=id, **{name: values[name] for name in _OUTCOME_FIELDS})
         if isinstance(outcome, Failed):
             result.error = describe_error(outcome.error)
         else:
@@ -86,7 +86,7 @@ class Result:
         id: str | None = None,  # noqa: A002 - the field
     ) -> Result:
         """Return the line of a purchase that is unfinished or of unknown outcome when the run ends."""
-        known = job.as_dict()
+        values = job.as_dict()
         error = None if job.error is None else describe_error(job.error)
         return cls(
             index=index,
@@ -94,7 +94,7 @@ class Result:
             id=id,
             state=state,
             error=error,
-            **{name: known[name] for name in _JOB_FIELDS},
+            **{name: values[name] for name in _JOB_FIELDS},
         )
 
     def _set_lag(self, outcome: Succeeded) -> None:
@@ -118,9 +118,9 @@ class Result:
 
 def describe_error(error: BaseException) -> dict[str, Any]:
     """Return the ``error`` of a line: type, message, details and the cause."""
-    known = describe_all(error)
+    attributes = describe_all(error)
     details = (name for kind, names in _DETAILS if isinstance(error, kind) for name in names)
-    described = {name: known[name] for name in ("type", "message", *details)}
+    described = {name: attributes[name] for name in ("type", "message", *details)}
     if error.__cause__ is not None and str(error.__cause__) not in described["message"]:
         described["cause"] = f"{type(error.__cause__).__name__}: {error.__cause__}"
     return described

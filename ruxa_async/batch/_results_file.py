@@ -183,11 +183,11 @@ async def check_journal(journal: SqliteJournal, folder: Path) -> None:
     lacks, and could have bought other rows a second time by then.
     """
     bought = await to_thread.run_sync(_count_bought, folder / RESULTS)
-    known = (await journal.counts(RUN)).total if bought else 0
-    if bought > known:
+    jobs = (await journal.counts(RUN)).total if bought else 0
+    if bought > jobs:
         raise JournalError(
             journal.path,
-            f"it knows {known:,} rows, and {RESULTS} says that {bought:,} were bought: a part of it is "
+            f"it knows {jobs:,} rows, and {RESULTS} says that {bought:,} were bought: a part of it is "
             f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
         )
 

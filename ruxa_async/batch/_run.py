@@ -113,7 +113,7 @@ class _Submitted:
     match: Match | None = None
 
     @property
-    def known(self) -> JournalEntry | None:
+    def entry(self) -> JournalEntry | None:
         return None if self.match is None else self.match.known
 
     @property
@@ -125,12 +125,12 @@ class _Submitted:
 class _Download:
     """The download of one generation: its line, and the number of *missing* files.
 
-    *known* is the journal's entry of its task. *ended_before* is true if an earlier run saw the task succeed.
+    *entry* is that of its task in the journal. *ended_before* is true if an earlier run saw the task succeed.
     """
 
     result: Result
     missing: int
-    known: JournalEntry | None
+    entry: JournalEntry | None
     ended_before: bool = field(kw_only=True)
 
 
@@ -220,15 +220,15 @@ class _Run:
 
     def _count_resumed(self, row: _Submitted, outcome: Outcome) -> bool:
         """Count what earlier runs left of *row*; return whether its task ended in one of them."""
-        known, past = row.known, self.past
-        if known is None or past is None:
+        entry, past = row.entry, self.past
+        if entry is None or past is None:
             return False
-        if known.state in (JobState.ACCEPTED, JobState.ADOPTED):
+        if entry.state in (JobState.ACCEPTED, JobState.ADOPTED):
             self.summary.resumed.picked_up += 1
-        elif known.state is JobState.UNKNOWN and not past.resend_unknown:
+        elif entry.state is JobState.UNKNOWN and not past.resend_unknown:
             self.summary.resumed.unknown += 1
-        return known.state is JobState.SUCCEEDED or (
-            known.state is JobState.FAILED and isinstance(outcome, Failed) and not past.retry_failed
+        return entry.state is JobState.SUCCEEDED or (
+            entry.state is JobState.FAILED and isinstance(outcome, Failed) and not past.retry_failed
         )
 
     async def _handle_generation(
@@ -236,20 +236,20 @@ class _Run:
     ) -> None:
         """Record *result* if all files are on disk, else start a download."""
         missing = len(generation.urls)
-        if ended_before and row.known is not None:
-            kept = await to_thread.run_sync(files_kept, row.known.files, self.summary.folder)
-            await self._set_files(result, [kept[number] for number in sorted(kept)], row.known)
+        if ended_before and row.entry is not None:
+            kept = await to_thread.run_sync(files_kept, row.entry.files, self.summary.folder)
+            await self._set_files(result, [kept[number] for number in sorted(kept)], row.entry)
             missing -= len(kept)
         if ended_before and not missing:
             self._record(result, ended_before=True)
         else:
-            download = _Download(result, missing, row.known, ended_before=ended_before)
+            download = _Download(result, missing, row.entry, ended_before=ended_before)
             await self._start_download(generation, download, tg)
 
-    async def _set_files(self, result: Result, paths: Sequence[Path], known: JournalEntry | None) -> None:
+    async def _set_files(self, result: Result, paths: Sequence[Path], entry: JournalEntry | None) -> None:
         """Set the files of *result* to *paths*, with their descriptions."""
         result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
-        saved = () if known is None else known.files
+        saved = () if entry is None else entry.files
         with anyio.CancelScope(shield=True):  # the files are on disk, so the line must describe them
             result.outputs = await to_thread.run_sync(describe_files, paths, saved)
 
@@ -271,7 +271,7 @@ class _Run:
             self.results.ensure_in_place()  # otherwise the download would create a removed folder again
             template = RowTemplate(self.name or default, result.index)
             paths = await generation.save(self.summary.folder, name=template)
-            await self._set_files(result, paths, download.known)
+            await self._set_files(result, paths, download.entry)
             if download.ended_before:
                 self.summary.resumed.fetched += download.missing
             ended = True
