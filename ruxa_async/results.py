@@ -114,7 +114,7 @@ class Generation:
     expire: download them soon. *credits* is what was charged and *duration* the run time in seconds, each
     None if the service does not say.
 
-    A copy can download too; an unpickled one has no client and cannot.
+    A copy can download the outputs too. An unpickled generation has no client and cannot.
     """
 
     task_id: str | None

@@ -153,7 +153,7 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("_engine",), ("transports",)),
     (("_api",), tuple(f"_engine.{name}" for name in ("engine", "polling", "rate_limits", "job"))),
     (
-        ("_internal.failpoints", "_internal.hosts", "_internal.lazy", "_version"),
+        ("_internal.failpoints", "_internal.hosts", "_internal.jsonl", "_internal.lazy", "_version"),
         (*LAYERS, *PURE, "errors", "requests", "results", "settings"),
     ),
     (("_client.driver",), ("_client.client", "_client.completions", "_client.task")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from attrs import frozen
 
@@ -31,13 +31,16 @@ class JsonLine:
         return self.start + len(self.data)
 
 
-def read_json_lines(path: Path) -> Iterator[JsonLine]:
-    """Yield each line of the file at *path*. Bytes that are not UTF-8 are replaced. Raises OSError."""
+def read_json_lines(path: Path, *, errors: Literal["strict", "replace"] = "strict") -> Iterator[JsonLine]:
+    """Yield each line of the file at *path*. Raises OSError.
+
+    A line that is not UTF-8 has no values, or with *errors* "replace" U+FFFD in place of invalid bytes.
+    """
     start = 0
     with path.open("rb") as file:
         for data in file:
             try:
-                value = json.loads(data.decode("utf-8-sig", errors="replace"))
+                value = json.loads(data.decode("utf-8-sig", errors))
             except (ValueError, RecursionError):
                 value = None
             yield JsonLine(start, data, value if isinstance(value, dict) else None)

@@ -148,7 +148,7 @@ def read_folder(path: Path) -> Folder:
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the objects in a file of JSON lines, and the number of damaged lines that are not cut off."""
-    lines = list(read_json_lines(path))
+    lines = list(read_json_lines(path, errors="replace"))
     broken = sum(line.values is None and line.complete and not line.data.isspace() for line in lines)
     return [line.values for line in lines if line.values is not None], broken
 

@@ -429,7 +429,8 @@ async def test_overridden_lines_are_removed_when_the_file_is_closed(tmp_path: Pa
 
 
 async def test_damaged_lines_are_skipped_and_removed(tmp_path: Path) -> None:
-    (tmp_path / "results.jsonl").write_text('nonsense\n[1]\n{"id": "a", "index": 3}\n{"id": "b"')
+    damaged = b'nonsense\n[1]\n{"id": "c", "prompt": "caf\xe9"}\n'
+    (tmp_path / "results.jsonl").write_bytes(damaged + b'{"id": "a", "index": 3}\n{"id": "b"')
     async with ResultsFile(tmp_path, resumable=True):
         pass
     assert lines(tmp_path) == [{"id": "a", "index": 3}]

@@ -86,6 +86,7 @@ def test_a_later_line_about_a_row_replaces_the_earlier(tmp_path: Path) -> None:
         (b'{"state": "failed"}\n{"state": "fai\n\n{"state": "failed", "index": 1}\n', 2, 1),
         (b"[1]\nnull\n7\n\xff\xfe\n" + b"[" * 100_000 + b"\n", 0, 5),
         (b'{"state": "failed"}', 1, 0),
+        (b'{"state": "failed", "prompt": "caf\xe9"}\n', 1, 0),
     ],
 )
 def test_broken_lines_are_counted_and_a_cut_off_one_is_not(
