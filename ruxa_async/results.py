@@ -25,16 +25,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .requests import GenerationRequest
 
-__all__ = (
-    "Failed",
-    "Generation",
-    "JobRecord",
-    "Outcome",
-    "Stats",
-    "Succeeded",
-    "TaskState",
-    "TaskStatus",
-)
+__all__ = ("Failed", "Generation", "JobRecord", "Outcome", "Stats", "Succeeded", "TaskState", "TaskStatus")
 
 
 class TaskState(enum.Enum):

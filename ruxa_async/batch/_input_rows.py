@@ -24,15 +24,7 @@ from ruxa_async.requests import GenerationRequest
 
 from ._input_lines import InputError, Line, Lines, check_text
 from ._input_tables import Record, delimited
-from ._request_parser import (
-    RowError,
-    from_cells,
-    from_json,
-    from_prompt,
-    json_row,
-    known_columns,
-    model_warning,
-)
+from ._request_parser import RowError, from_cells, from_json, json_row, known_columns, model_warning
 
 __all__ = ("DEFAULT_MODEL", "Format", "InputError", "Row", "Rows", "open_rows")
 
@@ -207,9 +199,7 @@ def _rows_of(kind: Format, lines: Lines, options: _Options, *, is_document: bool
         return _table_rows(lines, "," if kind == "csv" else "\t", options)
 
     def build(text: str) -> GenerationRequest:
-        if kind == "text":
-            return from_prompt(text.strip(), options.model)
-        return from_json(json_row(text), options.model)
+        return from_json({"prompt": text.strip()} if kind == "text" else json_row(text), options.model)
 
     parts = _document_lines(lines) if is_document else lines
     return (_row(part, options, build) for part in parts if part.error is not None or part.content.strip())

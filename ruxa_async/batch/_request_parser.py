@@ -14,15 +14,7 @@ import attrs
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import MODELS, CustomRequest, GenerationRequest, request_class
 
-__all__ = (
-    "RowError",
-    "from_cells",
-    "from_json",
-    "from_prompt",
-    "json_row",
-    "known_columns",
-    "model_warning",
-)
+__all__ = ("RowError", "from_cells", "from_json", "json_row", "known_columns", "model_warning")
 
 _LIST_FIELDS = ("image_input", "image_urls")
 _FLAG_FIELDS = ("watermark", "private", "character_create")
@@ -109,11 +101,6 @@ def model_warning(request: GenerationRequest) -> str | None:
     close = get_close_matches(model[:100].lower(), MODELS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(MODELS)}."
     return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
-
-
-def from_prompt(prompt: str, model: str) -> GenerationRequest:
-    """Return a request for *model* that has only a prompt."""
-    return _built(model, {"prompt": prompt}, None)
 
 
 def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
