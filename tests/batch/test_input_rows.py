@@ -268,10 +268,10 @@ def test_a_stray_carriage_return_is_part_of_its_line(tmp_path: Path) -> None:
 
 
 def test_many_lines_that_end_with_carriage_returns_are_all_there(tmp_path: Path) -> None:
-    count = 3 * MAX_LINE // 16
-    rows = read(tmp_path, "".join(f"prompt {n:08}\r" for n in range(count)), "in.txt")
+    count = 3 * MAX_LINE // 128
+    rows = read(tmp_path, "".join(f"{'prompt':119}{n:08}\r" for n in range(count)), "in.txt")
     assert [row.line for row in rows] == list(range(1, count + 1))
-    assert prompts(rows)[-1] == f"prompt {count - 1:08}"
+    assert prompts(rows)[-1].endswith(f" {count - 1:08}")
     assert len(set(prompts(rows))) == count
 
 
@@ -495,12 +495,12 @@ def test_standard_input_is_read_row_by_row() -> None:
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "in.txt"
-    path.write_text("a line\n" * 200_000)
+    path.write_text(f"{'a line':79}\n" * 20_000)
     with open_rows(path) as rows:
         next(iter(rows))
         with path.open("ab") as more:
             more.write(b"the end\n")
-        assert sum(1 for _ in rows) == 200_000
+        assert sum(1 for _ in rows) == 20_000
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.text(
