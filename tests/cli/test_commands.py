@@ -280,7 +280,7 @@ def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: sig
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopping" in err
-    assert "paid for and have not ended yet" in err
+    assert "paid for and not ended yet" in err
     assert json.loads((out / "runs.jsonl").read_text())["ending"] == "interrupted"
     assert "Unfinished</bdi>" in (out / "report.html").read_text()
     assert "Traceback" not in err
@@ -359,7 +359,7 @@ def test_results_that_find_no_room_end_the_run_and_every_paid_task_is_named(
     kept = [json.loads(line) for line in (out / "emulator.jsonl").read_text().splitlines()]
     charged = {line["task_id"]: line["input"]["prompt"] for line in kept if "task_id" in line}
     assert len(charged) == 3
-    named = re.findall(r"task (\S+) is paid for, or may be: (.{20})", said)
+    named = re.findall(r"task (\S+) was or may have been charged: (.{20})", said)
     assert named
     assert all(charged[task_id].startswith(prompt) for task_id, prompt in named)
 
@@ -480,5 +480,5 @@ def test_results_with_strange_ids_and_deep_json_are_passed_over(
         file.write("\n".join(strange) + "\n")
     for again in (["journal", str(out)], ["report", str(out)], [*command, "--dry-run"], command):
         assert main(again) == 0
-        assert "should not" not in capsys.readouterr().err
+        assert "is a bug" not in capsys.readouterr().err
     assert [line["state"] for line in result_lines(out)] == ["succeeded"]

@@ -61,13 +61,13 @@ def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
     assert f"{MODEL}: 5, 15 credits at 3 each" in said
     assert (
         f"the budget would stop this after 3 of 5 tasks: one more task of {MODEL} costs 3 credits and would "
-        "exceed --max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to go on"
+        "exceed --max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to continue"
     ) in said
     assert "max_credits" not in said
     assert main([*arguments, "--price", "sora-3=1"]) == 0
     said = capsys.readouterr().err
     assert f"its price is not known (add --price {MODEL}=CREDITS)" in said
-    assert "no row to be bought asks for sora-3" in said
+    assert "no task of sora-3 would be bought" in said
     assert not out.exists()
 
 
@@ -82,7 +82,7 @@ def test_dry_run_reports_bad_rows(tmp_path: Path, out: Path, capsys: pytest.Capt
     assert "28 rows read, 27 bad" in said
     assert main(["batch", str(source), "--out", str(out), "--dry-run", "--strict"]) == 2
     assert "2 rows read, 1 bad" in (said := capsys.readouterr().err)
-    assert "it would stop at the first bad row (--strict)" in said
+    assert "the run would stop at the first bad row (--strict)" in said
 
 
 def test_dry_run_knows_what_was_bought_and_changes_nothing(
@@ -107,8 +107,8 @@ def test_dry_run_knows_what_was_bought_and_changes_nothing(
         (["--max-credits", "-1"], "--max-credits -1"),
         (["--max-credits", "nan"], "--max-credits nan"),
         (["--max-tasks", "-3"], "--max-tasks -3"),
-        (["--price", "sora-2"], "--price 'sora-2' is not valid: it is MODEL=CREDITS"),
-        (["--price", "=3"], "--price '=3' is not valid"),
+        (["--price", "sora-2"], "--price 'sora-2' is not MODEL=CREDITS"),
+        (["--price", "=3"], "--price '=3' is not MODEL=CREDITS"),
         (["--price", "sora-2=inf"], "--price: inf for 'sora-2' is not valid"),
     ],
 )

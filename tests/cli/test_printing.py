@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_stops_the_batch_in_order_and_it_can_go_on(tmp_path
         process.stdout.close()
         said = process.stderr.read().decode()
     assert process.returncode == 130
-    assert "nobody reads standard output any more" in said
+    assert "the reader of standard output left" in said
     assert "Traceback" not in said
     assert json.loads((out / "runs.jsonl").read_text())["ending"] == "interrupted"
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]

@@ -14,9 +14,9 @@ from ruxa_async import errors, events
 from ruxa_async.batch import Summary
 from ruxa_async.batch._results import Result
 from ruxa_async.cli import _progress as progress
-from ruxa_async.cli._eta import Durations, Left, Pace
-from ruxa_async.cli._progress import Board, Watch, _drawn, spelled_seconds
-from ruxa_async.cli._runtime import printable
+from ruxa_async.cli._eta import Durations, Remaining, Throughput
+from ruxa_async.cli._progress import Board, Watch, _drawn
+from ruxa_async.cli._text import printable, spelled_seconds
 from ruxa_async.results import JobRecord, Stats, TaskState, TaskStatus
 
 JOB = JobRecord(request=None, task_id="t")
@@ -77,7 +77,7 @@ def test_the_rate_stands_beside_its_limit_and_what_is_left_follows_from_both(boa
     # 500 are to be submitted at ten a second, and the last of them takes five seconds.
     assert board.lines(limited, 10.0) == [
         "50 of 600 done, 50 running, 0 failed, 55 s left",
-        "5.0/s done, 10.0/s sent (rate limit 10.0/s), 3 refused by the rate limit and sent again",
+        "5.0/s done, 10.0/s accepted (rate limit 10.0/s), 3 rejected by the rate limit and sent again",
     ]
 
 
@@ -132,13 +132,13 @@ def test_no_line_of_the_display_is_cut_off(width: int, board: Board, monkeypatch
     assert max(map(len, shown)) <= width
 
 
-def test_a_pace_is_that_of_the_last_half_minute() -> None:
-    pace = Pace()
-    assert pace.per_second(0.0, 0) is None
-    assert pace.per_second(0.5, 7) is None  # too short to tell
-    assert pace.per_second(10.0, 20) == 2.0
-    assert pace.per_second(35.0, 45) == 1.0
-    assert pace.per_second(100.0, 45) is None  # stands still
+def test_throughput_is_that_of_the_last_half_minute() -> None:
+    throughput = Throughput()
+    assert throughput.per_second(0.0, 0) is None
+    assert throughput.per_second(0.5, 7) is None  # too short to tell
+    assert throughput.per_second(10.0, 20) == 2.0
+    assert throughput.per_second(35.0, 45) == 1.0
+    assert throughput.per_second(100.0, 45) is None  # stands still
 
 
 def test_durations_are_those_seen_lately_else_those_of_earlier_runs() -> None:
@@ -153,25 +153,29 @@ def test_durations_are_those_seen_lately_else_those_of_earlier_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "known", "seconds"),
+    ("remaining", "known", "seconds"),
     [
-        (Left(submit=0, running=0, download=0), {}, 0.0),
-        (Left(submit=100, running=5, download=0), {"mean": None, "nearly_all": None}, None),
-        (Left(submit=100, running=0, download=0), {"accepted": None}, None),
-        (Left(submit=100, running=0, download=0), {}, 30.0),  # 5/s are accepted, and then ten seconds
-        (Left(submit=100, running=0, download=0), {"accepted": 50.0}, 20.0),  # no more than 100 run at once
-        (Left(submit=0, running=9, download=0), {}, 7.0),
-        (Left(submit=0, running=9, download=0), {"since_accepted": 30.0}, 0.0),
-        (Left(submit=0, running=0, download=8), {}, 4.0),
-        (Left(submit=0, running=0, download=8), {"downloaded": None}, 0.0),
-        (Left(submit=0, running=0, download=8), {"mean": None, "nearly_all": None}, 4.0),
+        (Remaining(submit=0, running=0, download=0), {}, 0.0),
+        (Remaining(submit=100, running=5, download=0), {"mean": None, "nearly_all": None}, None),
+        (Remaining(submit=100, running=0, download=0), {"accepted": None}, None),
+        (Remaining(submit=100, running=0, download=0), {}, 30.0),  # 5/s are accepted, and then ten seconds
+        (
+            Remaining(submit=100, running=0, download=0),
+            {"accepted": 50.0},
+            20.0,
+        ),  # no more than 100 run at once
+        (Remaining(submit=0, running=9, download=0), {}, 7.0),
+        (Remaining(submit=0, running=9, download=0), {"since_accepted": 30.0}, 0.0),
+        (Remaining(submit=0, running=0, download=8), {}, 4.0),
+        (Remaining(submit=0, running=0, download=8), {"downloaded": None}, 0.0),
+        (Remaining(submit=0, running=0, download=8), {"mean": None, "nearly_all": None}, 4.0),
     ],
 )
 def test_what_is_left_takes_as_long_as_its_slowest_part(
-    left: Left, known: dict[str, Any], seconds: float | None
+    remaining: Remaining, known: dict[str, Any], seconds: float | None
 ) -> None:
     usual = {"accepted": 5.0, "downloaded": 2.0, "mean": 10.0, "nearly_all": 10.0, "since_accepted": 3.0}
-    assert left.seconds(most_running=100, **(usual | known)) == seconds
+    assert remaining.seconds(max_running=100, **(usual | known)) == seconds
 
 
 def test_what_a_terminal_would_obey_is_not_printed() -> None:
