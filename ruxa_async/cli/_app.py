@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cyclopts
 from cyclopts import App, CycloptsError
 
-from ._runtime import BAD_INPUT, DONE, explained, say
+from ._runtime import BAD_INPUT, DONE, exit_code_of, say
 
 __all__ = ("app", "run")
 
@@ -61,7 +61,7 @@ for _name, _help in _COMMANDS.items():
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name and return the exit code."""
-    return explained(lambda: _run_command(arguments))
+    return exit_code_of(lambda: _run_command(arguments))
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:

@@ -25,11 +25,11 @@ from ruxa_async.settings import Budget, Limits
 
 from ._batch_options import BatchOptions, CallbackAddress
 from ._options import check_name
-from ._progress import Board, Watch, displayed
-from ._runtime import need_folder, need_key, open_client, run, say
+from ._progress import EventCounts, Progress, displayed
+from ._runtime import open_client, require_folder, require_key, run, say
 from ._spending import dry_run_code, dry_run_sentences
 from ._stdout import Put, printing
-from ._summary import conclude, exit_code, leave_report
+from ._summary import exit_code, leave_report, print_summary
 from ._text import shortened
 
 if TYPE_CHECKING:
@@ -71,11 +71,12 @@ def batch(
         return _dry_run(source, options, prices, budget)
     callbacks = options.callbacks.address
     if not options.service.emulator:
-        need_key()
+        require_key()
     journal = options.journal()
     # Opened before the event loop starts: a pipe may take long to deliver its first line.
-    with options.input.open(source, notice=_ignore if options.quiet else say, warn=say) as rows:
-        need_folder(options.out)
+    listeners = {"warn": say} if options.quiet else {"notice": say, "warn": say}
+    with options.input.open(source, **listeners) as rows:
+        require_folder(options.out)
         work = _Batch(
             source=source,
             options=options,
@@ -118,7 +119,7 @@ class _Batch:
     journal: SqliteJournal
     rows: Rows
     summary: Summary
-    watch: Watch = field(factory=Watch)
+    events: EventCounts = field(factory=EventCounts)
     #: Generated tasks whose download an interruption stopped; at most as many as there are downloads.
     interrupted: list[Result] = field(factory=list)
 
@@ -132,7 +133,7 @@ class _Batch:
             )
 
             def on_event(event: Event | ClientEvent) -> None:
-                self.watch.on_event(event)
+                self.events.on_event(event)
                 record.on_event(event)
 
             opened = whole = False
@@ -152,7 +153,7 @@ class _Batch:
                 if opened:
                     seconds = anyio.current_time() - began
                     page = leave_report(self.summary, record, whole=whole)
-                    conclude(self.summary, self.budget, seconds, quiet=self.options.quiet, page=page)
+                    print_summary(self.summary, self.budget, seconds, quiet=self.options.quiet, page=page)
         return exit_code(self.summary)
 
     @asynccontextmanager
@@ -181,12 +182,12 @@ class _Batch:
     async def _submit(self, client: RuxaClient, put: Put | None) -> None:
         """Submit the rows, and show progress until every row has a result."""
         options = self.options
-        board = Board(summary=self.summary, watch=self.watch, max_in_flight=options.max_in_flight)
+        progress = Progress(summary=self.summary, events=self.events, max_in_flight=options.max_in_flight)
         async with (
-            displayed(board, client.stats) if options.shows_progress else nullcontext(),
+            displayed(progress, client.stats) if options.shows_progress else nullcontext(),
             anyio.create_task_group() as tg,
         ):
-            tg.start_soon(self._count_rows, board)
+            tg.start_soon(self._count_rows, progress)
             try:
                 await run_batch(
                     client,
@@ -228,7 +229,7 @@ class _Batch:
         for result in self.interrupted:
             _say_charged(result.task_id, result.key, result.prompt or result.model or "")
 
-    async def _count_rows(self, board: Board) -> None:
+    async def _count_rows(self, progress: Progress) -> None:
         """Count the rows while the run is under way, so that the remaining time can be shown."""
 
         def count() -> int | None:
@@ -237,7 +238,7 @@ class _Batch:
             with self.options.input.open(self.source) as rows:
                 return sum(1 for _ in self.options.input.limited(rows))
 
-        board.total = await to_thread.run_sync(count, abandon_on_cancel=True)
+        progress.total = await to_thread.run_sync(count, abandon_on_cancel=True)
 
 
 async def _receiver(address: CallbackAddress, journal: SqliteJournal) -> CallbackReceiver:
@@ -269,7 +270,3 @@ class _BadRows:
 
 def _say_charged(task_id: str | None, key: str | None, prompt: str) -> None:
     say(f"task {task_id or '(unknown)'} was or may have been charged: {key or shortened(prompt)}")
-
-
-def _ignore(_: str) -> None:
-    """Do nothing."""

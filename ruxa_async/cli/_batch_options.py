@@ -1,5 +1,7 @@
 """The options of ``ruxa-async batch``."""
 
+# ruff: noqa: RUF009 - option() returns a field of attrs
+
 from __future__ import annotations
 
 import os
@@ -10,14 +12,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from attrs import field, frozen
-from cyclopts import Parameter
 
 from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
 from ruxa_async.batch._readers import DEFAULT_MODEL
 from ruxa_async.journal import SqliteJournal
 from ruxa_async.settings import Budget
 
-from ._options import Count, Flag, Model, Name, Out, ServiceOptions, panel
+from ._options import Count, Flag, Model, Name, Out, Repeated, ServiceOptions, option, panel
 
 if TYPE_CHECKING:
     from ruxa_async.batch._results import Result
@@ -28,33 +29,17 @@ __all__ = ("BatchOptions", "CallbackAddress")
 @frozen(kw_only=True)
 class _InputOptions:
     model: Model = DEFAULT_MODEL
-    prompt_column: Annotated[
-        str | None, Parameter(help="The column of a table that holds the prompts. Default: prompt.")
-    ] = None
-    format: Annotated[
-        Literal["jsonl", "csv", "tsv", "text"] | None,
-        Parameter(help="The format of the input. Default: by the extension, otherwise by the first line."),
-    ] = None
-    strict: Annotated[
-        Flag, Parameter(help="Stop at the first bad row: finish earlier rows, submit no further ones.")
-    ] = False
-    limit: Annotated[Count | None, Parameter(help="Read at most this number of rows.")] = None
+    prompt_column: str | None = option(None, "The column of a table that holds the prompts. Default: prompt.")
+    format: Literal["jsonl", "csv", "tsv", "text"] | None = option(
+        None, "The format of the input. Default: by the extension, otherwise by the first line."
+    )
+    strict: Flag = option(False, "Stop at the first bad row: finish earlier rows, submit no further ones.")
+    limit: Count | None = option(None, "Read at most this number of rows.")
 
-    def open(
-        self,
-        source: str,
-        *,
-        notice: Callable[[str], object] = lambda _: None,
-        warn: Callable[[str], object] = lambda _: None,
-    ) -> AbstractContextManager[Rows]:
-        """Open *source*; see `open_rows`."""
+    def open(self, source: str, **listeners: Callable[[str], object]) -> AbstractContextManager[Rows]:
+        """Open *source*, with the *listeners* of `open_rows`: notice and warn."""
         return open_rows(
-            source,
-            format=self.format,
-            prompt_column=self.prompt_column,
-            model=self.model,
-            notice=notice,
-            warn=warn,
+            source, format=self.format, prompt_column=self.prompt_column, model=self.model, **listeners
         )
 
     def limited(self, rows: Rows) -> Iterator[Row]:
@@ -64,51 +49,34 @@ class _InputOptions:
 
 @frozen(kw_only=True)
 class _ResumeOptions:
-    retry_failed: Annotated[
-        Flag, Parameter(help="Buy tasks again that failed in earlier runs in this folder.")
-    ] = False
-    resend_unknown: Annotated[
-        Flag,
-        Parameter(
-            help="Send creates of unknown outcome from earlier runs again. They may be charged twice: check "
-            "the account first."
-        ),
-    ] = False
-    new_key: Annotated[
-        Flag, Parameter(help="Continue a folder of an API key that was replaced by the present one.")
-    ] = False
+    retry_failed: Flag = option(False, "Buy tasks again that failed in earlier runs in this folder.")
+    resend_unknown: Flag = option(
+        False,
+        "Send creates of unknown outcome from earlier runs again. They may be charged twice: check "
+        "the account first.",
+    )
+    new_key: Flag = option(False, "Continue a folder of an API key that was replaced by the present one.")
 
 
 @frozen(kw_only=True)
 class _SpendingOptions:
-    dry_run: Annotated[
-        Flag,
-        Parameter(
-            help="Check every row and show what would be bought. Sends and writes nothing, needs no API key."
-        ),
-    ] = False
-    max_tasks: Annotated[
-        int | None,
-        Parameter(
-            help="Buy at most this number of tasks in this folder, over all runs. Creates of unknown outcome "
-            "count as bought."
-        ),
-    ] = None
-    max_credits: Annotated[
-        float | None,
-        Parameter(
-            help="Spend at most this number of credits in this folder, over all runs. Needs --price for each "
-            "model."
-        ),
-    ] = None
-    price: Annotated[
-        tuple[str, ...],
-        Parameter(
-            show_default=False,
-            help="The most that a task of a model costs, as MODEL=CREDITS. Can be repeated. A charge that "
-            "the service reports replaces it.",
-        ),
-    ] = ()
+    dry_run: Flag = option(
+        False, "Check every row and show what would be bought. Sends and writes nothing, needs no API key."
+    )
+    max_tasks: int | None = option(
+        None,
+        "Buy at most this number of tasks in this folder, over all runs. Creates of unknown outcome "
+        "count as bought.",
+    )
+    max_credits: float | None = option(
+        None,
+        "Spend at most this number of credits in this folder, over all runs. Needs --price for each model.",
+    )
+    price: Repeated = option(
+        (),
+        "The most that a task of a model costs, as MODEL=CREDITS. Can be repeated. A charge that "
+        "the service reports replaces it.",
+    )
 
     @property
     def prices(self) -> dict[str, float]:
@@ -153,20 +121,14 @@ class CallbackAddress:
 
 @frozen(kw_only=True)
 class _CallbackOptions:
-    callback_url: Annotated[
-        str | None,
-        Parameter(
-            help="The public URL to which the service posts when a task ends. It must lead to "
-            "--callback-listen."
-        ),
-    ] = None
-    callback_listen: Annotated[
-        str | None,
-        Parameter(
-            help="The HOST:PORT on which to listen for these posts. Plain HTTP: put a proxy that speaks "
-            "HTTPS in front."
-        ),
-    ] = None
+    callback_url: str | None = option(
+        None, "The public URL to which the service posts when a task ends. It must lead to --callback-listen."
+    )
+    callback_listen: str | None = option(
+        None,
+        "The HOST:PORT on which to listen for these posts. Plain HTTP: put a proxy that speaks "
+        "HTTPS in front.",
+    )
 
     @property
     def address(self) -> CallbackAddress | None:
@@ -190,19 +152,18 @@ class BatchOptions:
 
     out: Out
     name: Name = None
-    json_lines: Annotated[
-        Flag,
-        Parameter(
-            help="Print each outcome as soon as it is known, as a line of results.jsonl, and nothing else."
-        ),
-    ] = False
-    paths: Annotated[
-        Flag, Parameter(help="Print the path of each file as soon as it is saved, and nothing else.")
-    ] = False
-    quiet: Annotated[
-        Flag, Parameter(help="Show neither progress nor counts, only errors and what is left for you to do.")
-    ] = False
-    max_in_flight: Annotated[Count, Parameter(help="The number of tasks in flight at once.")] = 100
+    json_lines: Flag = option(
+        False,
+        "Print each outcome as soon as it is known, as a line of results.jsonl. Nothing else "
+        "goes to standard output.",
+    )
+    paths: Flag = option(
+        False, "Print the path of each file as soon as it is saved. Nothing else goes to standard output."
+    )
+    quiet: Flag = option(
+        False, "Show neither progress nor counts, only errors and what is left for you to do."
+    )
+    max_in_flight: Count = option(100, "The number of tasks in flight at once.")
     input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
     resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)

@@ -1,5 +1,7 @@
 """``ruxa-async emulate``: serve an emulator of the service."""
 
+# ruff: noqa: RUF009 - option() returns a field of attrs
+
 from __future__ import annotations
 
 import signal
@@ -31,7 +33,7 @@ from ruxa_async.emulator import (
     parse_limit,
 )
 
-from ._options import Flag, panel
+from ._options import Flag, Repeated, option, panel
 from ._runtime import DONE, SOME_FAILED, say
 from ._text import shortened
 
@@ -42,134 +44,96 @@ __all__ = ("emulate",)
 class _ServiceOptions:
     """Fields of `EmulatorSettings`."""
 
-    key: Annotated[str, Parameter(help="The API key that is accepted.")] = "sk-emulated"
-    credits: Annotated[
-        float, Parameter(show_default=False, help="The credits of the account. Default: unlimited.")
-    ] = float("inf")
-    speed: Annotated[float, Parameter(help="The speed of tasks, in multiples of the real service.")] = 1.0
-    fail_share: Annotated[float, Parameter(help="The share of tasks that fail, from 0 to 1.")] = 0.0
-    latency: Annotated[float, Parameter(help="Seconds before each reply.")] = 0.0
-    seed: Annotated[int, Parameter(help="The seed of all random draws.")] = 0
-    dialect: Annotated[
-        str,
-        Parameter(
-            help="The format of the replies: documented; with credits and times (detailed); as in the blog, "
-            "in similar services and in relays; with errors as HTML or text codes; with tasks that are not "
-            f"found at first (grace); with the outputs under another name. Choices: {', '.join(DIALECTS)}."
-        ),
-    ] = "documented"
+    key: str = option("sk-emulated", "The API key that is accepted.")
+    credits: Annotated[float, Parameter(show_default=False)] = option(
+        float("inf"), "The credits of the account. Default: unlimited."
+    )
+    speed: float = option(1.0, "The speed of tasks, in multiples of the real service.")
+    fail_share: float = option(0.0, "The share of tasks that fail, from 0 to 1.")
+    latency: float = option(0.0, "Seconds before each reply.")
+    seed: int = option(0, "The seed of all random draws.")
+    dialect: str = option(
+        "documented",
+        "The format of the replies: documented; with credits and times (detailed); as in the blog, "
+        "in similar services and in relays; with errors as HTML or text codes; with tasks that are not "
+        f"found at first (grace); with the outputs under another name. Choices: {', '.join(DIALECTS)}.",
+    )
 
 
 @frozen(kw_only=True)
 class _RejectionOptions:
     """Fields of `EmulatorSettings`."""
 
-    shared: Annotated[Flag, Parameter(help="Apply the limit of creates to creates and queries together.")] = (
-        False
+    shared: Flag = option(False, "Apply the limit of creates to creates and queries together.")
+    max_running: int | None = option(None, "The number of tasks that may run at once. Default: unlimited.")
+    retry_after: RetryAfterForm = option("seconds", "The form in which a rejection names the time to wait.")
+    rate_limit_headers: RateLimitHeadersForm = option(
+        "none", "The headers in which each reply states what remains of the limit."
     )
-    max_running: Annotated[
-        int | None, Parameter(help="The number of tasks that may run at once. Default: unlimited.")
-    ] = None
-    retry_after: Annotated[
-        RetryAfterForm, Parameter(help="The form in which a rejection names the time to wait.")
-    ] = "seconds"
-    rate_limit_headers: Annotated[
-        RateLimitHeadersForm,
-        Parameter(help="The headers in which each reply states what remains of the limit."),
-    ] = "none"
-    false_rate_limit_headers: Annotated[
-        FalseRateLimitHeaders, Parameter(help="The false values that these headers state.")
-    ] = "none"
+    false_rate_limit_headers: FalseRateLimitHeaders = option(
+        "none", "The false values that these headers state."
+    )
 
 
 @frozen(kw_only=True)
 class _LimitOptions:
-    create_rate: Annotated[
-        float | None, Parameter(help="Creates per second that are accepted. Default: unlimited.")
-    ] = None
-    create_burst: Annotated[int, Parameter(help="Creates that are accepted back to back.")] = 10
-    query_rate: Annotated[
-        float | None, Parameter(help="Queries per second that are accepted. Default: unlimited.")
-    ] = None
-    query_burst: Annotated[int, Parameter(help="Queries that are accepted back to back.")] = 10
-    create_limit: Annotated[
-        str | None,
-        Parameter(
-            help="A limit of another shape, instead of --create-rate: token:rate=2,burst=20 or "
-            "leaky:rate=2,burst=20 (as in nginx: burst more than one back to back) or "
-            "sliding:count=20,per=10 or fixed:count=20,per=10,phase=0 (windows; times in seconds). A limit "
-            "that changes after 30 seconds: token:rate=50,burst=10@30=token:rate=25,burst=10"
-        ),
-    ] = None
-    query_limit: Annotated[str | None, Parameter(help="The same for queries, instead of --query-rate.")] = (
-        None
+    create_rate: float | None = option(None, "Creates per second that are accepted. Default: unlimited.")
+    create_burst: int = option(10, "Creates that are accepted back to back.")
+    query_rate: float | None = option(None, "Queries per second that are accepted. Default: unlimited.")
+    query_burst: int = option(10, "Queries that are accepted back to back.")
+    create_limit: str | None = option(
+        None,
+        "A limit of another shape, instead of --create-rate: token:rate=2,burst=20 or "
+        "leaky:rate=2,burst=20 (as in nginx: burst more than one back to back) or "
+        "sliding:count=20,per=10 or fixed:count=20,per=10,phase=0 (windows; times in seconds). A limit "
+        "that changes after 30 seconds: token:rate=50,burst=10@30=token:rate=25,burst=10",
     )
+    query_limit: str | None = option(None, "The same for queries, instead of --query-rate.")
 
 
 @frozen(kw_only=True)
 class _CallbackOptions:
     """Fields of `Callbacks`."""
 
-    style: Annotated[
-        CallbackStyle,
-        Parameter(
-            name="--callback-style",
-            help="The body of the post to the callback URL of a task that ended: the reply of a query, the "
-            "same in the form of a similar service, flat fields with or without the task id, an envelope "
-            "without it, the task id alone, nothing, or all of them in turn.",
-        ),
-    ] = "query"
-    delay: Annotated[
-        float, Parameter(name="--callback-delay", help="Seconds from the end of a task to its post.")
-    ] = 0.0
-    spread: Annotated[
-        float,
-        Parameter(
-            name="--callback-spread",
-            help="The most seconds of a random delay in addition, so that posts arrive out of order.",
-        ),
-    ] = 0.0
-    lost: Annotated[
-        float, Parameter(name="--callback-loss", help="The share of posts that are not sent, from 0 to 1.")
-    ] = 0.0
-    duplicated: Annotated[
-        float, Parameter(name="--callback-duplicates", help="The share of posts that are sent twice.")
-    ] = 0.0
-    forged: Annotated[
-        float,
-        Parameter(
-            name="--callback-forgeries",
-            help="The share of tasks for which a stranger posts a success to a URL with a wrong token.",
-        ),
-    ] = 0.0
-    malformed: Annotated[
-        float,
-        Parameter(
-            name="--callback-garbage",
-            help="The share of tasks for which a stranger posts a body that is not JSON to the right URL.",
-        ),
-    ] = 0.0
-    attempts: Annotated[
-        int,
-        Parameter(
-            name="--callback-attempts", help="How often a post is sent in all until the response is a 2xx."
-        ),
-    ] = 1
+    style: Annotated[CallbackStyle, Parameter(name="--callback-style")] = option(
+        "query",
+        "The body of the post to the callback URL of a task that ended: the reply of a query, the "
+        "same in the form of a similar service, flat fields with or without the task id, an envelope "
+        "without it, the task id alone, nothing, or all of them in turn.",
+    )
+    delay: Annotated[float, Parameter(name="--callback-delay")] = option(
+        0.0, "Seconds from the end of a task to its post."
+    )
+    spread: Annotated[float, Parameter(name="--callback-spread")] = option(
+        0.0, "The most seconds of a random delay in addition, so that posts arrive out of order."
+    )
+    lost: Annotated[float, Parameter(name="--callback-loss")] = option(
+        0.0, "The share of posts that are not sent, from 0 to 1."
+    )
+    duplicated: Annotated[float, Parameter(name="--callback-duplicates")] = option(
+        0.0, "The share of posts that are sent twice."
+    )
+    forged: Annotated[float, Parameter(name="--callback-forgeries")] = option(
+        0.0, "The share of tasks for which a stranger posts a success to a URL with a wrong token."
+    )
+    malformed: Annotated[float, Parameter(name="--callback-garbage")] = option(
+        0.0, "The share of tasks for which a stranger posts a body that is not JSON to the right URL."
+    )
+    attempts: Annotated[int, Parameter(name="--callback-attempts")] = option(
+        1, "How often a post is sent in all until the response is a 2xx."
+    )
 
 
 @frozen(kw_only=True)
 class _FaultOptions:
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(
-            show_default=False,
-            help="A fault, as KIND:OPERATION:WHEN. Can be repeated. Kinds before anything is charged: "
-            f"{', '.join(BEFORE)}. Kinds after a charge: {', '.join(AFTER)}; expired is for files. "
-            "Operation: create, query or file. When: nth=3,5 or every=10 or share=0.1. Further values: "
-            "status=, hint=, seconds=, size=. Examples: reset_after:create:share=0.1 and "
-            "error:create:status=503:hint=2",
-        ),
-    ] = ()
+    fault: Repeated = option(
+        (),
+        "A fault, as KIND:OPERATION:WHEN. Can be repeated. Kinds before anything is charged: "
+        f"{', '.join(BEFORE)}. Kinds after a charge: {', '.join(AFTER)}; expired is for files. "
+        "Operation: create, query or file. When: nth=3,5 or every=10 or share=0.1. Further values: "
+        "status=, hint=, seconds=, size=. Examples: reset_after:create:share=0.1 and "
+        "error:create:status=503:hint=2",
+    )
 
 
 _SERVICE = panel("Service")
@@ -178,16 +142,13 @@ _RATE_LIMITS = panel("Rate limits")
 
 @frozen(kw_only=True)
 class _EmulateOptions:
-    host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1"
-    port: Annotated[
-        int, Parameter(validator=Number(gte=0, lte=65535), help="The port to listen on. 0 takes a free one.")
-    ] = 8787
-    ledger: Annotated[
-        Path | None,
-        Parameter(
-            help="A file for the charges. An emulator that is started with it again continues its tasks."
-        ),
-    ] = None
+    host: str = option("127.0.0.1", "The address to listen on.")
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = option(
+        8787, "The port to listen on. 0 takes a free one."
+    )
+    ledger: Path | None = option(
+        None, "A file for the charges. An emulator that is started with it again continues its tasks."
+    )
     service: Annotated[_ServiceOptions, _SERVICE] = field(factory=_ServiceOptions)
     limits: Annotated[_LimitOptions, _RATE_LIMITS] = field(factory=_LimitOptions)
     rejections: Annotated[_RejectionOptions, _RATE_LIMITS] = field(factory=_RejectionOptions)

@@ -1,5 +1,7 @@
 """``ruxa-async generate``: generate one prompt."""
 
+# ruff: noqa: RUF009 - option() returns a field of attrs
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,8 +15,8 @@ from ruxa_async.batch._requests import from_json, model_warning
 from ruxa_async.downloads import FIELDS
 from ruxa_async.requests import GenerationRequest
 
-from ._options import Model, Name, Out, ServiceOptions, check_name, panel
-from ._runtime import DONE, console, need_folder, need_key, open_client, run, say
+from ._options import Model, Name, Out, Repeated, ServiceOptions, check_name, option, panel
+from ._runtime import DONE, console, open_client, require_folder, require_key, run, say
 from ._stdout import print_line
 
 if TYPE_CHECKING:
@@ -30,23 +32,14 @@ class _RequestOptions:
     """The fields of the request, besides the prompt."""
 
     model: Model = DEFAULT_MODEL
-    aspect_ratio: Annotated[
-        str | None, Parameter(help="The aspect ratio, such as 16:9 (nano-banana, nano-banana-pro).")
-    ] = None
-    image_size: Annotated[
-        str | None, Parameter(help="Another name for --aspect-ratio (nano-banana, nano-banana-edit).")
-    ] = None
-    resolution: Annotated[str | None, Parameter(help="1k, 2k or 4k (nano-banana-pro).")] = None
-    output_format: Annotated[str | None, Parameter(help="png or jpg.")] = None
-    seconds: Annotated[str | None, Parameter(help="The length of a video (sora-2, sora-2-hd).")] = None
-    size: Annotated[
-        str | None, Parameter(help="The size of a video, such as 1280x720 (sora-2, sora-2-hd).")
-    ] = None
-    key: Annotated[str | None, Parameter(help="Your name for the request. The files are named by it.")] = None
-    image: Annotated[
-        tuple[str, ...],
-        Parameter(show_default=False, help="The URL of a source picture. Can be repeated."),
-    ] = ()
+    aspect_ratio: str | None = option(None, "The aspect ratio, such as 16:9 (nano-banana, nano-banana-pro).")
+    image_size: str | None = option(None, "Another name for --aspect-ratio (nano-banana, nano-banana-edit).")
+    resolution: str | None = option(None, "1k, 2k or 4k (nano-banana-pro).")
+    output_format: str | None = option(None, "png or jpg.")
+    seconds: str | None = option(None, "The length of a video (sora-2, sora-2-hd).")
+    size: str | None = option(None, "The size of a video, such as 1280x720 (sora-2, sora-2-hd).")
+    key: str | None = option(None, "Your name for the request. The files are named by it.")
+    image: Repeated = option((), "The URL of a source picture. Can be repeated.")
 
     def fields(self, prompt: str) -> dict[str, Any]:
         """Return the fields of the request."""
@@ -83,8 +76,8 @@ def generate(
         if (warning := model_warning(request)) is not None:
             say(warning)
         if not service.emulator:
-            need_key()
-        need_folder(options.out)
+            require_key()
+        require_folder(options.out)
         async with open_client(emulator=service.emulator, speed=service.speed, proxy=service.proxy) as client:
             for path in await _generated(client, request, options):
                 print_line(path)

@@ -1,12 +1,14 @@
 """Options that several commands share."""
 
+# ruff: noqa: RUF009 - option() returns a field of attrs
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
@@ -14,11 +16,25 @@ from ruxa_async.batch import InputError
 from ruxa_async.downloads import check_template
 from ruxa_async.errors import ConfigurationError
 
-__all__ = ("Count", "Flag", "Model", "Name", "Out", "Proxy", "ServiceOptions", "check_name", "panel")
+__all__ = (
+    "Count",
+    "Flag",
+    "Model",
+    "Name",
+    "Out",
+    "Proxy",
+    "Repeated",
+    "ServiceOptions",
+    "check_name",
+    "option",
+    "panel",
+)
 
+_T = TypeVar("_T")
 _POSITIVE = Number(gt=0)
 
 Flag = Annotated[bool, Parameter(show_default=False)]
+Repeated = Annotated[tuple[str, ...], Parameter(show_default=False)]
 Count = Annotated[int, Parameter(validator=_POSITIVE)]
 Model = Annotated[str, Parameter(help="The id of the model.")]
 Out = Annotated[Path, Parameter(help="The folder for the outputs. It is created if it does not exist.")]
@@ -40,6 +56,11 @@ Proxy = Annotated[
 ]
 
 
+def option(default: _T, help: str) -> _T:  # noqa: A002 - as in cyclopts
+    """Return the field of an option with its *default* and its text in ``--help``."""
+    return field(default=default, metadata={"help": help})
+
+
 def panel(name: str) -> Parameter:
     """Return the annotation of a class whose fields are options in a panel *name* of ``--help``."""
     return Parameter(name="*", group=Group.create_ordered(name))
@@ -50,13 +71,11 @@ class ServiceOptions:
     """Which service the requests go to."""
 
     proxy: Proxy = None
-    emulator: Annotated[
-        Flag, Parameter(help="Use an emulator that runs during this command: no API key, no cost.")
-    ] = False
+    emulator: Flag = option(False, "Use an emulator that runs during this command: no API key, no cost.")
     #: A picture takes about half a second at the default.
-    speed: Annotated[
-        float, Parameter(validator=_POSITIVE, help="The speed of that emulator, in multiples of real time.")
-    ] = 20.0
+    speed: Annotated[float, Parameter(validator=_POSITIVE)] = option(
+        20.0, "The speed of that emulator, in multiples of real time."
+    )
 
 
 def check_name(name: str | None, fields: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ruxa_async.batch import Summary
     from ruxa_async.results import Stats
 
-__all__ = ("Board", "Watch", "displayed")
+__all__ = ("EventCounts", "Progress", "displayed")
 
 #: Seconds between two updates of the live display.
 _LIVE_INTERVAL = 0.2
@@ -47,7 +47,7 @@ _MAX_KINDS = 3
 
 
 @define
-class Watch:
+class EventCounts:
     """What the progress display needs of the client's events; pass `on_event` to the client.
 
     *generated* counts the tasks that succeeded, *accepted* those that were bought, at *accepted_at* the last
@@ -83,11 +83,11 @@ class Watch:
 
 
 @define(kw_only=True)
-class Board:
-    """The lines of the progress display; *total* is the number of rows, None until they are counted."""
+class Progress:
+    """The lines of the progress display. *total* is the number of rows, None until they are counted."""
 
     summary: Summary
-    watch: Watch
+    events: EventCounts
     max_in_flight: int
     total: int | None = None
     _done: Throughput = field(factory=Throughput)
@@ -97,8 +97,8 @@ class Board:
         """Return the lines at *now*: the counts, the throughput, and one for each frequent failure."""
         summary = self.summary
         done = self._done.per_second(now, summary.done - summary.resumed.finished)
-        accepted = self._accepted.per_second(now, self.watch.accepted)
-        left = self._left(now, stats, done, accepted)
+        accepted = self._accepted.per_second(now, self.events.accepted)
+        left = self._seconds_left(now, stats, done, accepted)
         return [
             ", ".join([*self._counts(stats), *([f"{spelled_seconds(left)} left"] if left else [])]),
             ", ".join(self._throughput(now, stats, done, accepted)),
@@ -124,13 +124,15 @@ class Board:
             parts.append(f"{rejected:,} rejected by the rate limit and sent again")
         if stats.is_circuit_open:
             parts.append("the service is failing; waiting, nothing is being bought")
-        if self.watch.unreachable:
+        if self.events.unreachable:
             parts.append("the service cannot be reached, trying again")
-        if self.watch.paused_until - now >= 1:
-            parts.append(f"the service asks for a pause of {spelled_seconds(self.watch.paused_until - now)}")
+        if self.events.paused_until - now >= 1:
+            parts.append(f"the service asks for a pause of {spelled_seconds(self.events.paused_until - now)}")
         return parts
 
-    def _left(self, now: float, stats: Stats, done: float | None, accepted: float | None) -> float | None:
+    def _seconds_left(
+        self, now: float, stats: Stats, done: float | None, accepted: float | None
+    ) -> float | None:
         total, waiting = self.total, self._to_download()
         if total is None:
             return None
@@ -140,13 +142,13 @@ class Board:
             accepted=accepted,
             downloaded=done,
             max_running=self.max_in_flight,
-            mean=self.watch.durations.mean(medians),
-            nearly_all=self.watch.durations.nearly_all(medians),
-            since_accepted=now - self.watch.accepted_at,
+            mean=self.events.durations.mean(medians),
+            nearly_all=self.events.durations.nearly_all(medians),
+            since_accepted=now - self.events.accepted_at,
         )
 
     def _to_download(self) -> int:
-        return max(0, self.watch.generated - self.summary.downloaded)
+        return max(0, self.events.generated - self.summary.downloaded)
 
 
 def _rate(per_second: float) -> str:
@@ -154,35 +156,35 @@ def _rate(per_second: float) -> str:
 
 
 @asynccontextmanager
-async def displayed(board: Board, stats: Callable[[], Stats]) -> AsyncIterator[None]:
+async def displayed(progress: Progress, stats: Callable[[], Stats]) -> AsyncIterator[None]:
     """Show the progress until the context is left."""
     async with anyio.create_task_group() as tg:
-        tg.start_soon(_live if console.is_terminal else _plain, board, stats)
+        tg.start_soon(_live if console.is_terminal else _plain, progress, stats)
         try:
             yield
         finally:
             tg.cancel_scope.cancel()
 
 
-async def _live(board: Board, stats: Callable[[], Stats]) -> None:
+async def _live(progress: Progress, stats: Callable[[], Stats]) -> None:
     # No auto_refresh: it reads from a thread, and the numbers belong to the event loop.
     with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
         while True:
-            live.update(_drawn(board, board.lines(stats(), anyio.current_time())), refresh=True)
+            live.update(_table(progress, progress.lines(stats(), anyio.current_time())), refresh=True)
             await anyio.sleep(_LIVE_INTERVAL)
 
 
-def _drawn(board: Board, lines: Sequence[str]) -> Table:
-    total = board.total
+def _table(progress: Progress, lines: Sequence[str]) -> Table:
+    total = progress.total
     width = min(console.width - 1, 60)
-    drawn = Table.grid()
-    drawn.add_row(ProgressBar(total=total, completed=board.summary.done, width=width, pulse=total is None))
+    table = Table.grid()
+    table.add_row(ProgressBar(total=total, completed=progress.summary.done, width=width, pulse=total is None))
     for line in lines:
-        drawn.add_row(Text(printable(line), overflow="fold"))
-    return drawn
+        table.add_row(Text(printable(line), overflow="fold"))
+    return table
 
 
-async def _plain(board: Board, stats: Callable[[], Stats]) -> None:
+async def _plain(progress: Progress, stats: Callable[[], Stats]) -> None:
     while True:
         await anyio.sleep(_PLAIN_INTERVAL)
-        say("; ".join(board.lines(stats(), anyio.current_time())))
+        say("; ".join(progress.lines(stats(), anyio.current_time())))

@@ -45,10 +45,10 @@ __all__ = (
     "INTERRUPTED",
     "SOME_FAILED",
     "console",
-    "explained",
-    "need_folder",
-    "need_key",
+    "exit_code_of",
     "open_client",
+    "require_folder",
+    "require_key",
     "run",
     "say",
 )
@@ -91,7 +91,7 @@ class _LogHandler(logging.Handler):
         say(self.format(record))
 
 
-def explained(work: Callable[[], int]) -> int:
+def exit_code_of(work: Callable[[], int]) -> int:
     """Return the exit code of *work*. An error is printed as a sentence, or raised if RUXA_DEBUG is set."""
     try:
         return work()
@@ -180,13 +180,13 @@ def _explain(error: BaseException) -> int:
     return SOME_FAILED
 
 
-def need_key() -> None:
+def require_key() -> None:
     """Raise `InputError` without an API key."""
     if not os.environ.get("RUXA_API_KEY"):
         raise InputError("no API key: set RUXA_API_KEY, or try it out with --emulator, which needs none")
 
 
-def need_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
     """Create *folder* if it does not exist. Raises `InputError` if files cannot be written to it."""
     try:
         ensure_writable(folder)
@@ -205,7 +205,7 @@ async def open_client(
     The emulator runs at *speed* times real time and keeps its charges in *ledger*.
     """
     if not emulator:
-        need_key()
+        require_key()
     from ruxa_async import RuxaClient  # noqa: PLC0415 - not needed to report wrong usage
 
     settings.setdefault("retries", Retries(unreachable_timeout=_UNREACHABLE_TIMEOUT))

@@ -84,8 +84,8 @@ class _Printer:
         self.scope: anyio.CancelScope = anyio.CancelScope()
         self.done: anyio.Event = anyio.Event()
         self.error: OSError | None = None
-        self._file = file
-        self._token = lowlevel.current_token()
+        self._file: io.FileIO = file
+        self._token: lowlevel.EventLoopToken = lowlevel.current_token()
 
     def work(self, lines: SimpleQueue[bytes | None]) -> None:
         """Write *lines* until one is None."""

@@ -15,10 +15,10 @@ from ._runtime import BAD_INPUT, DONE, HALTED, SOME_FAILED, say
 from ._spending import budget_reason, spent
 from ._text import counted, shortened, spelled_seconds
 
-__all__ = ("conclude", "exit_code", "leave_report")
+__all__ = ("exit_code", "leave_report", "print_summary")
 
 
-def conclude(
+def print_summary(
     summary: Summary, budget: Budget | None, seconds: float, *, quiet: bool, page: Path | None
 ) -> None:
     """Print in one block the counts of the run, what is left for the user to do, and where the results are.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ruxa_async.__main__ import main
-from ruxa_async.cli._runtime import explained
+from ruxa_async.cli._runtime import exit_code_of
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -293,7 +293,7 @@ def test_a_full_disk_is_said_with_the_file_and_what_to_do(capsys: pytest.Capture
     def work() -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "out/results.jsonl")
 
-    assert explained(work) == 1
+    assert exit_code_of(work) == 1
     assert (
         "out/results.jsonl: the disk is full: free some space and run the same again"
         in capsys.readouterr().err

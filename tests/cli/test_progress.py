@@ -13,9 +13,9 @@ from rich.console import Console
 from ruxa_async import errors, events
 from ruxa_async.batch import Summary
 from ruxa_async.batch._results import Result
-from ruxa_async.cli import _progress as progress
+from ruxa_async.cli import _progress
 from ruxa_async.cli._eta import Durations, Remaining, Throughput
-from ruxa_async.cli._progress import Board, Watch, _drawn
+from ruxa_async.cli._progress import EventCounts, Progress, _table
 from ruxa_async.cli._text import printable, spelled_seconds
 from ruxa_async.results import JobRecord, Stats, TaskState, TaskStatus
 
@@ -42,8 +42,8 @@ IDLE = Stats(
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(summary=Summary(folder=Path()), watch=Watch(), max_in_flight=100)
+def progress() -> Progress:
+    return Progress(summary=Summary(folder=Path()), events=EventCounts(), max_in_flight=100)
 
 
 def ended(at: float, seconds: float, state: TaskState = TaskState.SUCCESS) -> events.TaskEnded:
@@ -54,34 +54,34 @@ def result(state: Any = "succeeded", **values: Any) -> Result:
     return Result(index=0, line=1, state=state, **values)
 
 
-def test_at_first_it_says_what_runs_and_promises_nothing(board: Board) -> None:
-    assert board.lines(evolve(IDLE, in_flight=3), 0.0) == [
+def test_at_first_it_says_what_runs_and_promises_nothing(progress: Progress) -> None:
+    assert progress.lines(evolve(IDLE, in_flight=3), 0.0) == [
         "0 done, 3 running, 0 failed",
         "no rate limit met",
     ]
-    board.total = 2_000
-    assert board.lines(IDLE, 0.1)[0] == "0 of 2,000 done, 0 running, 0 failed"
+    progress.total = 2_000
+    assert progress.lines(IDLE, 0.1)[0] == "0 of 2,000 done, 0 running, 0 failed"
 
 
-def test_the_rate_stands_beside_its_limit_and_what_is_left_follows_from_both(board: Board) -> None:
-    board.total = 600
-    board.lines(IDLE, 0.0)
+def test_the_rate_stands_beside_its_limit_and_what_is_left_follows_from_both(progress: Progress) -> None:
+    progress.total = 600
+    progress.lines(IDLE, 0.0)
     for n in range(1, 101):  # ten a second are accepted, each takes five seconds
-        board.watch.on_event(events.TaskAccepted(n / 10, JOB))
+        progress.events.on_event(events.TaskAccepted(n / 10, JOB))
     for _ in range(50):
-        board.watch.on_event(ended(10.0, 5.0))
-        board.summary.count(result())
+        progress.events.on_event(ended(10.0, 5.0))
+        progress.summary.count(result())
     limited = evolve(
         IDLE, in_flight=50, rates={"create": 10.0, "query": None}, throttled={"create": 2, "query": 1}
     )
     # 500 are to be submitted at ten a second, and the last of them takes five seconds.
-    assert board.lines(limited, 10.0) == [
+    assert progress.lines(limited, 10.0) == [
         "50 of 600 done, 50 running, 0 failed, 55 s left",
         "5.0/s done, 10.0/s accepted (rate limit 10.0/s), 3 rejected by the rate limit and sent again",
     ]
 
 
-def test_failures_are_told_apart_and_the_most_frequent_come_first(board: Board) -> None:
+def test_failures_are_told_apart_and_the_most_frequent_come_first(progress: Progress) -> None:
     failed = {"type": "TaskFailedError", "fail_code": "", "fail_message": "no cats"}
     for count, state, error in (
         (1, "invalid", {"type": "RowError", "message": ""}),
@@ -90,8 +90,8 @@ def test_failures_are_told_apart_and_the_most_frequent_come_first(board: Board) 
         (1, "failed", {"type": "TaskFailedError", "fail_code": "1", "fail_message": "rare"}),
     ):
         for _ in range(count):
-            board.summary.count(result(state, error=error))
-    assert board.lines(IDLE, 0.0) == [
+            progress.summary.count(result(state, error=error))
+    assert progress.lines(IDLE, 0.0) == [
         "7 done, 0 running, 7 failed",
         "no rate limit met",
         "3 x generation failed: no cats",
@@ -100,33 +100,35 @@ def test_failures_are_told_apart_and_the_most_frequent_come_first(board: Board) 
     ]
 
 
-def test_what_waits_for_its_download_is_said(board: Board) -> None:
+def test_what_waits_for_its_download_is_said(progress: Progress) -> None:
     for _ in range(3):
-        board.watch.on_event(ended(1.0, 1.0))
-    board.watch.on_event(ended(1.0, 1.0, TaskState.FAIL))
-    board.summary.count(result())
-    assert board.lines(IDLE, 1.0)[0] == "1 done, 0 running, 2 to download, 0 failed"
+        progress.events.on_event(ended(1.0, 1.0))
+    progress.events.on_event(ended(1.0, 1.0, TaskState.FAIL))
+    progress.summary.count(result())
+    assert progress.lines(IDLE, 1.0)[0] == "1 done, 0 running, 2 to download, 0 failed"
 
 
-def test_pauses_and_outages_are_said_and_end(board: Board) -> None:
-    board.watch.on_event(events.ScopePaused(10.0, "create", 7.5))
-    board.watch.on_event(events.ScopePaused(10.0, "query", 99.0))
-    assert board.lines(IDLE, 11.0)[1].endswith("the service asks for a pause of 7 s")
-    assert "pause" not in board.lines(IDLE, 17.0)[1]
-    board.watch.on_event(events.CreateUnsent(1.0, JOB, errors.NotSentError("no route")))
-    board.watch.on_event(events.CreateSent(2.0, JOB))
-    assert "the service cannot be reached, trying again" in board.lines(IDLE, 18.0)[1]
-    board.watch.on_event(events.TaskAccepted(3.0, JOB))
-    assert "reached" not in board.lines(IDLE, 19.0)[1]
+def test_pauses_and_outages_are_said_and_end(progress: Progress) -> None:
+    progress.events.on_event(events.ScopePaused(10.0, "create", 7.5))
+    progress.events.on_event(events.ScopePaused(10.0, "query", 99.0))
+    assert progress.lines(IDLE, 11.0)[1].endswith("the service asks for a pause of 7 s")
+    assert "pause" not in progress.lines(IDLE, 17.0)[1]
+    progress.events.on_event(events.CreateUnsent(1.0, JOB, errors.NotSentError("no route")))
+    progress.events.on_event(events.CreateSent(2.0, JOB))
+    assert "the service cannot be reached, trying again" in progress.lines(IDLE, 18.0)[1]
+    progress.events.on_event(events.TaskAccepted(3.0, JOB))
+    assert "reached" not in progress.lines(IDLE, 19.0)[1]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_no_line_of_the_display_is_cut_off(width: int, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_line_of_the_display_is_cut_off(
+    width: int, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = io.StringIO()
     narrow = Console(file=file, width=width, force_terminal=True, color_system=None)
-    monkeypatch.setattr(progress, "console", narrow)
+    monkeypatch.setattr(_progress, "console", narrow)
     said = "3 x refused: the service answered with a long sentence about a prompt that it does not take"
-    narrow.print(_drawn(board, ["1 of 3 done, 2 running, 0 failed", said]))
+    narrow.print(_table(progress, ["1 of 3 done, 2 running, 0 failed", said]))
     shown = file.getvalue().splitlines()
     assert " ".join(" ".join(shown[1:]).split()) == f"1 of 3 done, 2 running, 0 failed {said}"
     assert max(map(len, shown)) <= width
