@@ -1,5 +1,7 @@
 """``ruxa-async journal``: show the purchases of a folder, and settle creates of unknown outcome."""
 
+# ruff: noqa: RUF009 - option() returns a field of attrs
+
 from __future__ import annotations
 
 import json
@@ -8,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from attrs import frozen
 from cyclopts import Parameter
 
 from ruxa_async.batch import InputError
 from ruxa_async.batch._layout import JOURNAL, RESULTS
 from ruxa_async.journal import JobState, JournalEntry, JournalView, SqliteJournal, view_journal
 
-from ._options import Flag
+from ._options import Flag, option
 from ._runtime import DONE, run, say
 from ._stdout import print_text
 from ._text import counted, number, shortened
@@ -32,32 +35,30 @@ _STATES = {
 }
 
 
+@frozen(kw_only=True)
+class _JournalOptions:
+    adopt: list[tuple[str, str]] | None = option(
+        None,
+        "KEY TASK_ID: the unknown request KEY was bought, as this task. The next run polls it. Can be "
+        "repeated.",
+    )
+    forget: list[str] | None = option(
+        None, "KEY: the unknown request KEY was not bought. The next run buys it. Can be repeated."
+    )
+    run: str | None = option(None, "Only the run of this name, if the journal holds several.")
+    json: Flag = option(False, "Print one JSON object.")
+
+
+_DEFAULTS = _JournalOptions()
+
+
 def journal(
     folder: Annotated[
         Path, Parameter(name="DIR", help="The --out folder of a batch, or the file of a SqliteJournal.")
     ],
     /,
     *,
-    adopt: Annotated[
-        list[tuple[str, str]] | None,
-        Parameter(
-            show_default=False,
-            help="KEY TASK_ID: the unknown request KEY was bought, as this task. The next run polls it. Can "
-            "be repeated.",
-        ),
-    ] = None,
-    forget: Annotated[
-        list[str] | None,
-        Parameter(
-            show_default=False,
-            help="KEY: the unknown request KEY was not bought. The next run buys it. Can be repeated.",
-        ),
-    ] = None,
-    in_run: Annotated[
-        str | None,
-        Parameter(name="--run", help="Only the run of this name, if the journal holds several."),
-    ] = None,
-    as_json: Annotated[Flag, Parameter(name="--json", help="Print one JSON object.")] = False,
+    options: Annotated[_JournalOptions, Parameter(name="*")] = _DEFAULTS,
 ) -> int:
     """Print what was bought in a folder, after settling what the options name."""
     path = folder / JOURNAL if folder.is_dir() else folder
@@ -65,22 +66,22 @@ def journal(
     async def command() -> int:
         if not path.is_file():
             raise InputError(f"{path}: there is no journal here")
-        if adopt or forget:
-            await _settle(path, adopt or [], forget or [], in_run)
-        view = await view_journal(path, run=in_run, results=path.with_name(RESULTS))
-        print_text(_as_json(view) if as_json else "".join(f"{line}\n" for line in _as_text(view)))
+        if options.adopt or options.forget:
+            await _settle(path, options)
+        view = await view_journal(path, run=options.run, results=path.with_name(RESULTS))
+        print_text(_as_json(view) if options.json else "".join(f"{line}\n" for line in _as_text(view)))
         return DONE
 
     return run(command)
 
 
-async def _settle(path: Path, adopt: list[tuple[str, str]], forget: list[str], in_run: str | None) -> None:
+async def _settle(path: Path, options: _JournalOptions) -> None:
     async with SqliteJournal(path) as opened:
-        for key, task_id in adopt:
-            entry = await opened.adopt(await _name(opened, key), task_id, in_run)
+        for key, task_id in options.adopt or ():
+            entry = await opened.adopt(await _name(opened, key), task_id, options.run)
             say(f"{entry.name} is task {task_id}: run the batch again to pick it up")
-        for key in forget:
-            entry = await opened.forget(await _name(opened, key), in_run)
+        for key in options.forget or ():
+            entry = await opened.forget(await _name(opened, key), options.run)
             say(f"{entry.name} counts as not bought: run the batch again to buy it")
 
 

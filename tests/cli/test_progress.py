@@ -1,4 +1,4 @@
-"""What is shown while a batch runs: where it stands, how fast it goes, how long it will take, what failed."""
+"""The progress display: counts, throughput, remaining time and failures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def result(state: Any = "succeeded", **values: Any) -> Result:
     return Result(index=0, line=1, state=state, **values)
 
 
-def test_at_first_it_says_what_runs_and_promises_nothing(progress: Progress) -> None:
+def test_no_remaining_time_is_shown_at_first(progress: Progress) -> None:
     assert progress.lines(evolve(IDLE, in_flight=3), 0.0) == [
         "0 done, 3 running, 0 failed",
         "no rate limit met",
@@ -63,7 +63,9 @@ def test_at_first_it_says_what_runs_and_promises_nothing(progress: Progress) -> 
     assert progress.lines(IDLE, 0.1)[0] == "0 of 2,000 done, 0 running, 0 failed"
 
 
-def test_the_rate_stands_beside_its_limit_and_what_is_left_follows_from_both(progress: Progress) -> None:
+def test_the_rate_is_shown_with_its_limit_and_the_remaining_time_follows_from_both(
+    progress: Progress,
+) -> None:
     progress.total = 600
     progress.lines(IDLE, 0.0)
     for n in range(1, 101):  # ten a second are accepted, each takes five seconds
@@ -81,7 +83,7 @@ def test_the_rate_stands_beside_its_limit_and_what_is_left_follows_from_both(pro
     ]
 
 
-def test_failures_are_told_apart_and_the_most_frequent_come_first(progress: Progress) -> None:
+def test_failures_are_counted_by_kind_and_the_most_frequent_come_first(progress: Progress) -> None:
     failed = {"type": "TaskFailedError", "fail_code": "", "fail_message": "no cats"}
     for count, state, error in (
         (1, "invalid", {"type": "RowError", "message": ""}),
@@ -100,7 +102,7 @@ def test_failures_are_told_apart_and_the_most_frequent_come_first(progress: Prog
     ]
 
 
-def test_what_waits_for_its_download_is_said(progress: Progress) -> None:
+def test_generations_that_wait_for_their_download_are_counted(progress: Progress) -> None:
     for _ in range(3):
         progress.events.on_event(ended(1.0, 1.0))
     progress.events.on_event(ended(1.0, 1.0, TaskState.FAIL))
@@ -108,7 +110,7 @@ def test_what_waits_for_its_download_is_said(progress: Progress) -> None:
     assert progress.lines(IDLE, 1.0)[0] == "1 done, 0 running, 2 to download, 0 failed"
 
 
-def test_pauses_and_outages_are_said_and_end(progress: Progress) -> None:
+def test_pauses_and_outages_are_shown_until_they_end(progress: Progress) -> None:
     progress.events.on_event(events.ScopePaused(10.0, "create", 7.5))
     progress.events.on_event(events.ScopePaused(10.0, "query", 99.0))
     assert progress.lines(IDLE, 11.0)[1].endswith("the service asks for a pause of 7 s")
@@ -143,7 +145,7 @@ def test_throughput_is_that_of_the_last_half_minute() -> None:
     assert throughput.per_second(100.0, 45) is None  # stands still
 
 
-def test_durations_are_those_seen_lately_else_those_of_earlier_runs() -> None:
+def test_recent_durations_replace_those_of_earlier_runs() -> None:
     durations = Durations()
     assert (durations.mean(), durations.nearly_all()) == (None, None)
     assert (durations.mean([8.0, 3.0]), durations.nearly_all([8.0, 3.0])) == (8.0, 8.0)
@@ -173,19 +175,19 @@ def test_durations_are_those_seen_lately_else_those_of_earlier_runs() -> None:
         (Remaining(submit=0, running=0, download=8), {"mean": None, "nearly_all": None}, 4.0),
     ],
 )
-def test_what_is_left_takes_as_long_as_its_slowest_part(
+def test_the_remaining_time_follows_from_the_slowest_part(
     remaining: Remaining, known: dict[str, Any], seconds: float | None
 ) -> None:
     usual = {"accepted": 5.0, "downloaded": 2.0, "mean": 10.0, "nearly_all": 10.0, "since_accepted": 3.0}
     assert remaining.seconds(max_running=100, **(usual | known)) == seconds
 
 
-def test_what_a_terminal_would_obey_is_not_printed() -> None:
+def test_control_characters_are_not_printed() -> None:
     assert printable("\x1b[31mred\x1b[0m\a \u202egnp \x9b1m\r") == "�[31mred�[0m� �gnp �1m�"
     assert printable("日本 👩\u200d🎨\n\u05d1\u05d9\u05ea") == "日本 👩\u200d🎨\n\u05d1\u05d9\u05ea"
 
 
-def test_lengths_of_time_are_said_as_people_say_them() -> None:
+def test_durations_are_shown_in_the_two_largest_units() -> None:
     assert [spelled_seconds(s) for s in (0.2, 99, 100, 3599, 7380)] == [
         "1 s",
         "99 s",
