@@ -105,7 +105,7 @@ class _CallbackOptions:
         0.0, "Seconds from the end of a task to its post."
     )
     spread: Annotated[float, Parameter(name="--callback-spread")] = option(
-        0.0, "The most seconds of a random delay in addition, so that posts arrive out of order."
+        0.0, "A further random delay of up to this number of seconds, so that posts arrive out of order."
     )
     lost: Annotated[float, Parameter(name="--callback-loss")] = option(
         0.0, "The share of posts that are not sent, from 0 to 1."
@@ -136,8 +136,8 @@ class _FaultOptions:
     )
 
 
-_SERVICE = panel("Service")
-_RATE_LIMITS = panel("Rate limits")
+#: Panels appear in the order of their creation.
+_SERVICE, _RATE_LIMITS = panel("Service"), panel("Rate limits")
 
 
 @frozen(kw_only=True)
