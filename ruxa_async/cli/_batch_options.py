@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from attrs import field, frozen
 
 from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
-from ruxa_async.batch._readers import DEFAULT_MODEL
+from ruxa_async.batch._input_rows import DEFAULT_MODEL
 from ruxa_async.journal import SqliteJournal
 from ruxa_async.settings import Budget
 
 from ._options import Count, Flag, Model, Name, Out, Repeated, ServiceOptions, option, panel
 
 if TYPE_CHECKING:
-    from ruxa_async.batch._results import Result
+    from ruxa_async.batch._result_line import Result
 
 __all__ = ("BatchOptions", "CallbackAddress")
 
