@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ruxa_async._internal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ._bodies import Callback as Callback
-    from ._receiver import CallbackReceiver as CallbackReceiver
+    from ._messages import Callback
+    from ._receiver import CallbackReceiver
 
 __all__ = (
     "Callback",
@@ -18,7 +18,7 @@ __all__ = (
 __getattr__ = lazy_names(
     __name__,
     {
-        "_bodies": "Callback",
+        "_messages": "Callback",
         "_receiver": "CallbackReceiver",
     },
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ._answers import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
+from ._messages import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
 
 if TYPE_CHECKING:
     from ._receiver import CallbackReceiver

@@ -16,7 +16,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("callbacks in an ASGI application", "asgi") from exc
 
-from ._answers import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
+from ._messages import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
 
 if TYPE_CHECKING:
     from ._receiver import CallbackReceiver

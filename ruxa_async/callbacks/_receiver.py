@@ -21,17 +21,14 @@ import anyio
 from ruxa_async._logging import logger
 from ruxa_async.errors import ConfigurationError
 
-from ._answers import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Answer
-from ._bodies import Callback, read_body
-from ._signatures import verify
-from ._tokens import SHORTEST_SECRET, Token, Tokens, looks_like_token
+from ._authentication import SHORTEST_SECRET, Token, Tokens, looks_like_token, verify
+from ._messages import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Answer, Callback, read_body
 
 if TYPE_CHECKING:
     from aiohttp import web
     from starlette.applications import Starlette
 
 __all__ = ("CallbackReceiver", "Listener", "Secret")
-
 
 Secret: TypeAlias = str | bytes
 

@@ -13,8 +13,16 @@ from ruxa_async.settings import Downloads
 from ruxa_async.transports import PrivateAddressError, StreamedResponse
 
 from ._media import HEAD, NotMediaError, extension_of
-from ._ranges import Version, length_of, part_of, version_of
-from ._request import Opener, TransientError, check_status, without_query
+from ._request import (
+    Opener,
+    TransientError,
+    Version,
+    check_status,
+    length_of,
+    part_of,
+    version_of,
+    without_query,
+)
 from ._sinks import Sink
 
 __all__ = ("Transfer",)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruxa_async import Callback, TaskState
-from ruxa_async.callbacks._bodies import read_body
+from ruxa_async.callbacks._messages import read_body
 from ruxa_async.emulator import CALLBACK_STYLES, DIALECTS, Callbacks
 
 URL = "https://files.example/a.png"

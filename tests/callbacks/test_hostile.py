@@ -15,7 +15,7 @@ from callbacks.wired import PUBLIC, SECRET, Wired, post, wired
 from harness import prompts
 
 from ruxa_async import SqliteJournal, TaskFailedError
-from ruxa_async.callbacks._tokens import Tokens
+from ruxa_async.callbacks._authentication import Tokens
 from ruxa_async.emulator import Callbacks, Durations
 
 POSTS, TASKS = 10_000, 200

@@ -13,8 +13,8 @@ from callbacks.wired import PUBLIC, SECRET, post, receiver_of
 
 from ruxa_async import Callback, CallbackReceiver, ConfigurationError
 from ruxa_async.callbacks import _receiver as receiving
-from ruxa_async.callbacks._answers import Answer
-from ruxa_async.callbacks._signatures import sign
+from ruxa_async.callbacks._authentication import sign
+from ruxa_async.callbacks._messages import Answer
 
 JOB = bytes(12)
 DONE = b'{"taskId": "t1", "state": "success", "resultUrls": ["https://files.example/a.png"]}'

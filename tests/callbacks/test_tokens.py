@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async.callbacks._tokens import ID_SIZE, Token, Tokens, looks_like_token
+from ruxa_async.callbacks._authentication import ID_SIZE, Token, Tokens, looks_like_token
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 JOB = bytes(range(ID_SIZE))

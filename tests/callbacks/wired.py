@@ -14,7 +14,7 @@ from attrs import define
 from harness import KEY, client_of, service_of
 
 from ruxa_async import CallbackReceiver, RuxaClient
-from ruxa_async.callbacks._answers import Answer
+from ruxa_async.callbacks._messages import Answer
 from ruxa_async.emulator import CallbackPost, Callbacks, Service, ServiceRequest, post_callbacks
 
 PUBLIC = "https://hooks.example/ruxa"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ruxa_async.downloads._ranges import Version, length_of, part_of, version_of
+from ruxa_async.downloads._request import Version, length_of, part_of, version_of
 
 DATE = "Sun, 22 Nov 2026 12:10:00 GMT"
 OLD = "Sun, 22 Nov 2026 12:09:00 GMT"
