@@ -39,8 +39,9 @@ from aiohttp.payload import Payload
 from yarl import URL
 
 from ruxa_async._internal.failpoints import failpoint
+from ruxa_async.errors import MaybeSentError, TransportError
 
-from ._base import MaybeSentError, Request, Response, TransportError
+from ._base import Request, Response
 from ._exchange import Exchange, raise_without_context
 from ._reply_recorder import ReplyRecorder, record
 
@@ -62,7 +63,7 @@ _REVEALING: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
 
 
 class _Body(Payload):
-    """A body that notes when its first byte may have been sent."""
+    """A body that sets *begun* when its first byte may be sent."""
 
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
@@ -231,7 +232,7 @@ async def read_body(
 
 
 def _root(exc: BaseException) -> BaseException | None:
-    """Return the cause under aiohttp's own errors, some of which quote URLs and headers."""
+    """Return the innermost cause of *exc*, None if its message may hold a URL or headers."""
     root: BaseException | None = exc
     while isinstance(root, ClientError) and root.__cause__ is not None:
         root = root.__cause__

@@ -41,8 +41,7 @@ class Deadlines:
 
     def remove(self, exchange: _Expiring) -> None:
         """Remove *exchange*, which has ended."""
-        # The timer stays set: most exchanges end long before it, and it finds the next deadline when it
-        # fires.
+        # The timer stays set: most exchanges end long before it fires, and then it finds the next deadline.
         self._due.pop(exchange, None)
         if self._closing:
             self.close()

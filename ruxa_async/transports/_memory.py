@@ -23,8 +23,9 @@ from ._base import Request, Response, StreamedResponse
 
 __all__ = ("Handler", "MemoryService", "MemoryTransport")
 
+#: bytes a piece of any other body
 _CHUNK = 64 * 1024
-#: Pieces of a body that drips.
+#: pieces in which a slow body arrives
 _DROPS = 20
 
 Handler: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
@@ -78,7 +79,10 @@ class _ServiceRequest:
 
 @define(eq=False)
 class _Exchange:
-    """The progress of one request. *cut*: its reply breaks off half-way. *drip*: seconds for its body."""
+    """One request in progress. *sent*: the service has it. *cut*: its reply breaks off half-way.
+
+    *drip* is the number of seconds in which the body arrives.
+    """
 
     sent: bool = False
     cut: bool = False
@@ -109,8 +113,8 @@ class MemoryTransport:
         self._closed = False
         self.requests: list[Request] = []
         #: The number of requests that reached the handler, and of those that it is processing.
-        self.sent = 0
-        self.on_wire = 0
+        self.sent: int = 0
+        self.on_wire: int = 0
 
     def __repr__(self) -> str:
         return f"<MemoryTransport: {self.sent} sent, {self.on_wire} on the wire{', closed' * self._closed}>"

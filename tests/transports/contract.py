@@ -26,8 +26,8 @@ from transports.servers import (
 )
 from transports.stepping import ASYNCIO_ONLY, MEANS, Stepped, interrupted, nothing_leaks
 
+from ruxa_async.errors import MaybeSentError, NotSentError, TransportError
 from ruxa_async.transports import Request, Response, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError, TransportError
 
 KEY = "sk-canary-0123456789"
 SIGNATURE = "signature-canary"

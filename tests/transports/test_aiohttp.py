@@ -24,8 +24,8 @@ from transports.contract import (
 )
 from transports.servers import Peer, answering, reply, saying_then_closing, saying_then_silent, serving
 
+from ruxa_async.errors import MaybeSentError, NotSentError, TransportError
 from ruxa_async.transports import AiohttpTransport, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError, TransportError
 
 __all__ = ("method", "quiet_about_the_key", "send")
 

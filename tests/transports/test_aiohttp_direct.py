@@ -13,10 +13,10 @@ import pytest
 from transports.contract import BIG, failure, request, send_whole
 from transports.servers import Peer, answering, reply, saying_then_silent, serving
 
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import AiohttpTransport, Request, _aiohttp_direct
 from ruxa_async.transports import _aiohttp as aiohttp_transport
-from ruxa_async.transports._aiohttp_direct import TESTED, Line
-from ruxa_async.transports._base import MaybeSentError, NotSentError
+from ruxa_async.transports._aiohttp_direct import TESTED, DirectPool
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def line() -> Any:
+async def pool() -> Any:
     async with aiohttp.TCPConnector() as connector:
-        yield Line(connector)
+        yield DirectPool(connector)
 
 
 @pytest.fixture(params=[True, False], ids=["direct", "session"])
@@ -74,10 +74,10 @@ async def test_a_request_leaves_as_a_session_would_send_it(
     assert directly == await head_of(method, headers)
 
 
-async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line) -> None:
+async def test_only_what_a_session_would_add_nothing_to_goes_past_it(pool: DirectPool) -> None:
     def goes(url: str, method: str = "GET", headers: dict[str, str] | None = None) -> bool:
         body = b"{}" if method == "POST" else None
-        return line.prepare(Request(method=method, url=url, headers=headers or {}, body=body)) is not None
+        return pool.prepare(Request(method=method, url=url, headers=headers or {}, body=body)) is not None
 
     for url in ("http://a.test/", "https://a.test:8443/b?c=d", "http://[::1]:8080/b/c%20d"):
         assert goes(url)
@@ -102,8 +102,8 @@ async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line)
         assert not goes(url), url
     assert not goes("http://user:secret@a.test/")  # nor when it comes again
     assert not goes("http://a.test/", "DELETE")
-    assert line.prepare(Request(method="POST", url="http://a.test/")) is None
-    assert line.prepare(Request(method="GET", url="http://a.test/", body=b"{}")) is None
+    assert pool.prepare(Request(method="POST", url="http://a.test/")) is None
+    assert pool.prepare(Request(method="GET", url="http://a.test/", body=b"{}")) is None
     for name in ("Connection", "content-length", "Transfer-Encoding", "Expect", "Cookie", "UPGRADE"):
         assert not goes("http://a.test/", headers={name: "1"}), name
     for headers in (
@@ -127,19 +127,19 @@ async def test_headers_that_cannot_be_leave_neither_way() -> None:
     assert server.requests == []
 
 
-async def test_other_headers_are_other_requests_however_many_there_are(line: Line) -> None:
+async def test_other_headers_are_other_requests_however_many_there_are(pool: DirectPool) -> None:
     for turn in range(100):
         for _ in range(2):
-            ready = line.prepare(
+            ready = pool.prepare(
                 Request(method="GET", url="http://a.test/", headers={"Authorization": f"key {turn}"})
             )
             assert ready is not None
             assert f"Authorization: key {turn}\r\n".encode() in ready.data
-    assert len(line._heads) <= _aiohttp_direct._HEADS_KEPT
+    assert len(pool._heads) <= _aiohttp_direct._HEADS_KEPT
 
 
-async def test_what_says_where_to_connect_carries_no_key(line: Line) -> None:
-    ready = line.prepare(request("http://a.test"))
+async def test_what_says_where_to_connect_carries_no_key(pool: DirectPool) -> None:
+    ready = pool.prepare(request("http://a.test"))
     assert ready is not None
     assert "Authorization" not in ready.head.opener.headers
 
@@ -148,7 +148,7 @@ async def test_a_version_that_is_not_known_goes_through_the_session(direct: bool
     with serving(answering(reply(b"{}"))) as server:
         async with aclosing(AiohttpTransport()) as transport:
             assert (await transport.send(request(server.url))).body == b"{}"
-            assert bool(transport._lines) is direct
+            assert bool(transport._direct_pools) is direct
 
 
 # What comes back

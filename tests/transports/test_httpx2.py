@@ -33,8 +33,8 @@ from transports.stepping import ASYNCIO_ONLY, Stepped, interrupted, nothing_leak
 import ruxa_async.transports
 from ruxa_async import NanoBanana, RuxaClient
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import Httpx2Transport, Request, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError
 from ruxa_async.transports._httpx2_exchange import Httpx2Exchange
 
 __all__ = ("method", "quiet_about_the_key", "send")

@@ -11,8 +11,8 @@ from attrs import field, frozen
 
 from ruxa_async.emulator import Durations, EmulatorSettings, Fault, Service, ServiceRequest
 from ruxa_async.emulator._service import CREATE_PATH
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import MemoryTransport, Request, Response, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError
 
 BASE = "http://localhost"
 HEADERS = {"Authorization": "Bearer sk-emulated"}

@@ -28,8 +28,8 @@ import ruxa_async
 from ruxa_async import ConfigurationError, DownloadError, Generation, NanoBanana, RuxaClient
 from ruxa_async.downloads import Downloader
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, PrivateAddressError, Request, check_host
-from ruxa_async.transports._base import MaybeSentError, NotSentError
 from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
 
 __all__ = ("method", "quiet_about_the_key")

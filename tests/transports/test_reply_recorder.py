@@ -24,9 +24,9 @@ from transports.servers import (
 )
 
 from ruxa_async import NanoBanana, RuxaClient, SubmissionUnknownError, Timeouts
+from ruxa_async.errors import MaybeSentError
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, Response, Transport
 from ruxa_async.transports import _aiohttp as aiohttp_transport
-from ruxa_async.transports._base import MaybeSentError
 from ruxa_async.transports._reply_recorder import ReplyRecorder, read_reply
 
 BOUGHT = b'{"code":200,"message":"success","data":{"taskId":"task_1","model":"google/nano-banana"}}'
