@@ -1,8 +1,8 @@
 """The thread that owns the database, and its group commits.
 
-SQLite blocks, so one thread runs every operation. All operations that are requested during one commit form
-the next transaction. With one task, each row is a commit; with a thousand, hundreds of rows share one. No
-operation waits for others to arrive.
+SQLite blocks, so one thread runs every operation. The operations that are requested during one commit share
+the next transaction (group commit). With one task, each row is a commit; with a thousand tasks, hundreds of
+rows share one. An operation never waits for others to arrive.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Group:
 
 @define
 class _Failed:
-    """The error of an operation that leaves the rest of its transaction intact."""
+    """The error of one operation; the other operations of its transaction are committed."""
 
     error: Exception
 

@@ -1,4 +1,4 @@
-"""Read-only access to a journal, with an answer also while another process has it open."""
+"""Read-only snapshots of a journal; of one that is open in another process, only the name of the process."""
 
 from __future__ import annotations
 
