@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ruxa_async._internal.lazy import lazy_names
@@ -15,7 +16,7 @@ __all__ = (
     "CallbackReceiver",
 )
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], object] = lazy_names(
     __name__,
     {
         "_messages": "Callback",

@@ -32,11 +32,11 @@ __all__ = ("CallbackReceiver", "Listener", "Secret")
 
 Secret: TypeAlias = str | bytes
 
-#: Jobs whose latest callbacks are kept to recognize repeated ones.
+#: jobs whose callbacks are remembered, to recognize repeated ones
 _JOBS_KEPT = 65_536
-#: Different callbacks accepted for one job, because each costs a query.
+#: different callbacks that are processed for one job, at most, because each costs a query
 _CALLBACKS_PER_JOB = 4
-#: Unclaimed callbacks that may be queued: their number, and the bytes of their bodies.
+#: unclaimed callbacks in the queue, at most: their number, and the bytes of their bodies
 _MOST_WAITING = 1_000
 _MOST_WAITING_BYTES = 16 * 2**20
 
@@ -95,8 +95,8 @@ class CallbackReceiver:
         self.body_timeout = body_timeout
         self.wall = wall
         self._tokens = Tokens(_all_secrets(secret), max_age)
-        #: The number of authentic callbacks so far, repeated ones and those for other processes included.
-        self.taken = 0
+        #: The number of authentic callbacks so far, including repeated ones and those for other processes.
+        self.taken: int = 0
         self._signing_key = None if signing_key is None else _as_bytes(signing_key)
         self._on_unclaimed = on_unclaimed
         self._listeners: list[Listener] = []

@@ -36,10 +36,10 @@ class Downloader:
     """Download outputs through *transport*, within the bounds of *settings*.
 
     *home* is the base URL of the service; its host may have a private address. *connect_timeout* is in
-    seconds (10). *pauses* are the seconds between attempts; an output fails when it makes no progress in one
-    attempt more than there are pauses. *window* is in seconds (30): ``Downloads.min_rate`` is measured over
-    it, and a response must begin within it. *saved* is awaited with the task id and the `SavedFile` of each
-    complete file, before the file gets its final name.
+    seconds (10). *pauses* are the seconds to wait after the first, second, ... failed attempt; an output
+    fails with the next failed attempt. An attempt that makes progress sets the count back. *window* is in
+    seconds (30): ``Downloads.min_rate`` is averaged over it, and a response must begin within it. *saved* is
+    awaited with the task id and the `SavedFile` of each complete file, before the file gets its final name.
 
     A failed output raises `DownloadError` with its URL, without the query string, which may hold a signature.
     """

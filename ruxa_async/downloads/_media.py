@@ -57,8 +57,7 @@ _TYPES: Final = {
     ".ogg": "audio/ogg",
     ".flac": "audio/flac",
 }
-#: Types that `recognize` covers: a file with such a Content-Type that it does not recognize is not of that
-#: type.
+#: Types whose files `recognize` always recognizes: one that it does not recognize is of another type.
 _KNOWN_TYPES: Final = frozenset(
     f"{major}/{minor}"
     for major, minors in {
@@ -138,6 +137,7 @@ def extension_of(head: bytes, declared: str) -> str:
 
 
 def _text_kind(head: bytes, declared: str) -> str | None:
+    """Return the kind of text that begins with *head*, such as "JSON", None if it is not text."""
     text = head.decode("utf-8-sig", "replace").strip().lower()
     if text.startswith("<!doctype html") or (text.startswith("<") and "<html" in text):
         return "an HTML page"

@@ -38,7 +38,7 @@ _EXPIRED: Final = (401, 403, 404, 410)
 _UNENCODED: Final = ("", "identity", "aws-chunked")
 #: seconds that Retry-After can delay the next attempt, at most
 _LONGEST_WAIT: Final = 60.0
-#: seconds that a file must be unchanged before its Last-Modified, in whole seconds, identifies the version
+#: seconds from Last-Modified to Date from which Last-Modified, in whole seconds, identifies a version
 _SETTLED: Final = 60.0
 _STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 _CONTENT_RANGE: Final = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
@@ -138,7 +138,7 @@ def _redirected(url: str, address: str, response: StreamedResponse) -> str:
 
 
 def check_status(url: str, response: StreamedResponse) -> None:
-    """Raise unless *response* is 200 or 206 and its body is not encoded."""
+    """Raise unless *response* has the status 200 or 206 and its body is not encoded."""
     status, headers = response.status, response.headers
     if status in _TRANSIENT or status >= 500:
         raise TransientError(f"HTTP {status}", _retry_after(headers))

@@ -39,10 +39,10 @@ class TooSlowError(TransientError):
 
 
 class RateMonitor:
-    """Require at least *rate* bytes a second, averaged over windows of *window* seconds.
+    """Raises `TooSlowError` if less than *rate* bytes a second arrive, averaged over *window* seconds.
 
-    The first window also bounds the wait for the response. A window ends early, and the next one begins, as
-    soon as its bytes have arrived. Seconds given to `exclude` do not count.
+    A window ends as soon as its bytes have arrived, and the next one begins. The first window includes the
+    wait for the response. Seconds passed to `exclude` do not count.
     """
 
     def __init__(self, rate: float, window: float) -> None:
@@ -79,9 +79,9 @@ _NO_PROGRESS: Final = (TooSlowError, NotMediaError)
 class Transfer:
     """Download *url* into *sink*.
 
-    Failed attempts are repeated after each of *pauses*, in seconds. The minimum rate is averaged over
-    *window* seconds. An interrupted transfer resumes where it stopped if the server identifies the file's
-    version and it is unchanged; otherwise it starts over.
+    The transfer is repeated after *pauses* seconds and over *window* seconds as `Downloader` says. It resumes
+    where it stopped if the server identifies the version of the file and that is unchanged; otherwise it
+    starts over.
     """
 
     def __init__(
