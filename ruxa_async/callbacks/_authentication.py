@@ -19,7 +19,7 @@ from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ruxa_async._api.reply import decode
 
@@ -53,15 +53,12 @@ def looks_like_token(text: str) -> bool:
     return _SHAPE.fullmatch(text) is not None
 
 
+@frozen
 class Tokens:
     """Issues tokens signed with the first of *secrets*, and accepts those of any, for *max_age* seconds."""
 
-    def __init__(self, secrets: Sequence[bytes], max_age: float) -> None:
-        self._secrets = tuple(secrets)
-        self._max_age = max_age
-
-    def __repr__(self) -> str:
-        return f"<Tokens of {len(self._secrets)} secrets, valid for {self._max_age:g} s>"
+    _secrets: Sequence[bytes] = field(repr=False)
+    _max_age: float
 
     def issue(self, job: bytes, wall_now: float) -> str:
         """Return a token for *job*, an id of `ID_SIZE` bytes."""

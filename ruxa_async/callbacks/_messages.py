@@ -1,4 +1,4 @@
-"""A callback as a value, and the HTTP responses to callbacks. Pure.
+"""A callback as a value, the reading of its body, and the HTTP responses to callbacks.
 
 The service does not document the body of a callback. A sample of the service reads a flat body without a task
 id. The similar service whose API it mirrors sends the reply of a query, with code 501 for a failed task.
@@ -7,8 +7,9 @@ Fields that are not understood are ignored: a callback is a hint that a query co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 
+import anyio
 from attrs import field, frozen
 
 from ruxa_async._api.reply import read_callback
@@ -26,6 +27,7 @@ __all__ = (
     "TOO_LATE",
     "Answer",
     "Callback",
+    "collect",
     "read_body",
 )
 
@@ -85,3 +87,17 @@ TOO_LARGE = Answer(413, b'{"code":413,"msg":"content too large"}')
 FULL = Answer(503, b'{"code":503,"msg":"try again later"}', {"Retry-After": "10"})
 #: The path that access logs show instead of the real one, which holds a token.
 SHOWN_PATH = "/(callback)"
+
+
+async def collect(pieces: AsyncIterable[bytes], *, limit: int, timeout: float) -> bytes | Answer:
+    """Return the body in *pieces*, or the response if it exceeds *limit* bytes or *timeout* seconds."""
+    body = bytearray()
+    try:
+        with anyio.fail_after(timeout):
+            async for piece in pieces:
+                body += piece
+                if len(body) > limit:
+                    return TOO_LARGE
+    except TimeoutError:
+        return TOO_LATE
+    return bytes(body)

@@ -88,7 +88,7 @@ class CallbackReceiver:
         for name, value in (("max_age", max_age), ("max_body", max_body), ("body_timeout", body_timeout)):
             if not 0 < value < float("inf"):
                 raise ConfigurationError(f"{name}={value!r} is not valid: a finite number above 0 is needed")
-        self.public_url = _checked_url(public_url)
+        self.public_url: str = _checked_url(public_url)
         self.field = field
         self.max_age = max_age
         self.max_body = max_body

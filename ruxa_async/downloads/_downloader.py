@@ -28,7 +28,6 @@ from ._transfer import Transfer
 __all__ = ("Downloader", "all_of")
 
 _T = TypeVar("_T")
-_NOTHING: Mapping[int, Path] = MappingProxyType({})
 
 
 @frozen(kw_only=True)
@@ -78,7 +77,7 @@ class Downloader:
         generation: Generation,
         folder: str | PathLike[str],
         *,
-        kept: Mapping[int, Path] = _NOTHING,
+        kept: Mapping[int, Path] = MappingProxyType({}),
         name: str | None = None,
     ) -> list[Path | Exception]:
         """Download as `save` does, and return for each output its path or its error.

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
 
 import anyio
+from attrs import define, field
 
 from ruxa_async.errors import DownloadError, TransportError
 from ruxa_async.settings import Downloads
@@ -76,6 +77,7 @@ class RateMonitor:
 _NO_PROGRESS: Final = (TooSlowError, NotMediaError)
 
 
+@define(slots=False, eq=False)
 class Transfer:
     """Download *url* into *sink*.
 
@@ -84,23 +86,15 @@ class Transfer:
     starts over.
     """
 
-    def __init__(
-        self,
-        url: str,
-        sink: Sink,
-        opener: Opener,
-        settings: Downloads,
-        *,
-        pauses: Sequence[float],
-        window: float,
-    ) -> None:
-        self._url = url
-        self._sink = sink
-        self._opener = opener
-        self._settings = settings
-        self._pauses = pauses
-        self._window = window
-        self._ends = anyio.current_time() + settings.timeout
+    _url: str
+    _sink: Sink
+    _opener: Opener
+    _settings: Downloads
+    _pauses: Sequence[float] = field(kw_only=True)
+    _window: float = field(kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self._ends = anyio.current_time() + self._settings.timeout
         self._furthest = 0
         self._reset()
 

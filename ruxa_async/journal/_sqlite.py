@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from attrs import frozen
+
 from ruxa_async.errors import JournalError, JournalMismatchError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
@@ -211,28 +213,23 @@ class SqliteJournal:
         return await self._thread.run(operation)
 
 
+@frozen
 class SqliteRun:
-    """One pass through the requests of a run, made by `SqliteJournal.open_run`."""
+    """One pass through the requests of the run *name*, made by `SqliteJournal.open_run`."""
 
-    def __init__(self, name: str, number: int, journal: SqliteJournal) -> None:
-        self._name = name
-        self._number = number
-        self._journal = journal
-
-    @property
-    def name(self) -> str:
-        """The name of the run."""
-        return self._name
+    name: str
+    _number: int
+    _journal: SqliteJournal
 
     async def match(self, request: GenerationRequest) -> Match:
         """Return what earlier passes recorded for *request*. Raises `KeyConflictError`."""
         return await self._journal._run(  # noqa: SLF001 - the class that makes these
-            lambda store: store.match(self._number, self._name, request)
+            lambda store: store.match(self._number, self.name, request)
         )
 
     def close(self) -> None:
         """End the pass."""
-        self._journal._passes.discard(self._name)  # noqa: SLF001
+        self._journal._passes.discard(self.name)  # noqa: SLF001
 
 
 def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool, alone: bool) -> None:

@@ -88,6 +88,10 @@ class _Exchange:
     cut: bool = False
     drip: float = 0.0
 
+    def arriving(self, body: bytes) -> bytes:
+        """Return the part of *body* that arrives."""
+        return body[: len(body) // 2] if self.cut else body
+
 
 class MemoryTransport:
     """A transport that passes every request to *handler*: a plain or async function, or a service.
@@ -125,9 +129,7 @@ class MemoryTransport:
         response = await self._exchange(request, exchange)
         if exchange.cut:
             error = MaybeSentError(f"{_label(request)}: the reply broke off half-way")
-            error.partial = Response(
-                response.status, response.headers, response.body[: len(response.body) // 2]
-            )
+            error.partial = Response(response.status, response.headers, exchange.arriving(response.body))
             raise error
         if len(response.body) > self._max_body:
             raise MaybeSentError(f"{_label(request)}: the reply is larger than {self._max_body} bytes")
@@ -139,7 +141,7 @@ class MemoryTransport:
         exchange = _Exchange()
         ends = anyio.current_time() + request.timeout
         response = await self._exchange(request, exchange, whole=False)
-        yield _Streamed(response, cut=exchange.cut, drip=exchange.drip, ends=ends)
+        yield _Streamed(response.status, response.headers, exchange.arriving(response.body), exchange, ends)
 
     async def aclose(self) -> None:
         """Close: every later request raises RuntimeError."""
@@ -201,30 +203,29 @@ def _within(request: Request, exchange: _Exchange) -> Iterator[None]:
         raise error(f"{_label(request)}: no answer within {request.timeout:g} s")
 
 
+@frozen
 class _Streamed:
-    """A complete reply, handed out in pieces."""
+    """A reply, handed out in pieces until *ends*, in seconds of the event loop's clock."""
 
-    def __init__(self, response: Response, *, cut: bool, drip: float, ends: float) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self._body = response.body[: len(response.body) // 2] if cut else response.body
-        self._cut = cut
-        self._drip = drip
-        self._ends = ends
+    status: int
+    headers: Mapping[str, str]
+    _body: bytes
+    _exchange: _Exchange
+    _ends: float
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        size = max(1, len(self._body) // _DROPS) if self._drip else _CHUNK
+        size = max(1, len(self._body) // _DROPS) if self._exchange.drip else _CHUNK
         for start in range(0, len(self._body), size):
             await self._pause()
             yield self._body[start : start + size]
-        if self._cut:
+        if self._exchange.cut:
             raise MaybeSentError("the body broke off half-way")
 
     async def _pause(self) -> None:
-        if not self._drip:
+        if not self._exchange.drip:
             await checkpoint()
             return
         with anyio.CancelScope(deadline=self._ends) as scope:
-            await anyio.sleep(self._drip / _DROPS)
+            await anyio.sleep(self._exchange.drip / _DROPS)
         if scope.cancelled_caught:
             raise MaybeSentError("the body was not complete before the timeout")
