@@ -1,4 +1,4 @@
-"""Whole programs that are called back: the examples, the command, and a process that is killed."""
+"""Programs in processes of their own that receive callbacks: the examples, the command, a killed client."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def receiver_of(**options: Any) -> CallbackReceiver:
 
 
 def post(receiver: CallbackReceiver, url: str, body: bytes = b"", **headers: str) -> int:
-    """Post to *receiver* as a face does; return the status."""
+    """Post to *receiver* as an application does; return the status."""
     token = receiver.admit("POST", urlsplit(url).path)
     answer = token if isinstance(token, Answer) else receiver.take(token, headers, body)
     return answer.status

@@ -1,4 +1,4 @@
-"""Forty creates on the wire over real sockets, and their callers cancelled: every task id is kept, and nothing leaks."""
+"""Forty cancelled creates over real sockets: every task id is kept, and nothing leaks."""
 
 from __future__ import annotations
 
