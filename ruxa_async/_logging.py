@@ -24,7 +24,7 @@ class OrphanNotice(logging.NullHandler):
     """Writes warnings about the first orphans to standard error, unless the application has a handler."""
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write *record* if its ``orphan`` is at most 5: the number of the orphan, or 0 for the summary."""
+        """Write *record* if its ``orphan``, the number of an orphan, is at most 5; 0 marks the last line."""
         number = getattr(record, "orphan", None)
         if number is not None and number <= _ORPHANS_SHOWN and not self._is_configured():
             sys.stderr.write(f"ruxa_async: {record.getMessage()}\n")

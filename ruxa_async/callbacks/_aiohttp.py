@@ -24,7 +24,7 @@ def make_app(receiver: CallbackReceiver) -> web.Application:
 
     async def answer(request: web.Request) -> web.Response:
         token = receiver.admit(request.method, request.path)
-        # The path that the access log of an outer application would write.
+        # An outer application would write the path, which holds the token, into its access log.
         request._cache["path_qs"] = SHOWN_PATH  # noqa: SLF001 - the only way; tested
         if isinstance(token, Answer):
             return _response(token, read=not request.can_read_body)

@@ -46,7 +46,7 @@ async def _read(request: Request, receiver: CallbackReceiver) -> bytes | Answer:
     try:
         return await collect(request.stream(), limit=receiver.max_body, timeout=receiver.body_timeout)
     except ClientDisconnect:
-        return TOO_LATE  # which is not read
+        return TOO_LATE  # the sender is gone and does not read it
 
 
 def _response(answer: Answer, *, closing: bool = False) -> Response:

@@ -1,8 +1,8 @@
 """A callback as a value, the reading of its body, and the HTTP responses to callbacks.
 
-The service does not document the body of a callback. A sample of the service reads a flat body without a task
-id. The similar service whose API it mirrors sends the reply of a query, with code 501 for a failed task.
-Fields that are not understood are ignored: a callback is a hint that a query confirms.
+The service does not document the body of a callback. Its sample code reads a flat body without a task id. The
+similar service whose API it mirrors sends the reply of a query, with code 501 for a failed task. Unknown
+fields are ignored, because a query confirms each callback.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Callback:
 
     @property
     def ended(self) -> bool:
-        """Whether it reports that the task has ended."""
+        """Whether the callback reports that the task has ended."""
         return self.status is not None and self.status.state.terminal
 
     @property
     def pending(self) -> bool:
-        """Whether it reports that the task is still running."""
+        """Whether the callback reports that the task is still running."""
         return self.status is not None and not self.status.state.terminal
 
 

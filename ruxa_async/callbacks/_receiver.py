@@ -46,11 +46,9 @@ class Listener(Protocol):
 
     def claim(self, callback: Callback) -> bool:
         """Act on *callback* if it belongs to a job of this client; return whether it does."""
-        ...
 
     async def keep(self, callback: Callback) -> object:
         """Record a *callback* that no listener claimed."""
-        ...
 
 
 class CallbackReceiver:

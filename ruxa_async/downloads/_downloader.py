@@ -36,7 +36,7 @@ class Downloader:
 
     *home* is the base URL of the service; its host may have a private address. *connect_timeout* is in
     seconds (10). *pauses* are the seconds to wait after the first, second, ... failed attempt; an output
-    fails with the next failed attempt. An attempt that makes progress sets the count back. *window* is in
+    fails with the next failed attempt. An attempt that makes progress resets the count. *window* is in
     seconds (30): ``Downloads.min_rate`` is averaged over it, and a response must begin within it. *saved* is
     awaited with the task id and the `SavedFile` of each complete file, before the file gets its final name.
 

@@ -119,7 +119,7 @@ def extension_of(head: bytes, declared: str) -> str:
     """Return the extension for a file that begins with *head* and has the *declared* Content-Type.
 
     An unknown type gets ``.bin``, because it was paid for. Raises `NotMediaError` for text, compressed or
-    empty files, and for files that are not of a declared type that `recognize` covers.
+    empty files, and for a file of an unknown type that is declared as a known one.
     """
     if not head:
         raise NotMediaError("the file is empty")

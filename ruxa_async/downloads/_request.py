@@ -57,7 +57,6 @@ class MediaTransport(Protocol):
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
         """Open *request* for reading its body in pieces."""
-        ...
 
 
 @frozen(kw_only=True)

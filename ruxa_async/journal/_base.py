@@ -31,19 +31,15 @@ class Journal(Protocol):
         If this raises, nothing is sent. The client passes the returned id as ``job.entry`` in its later calls
         for this job. In this call, ``job.entry`` is None, a `Match.entry`, or the id of an earlier attempt.
         """
-        ...
 
     async def not_bought(self, job: JobRecord) -> None:
         """Record that the create of *job* bought nothing: it was refused, rejected (429) or never sent."""
-        ...
 
     async def accepted(self, job: JobRecord) -> None:
         """Record ``job.task_id``, the id of the task that the create bought."""
-        ...
 
     async def unknown(self, job: JobRecord) -> None:
         """Record that the create of *job* may have bought a task; ``job.error`` is the reason."""
-        ...
 
     async def finished(self, job: JobRecord, status: TaskStatus | None) -> None:
         """Record the final *status* of the task of *job*, None if polling stopped before the task ended.
@@ -52,7 +48,6 @@ class Journal(Protocol):
         output. A job that follows a known task id has no entry: its record is found by ``job.task_id``, and
         nothing is recorded if there is none.
         """
-        ...
 
 
 class JournalRun(Protocol):
@@ -64,7 +59,6 @@ class JournalRun(Protocol):
     @property
     def name(self) -> str:
         """The name of the run."""
-        ...
 
     async def match(self, request: GenerationRequest) -> Match:
         """Return what earlier passes recorded for *request*. Call it once for each request of the pass.
@@ -73,11 +67,9 @@ class JournalRun(Protocol):
         number of equal requests before it in this pass. Raises `KeyConflictError` if the key belongs to a
         different request, or is used twice in this pass.
         """
-        ...
 
     def close(self) -> None:
         """End the pass."""
-        ...
 
 
 @runtime_checkable
@@ -91,7 +83,6 @@ class LastingJournal(Journal, Protocol):
     @property
     def is_open(self) -> bool:
         """Whether the journal is open."""
-        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -106,21 +97,15 @@ class LastingJournal(Journal, Protocol):
         while a client of the account is registered, and forever once it has a job of the account that was
         accepted or is unknown.
         """
-        ...
 
     async def unbind(self) -> None:
-        """Remove a registered client. Without the last one, intended jobs become unknown.
-
-        No reply to their creates can arrive any more.
-        """
-        ...
+        """Remove a registered client. After the last one, jobs that are still intended become unknown."""
 
     async def open_run(self, name: str) -> JournalRun:
         """Begin a pass through the run *name*, which is created if it does not exist.
 
         Raises `JournalError` while another pass through this run is open.
         """
-        ...
 
     async def saved(self, task_id: str, file: SavedFile) -> None:
         """Record that *file*, an output of the task, is complete. Call it before the file is renamed.
@@ -128,11 +113,9 @@ class LastingJournal(Journal, Protocol):
         Every file with a final name then has a record. After a crash before the renaming, the recorded file
         does not exist, and resuming downloads it again.
         """
-        ...
 
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
         """Return the jobs that may have been bought, only those of *run* if given."""
-        ...
 
     async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
         """Record that the unknown job *name* was bought as *task_id*, and return the job.
@@ -140,14 +123,12 @@ class LastingJournal(Journal, Protocol):
         *name* is `JournalEntry.name`. *run* is needed if several runs have a job of that name. Raises
         `JournalError` if no single unknown job matches, or if *task_id* belongs to another job.
         """
-        ...
 
     async def forget(self, name: str, run: str | None = None) -> JournalEntry:
         """Record that the unknown job *name* was not bought, and return the job; it may be bought again.
 
         Raises `JournalError` if no single unknown job matches.
         """
-        ...
 
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
         """Record a callback, which proves that the create with *callback_id* was accepted.
@@ -156,23 +137,18 @@ class LastingJournal(Journal, Protocol):
         *task_id* is given, else ended if *status* is final. Otherwise the job becomes unknown, and the
         callback is kept for `callbacks`. Returns whether the callback settled a job.
         """
-        ...
 
     async def callbacks(self) -> list[KeptCallback]:
         """Return the last 10,000 callbacks that settled no job, the oldest first."""
-        ...
 
     async def counts(self, run: str | None = None) -> JournalCounts:
         """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
-        ...
 
     async def learned(self, name: str) -> Any:
         """Return the value last stored under *name* by `learn`, None if there is none."""
-        ...
 
     async def learn(self, name: str, value: Any) -> None:
         """Store *value*, which must be JSON, under *name* for later runs."""
-        ...
 
 
 class NullJournal:

@@ -166,7 +166,7 @@ def _write_holder(path: str) -> None:
 def close_store(path: str, store: Store) -> None:
     """Close what `open_store` opened."""
     failpoint("journal closing")
-    if store.files is None or store.files.missing is None:  # else that file may be another process's
+    if store.files is None or store.files.missing is None:  # else the holder's file may be another process's
         with suppress(OSError):  # the next holder overwrites it
             _holder(path).unlink(missing_ok=True)
     store.connection.close()

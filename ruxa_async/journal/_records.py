@@ -122,8 +122,8 @@ class Bought:
     """How many *tasks* of one model were or may have been bought, and their price.
 
     Running tasks, unknown creates and earlier attempts of a job are included. The service reported no price
-    for *unpriced* of them. The others cost *credits* in total, and the dearest *highest_price*, None if there
-    are none.
+    for *unpriced* of them. The others cost *credits* in total, and the dearest of them cost
+    *highest_price*, None if there are none.
     """
 
     tasks: int = 0

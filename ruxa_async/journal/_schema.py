@@ -92,11 +92,9 @@ class Cursor(Protocol):
 
     def fetchone(self) -> Any:
         """Return the next row, None after the last."""
-        ...
 
     def fetchall(self) -> list[Any]:
         """Return the remaining rows."""
-        ...
 
 
 class Connection(Protocol):
@@ -104,11 +102,9 @@ class Connection(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
-        ...
 
     def close(self) -> None:
         """Close the file."""
-        ...
 
 
 class SchemaError(Exception):

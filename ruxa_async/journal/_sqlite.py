@@ -74,7 +74,7 @@ class SqliteJournal:
     async def __aenter__(self) -> Self:
         if self._thread is not None:
             raise RuntimeError("this SqliteJournal is open already: share it instead of entering it twice")
-        # The thread must not refer to self, or a journal that is dropped would never be collected.
+        # A reference from the thread to self would keep an unused journal from being garbage-collected.
         path, connect = self.path, self._connect
         thread = DatabaseThread(
             path, lambda: open_store(path, connect), lambda store: close_store(path, store)
@@ -112,7 +112,7 @@ class SqliteJournal:
             raise
 
     async def unbind(self) -> None:
-        """Remove a registered client. Without the last one, intended jobs become unknown."""
+        """Remove a registered client. After the last one, jobs that are still intended become unknown."""
         self._clients -= 1
         if self._clients == 0:
             await self._run(
@@ -260,7 +260,7 @@ def _write_account(store: Store, service: str, api_key: str) -> None:
 
 def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:
     """Return the message for two accounts that differ; each is a service and the fingerprint of a key."""
-    if theirs[0] != ours[0]:  # then the keys differ anyway
+    if theirs[0] != ours[0]:  # the keys of two services always differ
         return (
             f"it belongs to {theirs[0]}, but this client uses {ours[0]}, where its tasks do not exist. "
             "Use another journal (another output folder), or the service of this one"

@@ -2,6 +2,7 @@
 
 Every method runs inside a transaction that other methods share. It makes all its checks before its first
 write, so that an error of its own leaves no partial change. An error of SQLite rolls the transaction back.
+`Journal` documents the methods of the same names.
 """
 
 from __future__ import annotations
@@ -173,11 +174,9 @@ class Store:
         return number
 
     def not_bought(self, job: JobRecord) -> None:
-        """Record that the create of *job* bought nothing."""
         self._record_create(job, JobState.NOT_BOUGHT)
 
     def unknown(self, job: JobRecord) -> None:
-        """Record that the create of *job* may have bought a task."""
         self._record_create(job, JobState.UNKNOWN)
 
     def _record_create(self, job: JobRecord, state: JobState) -> None:
@@ -187,7 +186,6 @@ class Store:
         )
 
     def accepted(self, job: JobRecord, at: float) -> None:
-        """Record the task id of *job*."""
         self.connection.execute(
             "UPDATE jobs SET state = 'accepted', task_id = ?, accepted_at = ?, error_kind = NULL,"
             " error_message = NULL WHERE id = ?",
@@ -220,7 +218,6 @@ class Store:
         failpoint("outcome written")
 
     def saved(self, task_id: str, file: SavedFile) -> None:
-        """Record that *file*, an output of the task, is complete."""
         self.connection.execute(
             "INSERT INTO files (job, number, name, size, sha256)"
             " SELECT id, ?, ?, ?, ? FROM jobs WHERE task_id = ?"
@@ -286,11 +283,9 @@ class Store:
     # ---- counts and learned values
 
     def counts(self, run: str | None) -> JournalCounts:
-        """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
         return count(self.connection, run)
 
     def learned(self, name: str) -> Any:
-        """Return the value stored under *name*, None if there is none."""
         row = self.connection.execute("SELECT value FROM learned WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row[0])
 

@@ -72,8 +72,7 @@ class DatabaseThread:
 
     async def start(self) -> None:
         """Start the thread and open the store. Raises what *open_store* raises."""
-        # A daemon, so that a program that exits without closing does not hang; what was acknowledged is
-        # durable.
+        # A daemon thread, so that a program can exit without closing the journal; its records are durable.
         self._thread = threading.Thread(
             target=self._work, args=(current_token(),), name="ruxa-async journal", daemon=True
         )

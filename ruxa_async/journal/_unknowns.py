@@ -51,7 +51,7 @@ def called_back(
     """Record a callback for the create with *callback_id*; return whether it settled a job."""
     row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (callback_id,)).fetchone()
     if row is not None and row[1] not in _CALLBACK_CHANGES:
-        return False  # the job is followed already, or has ended
+        return False  # the job is known to be bought
     if row is not None and task_id is not None:
         connection.execute(
             "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = intended_at WHERE id = ?",
@@ -121,7 +121,7 @@ def _find_unknown(connection: Connection, path: str, name: str, run: str | None)
 
 
 def _named(connection: Connection, name: str, run: str | None) -> list[JournalEntry]:
-    """Return all jobs whose name is *name*, and possibly others."""
+    """Return the jobs that may be called *name*; `_find_unknown` compares their names."""
     stem, _, number = name.rpartition("~")
     keys = [name, stem] if number.isdecimal() else [name]
     handles = [b"k" + key.encode("utf-8", "surrogatepass") for key in keys]

@@ -33,7 +33,7 @@ __all__ = ("AiohttpTransport",)
 #: One session each for creates, for other requests, and for downloads from public addresses only.
 _Kind: TypeAlias = Literal["fresh", "pooled", "public", "public by proxy"]
 
-#: Headers that aiohttp must not add. It may add Accept-Encoding, because it knows which ones it can decode.
+#: Headers that aiohttp must not add. It may add Accept-Encoding, which lists what it can decode.
 _ADDED: Final = frozenset({"Accept", "User-Agent"})
 _ADDED_WITH_BODY: Final = _ADDED | {"Content-Type"}
 

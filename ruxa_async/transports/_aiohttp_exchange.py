@@ -122,7 +122,6 @@ class AiohttpExchange(Exchange):
     @abstractmethod
     def recorder(self) -> ReplyRecorder | None:
         """The recorder of the reply to a request with a body, once its first byte may have been sent."""
-        ...
 
     @abstractmethod
     def expire(self) -> bool:
@@ -131,12 +130,10 @@ class AiohttpExchange(Exchange):
         It is not possible while a connection is being made, which has its own timeout. Later the connection
         is aborted, which ends the wait for the reply.
         """
-        ...
 
     @abstractmethod
     def close(self) -> None:
         """Close the connection, unless it was released after a complete reply."""
-        ...
 
     def _translate(self, exc: BaseException) -> TransportError:
         root = _root(exc)

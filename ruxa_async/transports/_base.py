@@ -2,7 +2,7 @@
 
 A transport never retries, follows a redirect, keeps a cookie or interprets a status. It raises `NotSentError`
 only if no byte of the request left this machine, and `MaybeSentError` if any may have. The client sends a
-create again after the first, never after the second, so a wrong `NotSentError` buys twice.
+create again after a `NotSentError`, so a wrong one buys twice.
 """
 
 from __future__ import annotations
@@ -52,16 +52,13 @@ class StreamedResponse(Protocol):
     @property
     def status(self) -> int:
         """The HTTP status."""
-        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers, looked up by lower-case names."""
-        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, not decompressed. Raises `MaybeSentError` if the body breaks off."""
-        ...
 
 
 @runtime_checkable
@@ -74,15 +71,12 @@ class Transport(Protocol):
         Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been: after a timeout, a
         reset, or a reply that breaks off or is too large.
         """
-        ...
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
         """Send *request* and yield the reply, whose body is read in pieces. Only downloads use it.
 
         A redirect is yielded like any other reply. Raises what `send` raises.
         """
-        ...
 
     async def aclose(self) -> None:
         """Close all connections. Calling it again does nothing."""
-        ...

@@ -18,8 +18,7 @@ _RETRY: Final = 0.01
 
 class _Expiring(Protocol):
     def expire(self) -> bool:
-        """Abort; return whether that was possible."""
-        ...
+        """Abort the exchange; return whether that was possible."""
 
 
 class Deadlines:

@@ -84,12 +84,10 @@ class Exchange(ABC):
     @abstractmethod
     def sent(self) -> bool:
         """Whether a byte of the request may have been handed to the socket."""
-        ...
 
     @abstractmethod
     def _address(self) -> str:
         """Return scheme, host and path of the URL. Raises ValueError."""
-        ...
 
     def failure(self, detail: str, cause: BaseException | None) -> MaybeSentError | NotSentError:
         """Return the error of an exchange that failed as *detail* says; *cause* must hold no secrets."""
@@ -112,7 +110,7 @@ class Exchange(ABC):
         return f"timed out (timeout={request.timeout:g} s, connect_timeout={request.connect_timeout:g} s)"
 
     def _label(self) -> str:
-        """Return method, host and path; a query may be a signature, and user info a password."""
+        """Return method, host and path: the query may hold a signature, and the user info a password."""
         try:
             address = self._address()
         except ValueError:

@@ -23,7 +23,7 @@ from ._base import Request, Response, StreamedResponse
 
 __all__ = ("Handler", "MemoryService", "MemoryTransport")
 
-#: bytes a piece of any other body
+#: bytes of a piece of an ordinary body
 _CHUNK = 64 * 1024
 #: pieces in which a slow body arrives
 _DROPS = 20
@@ -66,7 +66,6 @@ class MemoryService(Protocol):
 
     def handle(self, request: _Arrived, now: float) -> _Reply:
         """Return the reply to *request*, which arrives at *now*, in seconds of the event loop's clock."""
-        ...
 
 
 @frozen
