@@ -19,8 +19,8 @@ from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
 from ruxa_async._engine.polling.callbacks import CallbackStep
 from ruxa_async.callbacks import Callback, CallbackReceiver
+from ruxa_async.callbacks._authentication import ID_SIZE
 from ruxa_async.callbacks._receiver import Claim
-from ruxa_async.callbacks._tokens import ID_SIZE
 from ruxa_async.errors import SubmissionUnknownError
 from ruxa_async.journal import Journal, JournalEntry, LastingJournal
 from ruxa_async.results import TaskState

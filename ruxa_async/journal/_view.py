@@ -1,4 +1,4 @@
-"""Read-only access to a journal, with an answer also while another process has it open."""
+"""Read-only snapshots of a journal, or the name of the process that has it open."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = ("JournalView", "read_only_store", "view_journal")
 class JournalView:
     """A snapshot of a journal.
 
-    While a process has it open, *in_use* names that process, *counts* is None and *unknowns* is empty,
-    because the lock excludes readers. *results* counts the rows of a ``results.jsonl`` by state, each by its
-    last line; it is empty without a file.
+    While a process has the journal open, its lock excludes readers: *in_use* names the process, *counts* is
+    None and *unknowns* is empty. *results* is the number of rows of a ``results.jsonl`` by state, where the
+    last line of a row counts; it is empty without a file.
     """
 
     path: str

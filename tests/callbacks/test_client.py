@@ -59,7 +59,7 @@ async def test_a_callback_delivers_its_task(style: Any) -> None:
     assert w.service.counts.queries <= 5  # this one is a probe
 
 
-async def test_many_tasks_need_little_more_than_a_query_each() -> None:
+async def test_a_thousand_tasks_with_callbacks_need_at_most_1100_queries() -> None:
     async with wired(image=SPREAD) as w:
         outcomes = await outcomes_of(w.ruxa, 1_000)
     assert all(outcome.ok for outcome in outcomes)
@@ -87,7 +87,7 @@ async def test_tasks_finish_without_any_callback_and_sooner_with_half_of_them() 
     assert with_all < 0.01
 
 
-async def test_no_callback_can_change_a_state() -> None:
+async def test_false_callbacks_change_no_state() -> None:
     how = Callbacks(
         style="mixed", forged=1.0, malformed=0.5, duplicated=1.0, spread=3.0, progress=True, attempts=3
     )
@@ -114,7 +114,7 @@ async def test_a_callback_before_the_reply_to_its_create_is_not_lost() -> None:
     assert w.service.counts.queries == 1
 
 
-async def test_the_receiver_names_the_field() -> None:
+async def test_the_receiver_sets_the_name_of_the_url_field() -> None:
     for field in ("callback_url", "callBackUrl"):
         service = service_of()
         transport = MemoryTransport(service, record=True)

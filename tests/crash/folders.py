@@ -1,4 +1,4 @@
-"""What a kill leaves behind: what must be true of a batch's folder, its journal and the service's ledger."""
+"""What must be true after a kill of a batch's folder, its journal and the service's ledger."""
 
 from __future__ import annotations
 

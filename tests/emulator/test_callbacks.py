@@ -10,7 +10,7 @@ import pytest
 from callbacks.test_receiver import Ear
 from callbacks.wired import charge, receiver_of
 
-from ruxa_async.callbacks._answers import Answer
+from ruxa_async.callbacks._messages import Answer
 from ruxa_async.emulator import CallbackPost, Callbacks, Durations, EmulatorSettings, Service, post_callbacks
 
 URL = "https://hooks.example/ruxa/token"

@@ -1,4 +1,4 @@
-"""Random operations and reopenings: the journal always holds what a model dict holds."""
+"""Random operations and reopenings: the journal always agrees with a model, a dict."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Machine:
 
 @settings(max_examples=40, deadline=None)
 @given(STEPS, st.sampled_from(["asyncio", "trio"]))
-def test_it_holds_what_a_dict_would(steps: list[tuple[str, int]], backend: str) -> None:
+def test_a_journal_agrees_with_a_model_in_memory(steps: list[tuple[str, int]], backend: str) -> None:
     async def play() -> None:
         with TemporaryDirectory() as folder:
             machine = Machine(Path(folder) / "journal.db")

@@ -1,4 +1,4 @@
-"""What is told to a journal is there again when it is opened anew, and runs match it."""
+"""Records of a journal are there after it is reopened, and runs match them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def begin(journal: SqliteJournal, key: str | None, run: str = "run", promp
     return await journal.intend(job(key, prompt=prompt, entry=match.entry))
 
 
-def test_both_journals_are_journals(path: Path) -> None:
+def test_both_classes_implement_their_protocols(path: Path) -> None:
     one: Journal = NullJournal()
     two: LastingJournal = SqliteJournal(path)
     assert isinstance(two, LastingJournal)
@@ -152,7 +152,7 @@ async def test_a_task_that_was_attached_to_is_found_by_its_id(path: Path) -> Non
         assert (await journal.counts()).total == 1
 
 
-async def test_what_was_not_bought_is_known_with_the_reason(path: Path) -> None:
+async def test_a_job_that_was_not_bought_is_recorded_with_the_reason(path: Path) -> None:
     async with opened(path) as journal:
         entry = await begin(journal, "k")
         await journal.not_bought(of(entry, error=InsufficientCreditsError(402, None, "no credits")))
@@ -162,7 +162,7 @@ async def test_what_was_not_bought_is_known_with_the_reason(path: Path) -> None:
     assert "no credits" in (found.error_message or "")
 
 
-async def test_another_attempt_counts_and_forgets_the_reason(path: Path) -> None:
+async def test_another_attempt_is_counted_and_clears_the_reason(path: Path) -> None:
     async with opened(path) as journal:
         entry = await begin(journal, "k")
         await journal.not_bought(of(entry, error=InsufficientCreditsError(402, None, "no credits")))
@@ -174,7 +174,7 @@ async def test_another_attempt_counts_and_forgets_the_reason(path: Path) -> None
         assert (await journal.counts()).total == 1
 
 
-async def test_buying_a_failed_one_again_keeps_the_id_of_the_first(path: Path) -> None:
+async def test_buying_a_failed_job_again_keeps_the_first_task_id(path: Path) -> None:
     async with opened(path) as journal:
         entry = await begin(journal, "k")
         for number in ("task_1", "task_2"):
@@ -189,7 +189,7 @@ async def test_buying_a_failed_one_again_keeps_the_id_of_the_first(path: Path) -
     assert (found.earlier_task_ids, found.files) == (("task_1", "task_2"), ())
 
 
-async def test_what_was_intended_when_the_process_ended_is_unknown(path: Path) -> None:
+async def test_a_job_that_was_intended_when_the_process_ended_is_unknown(path: Path) -> None:
     async with opened(path) as journal:
         await begin(journal, "k")
         assert await journal.unknowns() == []
@@ -199,7 +199,7 @@ async def test_what_was_intended_when_the_process_ended_is_unknown(path: Path) -
         assert "process ended" in (job_.error_message or "")
 
 
-async def test_what_is_intended_when_the_last_client_ends_is_unknown(path: Path) -> None:
+async def test_a_job_that_is_intended_when_the_last_client_ends_is_unknown(path: Path) -> None:
     async with opened(path) as journal:
         for _ in range(2):
             await journal.bind(base_url=URL, api_key=KEY)
@@ -240,7 +240,7 @@ async def test_order_and_other_rows_do_not_matter(path: Path) -> None:
         assert found == {"new": None, "b": "task_b", "other": None, "a": "task_a"}
 
 
-async def test_a_key_that_stands_for_another_request_is_a_conflict(path: Path) -> None:
+async def test_a_key_of_another_request_is_a_conflict(path: Path) -> None:
     async with opened(path) as journal:
         await begin(journal, "k")
         run = await journal.open_run("run")
@@ -250,7 +250,7 @@ async def test_a_key_that_stands_for_another_request_is_a_conflict(path: Path) -
 
 
 @pytest.mark.parametrize("prompt", ["a cat", "a dog"])
-async def test_a_key_that_comes_twice_in_one_pass_is_a_conflict(path: Path, prompt: str) -> None:
+async def test_a_key_that_is_used_twice_in_a_pass_is_a_conflict(path: Path, prompt: str) -> None:
     async with opened(path) as journal:
         run = await journal.open_run("run")
         await run.match(request("a cat", "k"))
@@ -259,7 +259,7 @@ async def test_a_key_that_comes_twice_in_one_pass_is_a_conflict(path: Path, prom
                 await run.match(request(prompt, "k"))
 
 
-async def test_runs_know_nothing_of_each_other_nor_of_what_belongs_to_none(path: Path) -> None:
+async def test_a_run_matches_no_job_of_another_run_or_of_none(path: Path) -> None:
     async with opened(path) as journal:
         await journal.intend(job("k"))
         await begin(journal, "k", "one")
@@ -270,7 +270,7 @@ async def test_runs_know_nothing_of_each_other_nor_of_what_belongs_to_none(path:
         assert (await journal.counts()).total == 2
 
 
-async def test_what_belongs_to_no_run_is_bought_anew_each_time(path: Path) -> None:
+async def test_a_job_outside_of_runs_is_bought_each_time(path: Path) -> None:
     async with opened(path) as journal:
         entries = [await journal.intend(job(key)) for key in ("k", "k", None, None)]
         assert len({*entries}) == 4
@@ -288,7 +288,7 @@ def name_begins(asked: NanoBanana) -> str:
     return f"#{identify(asked).digest.hex()}"[:2]
 
 
-async def test_a_place_that_was_taken_meanwhile_is_the_same_job(path: Path) -> None:
+async def test_two_intents_with_one_entry_make_one_job(path: Path) -> None:
     async with opened(path) as journal:
         run = await journal.open_run("run")
         match = await run.match(request(key="k"))
@@ -310,7 +310,7 @@ async def test_one_pass_at_a_time_and_another_after_it(path: Path) -> None:
             await journal.open_run(" ")
 
 
-async def test_odd_texts_are_kept(path: Path) -> None:
+async def test_unusual_texts_are_kept(path: Path) -> None:
     odd = "\ud800\x00\u2028'\"; DROP TABLE jobs; --"
     async with opened(path) as journal:
         entry = await begin(journal, odd, odd, prompt=odd)
@@ -323,7 +323,7 @@ async def test_odd_texts_are_kept(path: Path) -> None:
     assert found.earlier_task_ids == ("task\u2028\\ud800",)
 
 
-async def test_an_entry_of_another_journal_is_refused_and_disturbs_nobody(path: Path) -> None:
+async def test_an_entry_of_another_journal_is_refused_and_others_are_recorded(path: Path) -> None:
     async with opened(path) as journal:
         for write in (journal.intend, journal.accepted, journal.not_bought, journal.unknown):
             with pytest.raises(TypeError, match="not an entry of this journal"):
@@ -343,7 +343,7 @@ async def in_doubt(journal: SqliteJournal, key: str | None, run: str = "run", pr
 
 
 @pytest.mark.parametrize("key", ["k", None])
-async def test_an_unknown_one_is_adopted_under_its_id(path: Path, key: str | None) -> None:
+async def test_an_unknown_job_is_adopted_with_its_task_id(path: Path, key: str | None) -> None:
     async with opened(path) as journal:
         name = await in_doubt(journal, key)
         adopted = await journal.adopt(name, "task_9")
@@ -354,7 +354,7 @@ async def test_an_unknown_one_is_adopted_under_its_id(path: Path, key: str | Non
         assert await known(journal, request(key=key)) == adopted
 
 
-async def test_an_unknown_one_is_forgotten(path: Path) -> None:
+async def test_an_unknown_job_is_forgotten(path: Path) -> None:
     async with opened(path) as journal:
         await in_doubt(journal, "k")
         forgotten = await journal.forget("k")
@@ -362,7 +362,7 @@ async def test_an_unknown_one_is_forgotten(path: Path) -> None:
         assert await known(journal, request(key="k")) == forgotten
 
 
-async def test_a_person_may_change_her_mind(path: Path) -> None:
+async def test_an_adopted_job_can_be_forgotten_and_adopted_again(path: Path) -> None:
     async with opened(path) as journal:
         await in_doubt(journal, "k")
         await journal.adopt("k", "wrong")
@@ -371,7 +371,7 @@ async def test_a_person_may_change_her_mind(path: Path) -> None:
         assert (await journal.adopt("k", "task_9")).task_id == "task_9"
 
 
-async def test_only_what_is_in_doubt_can_be_settled(path: Path) -> None:
+async def test_only_an_unknown_job_can_be_settled(path: Path) -> None:
     async with opened(path) as journal:
         await journal.accepted(of(await begin(journal, "paid"), "task_1"))
         await in_doubt(journal, "k")
@@ -397,7 +397,7 @@ async def test_a_name_in_two_runs_needs_the_run(path: Path) -> None:
         assert (await journal.adopt("k", "task_1")).run == "one"  # only one is still unknown
 
 
-async def test_each_of_equal_ones_has_a_name_of_its_own(path: Path) -> None:
+async def test_equal_requests_get_different_names(path: Path) -> None:
     async with opened(path) as journal:
         for key in ("k", "k", None, None):
             await journal.unknown(of(await journal.intend(job(key))))
@@ -430,7 +430,7 @@ async def test_a_journal_belongs_to_one_service_and_one_account(path: Path) -> N
     assert KEY.encode() not in path.read_bytes()
 
 
-async def test_a_renewed_key_takes_over_when_a_person_says_so(path: Path) -> None:
+async def test_a_new_key_of_the_account_is_accepted_with_new_key(path: Path) -> None:
     async with opened(path) as journal:
         await journal.bind(base_url=URL, api_key=KEY)
         await begin(journal, "bought")
@@ -475,7 +475,7 @@ async def test_the_first_job_that_may_have_been_bought_binds_a_journal_for_good(
         await journal.bind(base_url=URL, api_key=KEY)
 
 
-async def test_an_account_at_work_keeps_its_journal_although_it_bought_nothing_yet(path: Path) -> None:
+async def test_an_account_with_an_open_client_keeps_its_journal(path: Path) -> None:
     async with opened(path) as journal:
         await journal.bind(base_url=URL, api_key=KEY)
         for _ in range(2):  # a client that was refused does not count as one at work
@@ -485,7 +485,7 @@ async def test_an_account_at_work_keeps_its_journal_although_it_bought_nothing_y
         await journal.bind(base_url=URL, api_key="sk-another")
 
 
-async def test_a_service_may_have_a_name_for_its_changing_address(path: Path) -> None:
+async def test_service_replaces_a_changing_address(path: Path) -> None:
     for port in (1, 2):
         async with SqliteJournal(path, service="the emulator") as journal:
             await journal.bind(base_url=f"http://localhost:{port}", api_key=KEY)
@@ -494,7 +494,7 @@ async def test_a_service_may_have_a_name_for_its_changing_address(path: Path) ->
 # ---- what is learned
 
 
-async def test_what_is_learned_is_there_next_time(path: Path) -> None:
+async def test_learned_values_are_kept(path: Path) -> None:
     async with opened(path) as journal:
         assert await journal.learned("durations") is None
         await journal.learn("durations", {"m": {"mu": 1.0}})
@@ -508,7 +508,7 @@ async def test_what_is_learned_is_there_next_time(path: Path) -> None:
 # ---- opening and closing
 
 
-async def test_a_closed_journal_says_so(path: Path) -> None:
+async def test_a_closed_journal_raises(path: Path) -> None:
     journal = SqliteJournal(path)
     for _ in range(2):
         assert not is_open(journal)
@@ -529,7 +529,7 @@ async def test_no_thread_outlives_its_journal(path: Path) -> None:
     assert journal_threads() == []
 
 
-async def test_a_journal_that_was_dropped_lets_go_of_its_file(path: Path) -> None:
+async def test_a_journal_that_is_garbage_collected_releases_its_file(path: Path) -> None:
     journal = await SqliteJournal(path).__aenter__()
     await begin(journal, "k")
     (thread,) = journal_threads()
@@ -541,7 +541,7 @@ async def test_a_journal_that_was_dropped_lets_go_of_its_file(path: Path) -> Non
         assert len(await journal.unknowns()) == 1
 
 
-async def test_the_sql_is_old_enough(path: Path) -> None:
+async def test_the_sql_works_with_sqlite_3_35(path: Path) -> None:
     """The SQL uses nothing newer than SQLite 3.35, such as STRICT tables, ``->`` and unixepoch()."""
     for source in Path(package.__path__[0]).glob("*.py"):
         text = source.read_text()

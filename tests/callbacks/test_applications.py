@@ -1,4 +1,4 @@
-"""The two faces on real sockets: the same answers, whatever the client does."""
+"""The applications on real sockets: each gives the same responses to any sender."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ from starlette.routing import Mount
 
 from ruxa_async import CallbackReceiver
 
-FACES = ("serve", "aiohttp", "aiohttp mounted", "asgi", "asgi mounted", "starlette", "litestar", "quart")
+APPLICATIONS = (
+    "serve",
+    "aiohttp",
+    "aiohttp mounted",
+    "asgi",
+    "asgi mounted",
+    "starlette",
+    "litestar",
+    "quart",
+)
 
 
 @pytest.fixture
@@ -71,30 +80,32 @@ def beside(prefix: str, callbacks: Any, rest: Any) -> Any:
 
 
 @asynccontextmanager
-async def served(face: str, receiver: CallbackReceiver, **options: Any) -> AsyncIterator[tuple[int, str]]:
+async def served(
+    application: str, receiver: CallbackReceiver, **options: Any
+) -> AsyncIterator[tuple[int, str]]:
     """Serve *receiver*; give the port, and the prefix that stands before a token."""
-    if face == "serve":
+    if application == "serve":
         async with receiver.serve("127.0.0.1", 0, **options) as (_, port):
             yield port, ""
-    elif face == "aiohttp":
+    elif application == "aiohttp":
         async with on_aiohttp(receiver.aiohttp_app()) as port:
             yield port, ""
-    elif face == "aiohttp mounted":
+    elif application == "aiohttp mounted":
         outer = web.Application()
         outer.add_subapp("/deep/hooks", receiver.aiohttp_app())
         async with on_aiohttp(outer) as port:
             yield port, "/deep/hooks"
-    elif face == "asgi":
+    elif application == "asgi":
         async with on_uvicorn(receiver.asgi_app()) as port:
             yield port, ""
-    elif face == "starlette":
+    elif application == "starlette":
         async with on_uvicorn(Starlette(routes=[Mount("/deep/hooks", receiver.asgi_app())])) as port:
             yield port, "/deep/hooks"
-    elif face == "litestar":
+    elif application == "litestar":
         mounted = litestar.asgi("/deep/hooks", is_mount=True, copy_scope=False)(receiver.asgi_app())
         async with on_uvicorn(litestar.Litestar([mounted], logging_config=None)) as port:
             yield port, "/deep/hooks"
-    elif face == "quart":
+    elif application == "quart":
         async with on_uvicorn(beside("/deep/hooks", receiver.asgi_app(), Quart(__name__))) as port:
             yield port, "/deep/hooks"
     else:
@@ -114,12 +125,14 @@ def token(receiver: CallbackReceiver, number: int = 0) -> str:
     return receiver.url(job(number)).rpartition("/")[2]
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_the_same_answers_everywhere(face: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("application", APPLICATIONS)
+async def test_every_application_gives_the_same_responses(
+    application: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     receiver, ear = listened(max_body=1_000)
     given = [token(receiver, number) for number in range(4)]
-    async with served(face, receiver) as (port, prefix), ClientSession() as session:
+    async with served(application, receiver) as (port, prefix), ClientSession() as session:
         base = f"http://127.0.0.1:{port}{prefix}"
 
         async def ask(method: str, path: str, body: bytes = b"") -> int:
@@ -141,29 +154,29 @@ async def test_the_same_answers_everywhere(face: str, caplog: pytest.LogCaptureF
         assert await ask("POST", f"/{given[2]}", b"x" * 1_001) == 413
     assert [callback.job for callback in ear.heard] == [job(0), job(1)]
     shown = caplog.text
-    assert "200" in shown or face == "serve", "the servers' own logs are on"
+    assert "200" in shown or application == "serve", "the servers' own logs are on"
     assert not any(each in shown or each[::-1] in shown for each in given)
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_a_body_without_a_length_is_capped_as_well(face: str) -> None:
+@pytest.mark.parametrize("application", APPLICATIONS)
+async def test_a_body_without_a_length_is_bounded_too(application: str) -> None:
     receiver, ear = listened(max_body=1_000)
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield b"x" * 100
 
-    async with served(face, receiver) as (port, prefix), ClientSession() as session:
+    async with served(application, receiver) as (port, prefix), ClientSession() as session:
         url = f"http://127.0.0.1:{port}{prefix}/{token(receiver)}"
         async with session.post(url, data=pieces()) as response:
             assert response.status == 413
     assert not ear.heard
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_a_body_that_does_not_come_is_cut_and_the_rest_keeps_flowing(face: str) -> None:
+@pytest.mark.parametrize("application", APPLICATIONS)
+async def test_a_body_that_stalls_is_cut_and_other_requests_are_served(application: str) -> None:
     receiver, ear = listened(body_timeout=0.3)
-    async with served(face, receiver) as (port, prefix), ClientSession() as session:
+    async with served(application, receiver) as (port, prefix), ClientSession() as session:
         slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
         for number, (_, writer) in enumerate(slow):
             head = f"POST {prefix}/{token(receiver, number)} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
@@ -180,7 +193,7 @@ async def test_a_body_that_does_not_come_is_cut_and_the_rest_keeps_flowing(face:
     assert len(ear.heard) == 20
 
 
-async def test_a_connection_that_sends_no_whole_header_is_cut() -> None:
+async def test_a_connection_with_an_incomplete_header_is_closed() -> None:
     receiver, ear = listened()
     async with receiver.serve("127.0.0.1", 0, header_timeout=0.5) as (host, port):
         silent = await asyncio.open_connection(host, port)
@@ -207,10 +220,10 @@ async def test_a_connection_that_sends_no_whole_header_is_cut() -> None:
     assert len(ear.heard) == 1
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_a_sender_that_hangs_up_disturbs_nobody(face: str) -> None:
+@pytest.mark.parametrize("application", APPLICATIONS)
+async def test_a_sender_that_hangs_up_does_not_disturb_the_next(application: str) -> None:
     receiver, ear = listened()
-    async with served(face, receiver) as (port, prefix), ClientSession() as session:
+    async with served(application, receiver) as (port, prefix), ClientSession() as session:
         for number in range(10):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             head = f"POST {prefix}/{token(receiver, number)} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"
@@ -224,7 +237,7 @@ async def test_a_sender_that_hangs_up_disturbs_nobody(face: str) -> None:
     assert [callback.job for callback in ear.heard] == [job(99)]
 
 
-async def test_a_stranger_is_answered_before_his_body_came() -> None:
+async def test_a_forged_token_is_rejected_before_the_body_arrives() -> None:
     receiver, _ = listened()
     async with receiver.serve("127.0.0.1", 0) as (host, port):
         reader, writer = await asyncio.open_connection(host, port)
@@ -234,7 +247,7 @@ async def test_a_stranger_is_answered_before_his_body_came() -> None:
         writer.close()
 
 
-async def test_an_address_that_is_taken_is_said() -> None:
+async def test_an_address_in_use_raises() -> None:
     receiver, _ = listened()
     async with receiver.serve("127.0.0.1", 0) as (host, port):
         with pytest.raises(OSError, match="address already in use"):
@@ -242,6 +255,6 @@ async def test_an_address_that_is_taken_is_said() -> None:
                 pass
 
 
-def test_time_is_real_here() -> None:
+def test_this_module_runs_in_real_time() -> None:
     assert abs(receiver_of().wall() - time.time()) < 5
     assert job(0) == JOB
