@@ -11,8 +11,8 @@ from attrs import frozen
 
 from benchmarks._draws import Draw, Hint
 from ruxa_async.emulator import Durations, EmulatorSettings, RetryAfterForm, Service, ServiceReply
-from ruxa_async.emulator._limiters import Gauge
-from ruxa_async.emulator._messages import Incoming
+from ruxa_async.emulator._http import Incoming
+from ruxa_async.emulator._limit_state import LimitState
 
 __all__ = ("KEY", "Account", "Quota")
 
@@ -38,15 +38,15 @@ class Quota:
     def __init__(self, draw: Draw, clock_at_start: float | None = 0.0) -> None:
         self.draw = draw
         self._start = clock_at_start
-        self._gauge: Gauge | None = draw.limit.limiter() if draw.limit else None
+        self._limiter: LimitState | None = draw.limit.limiter() if draw.limit else None
         self._chance = random.Random(f"another client/{draw.seed}")
         self._waiting = 0.0  # requests of the other client
         self._served_at = math.inf
         self._group_at = math.inf
         if draw.taken:
             self._group_at = self._pause()
-        if draw.used_up and self._gauge:
-            while not self._gauge.take(0.0):
+        if draw.used_up and self._limiter:
+            while not self._limiter.take(0.0):
                 pass
 
     def since_start(self, clock: float) -> float:
@@ -63,8 +63,8 @@ class Quota:
     def take(self, clock: float) -> float:
         """Accept a request and return 0, or return the seconds until one would be accepted."""
         wait = self.wait(clock)
-        if not wait and self._gauge:
-            self._gauge.take(self.since_start(clock))
+        if not wait and self._limiter:
+            self._limiter.take(self.since_start(clock))
         return wait
 
     def wait(self, clock: float) -> float:
@@ -72,12 +72,12 @@ class Quota:
         now = self.since_start(clock)
         if self.draw.storm and self.in_storm(clock):
             return self.draw.storm[1] - now
-        if self._gauge is None:
+        if self._limiter is None:
             return 0.0
-        self._serve_other(now, self._gauge)
-        return self._gauge.wait(now)
+        self._serve_other(now, self._limiter)
+        return self._limiter.wait(now)
 
-    def _serve_other(self, now: float, gauge: Gauge) -> None:
+    def _serve_other(self, now: float, limiter: LimitState) -> None:
         """Accept what the other client has sent until *now*."""
         while min(self._group_at, self._served_at) <= now:
             if self._group_at <= self._served_at:
@@ -85,7 +85,7 @@ class Quota:
                 if self._waiting >= 1 and self._served_at == math.inf:
                     self._served_at = begun
                 continue
-            wait = gauge.take(self._served_at)
+            wait = limiter.take(self._served_at)
             self._served_at += wait
             if not wait:
                 self._waiting -= 1

@@ -35,7 +35,7 @@ from ruxa_async.emulator import (
     SlidingWindow,
     TokenBucket,
 )
-from ruxa_async.emulator._messages import Incoming
+from ruxa_async.emulator._http import Incoming
 from ruxa_async.testing import virtual_time
 from ruxa_async.transports import MemoryTransport
 

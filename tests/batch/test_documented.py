@@ -14,7 +14,7 @@ from ruxa_async.batch import Summary
 from ruxa_async.batch._outputs import describe_files
 from ruxa_async.batch._record import RunRecord
 from ruxa_async.batch._results import _DETAILS, Result, State
-from ruxa_async.emulator._placeholders import placeholder
+from ruxa_async.emulator._outputs import placeholder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 KINDS: dict[str, tuple[type[Any], ...]] = {

@@ -30,7 +30,7 @@ from ruxa_async.batch import InputError, ResultsFile, Resumed, Row, Summary, fol
 from ruxa_async.batch._outputs import describe_files
 from ruxa_async.batch._results import Result
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
-from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.emulator._ledger import KeptTask
 from ruxa_async.journal import SavedFile
 from ruxa_async.transports import MemoryTransport
 

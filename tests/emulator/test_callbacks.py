@@ -59,7 +59,7 @@ def test_a_post_that_is_refused_is_tried_again_with_growing_pauses() -> None:
     now, attempts = 110.0, []
     while letters := service.callbacks.take(now):
         attempts.append((now, letters[0].attempt))
-        service.callbacks.refused(letters[0], now)
+        service.callbacks.failed(letters[0], now)
         now = service.callbacks.next_time()
     assert attempts == [(110.0, 1), (111.0, 2), (113.0, 3)]
     assert service.counts.callbacks_refused == 3

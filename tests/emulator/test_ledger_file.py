@@ -16,7 +16,7 @@ import pytest
 from emulator.asking import create, created, query, said
 
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings, Service
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 
 
 def served(path: Path, epoch: float = 1000.0) -> tuple[Service, LedgerFile]:

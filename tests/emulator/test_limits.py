@@ -446,7 +446,7 @@ def test_a_limit_is_read_from_text(text: str, limit: Shape | None) -> None:
         ("token:rate=2,rate=3", "'rate' stands twice"),
         ("token:rate=fast", "must be a number, not 'fast'"),
         ("sliding:count=1.5,per=1", "must be a whole number, not '1.5'"),
-        ("token:rate=1@30", "is no change: say @seconds=shape"),
+        ("token:rate=1@30", "is not a change: say @seconds=shape"),
         ("token:rate=1@soon=token:rate=2", "must be a number, not 'soon'"),
         ("token:rate=1@30=", "use one of token"),
         ("token:rate=1@5=token:rate=2@5=token:rate=1", "ever later"),
