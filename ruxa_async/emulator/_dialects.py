@@ -71,37 +71,34 @@ class Dialect:
 
 
 _DOCUMENTED = Dialect(name="documented")
-_SIBLING = Dialect(
-    name="sibling",
-    message_key="msg",
-    errors_in="envelope",
-    grace=422,
-    echo=True,
-    times=True,
-    credits=True,
-    progress=True,
+_RESULTS: tuple[ResultShape, ...] = (
+    "object",
+    "double",
+    "flat",
+    "video_url",
+    "image_url",
+    "resultUrl",
+    "result_url",
 )
 _PRESETS = (
     _DOCUMENTED,
     # As documented, with model, times, credits and progress.
     evolve(_DOCUMENTED, name="detailed", echo=True, times=True, credits=True, progress=True),
     # The sample in the service's blog: one word for all pending states, and "completed".
-    Dialect(
-        name="blog",
-        waiting="generating",
-        queuing="generating",
-        success="completed",
-        fail_code=False,
-    ),
+    Dialect(name="blog", waiting="generating", queuing="generating", success="completed", fail_code=False),
     # docs.kie.ai, whose interface the service copies, and apixo.ai, with the same envelope.
-    _SIBLING,
     Dialect(
-        name="apixo",
-        waiting="pending",
-        queuing="pending",
-        generating="processing",
-        fail="failed",
+        name="sibling",
+        message_key="msg",
+        errors_in="envelope",
+        grace=422,
+        echo=True,
         times=True,
+        credits=True,
+        progress=True,
+    ),
+    Dialect(
+        name="apixo", waiting="pending", queuing="pending", generating="processing", fail="failed", times=True
     ),
     Dialect(
         name="snake",
@@ -151,14 +148,8 @@ _PRESETS = (
     evolve(_DOCUMENTED, name="text_codes", text_codes=True, errors_in="envelope"),
     evolve(_DOCUMENTED, name="grace_404", grace=404),
     evolve(_DOCUMENTED, name="grace_422", grace=422, errors_in="envelope"),
-    evolve(_DOCUMENTED, name="object", result="object"),
-    evolve(_DOCUMENTED, name="double", result="double"),
     evolve(_DOCUMENTED, name="snake_object", result="snake_object", success="complete"),
-    evolve(_DOCUMENTED, name="flat", result="flat"),
-    evolve(_DOCUMENTED, name="video_url", result="video_url"),
-    evolve(_DOCUMENTED, name="image_url", result="image_url"),
-    evolve(_DOCUMENTED, name="resultUrl", result="resultUrl"),
-    evolve(_DOCUMENTED, name="result_url", result="result_url"),
+    *(evolve(_DOCUMENTED, name=shape, result=shape) for shape in _RESULTS),
 )
 #: The presets by name.
 DIALECTS: dict[str, Dialect] = {preset.name: preset for preset in _PRESETS}

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import ExitStack, closing, suppress
 from os import PathLike
 from types import TracebackType
 from typing import Self
@@ -49,7 +50,7 @@ class Emulator:
         self._settings: EmulatorSettings = settings or EmulatorSettings()
         self._address: tuple[str, int] = (host, port)
         self._ledger: str | PathLike[str] | None = ledger
-        self._file: LedgerFile | None = None
+        self._at_stop: ExitStack = ExitStack()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -84,17 +85,12 @@ class Emulator:
             raise RuntimeError("the emulator is running already")
         if importlib.util.find_spec("PIL") is None:
             raise MissingExtraError("the emulator's pictures", "emulator")
-        self._file = LedgerFile(self._ledger) if self._ledger is not None else None
-        try:
-            self._start(self._file)
-        except BaseException:
-            self._close_file()
-            raise
-
-    def _start(self, file: LedgerFile | None) -> None:
-        host, port = self._address
-        listener = _listen(host, port) if port or file is None else _listen_again(host, file.port)
-        try:
+        with ExitStack() as stack:
+            file = None
+            if self._ledger is not None:
+                file = stack.enter_context(closing(LedgerFile(self._ledger)))
+            listener = self._listen(file)
+            stack.callback(listener.close)
             self._url = _url(listener)
             settings = _completed(self._settings, self._url)
             if file is None:
@@ -103,14 +99,15 @@ class Emulator:
                 file.record_port(listener.getsockname()[1])
                 self._service = Service(settings, past=file.tasks, keep=file.keep)
             self._run(self._service, listener)
-        except BaseException:
-            listener.close()
-            raise
+            self._at_stop = stack.pop_all()
 
-    def _close_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+    def _listen(self, file: LedgerFile | None) -> socket.socket:
+        """Listen on the port; instead of 0 on that of the ledger, if it is free."""
+        host, port = self._address
+        if file is not None and not port:
+            with suppress(OSError):
+                return _listen(host, file.port)
+        return _listen(host, port)
 
     def stop(self) -> None:
         """Close every connection and wait for the end of the thread. A second call does nothing."""
@@ -120,7 +117,7 @@ class Emulator:
         if self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
         thread.join()
-        self._close_file()
+        self._at_stop.close()
 
     async def __aenter__(self) -> Self:
         """Start the emulator. A cancellation takes effect after the start and stops it again."""
@@ -167,14 +164,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise type(error)(
             error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}"
         ) from error
-
-
-def _listen_again(host: str, port: int) -> socket.socket:
-    """Listen on *port*, or on a free port if it is taken."""
-    try:
-        return _listen(host, port)
-    except OSError:
-        return _listen(host, 0)
 
 
 def _url(listener: socket.socket) -> str:

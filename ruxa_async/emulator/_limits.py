@@ -62,7 +62,7 @@ def _finite(instance: object, attribute: Attribute[float], value: float) -> None
 
 
 @frozen
-class TokenBucket:
+class TokenBucket(Shape):
     """Accept *rate* requests a second on average and at most *burst* at once (default: 1).
 
     The bucket is full at first. Rejected requests take no token.
@@ -73,21 +73,18 @@ class TokenBucket:
 
     @property
     def allowance(self) -> int:
-        """The size of the bucket."""
         return self.burst
 
     def limiter(self) -> LimitState:
-        """Return a full bucket."""
         return BucketState(self.rate, self.burst, self.burst)
 
     def resumed(self, usage: Usage, now: float) -> LimitState:
-        """Return a bucket without the tokens that *usage* took."""
         tokens = max(0.0, self.burst - sum(amount for _, amount in usage))
         return BucketState(self.rate, self.burst, tokens, now)
 
 
 @frozen
-class LeakyBucket:
+class LeakyBucket(Shape):
     """Accept *rate* requests a second and *burst* more (default: 0): nginx's ``limit_req`` with ``nodelay``.
 
     Each request adds one to an excess that leaks at *rate*; a request that would raise it above *burst* is
@@ -99,15 +96,12 @@ class LeakyBucket:
 
     @property
     def allowance(self) -> int:
-        """The excess that is allowed, and the one request that adds none."""
         return self.burst + 1
 
     def limiter(self) -> LimitState:
-        """Return a bucket without excess."""
         return self._tokens().limiter()
 
     def resumed(self, usage: Usage, now: float) -> LimitState:
-        """Return a bucket with *usage* as its excess."""
         return self._tokens().resumed(usage, now)
 
     def _tokens(self) -> TokenBucket:
@@ -116,7 +110,7 @@ class LeakyBucket:
 
 
 @frozen
-class SlidingWindow:
+class SlidingWindow(Shape):
     """Accept at most *count* requests in any *per* seconds. Rejected requests do not count."""
 
     count: int = field(validator=validators.ge(1))
@@ -124,22 +118,19 @@ class SlidingWindow:
 
     @property
     def allowance(self) -> int:
-        """The number of requests in one window."""
         return self.count
 
     def limiter(self) -> LimitState:
-        """Return an empty log."""
         return RequestLog(self.count, self.per)
 
     def resumed(self, usage: Usage, now: float) -> LimitState:  # noqa: ARG002 - the instants in usage suffice
-        """Return a log of *usage*, with a part of a request as a whole one."""
         log = RequestLog(self.count, self.per)
         log.carry_over(usage)
         return log
 
 
 @frozen
-class FixedWindow:
+class FixedWindow(Shape):
     """Accept at most *count* requests in each window of *per* seconds.
 
     A window starts whenever the service's clock reads *phase* + n * *per* (default *phase*: 0). Around the
@@ -152,28 +143,25 @@ class FixedWindow:
 
     @property
     def allowance(self) -> int:
-        """The number of requests in one window."""
         return self.count
 
     def limiter(self) -> LimitState:
-        """Return an unused window."""
         return WindowCount(self.count, self.per, self.phase)
 
     def resumed(self, usage: Usage, now: float) -> LimitState:
-        """Return a window that counts what of *usage* lies in it."""
         window = WindowCount(self.count, self.per, self.phase)
         window.carry_over(usage, now)
         return window
 
 
 @frozen
-class Changing:
+class Changing(Shape):
     """The limit *before* until the service's clock reads *at*, and *after* from then on.
 
     What counts against the client carries over: the tokens that a bucket lacks, the requests of a window. A
     rejected request gets the wait until one will be accepted, the change included. The service's clock is
-    that of the running event loop with a `MemoryTransport`, and `time.monotonic` with an `Emulator`. Raises
-    ValueError if *before* or *after* changes itself and the instants are not in order.
+    that of the running event loop with a `MemoryTransport`, and `time.monotonic` with an `Emulator`.
+    *allowance* is that of *before*. Raises ValueError if *before* or *after* changes too, out of order.
     """
 
     before: Shape
@@ -186,15 +174,12 @@ class Changing:
 
     @property
     def allowance(self) -> int:
-        """That of *before*, also after the change."""
         return self.before.allowance
 
     def limiter(self) -> LimitState:
-        """Return the state for a client that has sent nothing yet, before the change."""
         return ChangingState(self.before.limiter(), self.after.resumed, self.at)
 
     def resumed(self, usage: Usage, now: float) -> LimitState:
-        """Return the state for a client against whom *usage* counts, before the change."""
         return ChangingState(self.before.resumed(usage, now), self.after.resumed, self.at)
 
 
