@@ -31,8 +31,8 @@ class Quota:
 
     *clock_at_start* is the service's clock at the start, None: at the first request.
 
-    The other client comes first: it sends its requests in groups and takes for them every request that the
-    limit would accept until it has none left. So it takes the same from an ideal client and from any other.
+    The other client goes first: it sends its requests in groups, and while any of them wait, it takes every
+    request that the limit accepts. So it takes the same from an ideal client as from any other.
     """
 
     def __init__(self, draw: Draw, clock_at_start: float | None = 0.0) -> None:
@@ -56,7 +56,7 @@ class Quota:
         return clock - self._start
 
     def in_storm(self, clock: float) -> bool:
-        """Tell whether everything is rejected."""
+        """Return whether a storm rejects every request."""
         storm = self.draw.storm
         return storm is not None and storm[0] <= self.since_start(clock) < storm[1]
 
@@ -92,7 +92,7 @@ class Quota:
                 self._served_at = self._served_at if self._waiting >= 1 else math.inf
 
     def _pause(self) -> float:
-        """Return the seconds until the next group, which holds what the other client takes in that time."""
+        """Return the seconds until the next group, and add to it the requests for that time."""
         pause = self._chance.expovariate(1 / self.draw.gap)
         self._waiting += self.draw.taken * self.draw.rate * pause
         return pause
@@ -109,7 +109,7 @@ class Account(Service):
                 key=KEY,
                 image=lasting,
                 video=lasting,
-                creates=_Given(self.quota),
+                creates=_QuotaLimit(self.quota),
                 shared=draw.shared,
                 max_running=draw.cap,
                 retry_after=_FORMS[draw.hint],
@@ -132,7 +132,7 @@ class Account(Service):
 
 
 @frozen
-class _Given:
+class _QuotaLimit:
     """A limit whose state is *quota*."""
 
     quota: Quota

@@ -48,8 +48,8 @@ class _Case:
     rate: float
     burst: int
     count: int
-    most_refused: tuple[int, int] | None = None  # without and with Retry-After
-    in_windows: bool = False  # of seconds
+    most_refused: tuple[int, int] | None = None  # the target without and with Retry-After
+    in_windows: bool = False  # of several seconds, so that a run has few of them
 
 
 def _tokens(rate: float, burst: int) -> _Case:
@@ -124,7 +124,7 @@ class _Changing:
 
 @define(eq=False)
 class _Run:
-    """When accepted and rejected requests left, the estimated rate after each, and the forbidden times."""
+    """The times at which accepted and rejected requests left, estimated rates, and forbidden intervals."""
 
     passed: list[float] = field(factory=list)
     rejected: list[float] = field(factory=list)
@@ -184,12 +184,12 @@ def _sample(case: _Case, rtt: float, chance: random.Random, *, names_wait: bool)
     return {
         "whole": got.whole(case.rate, case.burst),
         "share": got.share(best, 0.0, end),
-        "steady": _past_two(case, got) if case.in_windows else got.share(best, 0.2 * end, 0.8 * end),
+        "steady": _after_two_windows(case, got) if case.in_windows else got.share(best, 0.2 * end, 0.8 * end),
         "refused": len(done.rejected),
     }
 
 
-def _past_two(case: _Case, got: Yield) -> float:
+def _after_two_windows(case: _Case, got: Yield) -> float:
     """Return the accepted requests after the first two windows, in percent of what the limit accepts then."""
     first = got.passed[2 * case.burst - 1]
     forbidden = [(start - first, end - first) for start, end in got.forbidden]

@@ -61,7 +61,7 @@ def test_the_same_prompt_gives_the_same_picture_and_another_gives_another() -> N
 
 @pytest.mark.parametrize("prompt", ["a fox", "word " * 300])
 @pytest.mark.parametrize("ratio", ["1:1", "16:9", "9:16"])
-def test_the_label_leaves_two_thirds_of_the_picture_alone(prompt: str, ratio: str) -> None:
+def test_the_label_covers_at_most_the_lowest_third(prompt: str, ratio: str) -> None:
     shown = _opened(draw(Output(prompt=prompt, model="m", ratio=ratio)))
     bare = scenery(prompt, random.Random(f"{prompt}\n0"), *shown.size)
     clear = (0, 0, shown.width, shown.height * 2 // 3)
