@@ -21,22 +21,18 @@ class Incoming(Protocol):
     @property
     def method(self) -> str:
         """The HTTP method."""
-        ...
 
     @property
     def path(self) -> str:
         """The path as sent, percent-encoded. A query string is ignored."""
-        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers."""
-        ...
 
     @property
     def body(self) -> bytes:
         """The whole body."""
-        ...
 
 
 @frozen

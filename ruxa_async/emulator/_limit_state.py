@@ -52,7 +52,6 @@ class Limiter(Protocol):
 
     def take(self, now: float) -> float:
         """Accept a request at *now* and return 0, or reject it and return the seconds to wait."""
-        ...
 
 
 class LimitState(ABC):
@@ -129,7 +128,7 @@ class BucketState(LimitState):
 
 @define(eq=False)
 class RequestLog(LimitState):
-    """A sliding window: the instants of the last *count* requests, of which the first must be *per* s ago."""
+    """A sliding window: the last *count* accepted requests. The next may come *per* s after the first."""
 
     _count: int
     _per: float
@@ -139,7 +138,7 @@ class RequestLog(LimitState):
         self._log = deque(maxlen=self._count)
 
     def carry_over(self, usage: Usage) -> None:
-        """Count *usage*, a part of a request as a whole one."""
+        """Add *usage*, with fractions of requests rounded up."""
         for since, amount in usage:
             self._log.extend([since] * min(whole_requests(amount), self._count))
 
@@ -162,7 +161,7 @@ class RequestLog(LimitState):
 
 @define(eq=False)
 class WindowCount(LimitState):
-    """A fixed window: the number of requests since *phase* + index * *per*, the last such instant."""
+    """A fixed window: the number of requests since it started, at *phase* + index * *per*."""
 
     _count: int
     _per: float
@@ -171,7 +170,7 @@ class WindowCount(LimitState):
     _index: float = -math.inf
 
     def carry_over(self, usage: Usage, now: float) -> None:
-        """Count what of *usage* lies in the window of *now*."""
+        """Count the part of *usage* that lies in the window of *now*."""
         self._enter(now)
         start = self._start(self._index)
         self._used = sum(
@@ -260,5 +259,5 @@ def _rounded(wait: float, now: float) -> float:
 
 
 def whole_requests(amount: float) -> int:
-    """Return *amount* rounded up, except for rounding errors."""
+    """Return *amount* of requests rounded up, but not because of a rounding error of the clock."""
     return math.ceil(amount - 1e-6)

@@ -32,11 +32,9 @@ class Limit(Protocol):
     @property
     def allowance(self) -> int:
         """The number of requests that a client may send at once after a rest."""
-        ...
 
     def limiter(self) -> Limiter:
         """Return the state for a client that has sent nothing yet."""
-        ...
 
 
 class Shape(Limit, Protocol):
@@ -44,11 +42,9 @@ class Shape(Limit, Protocol):
 
     def limiter(self) -> LimitState:
         """Return the state for a client that has sent nothing yet."""
-        ...
 
     def resumed(self, usage: Usage, now: float) -> LimitState:
         """Return the state for a client against whom *usage* counts at *now*."""
-        ...
 
 
 def _positive(instance: object, attribute: Attribute[float], value: float) -> None:  # noqa: ARG001 - as attrs calls it
@@ -196,13 +192,7 @@ _SHAPES: dict[str, _Shape] = {
     "sliding": SlidingWindow,
     "fixed": FixedWindow,
 }
-_READERS: dict[str, type[int | float]] = {
-    "rate": float,
-    "burst": int,
-    "count": int,
-    "per": float,
-    "phase": float,
-}
+_WHOLE_NUMBERS = ("burst", "count")
 
 
 def parse_limit(text: str, *, start: float = 0.0) -> Shape:
@@ -244,7 +234,9 @@ def _values(shape: _Shape, rest: str, text: str) -> dict[str, Any]:
             raise ValueError(f"{name!r} in the limit {text!r} is not known: use {', '.join(required)}")
         if name in values:
             raise ValueError(f"{name!r} stands twice in the limit {text!r}: say it once")
-        values[name] = _number(_READERS[name], value, f"{name!r} in the limit {text!r}")
+        values[name] = _number(
+            int if name in _WHOLE_NUMBERS else float, value, f"{name!r} in the limit {text!r}"
+        )
     missing = [name for name, needed in required.items() if needed and name not in values]
     if missing:
         raise ValueError(f"the limit {text!r} does not say {' and '.join(missing)}")

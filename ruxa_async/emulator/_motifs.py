@@ -82,18 +82,16 @@ class _Canvas:
         """Draw a disc around *x*, *y*."""
         self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
-    def ridge(self, base: float, rough: float, colour: _Colour, *, peaked: bool = False) -> None:
-        """Fill the area below hills or peaks with heights within about *rough* of *base*, both shares."""
+    def ridge(self, base: float, rough: float, colour: _Colour) -> None:
+        """Fill the area below mountains with heights within about *rough* of *base*, both shares."""
         waves = [
             (self.chance.uniform(1.2, 2.2) * 2**octave, self.chance.uniform(0, 6.28), 0.55**octave)
-            for octave in range(5 if peaked else 2)
+            for octave in range(5)
         ]
         line = []
         for x in range(0, self.width + 9, 8):
-            sines = [
-                (math.sin(often * x / self.width * math.pi + phase), part) for often, phase, part in waves
-            ]
-            shape = sum(part * (1 - 2 * abs(sine) if peaked else sine) for sine, part in sines)
+            turn = x / self.width * math.pi
+            shape = sum(part * (1 - 2 * abs(math.sin(often * turn + phase))) for often, phase, part in waves)
             line.append((x, (base - rough * shape) * self.height))
         self.pen.polygon([(0, self.height), *line, (self.width + 8, self.height)], fill=colour)
 
@@ -114,16 +112,10 @@ def _motif(words: set[str], chance: random.Random) -> _Motif:
     return chance.choice(matching or [*_NAMED])
 
 
-def _hills(canvas: _Canvas) -> None:
-    canvas.sky_with_sun(0.75, 0.27, 0.13)
-    for layer in range(5):
-        canvas.ridge(0.42 + 0.11 * layer, 0.055, canvas.tone(0.25 + 0.18 * layer))
-
-
-def _peaks(canvas: _Canvas) -> None:
+def _mountains(canvas: _Canvas) -> None:
     canvas.sky_with_sun(0.7, 0.24, 0.1)
     for layer in range(4):
-        canvas.ridge(0.42 + 0.13 * layer, 0.13 - 0.02 * layer, canvas.tone(0.2 + 0.25 * layer), peaked=True)
+        canvas.ridge(0.42 + 0.13 * layer, 0.13 - 0.02 * layer, canvas.tone(0.2 + 0.25 * layer))
 
 
 def _sea(canvas: _Canvas) -> None:
@@ -219,10 +211,10 @@ _NAMED: dict[_Motif, frozenset[str]] = {
     motif: frozenset(words.split())
     for motif, words in {
         _sea: "sea bay boat ship harbour harbor lighthouse ocean lake river beach leuchtturm sail octopus",
-        _peaks: "mountain mountains peak alps lunar crater arctic snow glacier volcano canyon",
+        _mountains: "mountain mountains peak alps lunar crater arctic snow glacier volcano canyon "
+        "hill hills field meadow desert landscape sunrise sunset sky valley snails crane map",
         _city: "city street town market tram train bakery neon club skyline tower village kitchen railway",
         _forest: "forest tree trees fox heron badgers bird woods owl dragon mice spider garden reeds",
-        _hills: "hill hills field meadow desert landscape sunrise sunset sky valley snails crane map",
         _vase: "still life flower flowers quinces jug vase fruit table portrait cat bowl glass clay linen",
     }.items()
 }

@@ -125,7 +125,7 @@ def _write(image: Image.Image, output: Output) -> None:
     pad, line = 10, round(_TEXT * 1.3)
     room = max(1, (height // 4 - 2 * pad - _CAPTION - 4) // line)
     lines = _shortened(wrap(text[:_LONGEST_TEXT], font, width - 2 * pad), room)
-    caption = _cut(f"{output.model}  ·  {width}x{height}", small, width - 2 * pad)
+    caption = f"{output.model}  ·  {width}x{height}"
     top = height - 2 * pad - len(lines) * line - _CAPTION - 4
     pen = ImageDraw.Draw(image, "RGBA")
     pen.rectangle((0, top, width, height), fill=(12, 14, 24, _SHADE))
@@ -138,9 +138,3 @@ def _write(image: Image.Image, output: Output) -> None:
 def _shortened(lines: list[str], most: int) -> list[str]:
     """Return at most *most* of the *lines*, with an ellipsis at the end if there are more."""
     return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
-
-
-def _cut(text: str, font: _Font, width: float) -> str:
-    while font.getlength(text) > width and len(text) > 4:
-        text = text[:-2] + "…"
-    return text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,8 +52,8 @@ class Service:
 
     *ledger* lists what was charged, and *counts* the requests. *settings* are those of the account (default:
     `EmulatorSettings()`); *epoch* is the Unix time at which its clock reads 0. *past* holds the tasks that an
-    earlier service charged to the account. *keep* is called with each task before it is charged, and the
-    create fails with its error. Instants in both are Unix times.
+    earlier service charged to the account. *keep* is called with each task before it is charged; if it
+    raises, nothing is charged and `handle` raises its error. Instants in both are Unix times.
 
     Use it from one thread, and with times that never decrease.
     """
@@ -116,11 +116,10 @@ class Service:
         fault = next((fault for fault in struck if fault.kind != "slow"), None)
         if struck:
             self.counts.faults += 1
-        reply = (
-            fault_reply(fault, self.settings.dialect, request.path)
-            if fault
-            else self._serve(operation, rest, request, now)
-        )
+        if fault is not None:
+            reply = fault_reply(fault, self.settings.dialect, request.path)
+        else:
+            reply = self._serve(operation, rest, request, now)
         return attrs.evolve(reply, latency=latency) if latency else reply
 
     def _count(self, operation: str) -> None:
@@ -172,25 +171,14 @@ class Service:
             self.counts.creates_throttled += 1
         else:
             self.counts.queries_throttled += 1
-        limit = (
-            self.settings.creates if self.settings.shared or operation == "create" else self.settings.queries
-        )
+        shared = self.settings.shared or operation == "create"
+        limit = self.settings.creates if shared else self.settings.queries
         quota = self._quota(operation, now)
         allowance = (quota.burst or quota.limit) if quota else limit.allowance if limit else 0
         headers, extra = retry_hint(self.settings.retry_after, wait, self.epoch + now, allowance)
-        raise _Refused(
-            self._too_many("Too many requests: slow down", "请求频率过高, 请稍后再试", headers, extra)
-        )
-
-    def _too_many(
-        self,
-        english: str,
-        chinese: str,
-        headers: Mapping[str, str] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> Refusal:
+        english, chinese = "Too many requests: slow down", "请求频率过高, 请稍后再试"
         status = self.settings.throttle_status
-        return Refusal(status, english, chinese, vague=True, headers=headers or {}, extra=extra or {})
+        raise _Refused(Refusal(status, english, chinese, vague=True, headers=headers, extra=extra))
 
     def _create(self, body: bytes, now: float) -> ServiceReply:
         model, given, callback = _read_create(body)
@@ -203,19 +191,12 @@ class Service:
             self.counts.creates_throttled += 1
             self.counts.creates_capped += 1
             # Without Retry-After: a service does not know when a running task will end.
-            raise _Refused(
-                self._too_many(f"Too many tasks are running: at most {cap}", "请求频率限制: 任务过多")
-            )
+            english, chinese = f"Too many tasks are running: at most {cap}", "请求频率限制: 任务过多"
+            raise _Refused(Refusal(self.settings.throttle_status, english, chinese, vague=True))
         if price > self.credits_left:
             need = f"{price:.2f} / {self.credits_left:.2f}"
-            raise _Refused(
-                Refusal(
-                    402,
-                    f"Insufficient credits: need / have {need}",
-                    f"积分不足, 需要 / 余额 {need}",
-                    vague=True,
-                )
-            )
+            english, chinese = f"Insufficient credits: need / have {need}", f"积分不足, 需要 / 余额 {need}"
+            raise _Refused(Refusal(402, english, chinese, vague=True))
         task = self._maker.make(model, given, price, now)
         kept = KeptTask(task, callback)
         self._keep(kept.shifted(self.epoch))

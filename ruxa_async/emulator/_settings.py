@@ -75,16 +75,16 @@ _IS_SHARE = validators.and_(validators.ge(0.0), validators.le(1.0))
 
 @frozen(kw_only=True)
 class Callbacks:
-    """When and how the service posts to the callback address of a create. By default once, as the task ends.
+    """When and what the service posts to the callback address of a create; by default once, as the task ends.
 
     - *style*: the body, one of `CALLBACK_STYLES`. *signing_key*: sign each post with this key, as the sibling
-      service does (None: no signature).
+      service (docs.kie.ai) does (None: no signature).
     - *delay*: seconds from the end of a task to its post; *spread*: up to this many seconds more at random,
       so that posts arrive out of order. *progress*: post the state at half of the duration too.
     - *lost*, *duplicated*: the shares of the tasks, from 0 to 1, that are not posted, and posted twice.
     - *forged*, *malformed*: the shares of the tasks for which a stranger posts while they run: a success to
       an address with a wrong token, and invalid JSON to the right address.
-    - *attempts*: how often a post is sent at most until a 2xx reply. *pause*: seconds before the second
+    - *attempts*: the most times that a post is sent, until a 2xx reply. *pause*: seconds before the second
       attempt, doubled before each further one.
 
     Raises ValueError for a value outside its range.
