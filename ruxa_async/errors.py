@@ -134,7 +134,7 @@ class APIError(RuxaError):
     """
 
     #: What to do next; appended to the message.
-    advice = ""
+    advice: str = ""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class APIError(RuxaError):
         self.code = code
         self.message = message
         self.body = body
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.request_id = request_id
         self.url = url
 
@@ -282,9 +282,9 @@ class SubmissionHalted(RuxaError):  # noqa: N818 - it reports a stop, and the ag
         counts = f"{len(unfinished)} unfinished, {len(unknown)} unknown, {len(unsubmitted)} unsubmitted"
         super().__init__(f"no more requests are sent: {cause} ({counts})")
         self.cause = cause
-        self.unfinished = tuple(unfinished)
-        self.unknown = tuple(unknown)
-        self.unsubmitted = tuple(unsubmitted)
+        self.unfinished: tuple[JobRecord, ...] = tuple(unfinished)
+        self.unknown: tuple[JobRecord, ...] = tuple(unknown)
+        self.unsubmitted: tuple[JobRecord, ...] = tuple(unsubmitted)
 
 
 class TaskError(RuxaError):

@@ -17,10 +17,10 @@ from cyclopts import Parameter
 
 from ruxa_async.batch import InputError, Rows, Summary, folder_journal, open_rows, run_batch
 from ruxa_async.batch._dry_run import dry_run
+from ruxa_async.batch._input_rows import DEFAULT_MODEL, Format
 from ruxa_async.batch._layout import EMULATOR, RESULTS
-from ruxa_async.batch._readers import DEFAULT_MODEL, Format
-from ruxa_async.batch._record import RunRecord
 from ruxa_async.batch._results_file import check_journal
+from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
@@ -47,7 +47,7 @@ from ._summary import conclude, exit_code, leave_report
 
 if TYPE_CHECKING:
     from ruxa_async._client.client import RuxaClient
-    from ruxa_async.batch._results import Result
+    from ruxa_async.batch._result_line import Result
     from ruxa_async.callbacks import CallbackReceiver
     from ruxa_async.events import ClientEvent, Event, EventHook
     from ruxa_async.journal import SqliteJournal

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ruxa_async.batch._readers import DEFAULT_MODEL
-from ruxa_async.batch._requests import from_json, model_warning
+from ruxa_async.batch._input_rows import DEFAULT_MODEL
+from ruxa_async.batch._request_parser import from_json, model_warning
 from ruxa_async.downloads import FIELDS
 from ruxa_async.requests import GenerationRequest
 

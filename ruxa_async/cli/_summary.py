@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ruxa_async.batch import Resumed, Summary
 from ruxa_async.batch._layout import RESULTS
-from ruxa_async.batch._record import RunRecord
+from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.errors import BudgetExceededError, NotSentError
 from ruxa_async.settings import Budget
 

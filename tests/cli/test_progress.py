@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ruxa_async import errors, events
 from ruxa_async.batch import Summary
-from ruxa_async.batch._results import Result
+from ruxa_async.batch._result_line import Result
 from ruxa_async.cli import _progress as progress
 from ruxa_async.cli._eta import Durations, Left, Pace
 from ruxa_async.cli._progress import Board, Watch, _drawn, spelled_seconds

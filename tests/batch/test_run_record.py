@@ -1,4 +1,4 @@
-"""What is true of a whole run is counted in bounded memory and written down in one line."""
+"""The record of a run is counted in bounded memory and written as one line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ruxa_async import Limits, SubmissionHalted, TaskFailedError
 from ruxa_async.batch import Row, Summary, run_batch
-from ruxa_async.batch._record import _STEPS, RunRecord, _Series
-from ruxa_async.batch._results import State
+from ruxa_async.batch._result_line import State
+from ruxa_async.batch._run_record import _STEPS, RunRecord, _Series
 from ruxa_async.emulator import TokenBucket
 from ruxa_async.events import CreateSent, CreateThrottled, QuerySent
 from ruxa_async.results import JobRecord
@@ -37,7 +37,7 @@ def test_a_series_keeps_every_count_and_a_bounded_number_of_steps(instants: list
         assert count == sum(begin <= max(0.0, instant) < end for instant in instants)
 
 
-def test_a_line_says_how_the_run_went(tmp_path: Path) -> None:
+def test_a_line_of_a_run_has_its_counts(tmp_path: Path) -> None:
     record = RunRecord(source="in.txt", began=100.0, started_at=5000.0)
     for at in (100.0, 100.5, 103.0):
         record.on_event(CreateThrottled(at, JOB, 1.0))
@@ -72,12 +72,12 @@ def test_a_line_says_how_the_run_went(tmp_path: Path) -> None:
         ({"refused": Row(3)}, "stopped at a bad row"),
     ],
 )
-def test_how_a_run_ended_is_said(tmp_path: Path, changes: dict[str, object], ending: str) -> None:
+def test_a_line_states_how_the_run_ended(tmp_path: Path, changes: dict[str, object], ending: str) -> None:
     summary = Summary(folder=tmp_path, **changes)  # type: ignore[arg-type]
     assert RunRecord(source="", began=0.0).values(summary, now=1.0, whole=True)["ending"] == ending
 
 
-def test_lines_are_added_and_one_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+def test_lines_are_appended_after_one_that_was_cut_off(tmp_path: Path) -> None:
     (tmp_path / "runs.jsonl").write_text('{"v": 1, "cut')
     for _ in range(2):
         RunRecord(source="in", began=0.0).write(tmp_path, Summary(folder=tmp_path), whole=True)
@@ -86,7 +86,7 @@ def test_lines_are_added_and_one_that_was_cut_off_spoils_no_other(tmp_path: Path
     assert [json.loads(line)["source"] for line in lines[1:]] == ["in", "in"]
 
 
-async def test_refusals_of_a_real_run_are_counted_as_the_service_counts_them(tmp_path: Path) -> None:
+async def test_rejections_of_a_run_are_counted_as_in_the_client_s_stats(tmp_path: Path) -> None:
     service = service_of(creates=TokenBucket(5, 5), queries=TokenBucket(20, 5))
     record = RunRecord(source="in", began=anyio.current_time())
     summary = Summary(folder=tmp_path / "out")
@@ -102,7 +102,7 @@ async def test_refusals_of_a_real_run_are_counted_as_the_service_counts_them(tmp
         assert sum(values["throttled_over_time"][scope]) == count
 
 
-async def test_rows_say_how_late_their_end_was_seen_where_the_service_tells(tmp_path: Path) -> None:
+async def test_lines_have_a_lag_if_the_service_reports_its_times(tmp_path: Path) -> None:
     service = service_of(dialect="sibling", fail_share=0.3)
     async with client_of(service) as client:
         await run_batch(client, [Row(n, one) for n, one in enumerate(prompts(20))], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Counts are complete, and steps are such as people read."""
+"""Counts are complete, and steps are round."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ruxa_async.report._figures import counted, histogram, nice_step, quantile, time_step
+from ruxa_async.report._statistics import bins_of, histogram, nice_step, quantile, time_step
 
 
 def test_quantiles_lie_between_values() -> None:
@@ -24,23 +24,23 @@ def test_steps_are_round(span: float, most: int, step: float) -> None:
 @pytest.mark.parametrize(
     ("span", "most", "step"), [(87, 50, 2), (60, 6, 10), (3600, 6, 600), (86400 * 9, 6, 86400 * 2)]
 )
-def test_steps_of_time_are_those_of_clocks(span: float, most: int, step: float) -> None:
+def test_time_steps_are_round_in_minutes_and_hours(span: float, most: int, step: float) -> None:
     assert time_step(span, most) == step
 
 
-def test_each_value_falls_into_its_step() -> None:
-    bins = counted([0, 0.9, 1, 2.5, 9], 0, 1, 3)
+def test_each_value_counts_in_its_bin() -> None:
+    bins = bins_of([0, 0.9, 1, 2.5, 9], 0, 1, 3)
     assert (bins.counts, bins.beyond, bins.end) == ((2, 1, 1), 1, 3)
 
 
-def test_stragglers_do_not_squeeze_the_rest() -> None:
+def test_outliers_do_not_widen_the_bins() -> None:
     bins = histogram([*[n / 100 for n in range(1000)], 5000.0])
     assert (bins.step, bins.beyond) == (0.5, 1)
     assert bins.end == pytest.approx(10)
 
 
 @pytest.mark.parametrize("value", [number / 1000 for number in range(1, 1000)])
-def test_a_value_that_is_alone_is_counted(value: float) -> None:
+def test_a_single_value_is_counted(value: float) -> None:
     assert sum(histogram([value]).counts) == 1
 
 

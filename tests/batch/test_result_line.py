@@ -1,4 +1,4 @@
-"""Result lines hold what a script needs, and reach the disk."""
+"""Result lines have their fields, and are durable after a flush."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ruxa_async import (
     TaskTimeout,
 )
 from ruxa_async.batch import InputError, ResultsFile
-from ruxa_async.batch._results import Result, State, describe_error, kind_of
+from ruxa_async.batch._result_line import Result, State, describe_error, kind_of
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_reason_is_not_cut_off_within_a_word() -> None:
     assert len(kind_of({**failed, "fail_code": ""}, "failed")) < 330
 
 
-def test_errors_tell_their_details_and_cause() -> None:
+def test_errors_are_described_with_details_and_cause() -> None:
     error = SubmissionUnknownError("who knows")
     error.__cause__ = MaybeSentError("reset")
     assert describe_error(error)["cause"] == "MaybeSentError: reset"
@@ -76,7 +76,7 @@ def test_errors_tell_their_details_and_cause() -> None:
     assert describe_error(InvalidRequestError(400, 422, "no"))["code"] == 422
 
 
-async def test_lines_of_many_at_once_are_whole(tmp_path: Path) -> None:
+async def test_lines_of_concurrent_writers_are_whole(tmp_path: Path) -> None:
     async with ResultsFile(tmp_path) as results:
 
         async def write(number: int) -> None:
@@ -101,7 +101,7 @@ async def test_lines_not_flushed_are_written_on_leaving_even_when_cancelled(tmp_
     assert json.loads(results.path.read_text())["state"] == "unfinished"
 
 
-async def test_file_in_the_way_of_the_folder_is_said(tmp_path: Path) -> None:
+async def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="out"):
         async with ResultsFile(tmp_path / "out"):
@@ -109,7 +109,7 @@ async def test_file_in_the_way_of_the_folder_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-async def test_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path) -> None:
+async def test_the_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
     async with ResultsFile(tmp_path) as results:
         assert results._file is not None
         with Path("/dev/full").open("wb") as full:

@@ -1,4 +1,4 @@
-"""Folders are read for what they hold, whatever they hold."""
+"""Folders are read with any content."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from report.rows import RUN, folder_of, row
 
 from ruxa_async.batch._layout import RESULTS as WRITTEN_RESULTS
-from ruxa_async.batch._record import RUNS as WRITTEN_RUNS
+from ruxa_async.batch._layout import RUNS as WRITTEN_RUNS
+from ruxa_async.report._folder import RESULTS, RUNS, Folder, Media, _entry, read_folder
 from ruxa_async.report._page import page
-from ruxa_async.report._reading import RESULTS, RUNS, Folder, Media, _entry, read_folder
 
 
 def test_the_files_are_called_as_the_batch_calls_them() -> None:
@@ -55,7 +55,7 @@ def test_an_entry_knows_its_parameters_and_the_size_of_its_pictures(tmp_path: Pa
     assert entry.parameters == {"aspect_ratio": "16:9", "image_input": '["https://x/1.png"]', "seed": "7"}
 
 
-def test_a_parameter_that_is_nested_too_deeply_is_named_all_the_same(tmp_path: Path) -> None:
+def test_a_parameter_that_is_nested_too_deeply_keeps_its_name(tmp_path: Path) -> None:
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
@@ -86,6 +86,7 @@ def test_a_later_line_about_a_row_replaces_the_earlier(tmp_path: Path) -> None:
         (b'{"state": "failed"}\n{"state": "fai\n\n{"state": "failed", "index": 1}\n', 2, 1),
         (b"[1]\nnull\n7\n\xff\xfe\n" + b"[" * 100_000 + b"\n", 0, 5),
         (b'{"state": "failed"}', 1, 0),
+        (b'{"state": "failed", "prompt": "caf\xe9"}\n', 1, 0),
     ],
 )
 def test_broken_lines_are_counted_and_a_cut_off_one_is_not(
@@ -96,14 +97,14 @@ def test_broken_lines_are_counted_and_a_cut_off_one_is_not(
     assert (len(found.entries), found.broken) == (entries, broken)
 
 
-def test_no_results_is_an_error_and_no_runs_is_none(tmp_path: Path) -> None:
+def test_missing_results_are_an_error_and_missing_runs_are_not(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_folder(tmp_path)
     folder_of(tmp_path, [row(0)])
     assert read_folder(tmp_path).runs == ()
 
 
-def test_runs_are_read_and_what_has_no_beginning_is_none(tmp_path: Path) -> None:
+def test_runs_are_read_and_lines_without_a_start_are_ignored(tmp_path: Path) -> None:
     odd = {"started_at": 1.0, "throttled_over_time": {"step": 0, "create": "x", "query": [1, None, -3]}}
     runs = read_folder(folder_of(tmp_path, [row(0)], [RUN, {"v": 9}, odd])).runs
     assert len(runs) == 2
@@ -126,11 +127,11 @@ def test_runs_are_read_and_what_has_no_beginning_is_none(tmp_path: Path) -> None
         "//evil.example/x",
     ],
 )
-def test_files_outside_of_the_folder_are_none(tmp_path: Path, name: str) -> None:
+def test_files_outside_of_the_folder_are_ignored(tmp_path: Path, name: str) -> None:
     assert _entry({"state": "succeeded", "files": [name]}, tmp_path).media == ()
 
 
-def test_a_file_that_is_gone_has_no_size(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_size(tmp_path: Path) -> None:
     assert _entry({"files": ["gone.mp4", 3]}, tmp_path).media == (Media("gone.mp4", None),)
     assert [Media(name, 1).kind for name in ("a.PNG", "a.mov", "a.wav", "a.svg")] == [
         "image",
@@ -149,7 +150,7 @@ names = sorted({*row(0), "lag", "input", "outputs"})
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(names), json_values), max_size=4))
-def test_whatever_a_line_holds_there_is_a_page(lines: list[dict[str, object]]) -> None:
+def test_a_page_is_made_for_any_content_of_lines(lines: list[dict[str, object]]) -> None:
     home = Path("/nowhere")
     entries = tuple(_entry(json.loads(json.dumps(values)), home) for values in lines)
     made = page(Folder(path=home, entries=entries, lines=entries, runs=()))

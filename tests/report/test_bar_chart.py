@@ -1,10 +1,10 @@
-"""Plots are well-formed, to scale, and say what they show."""
+"""Charts are well-formed, to scale, and labelled."""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from ruxa_async.report._charts import Bars, bar_chart, plain_number
+from ruxa_async.report._bar_chart import Bars, bar_chart, plain_number
 
 
 def drawn(**changes: object) -> ET.Element:
@@ -16,7 +16,7 @@ def drawn(**changes: object) -> ET.Element:
         "step": 1.0,
         "series": [("good", [2, 0, 4]), ("bad", [2])],
         "x_step": 1.0,
-        "said": lambda place: f"bar {place} <&>",
+        "tooltip": lambda place: f"bar {place} <&>",
     }
     return ET.fromstring(bar_chart(Bars(**{**values, **changes})))  # type: ignore[arg-type]
 
@@ -36,12 +36,12 @@ def test_axes_have_units_and_round_ticks() -> None:
     assert words == ["tasks", "0", "1", "2", "3", "4", "seconds since the start", "0", "1", "2", "3"]
 
 
-def test_a_screen_reader_is_told() -> None:
+def test_a_chart_has_a_label_for_screen_readers() -> None:
     picture = drawn()
     assert (picture.get("role"), picture.get("aria-label")) == ("img", 'a "label" <b>')
 
 
-def test_nothing_to_show_is_an_empty_frame() -> None:
+def test_a_chart_without_data_has_no_bars() -> None:
     picture = drawn(series=[("good", [0, 0])])
     assert not list(picture.iter("rect"))
 
@@ -54,7 +54,7 @@ def test_time_is_shown_in_its_unit() -> None:
     assert words[-3:] == ["0", "1", "2"]
 
 
-def test_numbers_are_spelled_for_people() -> None:
+def test_numbers_have_thousands_separators_and_six_digits() -> None:
     assert [plain_number(value) for value in (0.5, 3.0, 1632, 4896.5, 12345678.9)] == [
         "0.5",
         "3",

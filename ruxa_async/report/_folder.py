@@ -1,20 +1,22 @@
-"""What lies in the folder, as values.
+"""Read the folder of a batch into values.
 
-The lines may be cut off by a kill, edited by hand, or written by a version to come, so nothing here raises
-for what a line holds: a field of the wrong kind counts as missing, an unknown one is ignored, a broken line
-is counted.
+Lines may be cut off by a kill, edited by hand, or written by a later version, so no content of a line raises:
+a field of the wrong type counts as missing, an unknown field is ignored, and a line that is not JSON is
+counted.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
+
+from ruxa_async._internal.jsonl import read_json_lines
 
 __all__ = ("RESULTS", "RUNS", "Entry", "Error", "Folder", "Media", "MediaKind", "Run", "read_folder")
 
@@ -32,9 +34,9 @@ _KINDS: dict[str, MediaKind] = {
 
 @frozen
 class Media:
-    """One output: its *path* relative to the folder, and its *size* in bytes, None if it is gone.
+    """One output: its *path* relative to the folder, and its *size* in bytes, None if the file is missing.
 
-    *width* and *height* are in pixels, None where the line does not say.
+    *width* and *height* are in pixels, None if the line does not state them.
     """
 
     path: str
@@ -44,13 +46,13 @@ class Media:
 
     @property
     def kind(self) -> MediaKind:
-        """What a browser can do with it."""
+        """What a browser shows it as, by its extension; "other" if it can only be linked."""
         return _KINDS.get(Path(self.path).suffix.lower(), "other")
 
 
 @frozen(kw_only=True)
 class Error:
-    """Why there is no picture."""
+    """The error of a line."""
 
     type: str = ""
     message: str = ""
@@ -60,7 +62,7 @@ class Error:
 
 @frozen(kw_only=True)
 class Entry:
-    """One line of the results; instants are seconds since the epoch, *duration* and *lag* seconds."""
+    """One line of ``results.jsonl``. Times are seconds since the epoch, *duration* and *lag* are seconds."""
 
     state: str
     id: str | None = None
@@ -83,17 +85,17 @@ class Entry:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What was asked for besides the prompt, in words."""
-        return {name: _said(value) for name, value in self.input.items() if name != "prompt"}
+        """The input as text, without the prompt."""
+        return {name: _parameter(value) for name, value in self.input.items() if name != "prompt"}
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What a later line about the same row has in common with this one."""
+        """A value that is equal for all lines of one row, and differs between rows."""
         return (self.id,) if self.id else (self.index, self.line, self.key, self.model, self.prompt)
 
     @property
     def seconds(self) -> float | None:
-        """How long it took: by the service's account, else from acceptance to when its end was seen."""
+        """The run time that the service reported, else the time from acceptance until its end was seen."""
         if self.duration is not None:
             return self.duration
         if self.submitted_at is None or self.finished_at is None or self.state != "succeeded":
@@ -103,16 +105,15 @@ class Entry:
 
 @frozen(kw_only=True)
 class Run:
-    """A run as a whole.
+    """One line of ``runs.jsonl``.
 
-    *prices* are the costs that the user named, *throttled* the 429s by scope in steps of *step* seconds from
-    the start.
+    *prices* are credits a task by model, given by the user. *throttled* counts rejections (429) by scope, in
+    steps of *step* seconds from the start.
     """
 
     started_at: float
     ended_at: float | None = None
     source: str = ""
-    version: str = ""
     ending: str = ""
     unsubmitted: int = 0
     step: float = 1.0
@@ -122,7 +123,7 @@ class Run:
 
 @frozen(kw_only=True)
 class Folder:
-    """A folder of results: one of *entries* for each row, all *lines*, and the number of *broken* ones."""
+    """A batch folder: all *lines*, the last one of each row in *entries*, the number of *broken* lines."""
 
     path: Path
     entries: tuple[Entry, ...]
@@ -132,10 +133,10 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """Read what a batch left in *path*. Raises OSError if its results cannot be read."""
-    raw, broken = _objects(path / RESULTS)
-    lines = tuple(_entry(values, path) for values in raw)
-    # A resumed run writes a row again: its last line counts, at the place of the first.
+    """Return the content of the folder *path*. Raises OSError if its results cannot be read."""
+    results, broken = _objects(path / RESULTS)
+    lines = tuple(_entry(values, path) for values in results)
+    # A resumed run writes a row again. Its last line counts, at the position of the first.
     latest = {entry.identity: entry for entry in lines}
     try:
         runs = tuple(run for values in _objects(path / RUNS)[0] if (run := _run(values)) is not None)
@@ -146,50 +147,28 @@ def read_folder(path: Path) -> Folder:
 
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the objects of a file of JSON lines, and the number of other lines, truncated ones aside."""
-    lines = path.read_bytes().split(b"\n")
-    found: list[dict[str, Any]] = []
-    broken = 0
-    for place, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line.decode(errors="replace"))
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            found.append(value)
-        else:
-            broken += place < len(lines) - 1
-    return found, broken
+    """Return the objects in a file of JSON lines, and the number of damaged lines that are not cut off."""
+    lines = list(read_json_lines(path, errors="replace"))
+    broken = sum(line.values is None and line.complete and not line.data.isspace() for line in lines)
+    return [line.values for line in lines if line.values is not None], broken
 
 
 def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
+    plain: dict[str, Any] = {name: parse(values.get(name)) for name, parse in _PLAIN_FIELDS.items()}
     return Entry(
         state=_text(values.get("state")) or "unknown",
-        id=_text(values.get("id")),
-        index=_whole(values.get("index")),
-        line=_whole(values.get("line")),
-        key=_text(values.get("key")),
-        model=_text(values.get("model")),
-        prompt=_text(values.get("prompt")),
-        task_id=_text(values.get("task_id")),
         media=tuple(_media(_texts(values.get("files")), _objects_in(values.get("outputs")), folder)),
         urls=tuple(_texts(values.get("urls"))),
         error=_error(values.get("error")),
-        credits=_number(values.get("credits")),
-        duration=_number(values.get("duration")),
-        lag=_number(values.get("lag")),
         queries=_whole(values.get("queries")) or 0,
-        submitted_at=_number(values.get("submitted_at")),
-        finished_at=_number(values.get("finished_at")),
-        input=given if isinstance(given := values.get("input"), dict) else {},
+        input=_object(values.get("input")),
+        **plain,
     )
 
 
 def _media(names: Iterable[str], outputs: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[Media]:
     for name, output in zip(names, chain(outputs, repeat({})), strict=False):
-        if not _inside(name):
+        if not _is_inside(name):
             continue
         try:
             size = (folder / name).stat().st_size
@@ -198,8 +177,8 @@ def _media(names: Iterable[str], outputs: Iterable[Mapping[str, Any]], folder: P
         yield Media(name, size, _whole(output.get("width")), _whole(output.get("height")))
 
 
-def _inside(name: str) -> bool:
-    """Tell whether *name* is a relative path that stays in its folder, on every system."""
+def _is_inside(name: str) -> bool:
+    """Tell whether *name* is a relative path that stays in its folder on every system."""
     parts = name.split("/")
     return "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
@@ -209,14 +188,13 @@ def _error(value: object) -> Error | None:
         return Error(message=value)
     if not isinstance(value, dict):
         return None
-    code = next(
-        (value[name] for name in ("fail_code", "code", "status") if value.get(name) not in (None, "")), ""
-    )
+    codes = (value.get(name) for name in ("fail_code", "code", "status"))
+    code = next((code for code in codes if code not in (None, "")), "")
     message = _text(value.get("fail_message")) or _text(value.get("message")) or ""
     url = _text(value.get("url"))
     return Error(
         type=_text(value.get("type")) or "",
-        # The address stands among the facts; without it equal reasons are equal.
+        # Without the URL, which the page shows apart, equal reasons can be counted together.
         message=message.removeprefix(f"{url}: ") if url else message,
         code=str(code) if isinstance(code, (str, int)) else "",
         cause=_text(value.get("cause")) or "",
@@ -227,18 +205,16 @@ def _run(values: Mapping[str, Any]) -> Run | None:
     started_at = _number(values.get("started_at"))
     if started_at is None:
         return None
-    series = values.get("throttled_over_time")
-    series = series if isinstance(series, dict) else {}
-    step = _number(series.get("step"))
+    series = _object(values.get("throttled_over_time"))
+    prices = _object(values.get("prices")).items()
     return Run(
         started_at=started_at,
         ended_at=_number(values.get("ended_at")),
         source=_text(values.get("source")) or "",
-        version=_text(values.get("version")) or "",
         ending=_text(values.get("ending")) or "",
         unsubmitted=_whole(values.get("unsubmitted")) or 0,
-        prices=_prices(values.get("prices")),
-        step=step if step and step > 0 else 1.0,
+        prices={model: price for model, given in prices if (price := _number(given)) is not None},
+        step=_number(series.get("step")) or 1.0,
         throttled={
             scope: tuple(_whole(count) or 0 for count in counts)
             for scope, counts in series.items()
@@ -247,9 +223,7 @@ def _run(values: Mapping[str, Any]) -> Run | None:
     )
 
 
-def _prices(value: object) -> dict[str, float]:
-    listed = value.items() if isinstance(value, dict) else ()
-    return {model: price for model, given in listed if (price := _number(given)) is not None}
+# ---- a JSON value as a type, or nothing
 
 
 def _text(value: object) -> str | None:
@@ -260,11 +234,15 @@ def _texts(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _objects_in(value: object) -> list[Mapping[str, Any]]:
-    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
+    return [_object(item) for item in value] if isinstance(value, list) else []
 
 
-def _said(value: object) -> str:
+def _parameter(value: object) -> str:
     try:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:
@@ -272,16 +250,24 @@ def _said(value: object) -> str:
 
 
 def _number(value: object) -> float | None:
+    """Return *value* if it is a number from 0 to 100 billion: greater times would overflow a date."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         number = float(value)
     except OverflowError:
         return None
-    # Beyond this no instant, price or length of time is meant, and dates would overflow.
     return number if math.isfinite(number) and 0 <= number < 1e11 else None
 
 
 def _whole(value: object) -> int | None:
     number = _number(value)
     return None if number is None else int(number)
+
+
+#: Fields that an `Entry` takes from its line, None if their type is wrong.
+_PLAIN_FIELDS: dict[str, Callable[[object], object]] = {
+    **dict.fromkeys(("id", "key", "model", "prompt", "task_id"), _text),
+    **dict.fromkeys(("index", "line"), _whole),
+    **dict.fromkeys(("credits", "duration", "lag", "submitted_at", "finished_at"), _number),
+}

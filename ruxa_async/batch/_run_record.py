@@ -1,4 +1,4 @@
-"""A run as a whole: one line of ``runs.jsonl``, written when it ends. See docs/results.md."""
+"""The record of one run, a line of ``runs.jsonl`` that is written at its end. See docs/results.md."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from ruxa_async.errors import BudgetExceededError, RateLimitedError
 from ruxa_async.events import ClientEvent, CreateSent, CreateThrottled, Event, QueryFailed, QuerySent
 from ruxa_async.settings import Budget
 
+from ._layout import RUNS
+
 if TYPE_CHECKING:
     from ._summary import Summary
 
-__all__ = ("RUNS", "RunRecord")
+__all__ = ("RunRecord",)
 
-RUNS = "runs.jsonl"
-
-#: Steps of a series; when they are full, each becomes twice as long. So a week costs no more than a minute.
+_SCOPES = ("create", "query")
+#: The most steps of a series. An event beyond the last step doubles the length of all steps.
 _STEPS = 240
 
 
 @define
 class _Series:
-    """Counts over time in a bounded number of equal steps."""
+    """The number of events in each step of *step* seconds since the start, by name."""
 
     step: float = 1.0
     counts: dict[str, list[int]] = field(factory=dict)
 
     def add(self, name: str, seconds: float) -> None:
-        """Count one *name* at *seconds* after the start."""
+        """Count one event *name* at *seconds* after the start."""
         while (place := int(max(0.0, seconds) / self.step)) >= _STEPS:
             self.step *= 2
             for counts in self.counts.values():
@@ -46,10 +47,10 @@ class _Series:
 
 @define(kw_only=True)
 class RunRecord:
-    """Counts what no single row tells: pass `on_event` to the client, then `write` the line.
+    """Counts requests and rejections (429) of a run: pass `on_event` to the client, call `write` at the end.
 
-    *source* is what the input is called, *started_at* in seconds since the epoch, *began* the same instant on
-    the clock of the events, *prices* and *budget* what the person said.
+    *source* is the input as the user named it. *began* is the start on the clock of the events, *started_at*
+    the same instant in seconds since the epoch. *prices* and *budget* are those that the user gave.
     """
 
     source: str
@@ -62,7 +63,7 @@ class RunRecord:
     _throttled: _Series = field(factory=_Series)
 
     def on_event(self, event: Event | ClientEvent) -> None:
-        """Take *event* into account."""
+        """Count *event* if it is a request or a rejection."""
         match event:
             case CreateSent():
                 self.creates += 1
@@ -74,21 +75,15 @@ class RunRecord:
                 self._throttled.add("query", event.at - self.began)
 
     def values(self, summary: Summary, *, now: float, whole: bool) -> dict[str, Any]:
-        """Return the line's fields; *whole* tells that nothing interrupted the run, which ended at *now*."""
-        ending = "finished" if whole else "interrupted"
-        if summary.halted is not None:
-            by_budget = isinstance(summary.halted.cause, BudgetExceededError)
-            ending = "halted by the budget" if by_budget else "halted by the account"
-        elif summary.refused is not None:
-            ending = "stopped at a bad row"
-        counts = self._throttled.counts
+        """Return the fields of the line. *now* is when the run ended; *whole*: nothing interrupted it."""
+        counts = {scope: self._throttled.counts.get(scope, []) for scope in _SCOPES}
         return {
             "v": 1,
             "version": __version__,
             "source": self.source,
             "started_at": round(self.started_at, 3),
             "ended_at": round(now, 3),
-            "ending": ending,
+            "ending": _ending(summary, whole=whole),
             "states": dict(summary.states),
             "unsubmitted": summary.unsubmitted,
             "prices": self.prices,
@@ -96,21 +91,26 @@ class RunRecord:
             "max_credits": None if self.budget is None else self.budget.max_credits,
             "creates_sent": self.creates,
             "queries_sent": self.queries,
-            "throttled": {scope: sum(counts.get(scope, ())) for scope in ("create", "query")},
-            "throttled_over_time": {
-                "step": self._throttled.step,
-                **{scope: counts.get(scope, []) for scope in ("create", "query")},
-            },
+            "throttled": {scope: sum(each) for scope, each in counts.items()},
+            "throttled_over_time": {"step": self._throttled.step, **counts},
         }
 
     def write(self, folder: Path, summary: Summary, *, whole: bool) -> None:
-        """Add the line to the file in *folder*. Raises OSError if it cannot be written."""
+        """Append the line to ``runs.jsonl`` in *folder* and sync it. Raises OSError."""
         line = json.dumps(self.values(summary, now=time.time(), whole=whole), ensure_ascii=False)
         with (folder / RUNS).open("ab+", buffering=0) as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                line = (
-                    line if file.read(1) == b"\n" else f"\n{line}"
-                )  # the last one was cut off; this one is whole
+                if file.read(1) != b"\n":  # a kill cut the last line off
+                    line = f"\n{line}"
             file.write(line.encode(errors="replace") + b"\n")
             os.fsync(file.fileno())
+
+
+def _ending(summary: Summary, *, whole: bool) -> str:
+    if summary.halted is not None:
+        by_budget = isinstance(summary.halted.cause, BudgetExceededError)
+        return "halted by the budget" if by_budget else "halted by the account"
+    if summary.refused is not None:
+        return "stopped at a bad row"
+    return "finished" if whole else "interrupted"

@@ -1,4 +1,4 @@
-"""Numbers from entries: spans cut into steps, counts, quantiles, and steps that people like to read."""
+"""Quantiles, histograms, and round steps for axes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
-__all__ = ("Bins", "counted", "histogram", "nice_step", "quantile", "time_step")
+__all__ = ("Bins", "bins_of", "histogram", "nice_step", "quantile", "time_step")
 
+#: Round times in seconds, for the steps of a time axis.
 _TIME_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
 @frozen
 class Bins:
-    """Counts of what falls into steps of *step* from *start* on; *beyond* is what lies above them."""
+    """The *counts* of a histogram with bins of width *step* from *start*; *beyond* counts greater values."""
 
     start: float
     step: float
@@ -23,12 +24,12 @@ class Bins:
 
     @property
     def end(self) -> float:
-        """Where the last step ends."""
+        """The upper end of the last bin."""
         return self.start + self.step * len(self.counts)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below which *share* of *ordered* lies, between two of them if need be."""
+    """Return the *share* quantile of *ordered* values, interpolated between two of them."""
     place = share * (len(ordered) - 1)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
@@ -36,7 +37,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def nice_step(span: float, most: int) -> float:
-    """Return the least of 1, 2, 5, 10, ... and their tenths that cuts *span* into at most *most* steps."""
+    """Return the least of 1, 2 and 5 times a power of ten that divides *span* into at most *most* steps."""
     if span <= 0:
         return 1.0
     raw = span / most
@@ -45,28 +46,29 @@ def nice_step(span: float, most: int) -> float:
 
 
 def time_step(span: float, most: int) -> float:
-    """Return the shortest round time that cuts *span* seconds into at most *most* steps."""
+    """Return the least round time in seconds that divides *span* seconds into at most *most* steps."""
     fitting = (step for step in _TIME_STEPS if span / step <= most)
     return next(fitting, math.ceil(span / most / 86400) * 86400.0)
 
 
 def histogram(values: Iterable[float], most: int = 30) -> Bins:
-    """Count *values*, which are not negative and not none at all, in at most about *most* steps.
+    """Return a histogram of about *most* bins; *values* are not empty and not negative.
 
-    The slowest half per cent is only counted: a single straggler must not squeeze all others into one bar.
+    The greatest half per cent counts as `Bins.beyond`, so that one outlier does not put all others into one
+    bin.
     """
     ordered = sorted(values)
     low, high = ordered[0], quantile(ordered, 0.995)
     start = 0.0 if low < high / 2 else low
     step = nice_step(max(high - start, high * 0.01, 1e-3), most)
     start = min(math.floor(start / step) * step, low)  # the product may be rounded up
-    return counted(ordered, start, step, max(0, math.floor((high - start) / step)) + 1)
+    return bins_of(ordered, start, step, max(0, math.floor((high - start) / step)) + 1)
 
 
-def counted(values: Iterable[float], start: float, step: float, number: int) -> Bins:
+def bins_of(values: Iterable[float], start: float, step: float, number: int) -> Bins:
     """Return a histogram of *values*: *number* bins from *start*, each *step* wide.
 
-    Smaller values count in the first bin, larger ones as `Bins.beyond`.
+    Smaller values count in the first bin, greater ones as `Bins.beyond`.
     """
     counts = [0] * number
     beyond = 0
