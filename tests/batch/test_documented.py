@@ -13,7 +13,7 @@ from ruxa_async import TaskFailedError
 from ruxa_async.batch import Summary
 from ruxa_async.batch._result_line import _DETAILS, Result, State, describe_files
 from ruxa_async.batch._run_record import RunRecord
-from ruxa_async.emulator._placeholders import placeholder
+from ruxa_async.emulator._outputs import placeholder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 KINDS: dict[str, tuple[type[Any], ...]] = {

@@ -29,7 +29,7 @@ from ruxa_async import (
 from ruxa_async.batch import InputError, ResultsFile, Resumed, Row, Summary, folder_journal, run_batch
 from ruxa_async.batch._result_line import Result, describe_files
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
-from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.emulator._ledger import KeptTask
 from ruxa_async.journal import SavedFile
 from ruxa_async.transports import MemoryTransport
 

@@ -20,7 +20,7 @@ import pytest
 
 from ruxa_async.__main__ import main
 from ruxa_async.emulator import Callbacks, Durations, Emulator, EmulatorSettings, Fault
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 100.0

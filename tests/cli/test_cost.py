@@ -17,7 +17,7 @@ from ruxa_async.__main__ import main
 from ruxa_async.batch import Summary
 from ruxa_async.batch._dry_run import DryRun
 from ruxa_async.cli._spending import budget_reason, dry_run_code, spent
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 from ruxa_async.journal import Bought
 from ruxa_async.settings import Budget
 

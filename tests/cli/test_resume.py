@@ -17,7 +17,7 @@ import pytest
 
 from ruxa_async.__main__ import main
 from ruxa_async.emulator import Emulator, EmulatorSettings, parse_fault
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -21,8 +21,8 @@ from crash.lanes import KILLED, ROWS, Ended, Lane
 
 from ruxa_async import NanoBanana, SqliteJournal
 from ruxa_async.emulator import Emulator, Purchase
-from ruxa_async.emulator._ledger_file import KeptTask
-from ruxa_async.emulator._media import draw
+from ruxa_async.emulator._ledger import KeptTask
+from ruxa_async.emulator._pictures import draw
 from ruxa_async.journal import JournalEntry, view_journal
 
 

@@ -20,7 +20,7 @@ import pytest
 from crash.lanes import served
 
 from ruxa_async.emulator import Durations
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 from ruxa_async.journal import view_journal
 
 pytestmark = [

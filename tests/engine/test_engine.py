@@ -20,6 +20,7 @@ from ruxa_async._engine.engine import CREATES_IN_A_ROW, Engine
 from ruxa_async._engine.job import CreateStep, Job, Phase, QueryStep
 from ruxa_async._engine.polling.schedule import PollingSchedule
 from ruxa_async._engine.polls import LATE, REPLANS_PER_TASK
+from ruxa_async.emulator import TokenBucket
 from ruxa_async.settings import Scope
 
 NO_LIMITS = Limits(max_in_flight=1000, max_concurrent_creates=1000, max_concurrent_queries=1000)
@@ -670,23 +671,6 @@ def test_creates_do_not_wait_for_queries_that_may_not_be_sent() -> None:
     assert engine.create_ready_at(now) < now + 0.5
 
 
-@attrs.define
-class Bucket:
-    """A service with a token bucket."""
-
-    rate: float
-    size: int
-    level: float = 0.0
-    at: float = -1e9
-
-    def accepts(self, now: float) -> bool:
-        self.level, self.at = min(float(self.size), self.level + (now - self.at) * self.rate), now
-        if self.level < 1.0:
-            return False
-        self.level -= 1.0
-        return True
-
-
 @settings(max_examples=150, deadline=None)
 @given(
     shared=st.booleans(),
@@ -702,8 +686,8 @@ def test_under_any_limit_all_tasks_end_and_creates_do_not_starve_queries(
     engine = make(Limits(max_in_flight=8), retries=Retries(throttled_timeout=1e9))
     names = "abcdefghijklmnopqrst"
     submitted(engine, names)
-    creates = Bucket(rate, size)
-    queries = creates if shared else Bucket(2 * rate, size)
+    creates = TokenBucket(rate, size).limiter()
+    queries = creates if shared else TokenBucket(2 * rate, size).limiter()
     away: list[tuple[float, int, Named, Reply]] = []
     numbers, rtt, over, row, now = itertools.count(), itertools.cycle(rtts), 0, 0, 0.0
     for _ in range(20_000):
@@ -725,12 +709,12 @@ def test_under_any_limit_all_tasks_end_and_creates_do_not_starve_queries(
         if (bought := engine.take_create(now)) is not None:
             row = row + 1 if due_query and bound else 0
             assert row <= CREATES_IN_A_ROW
-            reply = accepted() if creates.accepts(now) else throttled(retry_after)
+            reply = accepted() if creates.take(now) == 0 else throttled(retry_after)
             heapq.heappush(away, (back, number, bought, reply))
         elif (queried := engine.take_query(now)) is not None:
             row = 0
             state = ended() if now - queried.accepted_at >= duration else pending()
-            reply = state if queries.accepts(now) else throttled(retry_after)
+            reply = state if queries.take(now) == 0 else throttled(retry_after)
             heapq.heappush(away, (back, number, queried, reply))
         else:
             news = away[0][0] if away else math.inf

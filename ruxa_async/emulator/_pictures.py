@@ -1,7 +1,6 @@
-"""The emulated outputs: pictures drawn with Pillow that show their prompt, and one clip for every video.
+"""The output files: pictures drawn with Pillow and labelled with their prompt, and one clip for all videos.
 
-What a picture looks like follows from its prompt, so the same prompt gives the same bytes and a contact sheet
-of different ones is easy to tell apart. Importing this module needs Pillow.
+The same prompt gives the same bytes. Importing this module needs Pillow.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ._messages import Output
-from ._scenery import scenery
+from ._motifs import scenery
+from ._outputs import Output
 
 __all__ = ("clip", "dimensions", "draw", "wrap")
 
-_LONG_SIDE = 512
-_LONGEST_TEXT = 320
-# Heights of the label's text and caption in pixels, and how dark it is, of 255.
+_LONG_SIDE = 512  # pixels
+_LONGEST_TEXT = 320  # characters of the prompt on the label
+# Heights of the label's text and caption in pixels; the opacity of its shade, of 255.
 _TEXT, _CAPTION, _SHADE = 17, 11, 165
-# Fonts that cover more than Latin, where the system has one; Pillow's own is Latin only.
+# Fonts with more than Latin letters, if the system has one. Pillow's own has only Latin ones.
 _WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "NotoSans-Regular.ttf",
@@ -56,7 +55,7 @@ def draw(output: Output) -> bytes:
 
 @lru_cache(maxsize=1)
 def clip() -> bytes:
-    """Return the video that stands for every video: two seconds, H.264 in MP4."""
+    """Return the clip that all video tasks output: two seconds, H.264 in MP4."""
     return files(__package__).joinpath("clip.mp4").read_bytes()
 
 
@@ -67,7 +66,7 @@ def dimensions(ratio: str) -> tuple[int, int]:
         return _LONG_SIDE, _LONG_SIDE
     across, down = int(left), int(right)
     scale = _LONG_SIDE / max(across, down)
-    # An extreme ratio would leave no room for a word.
+    # At least 96 pixels, so that a word of the label fits.
     return max(96, round(across * scale)), max(96, round(down * scale))
 
 
@@ -94,7 +93,7 @@ def _pieces(word: str, font: _Font, width: float) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _wide_font() -> str | None:
-    """Return the first of the wide fonts that this system has."""
+    """Return the first of `_WIDE_FONTS` that this system has."""
     for name in _WIDE_FONTS:
         with suppress(OSError):
             ImageFont.truetype(name, 12)
@@ -118,7 +117,7 @@ def _legible(text: str) -> str:
 
 
 def _write(image: Image.Image, output: Output) -> None:
-    """Write prompt, model and size on a label at the foot of the picture, a quarter of it at most."""
+    """Write prompt, model and size on a label in the lowest quarter of the picture."""
     width, height = image.size
     text = _legible(output.prompt[: 2 * _LONGEST_TEXT].strip()) or "(no prompt)"
     small = _font(_CAPTION, wide=False)
@@ -126,10 +125,10 @@ def _write(image: Image.Image, output: Output) -> None:
     pad, line = 10, round(_TEXT * 1.3)
     room = max(1, (height // 4 - 2 * pad - _CAPTION - 4) // line)
     lines = _shortened(wrap(text[:_LONGEST_TEXT], font, width - 2 * pad), room)
-    caption = _cut(f"{output.model}  ·  {width}x{height}", small, width - 2 * pad)
+    caption = f"{output.model}  ·  {width}x{height}"
     top = height - 2 * pad - len(lines) * line - _CAPTION - 4
-    _shade(image, top)
-    pen = ImageDraw.Draw(image)
+    pen = ImageDraw.Draw(image, "RGBA")
+    pen.rectangle((0, top, width, height), fill=(12, 14, 24, _SHADE))
     for place, each in enumerate(lines):
         middle = top + pad + place * line + line / 2
         pen.text((pad, middle), each, fill=(255, 255, 255), font=font, anchor="lm")
@@ -137,21 +136,5 @@ def _write(image: Image.Image, output: Output) -> None:
 
 
 def _shortened(lines: list[str], most: int) -> list[str]:
-    """Return the first *lines*, *most* of them, the last one with an ellipsis if there are more."""
+    """Return at most *most* of the *lines*, with an ellipsis at the end if there are more."""
     return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
-
-
-def _cut(text: str, font: _Font, width: float) -> str:
-    while font.getlength(text) > width and len(text) > 4:
-        text = text[:-2] + "…"
-    return text
-
-
-def _shade(image: Image.Image, top: int) -> None:
-    """Darken what is below *top*, softly at its edge, so that white text on it is readable."""
-    width, height = image.size
-    fade = min(24, top)
-    mask = Image.new("L", (1, height - top + fade), _SHADE)
-    for row in range(fade):
-        mask.putpixel((0, row), _SHADE * row // fade)
-    image.paste((12, 14, 24), (0, top - fade, width, height), mask.resize((width, mask.height)))
