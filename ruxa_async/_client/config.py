@@ -1,4 +1,4 @@
-"""Checks of what a client is given: key, address, timeouts, hook, budget."""
+"""Checks of the settings of a client: key, base URL, timeouts, hook, budget."""
 
 from __future__ import annotations
 

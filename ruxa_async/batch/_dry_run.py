@@ -164,7 +164,7 @@ def _count_wanted(model: str, found: DryRun, spending: Spending[Job]) -> None:
         return
     job = Job(model=model)
     shortfall = spending.reserve(job, model)
-    spending.answered(job)
+    spending.on_answer(job)
     if shortfall is None:
         found.fitting[model] += 1
     else:

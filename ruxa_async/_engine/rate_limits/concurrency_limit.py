@@ -170,7 +170,8 @@ class ConcurrencyLimit:
     """
 
     def __init__(self) -> None:
-        self.active = self.watching = False
+        self.active: bool = False
+        self.watching: bool = False
         self._suspicion: _Suspicion | None = None
         self._cap: _Cap | None = None
         self._rejected_at = -math.inf
@@ -245,11 +246,12 @@ class ConcurrencyLimit:
         self._probes.discard(create)
 
     def on_accept(
-        self, create: object, running: int, now: float, *, sent_at: float, may_ask: bool = True
+        self, create: object, running: int, now: float, *, sent_at: float, may_query_all: bool = True
     ) -> bool:
         """Note that *create* was accepted; return whether a confirmed cap explains the rejections before it.
 
-        *running* counts the other tasks. *may_ask* says that all tasks may be queried at once.
+        *running* counts the other tasks. *may_query_all* tells whether all of them may be queried at once, to
+        look for an end that we have not seen.
         """
         self._quiet = max(0, self._quiet - 1)
         is_probe = self._take_probe(create)
@@ -259,7 +261,7 @@ class ConcurrencyLimit:
             if suspicion.rejections >= _TESTED_FROM and running < suspicion.running:
                 self._believe(suspicion.running)
                 is_explained = self.is_confirmed
-            elif self._wait_in_doubt(suspicion, now, now - sent_at, may_ask=may_ask):
+            elif self._wait_in_doubt(suspicion, now, now - sent_at, may_query_all=may_query_all):
                 return False
             else:
                 self._drop_suspicion()
@@ -272,10 +274,10 @@ class ConcurrencyLimit:
         self._update()
         return is_explained
 
-    def _wait_in_doubt(self, suspicion: _Suspicion, now: float, rtt: float, *, may_ask: bool) -> bool:
+    def _wait_in_doubt(self, suspicion: _Suspicion, now: float, rtt: float, *, may_query_all: bool) -> bool:
         """Tell whether to wait for an unseen end, since a create was accepted without one."""
         is_old = suspicion.rejections >= _DOUBTED_FROM and self._cap is None
-        if may_ask and is_old and not suspicion.is_in_doubt:
+        if may_query_all and is_old and not suspicion.is_in_doubt:
             suspicion.doubted_until = now + _DOUBT_SECONDS + _DOUBT_RTTS * rtt
             return True
         return now < suspicion.doubted_until
@@ -348,7 +350,6 @@ class ConcurrencyLimit:
         self._suspicion = None
 
     def _give_up(self) -> None:
-        """Return to an unknown cap."""
         self._cap = None
         self._probes.clear()
         self._drop_suspicion()

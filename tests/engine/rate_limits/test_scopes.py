@@ -88,7 +88,7 @@ def test_a_rejected_test_pauses_both_scopes_for_the_longest_retry_after(
     reject(scopes, scope, 1.0, retry_after)
     reject(scopes, other, 1.0, test_retry_after)
     assert scopes.binding
-    assert scopes.create.closed_for(1.0) == scopes.query.closed_for(1.0) == 7.0
+    assert scopes.create.paused_for(1.0) == scopes.query.paused_for(1.0) == 7.0
     assert not scopes.tests(scope, 1.0)
 
 
@@ -219,7 +219,7 @@ def test_rejections_in_pairs_merge_two_quotas(scope: Scope, other: Scope) -> Non
     assert scopes.query.limit is scopes.create.limit
     scopes.on_accept("create", 20.0, sent_at=20.0, job=("create", 20.0))
     reject(scopes, scope, 21.0, 5.0)
-    assert scopes.limiter(other).closed_for(21.0) == 5.0
+    assert scopes.limiter(other).paused_for(21.0) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -269,11 +269,11 @@ def test_a_rejection_by_the_cap_is_no_result_of_a_test() -> None:
     scopes.on_send("create", 0.0, "test")
     scopes.on_cap_reject(0.0, 2.0, job="test")
     assert scopes.binding
-    assert scopes.create.closed_for(0.0) == 5.0  # as queries
+    assert scopes.create.paused_for(0.0) == 5.0  # as queries
     scopes.on_send("create", 6.0, "other")
     scopes.on_cap_reject(6.0, 2.0, job="other")
-    assert scopes.create.closed_for(6.0) == 2.0
-    assert scopes.query.closed_for(6.0) == 0.0
+    assert scopes.create.paused_for(6.0) == 2.0
+    assert scopes.query.paused_for(6.0) == 0.0
 
 
 def test_what_is_learned_after_a_save_can_be_undone_or_kept() -> None:

@@ -47,7 +47,7 @@ def rejected(
 ) -> bool:
     hints.on_send(now)
     at = now if at is None else at
-    explained = hints.on_reject(at, None, sent_at=now)
+    explained = hints.on_reject(at, sent_at=now)
     if said is not None:
         hints.on_quota(said, at, sent_at=now, rejected_for=wait)
     return explained
@@ -249,7 +249,7 @@ def test_the_wait_of_a_429_overrules_the_reset() -> None:
     hints.on_send(0.0)
     hints.on_send(0.0)
     answered(hints, 0.0, plain(0, 50.0))
-    hints.on_reject(0.0, None, sent_at=0.0)
+    hints.on_reject(0.0, sent_at=0.0)
     hints.on_quota(plain(0, 50.0), 0.0, sent_at=0.0, rejected_for=2.0)
     assert ready(hints, 0.0) == 0.0  # the limiter pauses for two seconds
 
@@ -274,10 +274,10 @@ def test_rejections_at_the_same_time_are_one_contradiction() -> None:
     for _ in range(3):
         hints.on_send(1.0)
     for _ in range(3):
-        hints.on_reject(1.5, None, sent_at=1.0)
+        hints.on_reject(1.5, sent_at=1.0)
     assert hints.contradictions == (1, 0)
     hints.on_send(2.0)
-    hints.on_reject(2.5, None, sent_at=2.0)
+    hints.on_reject(2.5, sent_at=2.0)
     assert hints.ignored
 
 
@@ -504,7 +504,7 @@ def test_a_limiter_says_how_long_nothing_is_sent() -> None:
     assert limiter.wait(11.0) == 20.0
     limiter.on_send(31.0)
     limiter.on_cap_reject(31.0, None)
-    assert limiter.closed_for(31.0) == 0.0
+    assert limiter.paused_for(31.0) == 0.0
 
 
 def test_requests_that_are_taken_over_take_places_in_a_shared_quota() -> None:
