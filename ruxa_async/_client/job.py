@@ -102,7 +102,7 @@ class ClientJob(Job):
         assert self.task_id is not None
         self.settle_create()
         # Neither is needed any more. Sharing a float and a small int makes a waiting job smaller.
-        self.queued_at = self.accepted_at
+        self.queued_at: float = self.accepted_at
         self.sequence = 0
 
     def mark_recovered(self, accepted_at: float) -> None:

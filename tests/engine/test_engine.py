@@ -812,20 +812,25 @@ def test_no_query_is_rescheduled_to_the_past() -> None:
 
 def test_rescheduling_is_bounded_per_task() -> None:
     engine = make()
-    for number in range(100):
-        watched(engine, "m", 0.0, str(number))
-    engine.polls._replans_left = 99  # fewer than the waiting queries
-    done = Named(task_id="t", model="m", name="done")
-    done.accepted_at = -20.0
-    before = due(engine)
-    engine.polls.learn(done, 0.0, 20.0)
-    assert due(engine) == before
-    watched(engine, "m", 0.0, "one more")
-    assert engine.polls._replans_left == 99 + REPLANS_PER_TASK
-    for _ in range(3):
+
+    def watch(models: list[str]) -> None:
+        for model in models:
+            watched(engine, model, 0.0, model)
+
+    def is_rescheduled(model: str) -> bool:
+        """Tell whether the first end of a task of *model* moves the query of its waiting task."""
+        done = Named(task_id="t", model=model)
+        done.accepted_at = -20.0
+        before = due(engine)[model]
         engine.polls.learn(done, 0.0, 20.0)
-    assert due(engine)["0"] != before["0"]
-    assert engine.polls._replans_left < REPLANS_PER_TASK
+        return due(engine)[model] != before
+
+    first, more = [f"model {number}" for number in range(40)], ["a", "b", "c"]
+    watch(first)
+    moved = [is_rescheduled(model) for model in first]
+    assert moved == [True] * REPLANS_PER_TASK + [False] * (40 - REPLANS_PER_TASK)
+    watch(more)  # each allows 16 more queries to be moved, and 43 wait
+    assert [is_rescheduled(model) for model in more] == [True, False, False]
 
 
 def test_a_query_with_a_set_time_is_not_rescheduled() -> None:

@@ -187,7 +187,7 @@ class ServerHints:
         if held_until > now:
             test_at = max(now, self._test_at)
             return test_at if test_at < self._empty_until and not state.in_flight else held_until
-        remaining = self._remaining()
+        remaining = self.remaining
         if state.limit is None:
             is_empty = remaining is not None and remaining <= 0 and self._has_long_resets
             return math.inf if is_empty and not is_rate_known and state.in_flight else ready
@@ -199,7 +199,9 @@ class ServerHints:
         goes_ahead = self._reset_at > -math.inf and not state.in_flight
         return min(paced, max(now, self._reset_at)) if goes_ahead else paced
 
-    def _remaining(self) -> int | None:
+    @property
+    def remaining(self) -> int | None:
+        """How many more requests the newest headers allow, None while they name no number."""
         return None if self._allowed is None else self._allowed - self.quota_state.sent
 
     def trusted_wait(self, seconds: float) -> float | None:
@@ -232,7 +234,7 @@ class ServerHints:
         Then the discovery does not learn from it.
         """
         is_test = self._test is not None and self._test[0] == sent_at
-        remaining, is_paced = self._remaining(), self.quota_state.limit is not None
+        remaining, is_paced = self.remaining, self.quota_state.limit is not None
         is_allowed = is_paced or (remaining is not None and remaining >= 0)
         self._in_flight -= 1
         self.quota_state.on_not_counted(now)
@@ -278,7 +280,7 @@ class ServerHints:
         if quota.remaining is None or sent_at < self._stated_at:
             return  # responses come in any order
         least = (0 if is_rejected else quota.remaining) - state.sent_after(sent_at)
-        current = self._remaining()
+        current = self.remaining
         is_newer, self._stated_at = sent_at > self._stated_at, sent_at
         self._allowed = state.sent + (least if is_newer or current is None else max(current, least))
         if is_newer or rejected_for:  # the wait of a 429 overrules a reset

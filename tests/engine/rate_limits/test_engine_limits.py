@@ -223,21 +223,3 @@ def test_a_tentative_cap_explains_a_rejection_and_restores_nothing() -> None:
     assert engine.concurrency_limit.is_tentative
     assert engine.concurrency_limit.cap == 3
     assert engine.scopes.create.limit is learned_meanwhile
-
-
-def test_replanning_stops_when_its_budget_is_used_up() -> None:
-    engine = make()
-    waiting = followed(engine, 0.0)
-    due = engine.query_ready_at(0.0)
-    ended = Job(task_id="t")
-    ended.pending_at = 99.0
-    engine.polls._replans_left = 0
-    engine.polls.learn(ended, 100.0, 100.0)
-    assert engine.query_ready_at(0.0) == due
-    engine.polls._replans_left = 1
-    ended.pending_at = 999.0
-    for _ in range(8):
-        engine.polls.learn(ended, 1000.0, 1000.0)
-    assert engine.query_ready_at(0.0) != due
-    assert engine.polls._replans_left == 0
-    assert waiting.ticket

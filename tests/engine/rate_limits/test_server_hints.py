@@ -129,9 +129,9 @@ def test_responses_in_any_order_say_how_many_remain() -> None:
         hints.on_send(0.0)
     for left in (4, 9, 5, 8, 6):  # the service counted them 9, 8, 7 ..., so four are left
         answered(hints, 0.0, plain(left, 30.0), at=1.0)
-    assert hints._remaining() == 4
+    assert hints.remaining == 4
     hints.on_send(1.0)
-    assert hints._remaining() == 3
+    assert hints.remaining == 3
 
 
 def test_a_late_response_to_an_earlier_request_is_ignored() -> None:
@@ -140,7 +140,7 @@ def test_a_late_response_to_an_earlier_request_is_ignored() -> None:
     answered(hints, 1.0, plain(0, 30.0), at=2.0)
     until = ready(hints, 2.0)
     answered(hints, 0.5, plain(9, 30.0), at=2.0)
-    assert hints._remaining() == 0
+    assert hints.remaining == 0
     assert ready(hints, 2.0) <= until
 
 
