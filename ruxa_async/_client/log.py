@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import anyio
@@ -111,11 +111,8 @@ class LoggedTransport:
         )
         return response
 
-    def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
-        return self._streamed(request)
-
     @asynccontextmanager
-    async def _streamed(self, request: Request) -> AsyncIterator[StreamedResponse]:
+    async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
         began, url = anyio.current_time(), urlsplit(request.url)
         async with self._inner.stream(request) as response:
             # Without the query, which may hold a signature.

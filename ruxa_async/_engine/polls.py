@@ -88,16 +88,15 @@ class Polls(Generic[_J]):
     def _first_poll(self, job: _J, age: float) -> float:
         if self._callback_polling.waits_for(job):
             return self._callback_polling.first_poll(job, age)
-        return self._schedule.first_poll(job.model, age)
+        return self._schedule.next_poll(job.model, age, 0.0)
 
     def _next_poll(self, job: _J, now: float) -> float:
         age = now - job.accepted_at
         if self._callback_polling.waits_for(job):
             return job.accepted_at + self._callback_polling.next_poll(job.model, age, job.pending_at)
-        if self._schedule.urgent:
-            # `Polling.min_interval` separates two sends, so the round trip of the last query is part of it.
-            return max(job.accepted_at + self._schedule.replanned_poll(job.model, job.pending_at), now)
-        return job.accepted_at + self._schedule.next_poll(job.model, age)
+        # While urgent, `Polling.min_interval` begins when the last query was sent, not when its reply came.
+        since = job.pending_at if self._schedule.urgent else age
+        return max(job.accepted_at + self._schedule.next_poll(job.model, since), now)
 
     def _update_urgency(self) -> None:
         """Poll more often while creates wait for running tasks to end."""
@@ -279,7 +278,7 @@ class Polls(Generic[_J]):
 
     def _replanned(self, job: _J, now: float) -> float:
         if not self._callback_polling.waits_for(job):
-            age = self._schedule.replanned_poll(job.model, job.pending_at)
+            age = self._schedule.next_poll(job.model, job.pending_at)
         elif job.pending_at:
             age = self._callback_polling.next_poll(job.model, job.pending_at, job.pending_at)
         else:

@@ -124,7 +124,7 @@ def test_a_create_goes_from_queued_to_over() -> None:
     engine.polls.follow(job, 2.75)
     assert (job.phase, engine.counts.in_flight) == (Phase.FOLLOWED, 1)
     due = engine.query_ready_at(2.75)
-    assert due == 2.5 + PollingSchedule(POLLING).first_poll(None, 0.25)
+    assert due == 2.5 + PollingSchedule(POLLING).next_poll(None, 0.25, 0.0)
     assert engine.take_query(due) is job
     assert engine.polls.on_reply(job, ended(), due + 0.25) is QueryStep.ENDED
     assert (job.phase, engine.counts.in_flight, engine.counts.queries_on_wire) == (Phase.OVER, 0, 0)
@@ -469,7 +469,7 @@ def test_a_pending_task_is_queried_when_the_schedule_says() -> None:
     engine, polling = make(polling=settings), PollingSchedule(settings)
     job, instants, expected = followed(engine), list[float](), list[float]()
     for _ in range(6):
-        expected.append(polling.next_poll(None, instants[-1]) if instants else polling.first_poll(None, 0.0))
+        expected.append(polling.next_poll(None, instants[-1] if instants else 0.0))
         now = engine.query_ready_at(0.0)
         assert engine.take_query(math.nextafter(now, 0.0)) is None
         assert engine.take_query(now) is job

@@ -130,20 +130,12 @@ class PollingSchedule:
 
     # ---- poll times
 
-    def first_poll(self, model: str | None, age: float) -> float:
-        """Return the age at which to poll first a task that is *age* seconds old."""
-        return self._bounded(age, self._planned(model, 0.0))
-
     def next_poll(self, model: str | None, age: float, pending_at: float | None = None) -> float:
         """Return the age at which to poll next a task that is *age* seconds old.
 
-        *pending_at* is its age when it was last pending, *age* by default.
+        *pending_at* is its age when it was last pending: *age* by default, 0 before the first poll.
         """
         return self._bounded(age, self._planned(model, age if pending_at is None else pending_at))
-
-    def replanned_poll(self, model: str | None, pending_at: float) -> float:
-        """Return the age at which to poll a task that was last pending at *pending_at*, 0 if never."""
-        return self._bounded(pending_at, self._planned(model, pending_at))
 
     def _bounded(self, age: float, target: float) -> float:
         """Return *target* within `Polling.min_interval` and `Polling.max_interval` from *age*."""
