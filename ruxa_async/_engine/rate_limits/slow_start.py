@@ -132,9 +132,8 @@ class Silence:
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
         before = self._silent_since - self._began
-        burst = self._accepted * (
-            1 - before / period
-        )  # if it is a bucket: less the refill until it was empty
+        # If the limit is a token bucket: what was accepted, less the refill until the bucket was empty.
+        burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
         is_rounded = self._retry_after == 1.0  # perhaps a millisecond, rounded up to a second
