@@ -47,7 +47,7 @@ class Outcomes:
         else:
             why = str(cause) if isinstance(cause, Exception) else "it was cut off when the client was closed"
         error = SubmissionUnknownError(
-            f"the request was sent and no answer says what became of it ({why}): it may have been charged, "
+            f"the request was sent and no reply shows its outcome ({why}): it may have been charged, "
             "so it is not sent again by itself"
         )
         error.__cause__ = cause

@@ -92,7 +92,7 @@ class PreviousRun:
             case JobState.FAILED if not self._resume.retry_failed:
                 return _ended(job, known, known.failure)
             case JobState.UNKNOWN if not self._resume.resend_unknown:
-                error = _unknown(known.error_message or "nobody knows why")
+                error = _unknown(known.error_message or "no reason is recorded")
                 if not self._may_be_called_back(known):
                     return _ended(job, known, error)
                 job.load_unknown(known.callback_id, known.intended_at, error)
@@ -123,7 +123,7 @@ def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> Reco
 
 def _unknown(why: str) -> SubmissionUnknownError:
     return SubmissionUnknownError(
-        f"the request was sent before and no answer says what became of it ({why}): "
+        f"the request was sent before and no reply shows its outcome ({why}): "
         "it may have been charged, so it is not sent again by itself. Look at the account, "
         "then say which it is: `ruxa-async journal`, or the journal's adopt() or forget()"
     )

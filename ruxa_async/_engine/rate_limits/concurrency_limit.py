@@ -31,6 +31,8 @@ from __future__ import annotations
 
 import math
 
+from attrs import define
+
 __all__ = ("ConcurrencyLimit",)
 
 #: Rejections in a row, with no end of a task between them, after which a suspicion is tested.
@@ -68,14 +70,14 @@ def _unseen(cap: float) -> float:
     return 1 + 0.06 * cap
 
 
+@define
 class _Suspicion:
     """Rejections in a row while *running* tasks ran and none was seen to end."""
 
-    def __init__(self, running: int) -> None:
-        self.running = running
-        self.rejections = 1
-        self.failed_tests = 0
-        self.doubted_until = -math.inf
+    running: int
+    rejections: int = 1
+    failed_tests: int = 0
+    doubted_until: float = -math.inf
 
     @property
     def is_in_doubt(self) -> bool:
