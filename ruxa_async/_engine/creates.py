@@ -201,7 +201,7 @@ class Creates(Generic[_J]):
 
         If a cap explains the rejections before it, undo what the rate limiter learned from them.
         """
-        may_query_all = not self._scopes.binding
+        may_query_all = not self._scopes.shares_limited_quota
         running = self._others_running()
         if self._cap.on_accept(job, running, now, sent_at=job.sent_at, may_query_all=may_query_all):
             self._scopes.restore()

@@ -107,7 +107,7 @@ class Engine(Generic[_J]):
             return ready
         if self.scopes.tests("create", now) or self.creates.probes_cap():
             return ready  # a test of a limit goes before a query that is due
-        queries_turn = self.scopes.binding and self._creates_in_a_row >= CREATES_IN_A_ROW
+        queries_turn = self.scopes.shares_limited_quota and self._creates_in_a_row >= CREATES_IN_A_ROW
         if queries_turn and self.polls.count_due(now) and self.scopes.ready_at("query", now) <= ready:
             return math.inf  # until that query is sent
         return ready
@@ -131,7 +131,7 @@ class Engine(Generic[_J]):
         if self.polls.tests_limit(now):
             return now
         ready = max(due, self.scopes.ready_at("query", now))
-        creates_turn = self.scopes.binding and self._creates_in_a_row < CREATES_IN_A_ROW
+        creates_turn = self.scopes.shares_limited_quota and self._creates_in_a_row < CREATES_IN_A_ROW
         if creates_turn and self.creates.ready_at(now) <= ready:
             return math.inf  # until that create is sent: the sooner a task runs, the sooner it ends
         return ready

@@ -591,7 +591,7 @@ def on_one_quota(names: str = "abcdefghijklmnopqrstuvwxyz") -> tuple[Engine[Name
     test = taken_query(engine, 1.0)
     assert test.name == "far"  # sent early, to test whether it is rejected too
     engine.polls.on_reply(test, rejected(1.0), 1.0)
-    assert engine.scopes.binding
+    assert engine.scopes.shares_limited_quota
     engine.release(test)
     return engine, 1.0
 
@@ -607,7 +607,7 @@ def test_a_query_is_sent_early_to_test_whether_the_limit_is_shared() -> None:
     assert engine.query_ready_at(1.0) == 1.0
     assert engine.take_query(1.0) is job
     assert engine.polls.on_reply(job, pending(), 1.0) is QueryStep.PENDING
-    assert not engine.scopes.binding
+    assert not engine.scopes.shares_limited_quota
     assert engine.query_ready_at(1.0) < math.inf
     assert engine.create_ready_at(1.0) == 10.0
 
@@ -728,7 +728,7 @@ def test_under_any_limit_all_tasks_end_and_creates_do_not_starve_queries(
         if over == len(names):
             break
         due_query = engine.polls.count_due(now) > 0 and engine.scopes.ready_at("query", now) <= now
-        bound = engine.scopes.binding
+        bound = engine.scopes.shares_limited_quota
         back, number = now + next(rtt), next(numbers)
         if (bought := engine.take_create(now)) is not None:
             row = row + 1 if due_query and bound else 0
@@ -1349,7 +1349,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert self.engine.counts.in_flight <= self.limits.max_in_flight
             self.creating.append(job)
             self.row += 1
-            if self.engine.scopes.binding and could_ask:
+            if self.engine.scopes.shares_limited_quota and could_ask:
                 assert self.row <= CREATES_IN_A_ROW or blocked > self.now
             self.nothing_leaves_before_its_time("create")
 

@@ -81,7 +81,7 @@ class Scopes:
             self.query.replace_limit(query)
 
     @property
-    def binding(self) -> bool:
+    def shares_limited_quota(self) -> bool:
         """Tell whether creates and queries share one quota that is known to be limited."""
         is_met = (
             self._is_restored or self._is_quota_shared or self.create.rejections + self.query.rejections > 0

@@ -68,7 +68,13 @@ class QuotaState:
 
     def names_same(self, quota: Quota) -> bool:
         """Tell whether *quota* has the name, size, window and burst of this one."""
-        return _identity(quota) == _identity(self.quota)
+        ours = self.quota
+        return (quota.name, quota.limit, quota.per, quota.burst) == (
+            ours.name,
+            ours.limit,
+            ours.per,
+            ours.burst,
+        )
 
     def on_send(self, now: float) -> None:
         self.in_flight += 1
@@ -101,10 +107,6 @@ class QuotaState:
                 self.limit.on_send(now)
             for _ in range(-in_flight):
                 self.limit.on_no_response(now)
-
-
-def _identity(quota: Quota) -> tuple[str, int | None, float | None, int | None]:
-    return quota.name, quota.limit, quota.per, quota.burst
 
 
 class ServerHints:

@@ -128,7 +128,7 @@ def test_a_create_that_tests_the_limit_does_not_wait_for_its_turn() -> None:
     engine._creates_in_a_row = CREATES_IN_A_ROW
     followed(engine, 0.0, poll_at=0.0)
     engine.polls.on_reply(query, Reply(429), 0.0)
-    assert engine.scopes.binding
+    assert engine.scopes.shares_limited_quota
     assert engine.scopes.tests("create", 0.0)
     assert engine.create_ready_at(0.0) == 0.0
 

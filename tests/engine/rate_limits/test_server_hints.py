@@ -348,7 +348,7 @@ def test_headers_of_a_query_concern_queries() -> None:
     accept_with(scopes, "query", 0.0, quota(0, 10.0, limit=1))
     assert scopes.ready_at("create", 0.0) == 0.0
     assert scopes.ready_at("query", 0.0) > 0.0
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_scopes_with_the_same_quota_in_their_headers_share_it() -> None:
@@ -356,7 +356,7 @@ def test_scopes_with_the_same_quota_in_their_headers_share_it() -> None:
     accept_with(scopes, "query", 0.0, quota(2))
     scopes.on_send("query", 0.0, "on the wire")
     accept_with(scopes, "create", 0.0, quota(None))
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     assert scopes.create.rate == scopes.query.rate == 0.3
     assert scopes.ready_at("create", 0.0) == 0.0
     scopes.on_send("create", 0.0, "the last of three")
@@ -381,7 +381,7 @@ def test_scopes_go_on_sharing_a_quota_that_is_named_again() -> None:
     assert scopes.create.hints is not None
     assert scopes.query.hints is not None
     assert scopes.create.hints.quota_state is scopes.query.hints.quota_state
-    assert scopes.binding
+    assert scopes.shares_limited_quota
 
 
 def test_scopes_with_two_quotas_share_no_headers() -> None:
@@ -392,7 +392,7 @@ def test_scopes_with_two_quotas_share_no_headers() -> None:
     scopes.on_reject("create", 0.0, 5.0, sent_at=0.0, job="a")
     assert scopes.tests("query", 0.0)
     accept_with(scopes, "query", 0.0, quota(2))
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
     assert scopes.create.hints is not None
     assert scopes.query.hints is not None
     assert scopes.create.hints.quota_state is not scopes.query.hints.quota_state
@@ -464,7 +464,7 @@ def test_scopes_with_the_same_quota_without_a_window_share_what_remains() -> Non
     scopes = make_scopes()
     accept_with(scopes, "query", 0.0, plain(5, 30.0))
     accept_with(scopes, "create", 0.0, plain(4, 30.0))
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     assert scopes.create.rate is None
     accept_with(scopes, "create", 1.0, quota(3, limit=9, per=None))
     assert scopes.create.hints is not None
@@ -490,7 +490,7 @@ def test_no_scope_joins_a_quota_that_is_ignored() -> None:
     assert scopes.query.hints is not None
     scopes.query.hints.contradictions = (2, 0)
     accept_with(scopes, "create", 0.0, quota(3))
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_a_limiter_says_how_long_nothing_is_sent() -> None:
