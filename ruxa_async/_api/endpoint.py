@@ -1,8 +1,8 @@
 """`Endpoint`: builds HTTP requests, and turns every variant of the service's responses into one `Reply`.
 
 The service's pages contradict each other and the observed responses. Codes stand in the HTTP status or in the
-JSON envelope, names are in camel or snake case, results are a JSON text, an object, or flat. `reply` lists
-these variants. Of a pending answer only the state is read; `task_status` reads a terminal one in full.
+JSON envelope, names are in camel or snake case, results are a JSON text, an object, or flat: see `reply`. Of
+a pending reply only the state is read; `task_status` reads a terminal one in full.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Whether 401 and 403 are final for queries.
+"""Whether 401 and 403 end the polling of a task.
 
-A firewall answers with 403 too, and a paid task must not be dropped for that. So a 401 or 403 ends the
-polling of a task only after denials for a minute, to more than one job, without a successful request in
-between.
+A firewall answers with 403 too, and must not cost a paid task. So they end it only when several jobs were
+denied, for a minute, without a successful request in between.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 
 __all__ = ("GRACE", "Denial")
 
-#: Seconds from the first denial until denials are final: firewalls usually block an address no longer.
+#: Seconds from the first denial until denials are final: most firewalls block an address for less.
 GRACE = 60.0
 
 

@@ -78,7 +78,7 @@ class DryRun:
             return
         job = Job(model=model)
         shortfall = spending.reserve(job, model)
-        spending.answered(job)
+        spending.on_answer(job)
         if shortfall is None:
             self.fitting[model] += 1
         else:

@@ -48,7 +48,7 @@ class Run:
         self.forbidden.append((start, end))
 
     @property
-    def refusals(self) -> float:
+    def rejections(self) -> float:
         """The number of rejections for each accepted request."""
         return len(self.refused) / len(self.passed)
 

@@ -189,10 +189,10 @@ async def test_the_exception_of_the_body_comes_back_as_itself(path: Path) -> Non
 async def test_durations_are_learned_for_the_next_client(path: Path) -> None:
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         await ruxa.generate(CAT)
-        learned = ruxa._driver.engine.polling.median(CAT.model)
+        learned = ruxa._driver.engine.schedule.median(CAT.model)
         assert learned is not None
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
-        again = ruxa._driver.engine.polling.median(CAT.model)
+        again = ruxa._driver.engine.schedule.median(CAT.model)
         assert ruxa.stats().durations == {CAT.model: pytest.approx(again)}
         assert again == pytest.approx(learned, rel=0.5)
 

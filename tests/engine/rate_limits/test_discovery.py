@@ -55,7 +55,7 @@ def test_a_limit_of_any_shape_is_found_and_used(name: str, rtt: float) -> None:
     run = simulate(fresh(), rtt=rtt, count=count)
     assert run.discovery.rate == pytest.approx(rate, rel=0.2)
     assert run.share(fresh) >= 0.75
-    assert run.refusals <= 0.2
+    assert run.rejections <= 0.2
 
 
 def test_nothing_is_sent_before_a_named_retry_after() -> None:

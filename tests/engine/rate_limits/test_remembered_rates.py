@@ -86,7 +86,7 @@ FOUND: Any = {"rate": 4.0}
 def test_one_quota_stays_one() -> None:
     later = rates()
     later.load({"shared": True, "create": FOUND, "query": FOUND}, 10.0)
-    assert later.binding
+    assert later.shares_limited_quota
     assert (later.create.rate, later.query.rate) == (4.0, 4.0)
     later.on_send("create", 10.25, "job")
     assert later.ready_at("query", 10.25) == pytest.approx(10.556, abs=0.001)
@@ -96,7 +96,7 @@ def test_one_quota_stays_one() -> None:
 def test_two_quotas_stay_two() -> None:
     later = rates()
     later.load({"shared": False, "create": FOUND, "query": None}, 10.0)
-    assert not later.binding
+    assert not later.shares_limited_quota
     assert (later.create.rate, later.query.rate) == (4.0, None)
     assert later.ready_at("query", 10.0) == 10.0
     assert later.ready_at("create", 10.0) == pytest.approx(10.278, abs=0.001)  # none of the quota remains
@@ -105,7 +105,7 @@ def test_two_quotas_stay_two() -> None:
 def test_nothing_found_binds_nothing() -> None:
     later = rates()
     later.load(rates().export(), 0.0)
-    assert not later.binding
+    assert not later.shares_limited_quota
     assert later.create.rate is None
 
 

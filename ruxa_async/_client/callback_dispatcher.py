@@ -1,7 +1,7 @@
-"""The callbacks of a client: a callback URL for each create, and what a received callback leads to.
+"""A callback URL for each create, and what the client does about each callback that it receives.
 
-`CallbackPolling` in the engine decides; this module reaches the receiver, the journal and the callers. A
-create whose reply was lost waits here for a while: a callback proves that the service accepted it.
+The engine decides (`_engine.callbacks`); this module connects it to the receiver, the journal and the
+callers. A create whose reply was lost waits here for its callback, which proves that the service accepted it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from ruxa_async._api.task_status import has_result
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
-from ruxa_async._engine.polling.callbacks import CallbackStep
+from ruxa_async._engine.polling.callback_polling import CallbackStep
 from ruxa_async.callbacks import Callback, CallbackReceiver
 from ruxa_async.callbacks._authentication import ID_SIZE
 from ruxa_async.callbacks._receiver import Claim
@@ -36,7 +36,7 @@ __all__ = ("CallbackDispatcher", "RecoveredCreate")
 class RecoveredCreate:
     """A create of unknown outcome that *callback* proved accepted.
 
-    *was_unknown* is whether the engine counted it as unknown.
+    *was_unknown* tells whether the engine counted it as unknown.
     """
 
     job: ClientJob
@@ -46,9 +46,9 @@ class RecoveredCreate:
 
 @frozen
 class _UnknownCreate:
-    """Why the outcome of a create is unknown, and whether to *resend* it if no callback comes.
+    """A create whose outcome is unknown because of *cause*; *resend* it if no callback comes.
 
-    *counted* is whether the engine counts it as unknown already.
+    *counted* tells whether the engine counts it as unknown already.
     """
 
     cause: Exception
@@ -58,10 +58,10 @@ class _UnknownCreate:
 
 @define(eq=False)
 class CallbackDispatcher:
-    """The callbacks of one client; a `Listener` of its receiver.
+    """Connects one client to its receiver, as a `Listener`.
 
-    *wait* is how many seconds a create of unknown outcome waits for its callback. *on_change* is called after
-    the engine's queue changed, *on_recover* with each job that is about to be recovered.
+    A create of unknown outcome waits *wait* seconds for its callback. *on_change* is called after each
+    callback for a job, *on_recover* with each job that is about to be recovered.
     """
 
     receiver: CallbackReceiver
@@ -83,7 +83,7 @@ class CallbackDispatcher:
         self.receiver.attach(self)
 
     def close(self) -> None:
-        """Stop listening, and deliver every create that is still unknown."""
+        """Stop listening, and deliver the jobs that still wait for a callback as unknown."""
         self.receiver.detach(self)
         for job in tuple(self._unknown):
             self._engine.release(job)
@@ -94,21 +94,24 @@ class CallbackDispatcher:
     def callback_url(self, job: ClientJob) -> CallbackURL:
         """Return the URL for callbacks about the next attempt of *job*."""
         callback_id = secrets.token_bytes(ID_SIZE)
-        self._engine.calls.expect(job, callback_id)
+        self._engine.callback_polling.expect(job, callback_id)
         return CallbackURL(self.receiver.url(callback_id), self.receiver.field)
 
     def forget_early(self, job: ClientJob) -> None:
-        """Drop the early callback of *job*: the reply said that it was accepted."""
+        """Drop the callback of *job* that came before the reply: the reply says that it was accepted."""
         self._early.pop(job, None)
 
     def proves_accepted(self, job: ClientJob) -> bool:
-        """Tell whether a callback came for the attempt on the wire: it was accepted despite its reply."""
+        """Tell whether a callback came before the reply to the create of *job*: then it was accepted."""
         return job in self._early
 
     def await_callback(
         self, job: ClientJob, cause: Exception, *, resend: bool = False, counted: bool = True
     ) -> None:
-        """Wait for the callback of *job*, whose create is of unknown outcome because of *cause*."""
+        """Wait for the callback of *job*, whose create has an unknown outcome because of *cause*.
+
+        *resend* and *counted* are those of `_UnknownCreate`.
+        """
         self._unknown[job] = _UnknownCreate(cause, resend, counted)
         self._engine.callbacks.await_callback(job, self._outcomes.clock.now(), self._wait)
         early = self._early.pop(job, None)
@@ -119,7 +122,7 @@ class CallbackDispatcher:
         """Resend *job*, or deliver it as unknown: no callback came in time."""
         unknown = self._unknown.pop(job)
         if unknown.resend and not (closing or job.caller_left or job.sending_forbidden):
-            self._engine.requeue(job)
+            self._engine.creates.requeue(job)
         elif isinstance(unknown.cause, SubmissionUnknownError):  # recorded by an earlier process
             self._outcomes.fail(job, unknown.cause)
         else:
@@ -146,23 +149,23 @@ class CallbackDispatcher:
             known = self._early.get(job)
             if known is None or not _is_sufficient(known) or callback.ended:
                 self._early[job] = callback
-        elif step is CallbackStep.ADOPT:
+        elif step is CallbackStep.RECOVER:
             self._count_accepted(job)
             unknown = self._unknown.pop(job, None)
             self._recovered.append(RecoveredCreate(job, callback, unknown is not None and unknown.counted))
             self._on_recover(job)
             self._new_recovered.set()
-        elif step is CallbackStep.HOLD:
+        elif step is CallbackStep.AWAIT_NEXT:
             self._count_accepted(job)
             self.await_callback(job, _accepted_without_id(), counted=False)
         self._on_change()
         return Claim.PROOF if step in _PROOFS else Claim.KNOWN
 
     def _count_accepted(self, job: ClientJob) -> None:
-        """Count *job* as bought; its reply may have denied that."""
+        """Count *job* in the budget, even if its reply said that it was not bought."""
         if (spending := self._engine.spending) is not None:
             assert job.model is not None
-            spending.proven(job, job.model)
+            spending.on_proven(job, job.model)
 
     async def keep(self, callback: Callback) -> None:
         """Record *callback*; return when that is durable."""
@@ -172,14 +175,14 @@ class CallbackDispatcher:
     # ---- for the driver
 
     async def run(self, recover: Callable[[RecoveredCreate], Awaitable[None]]) -> None:
-        """Call *recover* for each create that a callback proves accepted, until this is cancelled."""
+        """Call *recover* for each create that a callback proves accepted, until cancelled."""
         while True:
             await self.recover_pending(recover)
             self._new_recovered = anyio.Event()
             await self._new_recovered.wait()
 
     async def recover_pending(self, recover: Callable[[RecoveredCreate], Awaitable[None]]) -> None:
-        """Call *recover* for each create that a callback proved accepted so far. Each call is shielded."""
+        """Call *recover*, shielded, for each create that a callback has proved accepted so far."""
         while self._recovered:
             with anyio.CancelScope(shield=True):
                 await recover(self._recovered.popleft())
@@ -191,12 +194,12 @@ class CallbackDispatcher:
         return self._outcomes.clock.wall_now() - known.intended_at <= self.receiver.max_age
 
     def await_recorded(self, job: ClientJob) -> None:
-        """Wait for the callback of *job*, whose create an earlier process recorded as unknown."""
+        """Wait for the callback of *job*, whose create the journal holds as unknown since an earlier run."""
         assert job.callback_id is not None
         job.sent_at = self._outcomes.clock.now() - (
             self._outcomes.clock.wall_now() - (job.submitted_at or 0.0)
         )
-        self._engine.calls.expect(job, job.callback_id)
+        self._engine.callback_polling.expect(job, job.callback_id)
         self.await_callback(job, job.take_recorded_error(), counted=False)
         # The callback may have come after the journal was read for this job, and before it was expected.
         missed = self.receiver.unclaimed(job.callback_id)
@@ -205,11 +208,11 @@ class CallbackDispatcher:
 
 
 #: The steps after which the journal does not know yet that the job was bought.
-_PROOFS = frozenset({CallbackStep.EARLY, CallbackStep.ADOPT, CallbackStep.HOLD})
+_PROOFS = frozenset({CallbackStep.EARLY, CallbackStep.RECOVER, CallbackStep.AWAIT_NEXT})
 
 
 def _is_sufficient(callback: Callback) -> bool:
-    """Tell whether *callback* says enough to go on with if nothing else is known of the task."""
+    """Tell whether *callback* holds the task id or the result, so that it replaces a lost reply."""
     if callback.task_id is not None:
         return True
     status = callback.status

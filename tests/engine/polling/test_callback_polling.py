@@ -9,8 +9,8 @@ import pytest
 from ruxa_async._engine.classify import Reply
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import Job, Phase, QueryStep
-from ruxa_async._engine.polling import callbacks as calling
-from ruxa_async._engine.polling.callbacks import CallbackPolling, CallbackStep
+from ruxa_async._engine.polling import callback_polling
+from ruxa_async._engine.polling.callback_polling import CallbackPolling, CallbackStep
 from ruxa_async.results import TaskState
 from ruxa_async.settings import Limits, Polling, Retries
 
@@ -25,7 +25,7 @@ def engine_of() -> Engine[Job]:
 
 def reliable(engine: Engine[Job]) -> bool:
     """Read the attribute in a function, because type checkers assume that it keeps its value."""
-    return engine.calls.reliable
+    return engine.callback_polling.reliable
 
 
 def callback_id(number: int) -> bytes:
@@ -36,22 +36,22 @@ def callback_id(number: int) -> bytes:
 def sent(engine: Engine[Job], now: float, number: int = 1) -> Job:
     """Return a job whose create is on the wire."""
     job = Job(model=MODEL)
-    engine.submit(job, now)
+    engine.creates.submit(job, now)
     assert engine.take_create(now) is job
-    engine.calls.expect(job, callback_id(number))
+    engine.callback_polling.expect(job, callback_id(number))
     return job
 
 
 def followed(engine: Engine[Job], now: float, number: int = 1) -> Job:
     job = sent(engine, now, number)
-    engine.create_answered(job, Reply(status=200, task_id=f"t{number}"), now)
-    engine.follow(job, now)
+    engine.creates.on_reply(job, Reply(status=200, task_id=f"t{number}"), now)
+    engine.polls.follow(job, now)
     return job
 
 
 def lost(engine: Engine[Job], now: float, number: int = 1) -> Job:
     job = sent(engine, now, number)
-    engine.create_lost(job, now)
+    engine.creates.on_no_response(job, now)
     engine.callbacks.await_callback(job, now, 60.0)
     return job
 
@@ -71,7 +71,7 @@ def test_a_callback_wakes_its_task_for_one_query() -> None:
     assert engine.query_ready_at(101.0) > 101.0
     assert called(engine, 101.0) is CallbackStep.WOKEN
     assert engine.take_query(101.0) is job
-    assert engine.query_answered(job, DONE, 101.1) is QueryStep.ENDED
+    assert engine.polls.on_reply(job, DONE, 101.1) is QueryStep.ENDED
     assert called(engine, 102.0) is CallbackStep.LATE
     assert engine.query_ready_at(102.0) == math.inf
 
@@ -91,7 +91,7 @@ def test_a_callback_during_a_query_triggers_another_query() -> None:
     assert engine.take_query(101.0) is job
     assert called(engine, 101.5) is CallbackStep.WOKEN
     assert engine.take_query(101.5) is None
-    assert engine.query_answered(job, RUNNING, 101.6) is QueryStep.PENDING
+    assert engine.polls.on_reply(job, RUNNING, 101.6) is QueryStep.PENDING
     assert engine.take_query(101.6) is job
 
 
@@ -100,7 +100,7 @@ def test_after_a_premature_callback_polling_ignores_callbacks() -> None:
     job = followed(engine, 100.0)
     called(engine, 105.0)
     engine.take_query(105.0)
-    engine.query_answered(job, RUNNING, 105.0)
+    engine.polls.on_reply(job, RUNNING, 105.0)
     assert 105.0 < engine.query_ready_at(105.0) < 106.0
 
 
@@ -108,8 +108,8 @@ def test_an_early_callback_makes_the_first_query_due() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
     assert called(engine, 100.5) is CallbackStep.EARLY
-    engine.create_answered(job, Reply(status=200, task_id="t"), 101.0)
-    engine.follow(job, 101.0)
+    engine.creates.on_reply(job, Reply(status=200, task_id="t"), 101.0)
+    engine.polls.follow(job, 101.0)
     assert engine.take_query(101.0) is job
 
 
@@ -129,20 +129,20 @@ def test_a_callback_for_a_released_task_is_late_and_for_an_uncharged_one_unclaim
     engine = engine_of()
     engine.release(followed(engine, 100.0, 1))
     assert called(engine, 101.0, 1) is CallbackStep.LATE
-    engine.create_aborted(sent(engine, 100.0, 2), 100.0)
+    engine.creates.on_abort(sent(engine, 100.0, 2), 100.0)
     assert called(engine, 101.0, 2) is CallbackStep.UNCLAIMED
 
 
 def test_each_attempt_has_its_own_callback_id() -> None:
     engine = engine_of()
     job = sent(engine, 100.0, 1)
-    engine.calls.expect(job, callback_id(2))
+    engine.callback_polling.expect(job, callback_id(2))
     assert called(engine, 101.0, 1) is CallbackStep.UNCLAIMED
     assert called(engine, 101.0, 2) is CallbackStep.EARLY
 
 
 def test_a_bounded_number_of_finished_jobs_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "_REMEMBERED", 2)
+    monkeypatch.setattr(callback_polling, "_REMEMBERED", 2)
     engine = engine_of()
     for number in (1, 2, 3):
         engine.release(followed(engine, 100.0, number))
@@ -159,7 +159,11 @@ def test_a_bounded_number_of_finished_jobs_is_remembered(monkeypatch: pytest.Mon
 def test_a_held_create_counts_as_running_until_its_time_is_up() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
-    assert (job.phase, engine.counts.in_flight, engine.queues.deadlines.next_time()) == (Phase.HELD, 1, 160.0)
+    assert (job.phase, engine.counts.in_flight, engine.queues.deadlines.next_time()) == (
+        Phase.AWAITING_CALLBACK,
+        1,
+        160.0,
+    )
     assert engine.take_expired(159.0) is None
     assert engine.take_expired(160.0) is job
     assert (job.phase, engine.counts.in_flight) == (Phase.OVER, 0)
@@ -170,12 +174,12 @@ def test_a_callback_settles_a_held_create() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
     assert engine.counts.unknown == 1
-    assert called(engine, 130.0) is CallbackStep.ADOPT
+    assert called(engine, 130.0) is CallbackStep.RECOVER
     assert (job.phase, engine.queues.deadlines.next_time()) == (Phase.CREATING, math.inf)
     engine.callbacks.recover(job, "t", 5.0, was_unknown=True)
     assert (job.task_id, job.accepted_at) == ("t", 100.0)
     assert (engine.counts.unknown, engine.counts.accepted) == (0, 1)
-    engine.follow(job, 130.5, timeout=90.0)
+    engine.polls.follow(job, 130.5, timeout=90.0)
     assert engine.take_query(130.5) is job
     assert (engine.counts.in_flight, engine.queues.deadlines.next_time()) == (1, 190.0)
 
@@ -184,17 +188,19 @@ def test_a_callback_with_too_little_content_leaves_a_create_held() -> None:
     engine = engine_of()
     job = lost(engine, 100.0)
     assert called(engine, 130.0, settles=False) is CallbackStep.NOTED
-    assert (job.phase, job.callback_at) == (Phase.HELD, math.inf)
+    assert (job.phase, job.callback_at) == (Phase.AWAITING_CALLBACK, math.inf)
 
 
-@pytest.mark.parametrize(("settles", "step"), [(True, CallbackStep.ADOPT), (False, CallbackStep.HOLD)])
+@pytest.mark.parametrize(
+    ("settles", "step"), [(True, CallbackStep.RECOVER), (False, CallbackStep.AWAIT_NEXT)]
+)
 def test_a_rejected_create_that_a_callback_proves_accepted_is_not_sent_again(
     settles: bool, step: CallbackStep
 ) -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
-    engine.create_answered(job, Reply(status=429), 100.1)
-    engine.requeue(job)
+    engine.creates.on_reply(job, Reply(status=429), 100.1)
+    engine.creates.requeue(job)
     assert called(engine, 100.2, settles=settles) is step
     assert engine.queued == 0
     assert engine.take_create(1_000.0) is None
@@ -203,7 +209,7 @@ def test_a_rejected_create_that_a_callback_proves_accepted_is_not_sent_again(
 def test_a_reply_that_a_callback_contradicts_counts_as_unknown() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
-    step = engine.create_answered(job, Reply(status=422), 101.0)
+    step = engine.creates.on_reply(job, Reply(status=422), 101.0)
     assert (engine.counts.refused, engine.counts.unknown) == (1, 0)
     engine.callbacks.doubt(step)
     assert (engine.counts.refused, engine.counts.unknown) == (0, 1)
@@ -212,8 +218,8 @@ def test_a_reply_that_a_callback_contradicts_counts_as_unknown() -> None:
 def test_a_withdrawn_job_expects_no_callback() -> None:
     engine = engine_of()
     job = sent(engine, 100.0)
-    engine.create_not_sent(job, 100.0)
-    engine.requeue(job)
+    engine.creates.on_not_sent(job, 100.0)
+    engine.creates.requeue(job)
     assert engine.pop_queued() is job
     assert called(engine, 101.0) is CallbackStep.UNCLAIMED
 
@@ -228,8 +234,8 @@ def taught(engine: Engine[Job], seconds: float = 10.0, tasks: int = 40) -> float
         job = followed(engine, now, number)
         called(engine, now + seconds, number)
         assert engine.take_query(now + seconds) is job
-        engine.query_answered(job, DONE, now + seconds)
-        engine.learn(job, now + seconds, None)
+        engine.polls.on_reply(job, DONE, now + seconds)
+        engine.polls.learn(job, now + seconds, None)
         now += 2 * seconds
     return now
 
@@ -237,7 +243,7 @@ def taught(engine: Engine[Job], seconds: float = 10.0, tasks: int = 40) -> float
 def end_unseen(engine: Engine[Job], job: Job, now: float) -> None:
     """Let a query find that *job* ended, without a callback."""
     assert engine.take_query(now) is job
-    engine.query_answered(job, DONE, now)
+    engine.polls.on_reply(job, DONE, now)
 
 
 def test_the_first_tasks_of_a_model_are_probes_and_the_others_wait() -> None:
@@ -250,7 +256,7 @@ def test_the_first_tasks_of_a_model_are_probes_and_the_others_wait() -> None:
     assert all(age > 30.0 for age in ages[12:])
 
 
-def test_a_probe_is_asked_at_growing_ages() -> None:
+def test_a_probe_is_polled_at_growing_ages() -> None:
     engine = engine_of()
     job = followed(engine, 100.0)
     asked = []
@@ -258,7 +264,7 @@ def test_a_probe_is_asked_at_growing_ages() -> None:
         now = engine.query_ready_at(100.0)
         asked.append(now - 100.0)
         assert engine.take_query(now) is job
-        engine.query_answered(job, RUNNING, now)
+        engine.polls.on_reply(job, RUNNING, now)
     assert asked == pytest.approx([2.0, 3.0, 4.5, 6.75, 10.125, 15.1875])
 
 
@@ -266,11 +272,11 @@ def test_a_task_of_a_known_model_is_queried_when_99_percent_have_ended() -> None
     engine = engine_of()
     now = taught(engine)
     followed(engine, now, 1)
-    median = engine.polling.median(MODEL)
+    median = engine.schedule.median(MODEL)
     assert median is not None
     assert median == pytest.approx(10.0, rel=0.1)
     age = engine.query_ready_at(now) - now
-    assert age == pytest.approx(engine.polling.latest_usual_age(MODEL) + 1.0)
+    assert age == pytest.approx(engine.schedule.latest_usual_age(MODEL) + 1.0)
     assert age > 1.1 * median
 
 
@@ -279,9 +285,9 @@ def test_one_in_48_is_a_probe_from_the_median_on() -> None:
     now = taught(engine)
     job = Job(model=MODEL)
     job.callback_id, job.callback_at = b"\x04" + bytes(11), math.inf
-    probes = [b for b in range(256) if engine.calls.first_poll(_with(b), 0.0) < 11.0]
+    probes = [b for b in range(256) if engine.callback_polling.first_poll(_with(b), 0.0) < 11.0]
     assert probes == list(range(5))
-    assert engine.calls.first_poll(job, 0.0) == engine.polling.median(MODEL)
+    assert engine.callback_polling.first_poll(job, 0.0) == engine.schedule.median(MODEL)
     assert now > 0
 
 
@@ -296,7 +302,7 @@ def test_at_first_one_lost_callback_makes_callbacks_unreliable() -> None:
     probe = followed(engine, 100.0, 1)
     others = [followed(engine, 100.0, number) for number in range(2, 20)]
     end_unseen(engine, probe, 102.0)
-    assert not engine.calls.reliable
+    assert not engine.callback_polling.reliable
     # The other 18 are rescheduled like tasks without a callback.
     assert engine.query_ready_at(102.0) < 103.0
     assert {job.ticket > 0 for job in others} == {True}
@@ -309,7 +315,7 @@ def test_lost_callbacks_of_other_tasks_do_not_count() -> None:
         job = followed(engine, now, number)
         now = engine.query_ready_at(now)
         end_unseen(engine, job, now)
-    assert engine.calls.reliable
+    assert engine.callback_polling.reliable
 
 
 def test_probes_notice_when_callbacks_stop_and_when_they_return() -> None:
@@ -318,9 +324,9 @@ def test_probes_notice_when_callbacks_stop_and_when_they_return() -> None:
     misses = 0
     while reliable(engine):
         job = sent(engine, now, misses)
-        engine.calls.expect(job, bytes([misses % 5]) + misses.to_bytes(11, "big"))
-        engine.create_answered(job, Reply(status=200, task_id="t"), now)
-        engine.follow(job, now)
+        engine.callback_polling.expect(job, bytes([misses % 5]) + misses.to_bytes(11, "big"))
+        engine.creates.on_reply(job, Reply(status=200, task_id="t"), now)
+        engine.polls.follow(job, now)
         now = engine.query_ready_at(now)
         end_unseen(engine, job, now)
         misses += 1
@@ -338,23 +344,23 @@ def test_probes_notice_when_callbacks_stop_and_when_they_return() -> None:
 def test_a_callback_that_arrives_after_the_query_is_not_lost() -> None:
     engine = engine_of()
     end_unseen(engine, followed(engine, 100.0), 102.0)
-    assert not engine.calls.reliable
+    assert not engine.callback_polling.reliable
     assert called(engine, 102.1) is CallbackStep.LATE
     assert called(engine, 102.2) is CallbackStep.LATE
     # At most one loss counts then, as at the beginning.
-    assert engine.calls._loss == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
+    assert engine.callback_polling._loss == pytest.approx(0.2 + 0.8 / 6 - 1 / 6)
 
 
 def test_tasks_without_a_callback_are_polled_and_do_not_count() -> None:
     engine = engine_of()
     taught(engine)
-    calls: CallbackPolling[Job] = engine.calls
+    callback_polling: CallbackPolling[Job] = engine.callback_polling
     job = Job(model=MODEL, task_id="t")
-    assert not calls.waits_for(job)
-    assert not calls.ended(job)
-    calls.forget(job)
-    engine.follow(job, 0.0)
-    assert engine.query_ready_at(0.0) < engine.polling.median(MODEL)  # type: ignore[operator]
+    assert not callback_polling.waits_for(job)
+    assert not callback_polling.on_end(job)
+    callback_polling.forget(job)
+    engine.polls.follow(job, 0.0)
+    assert engine.query_ready_at(0.0) < engine.schedule.median(MODEL)  # type: ignore[operator]
 
 
 def due(engine: Engine[Job], job: Job) -> float:
@@ -371,18 +377,18 @@ def test_waiting_tasks_are_rescheduled_when_their_model_is_learned() -> None:
     for _ in range(12):
         asked = engine.take_query(102.0)
         assert asked is not None
-        engine.query_answered(asked, RUNNING, 102.0)
+        engine.polls.on_reply(asked, RUNNING, 102.0)
     called(engine, 102.5, 0)
     assert engine.take_query(102.5) is jobs[0]
-    engine.query_answered(jobs[0], DONE, 102.5)
-    engine.learn(jobs[0], 102.5, None)
-    assert due(engine, waiting) == pytest.approx(100.0 + engine.polling.latest_usual_age(MODEL) + 1.0)
+    engine.polls.on_reply(jobs[0], DONE, 102.5)
+    engine.polls.learn(jobs[0], 102.5, None)
+    assert due(engine, waiting) == pytest.approx(100.0 + engine.schedule.latest_usual_age(MODEL) + 1.0)
     assert due(engine, waiting) < 140.0
     assert due(engine, probe) == pytest.approx(103.0)
 
 
 def test_the_latest_usual_age_follows_the_prior_until_a_task_ended() -> None:
-    polling = engine_of().polling
+    polling = engine_of().schedule
     assert polling.latest_usual_age("google/nano-banana") == pytest.approx(39.76, abs=0.1)
     assert polling.latest_usual_age("sora-2") == pytest.approx(477.1, abs=1.0)
     assert polling.latest_usual_age("something-else") == pytest.approx(410.0, abs=10.0)

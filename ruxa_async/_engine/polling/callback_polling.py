@@ -1,13 +1,12 @@
 """When to poll a task whose callback is expected, and whether callbacks are reliable.
 
-A callback is a hint: it triggers one query, and only the reply to that query counts. So a task whose callback
-is lost is found by a query all the same.
+A callback triggers one query, and only the reply to that query counts. A task whose callback is lost is
+found by a later query.
 
-While callbacks are reliable, a task is polled only from the age by which 99 % of its kind have ended. A few
-probes are polled earlier, to notice lost callbacks: among other tasks, a callback that arrives is seen at
-once and a lost one only at that late age, so half of them could be lost for long before it shows. When too
-many probes end without a callback, every task is polled as if callbacks did not exist, until a row of tasks
-ends with one again.
+While callbacks are reliable, a task is polled only from the age by which 99 % of its model's tasks have
+ended. A few tasks, the probes, are polled earlier. They measure the share of lost callbacks: the other tasks
+show a callback that arrives at once, but a lost one only at that late age. When too many probes end without a
+callback, every task is polled as if callbacks did not exist, until 25 tasks in a row end with one.
 """
 
 from __future__ import annotations
@@ -23,42 +22,42 @@ from .schedule import PollingSchedule
 
 __all__ = ("CallbackPolling", "CallbackStep")
 
-#: Finished jobs that are remembered, so that a late callback is recognised: about 10 MB at most.
+#: Finished jobs whose callback ids are kept, to recognise a late callback: 10 MB at most.
 _REMEMBERED = 65_536
-#: Weight of the newest end in the share of lost callbacks (EWMA): the last six or so count.
+#: Weight of the newest task in the share of lost callbacks (EWMA): about the last six tasks count.
 _WEIGHT = 1.0 / 6.0
-#: Share of lost callbacks: at first, above which they are unreliable, and below which they are reliable
-#: again. One loss at the start suffices, because a wrong address or a firewall is the usual cause. The way
-#: back takes 25 callbacks in a row: in a wave of tasks, those with a callback are seen first, so a short row
-#: proves little.
+#: Share of lost callbacks: the initial one, the one above which callbacks are unreliable, and the one below
+#: which they are reliable again. One loss at the start makes them unreliable, because a wrong address or a
+#: firewall is the usual cause. To return takes 25 callbacks in a row: of tasks that end together, those with
+#: a callback are seen first, so a shorter row proves little.
 _INITIAL_LOSS = 0.2
 _UNRELIABLE_ABOVE = 0.25
 _RELIABLE_BELOW = 0.01
-#: Probes are the first tasks of each model, which also teach its durations, and later one task in 48 (2 %).
+#: The first 12 tasks of each model are probes, and their ends also show its durations. Later one in 48 is.
 _FIRST_PROBES = 12
 _PROBE_ONE_IN = 48
-#: Probes are polled from the median duration on, at least 2 s, then at ages that grow by half.
+#: A probe is first polled at the median duration, but not before 2 s; each next poll is at 1.5 times the age.
 _PROBE_GROWTH = 1.5
 _EARLIEST_PROBE = 2.0
-#: Seconds that a callback may take to arrive before a query is sent instead.
+#: Seconds after the latest usual age of a task in which its callback may still arrive before a query is sent.
 _DELIVERY_TIME = 1.0
 
 _J = TypeVar("_J", bound=Job)
 
 
 class CallbackStep(enum.Enum):
-    """What a callback leads to."""
+    """What the client does about a callback."""
 
-    #: The task is queried next.
+    #: The task is queried now; nothing else is to be done.
     WOKEN = enum.auto()
-    #: It proves that a create of unknown outcome was accepted: follow the task.
-    ADOPT = enum.auto()
-    #: It proves that a create was accepted which is queued to be sent again: wait for its next callback
-    #: instead.
-    HOLD = enum.auto()
+    #: It proves that a create of unknown outcome was accepted, and holds its id or result: follow the task.
+    RECOVER = enum.auto()
+    #: It proves that a create was accepted that is queued to be sent again, but does not hold its id: do not
+    #: send it, and wait for the next callback.
+    AWAIT_NEXT = enum.auto()
     #: The create is on the wire: keep the callback in case the reply is lost.
     EARLY = enum.auto()
-    #: Nothing follows from it, for example because the task still runs.
+    #: Do nothing, for example because the task still runs.
     NOTED = enum.auto()
     #: The job is over.
     LATE = enum.auto()
@@ -67,7 +66,7 @@ class CallbackStep(enum.Enum):
 
 
 class CallbackPolling(Generic[_J]):
-    """The callbacks that one client expects, and how reliable they are."""
+    """The callbacks that one client expects, and whether they arrive reliably."""
 
     def __init__(self, schedule: PollingSchedule) -> None:
         self._schedule = schedule
@@ -78,11 +77,11 @@ class CallbackPolling(Generic[_J]):
         self._probes: set[bytes] = set()
         self._first_probes: dict[str | None, int] = {}
         self._lost: set[bytes] = set()
-        #: Callbacks arrive, so queries may wait for them.
-        self.reliable = True
+        #: Whether callbacks arrive, so that queries may wait for them.
+        self.reliable: bool = True
 
     def expect(self, job: _J, callback_id: bytes) -> None:
-        """Expect the callback *callback_id* for *job*, instead of that of an earlier attempt."""
+        """Expect the callback *callback_id* for *job*, in place of one expected before."""
         if job.callback_id is not None:
             self._expected.pop(job.callback_id, None)
         job.callback_id = callback_id
@@ -90,7 +89,7 @@ class CallbackPolling(Generic[_J]):
         self._expected[callback_id] = job
 
     def forget(self, job: _J) -> None:
-        """Stop expecting a callback for *job*; a later one is `CallbackStep.LATE` if its task is known."""
+        """Stop expecting a callback for *job*; one that still comes is `LATE` if its task is known."""
         if job.callback_id is None or self._expected.pop(job.callback_id, None) is None:
             return
         self._probes.discard(job.callback_id)
@@ -101,7 +100,7 @@ class CallbackPolling(Generic[_J]):
                 self._over.popitem(last=False)
 
     def look_up(self, callback_id: bytes) -> tuple[CallbackStep, _J | None]:
-        """Return the job of *callback_id*; without one, the step tells whether the job is over."""
+        """Return the job that expects *callback_id*; without one, `LATE` if it is over, else `UNCLAIMED`."""
         job = self._expected.get(callback_id)
         if job is not None:
             return CallbackStep.NOTED, job
@@ -114,8 +113,11 @@ class CallbackPolling(Generic[_J]):
             self._update_reliable()
         return CallbackStep.LATE, None
 
-    def ended(self, job: _J) -> bool:
-        """Learn from the end of *job*, before `forget`; return whether `reliable` changed."""
+    def on_end(self, job: _J) -> bool:
+        """Count whether *job*, which ended, got its callback; return whether `reliable` changed.
+
+        Call it before `forget`.
+        """
         if job.callback_id is None or job.callback_at is None or (self.reliable and not self._is_probe(job)):
             return False
         is_lost = job.callback_at == math.inf
@@ -136,7 +138,7 @@ class CallbackPolling(Generic[_J]):
         return self.reliable and job.callback_at == math.inf
 
     def first_poll(self, job: _J, age: float) -> float:
-        """Return the age for the first poll of *job*, *age* seconds old, whose callback is awaited."""
+        """Return the age at which to poll *job* first, whose callback is awaited; it is *age* seconds old."""
         if self._is_probe(job):
             return max(_PROBE_GROWTH * age, self._schedule.median(job.model) or 0.0, _EARLIEST_PROBE)
         return max(self._schedule.latest_usual_age(job.model), age) + _DELIVERY_TIME
@@ -147,12 +149,13 @@ class CallbackPolling(Generic[_J]):
             return True
         probes = self._first_probes.get(job.model, 0)
         if probes == _FIRST_PROBES:
-            # Ids are random. While no task of the model has ended, its first probes suffice.
+            # Ids are random, so their first byte draws the probes. The first ones suffice until one has
+            # ended.
             return job.callback_id[0] < 256 // _PROBE_ONE_IN and self._schedule.median(job.model) is not None
         self._first_probes[job.model] = probes + 1
         self._probes.add(job.callback_id)
         return True
 
     def next_poll(self, model: str | None, age: float, pending_at: float) -> float:
-        """Return the age for the next poll of a task, *age* seconds old, whose callback is awaited."""
+        """Return the age at which to poll a task next, whose callback is awaited; it is *age* seconds old."""
         return max(_PROBE_GROWTH * pending_at, self._schedule.next_poll(model, age, pending_at))
