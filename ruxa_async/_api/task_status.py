@@ -56,7 +56,10 @@ _SINGLE_URLS = ("url", "video_url", "image_url", "resultUrl", "result_url")
 
 
 def _make_converter() -> Converter:
-    """Return a converter that also accepts numbers as strings, and no other wrong type."""
+    """Return a converter that accepts a number for a text and a numeric string for a number.
+
+    It rejects every other wrong type.
+    """
     converter = Converter(detailed_validation=False)
     converter.register_structure_hook(str, lambda value, _: _text(value))
     converter.register_structure_hook(float, lambda value, _: _float(value))

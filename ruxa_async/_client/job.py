@@ -22,19 +22,19 @@ class Owner(Protocol):
     """The batch that a job belongs to, which the driver notifies of each fact at once."""
 
     def accepted(self, job: ClientJob) -> None:
-        """Note that the service accepted *job*."""
+        """Go on after the service accepted *job*."""
 
     def withdrawn(self, job: ClientJob) -> None:
-        """Note that *job* was not bought and never will be."""
+        """Go on after *job* was withdrawn: it was not bought and never will be."""
 
     def halted(self, job: ClientJob, cause: Exception) -> None:
-        """Note that *job* was not sent because of *cause*, which stops all other jobs as well."""
+        """Stop: *job* was not sent because of *cause*, and no other job will be."""
 
     def ended(self, job: ClientJob) -> None:
-        """Note that *job* is over: its ``status`` or ``error`` says how."""
+        """Deliver *job*, which has ended; its ``status`` or ``error`` says how."""
 
     def client_closed(self) -> None:
-        """Note that the client closed, so no job changes any more."""
+        """Stop waiting: the client has closed, and no job changes any more."""
 
 
 @define(eq=False, kw_only=True, weakref_slot=False)
@@ -93,12 +93,12 @@ class ClientJob(Job):
     # ---- transitions
 
     def settle_create(self) -> None:
-        """Note that the outcome of its create is final."""
+        """Record that the outcome of its create is final."""
         assert not self.create_settled
         self.create_settled = True
 
     def mark_accepted(self) -> None:
-        """Note that its task id is recorded."""
+        """Record that its task id is recorded."""
         assert self.task_id is not None
         self.settle_create()
         # Neither is needed any more. Sharing a float and a small int makes a waiting job smaller.
@@ -106,7 +106,7 @@ class ClientJob(Job):
         self.sequence = 0
 
     def mark_recovered(self, accepted_at: float) -> None:
-        """Note that its task was bought earlier, at *accepted_at* on the event loop's clock."""
+        """Record that its task was bought earlier, at *accepted_at* on the event loop's clock."""
         assert self.task_id is not None
         assert not self.ended
         self.accepted_at = accepted_at

@@ -192,7 +192,7 @@ class Pipeline:
     # ---- `Owner`
 
     def accepted(self, job: ClientJob) -> None:  # noqa: ARG002 - which job does not matter
-        """Note that the service accepts creates."""
+        """Record that the service accepts creates."""
         self._halt.on_accept()
 
     def ended(self, job: ClientJob) -> None:

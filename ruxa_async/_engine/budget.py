@@ -129,7 +129,7 @@ class Spending(Generic[_J]):
         return next(unpriced, "")
 
     def _spend(self, job: _J, model: str) -> None:
-        """Count a task for *job*: each attempt of unknown outcome before stays counted too."""
+        """Count one more task for *job*. Its earlier attempts of unknown outcome stay counted."""
         self._open.add(job)
         self._estimated[model] += 1
         self.tasks += 1

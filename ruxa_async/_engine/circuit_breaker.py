@@ -94,7 +94,7 @@ class CircuitBreaker:
             self._recover(now)
 
     def on_proven(self, now: float, *, sent_at: float) -> None:
-        """Note that a callback proved a create of unknown outcome accepted, which was sent at *sent_at*."""
+        """Record that a callback proved a create of unknown outcome accepted, which was sent at *sent_at*."""
         if self._max_on_wire is not None and sent_at >= self._newest_unknown:
             self._recover(now)
 
@@ -122,7 +122,7 @@ class CircuitBreaker:
             self._back_off(now)
 
     def on_not_sent(self, create: object, now: float) -> None:
-        """Note that no byte of *create* was sent; if it was the probe, the next one may follow at once."""
+        """Record that no byte of *create* was sent; if it was the probe, the next one may follow at once."""
         self._on_wire.discard(create)
         if create is self._probe:
             self._probe_at = now
@@ -143,7 +143,7 @@ class CircuitBreaker:
                 self._probe_at, self._probe_is_early = earlier, True
 
     def on_query_failed(self, now: float) -> None:
-        """Note that a query got no readable reply."""
+        """Record that a query got no readable reply."""
         if self._opened_at is not None and not self._queries_fail:
             self._queries_fail = True
             self.check_at = now + CHECK_INTERVAL

@@ -215,7 +215,7 @@ class Creates(Generic[_J]):
         return self._counts.in_flight - self._counts.creates_on_wire - 1
 
     def on_not_sent(self, job: _J, now: float) -> CreateStep:
-        """Note that no byte of the create was sent; return what to do next."""
+        """Record that no byte of the create was sent; return what to do next."""
         self._counts.creates_on_wire -= 1
         self._cap.on_inconclusive(job)
         self._limiter.on_not_sent(now)

@@ -23,14 +23,14 @@ class Denial:
         self._is_shared = False
 
     def on_denied(self, job: object, now: float) -> None:
-        """Note that the create or a query of *job* got a 401 or 403."""
+        """Record that the create or a query of *job* got a 401 or 403."""
         if self._first is None:
             self._since, self._first = now, job
         elif job is not self._first:
             self._is_shared = True
 
     def on_good(self) -> None:
-        """Note that a request succeeded, so the key is valid."""
+        """Record that a request succeeded, so the key is valid."""
         if self._first is not None:
             self._since, self._first, self._is_shared = math.inf, None, False
 

@@ -218,7 +218,7 @@ class Polls(Generic[_J]):
         self._due.set(job, now if called_back else self._next_poll(job, now))
 
     def on_failure(self, job: _J, now: float, *, sent: bool) -> QueryStep:
-        """Note that a query got no reply; *sent* tells whether any byte of it was sent."""
+        """Record that a query got no reply; *sent* tells whether any byte of it was sent."""
         self._counts.queries_on_wire -= 1
         self._breaker.on_query_failed(now)
         if sent:
@@ -231,7 +231,7 @@ class Polls(Generic[_J]):
         return self._retry(job, now, final=job.single_shot)
 
     def on_abort(self, now: float) -> None:
-        """Note that the client cancelled a query on the wire."""
+        """Record that the client cancelled a query on the wire."""
         self._counts.queries_on_wire -= 1
         self._limiter.on_no_response(now)
 

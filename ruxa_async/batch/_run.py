@@ -198,9 +198,7 @@ class _Run:
             async with outcomes:
                 async for outcome in outcomes:
                     await self._handle(outcome, tg)
-        except (
-            SubmissionHalted
-        ) as halt:  # caught inside of the task group, because it would cancel the downloads
+        except SubmissionHalted as halt:  # caught here: outside the task group it would cancel the downloads
             self.summary.halted = halt
 
     async def _handle(self, outcome: Outcome, tg: TaskGroup) -> None:

@@ -90,7 +90,7 @@ class MemorySink:
     @classmethod
     @asynccontextmanager
     async def opened(cls) -> AsyncIterator[Self]:
-        """Yield a sink; its temporary file is deleted."""
+        """Yield a sink; delete its temporary file on exit."""
         file = SpooledTemporaryFile[bytes](max_size=_BLOCK)
         try:
             yield cls(file)

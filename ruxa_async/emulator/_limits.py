@@ -44,7 +44,7 @@ class Shape(Limit, Protocol):
         """Return the state for a client that has sent nothing yet."""
 
     def resumed(self, usage: Usage, now: float) -> LimitState:
-        """Return the state for a client against whom *usage* counts at *now*."""
+        """Return the state at *now* for a client that has already used *usage* of the limit."""
 
 
 def _positive(instance: object, attribute: Attribute[float], value: float) -> None:  # noqa: ARG001 - as attrs calls it

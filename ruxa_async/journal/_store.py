@@ -25,7 +25,7 @@ from ._schema import Connection
 
 __all__ = ("OpenFiles", "Slot", "Store")
 
-#: The id of the run of jobs that belong to no run.
+#: ``jobs.run`` of jobs outside any run.
 _NO_RUN = 0
 #: SQL that adds the last attempt, if it was or may have been paid, to the sums of earlier attempts.
 _ADD_TO_PAST = (

@@ -44,7 +44,7 @@ class Advice:
 
 
 def shown_state(state: str) -> State:
-    """Return how *state* is shown. A state that this version does not know has its own name."""
+    """Return how *state* is shown. An unknown state is shown by its raw name, as a warning."""
     return STATES.get(state) or State(state[:60], "warn")
 
 

@@ -22,7 +22,7 @@ def text(value: object) -> str:
 
 
 def isolated(value: object) -> str:
-    """Return *value* in a ``<bdi>`` element, which keeps its writing direction from the text around it."""
+    """Return *value* in a ``<bdi>`` element, so that its direction does not affect its surroundings."""
     return f'<bdi dir="auto">{text(value)}</bdi>'
 
 

@@ -125,7 +125,7 @@ def _throughput(folder: Folder) -> str:
 
 
 def _ends(entries: Sequence[Entry], start: float, *, succeeded: bool) -> list[float]:
-    """Return the seconds from *start* to each end, of entries that *succeeded* or of the others."""
+    """Return the seconds from *start* to each end, for the entries that *succeeded*, or for the others."""
     return [
         max(0.0, entry.finished_at - start)
         for entry in entries

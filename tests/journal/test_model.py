@@ -99,7 +99,9 @@ class Machine:
         run: JournalRun = self.run
         handle = (name, 1 if key else self.seen[name] + 1)
         known = self.model.get(handle)
-        if key is not None and (self.seen[name] or (known is not None and known.prompt != prompt)):
+        changed = known is not None and known.prompt != prompt
+        free = known is not None and known.state in (JobState.NOT_BOUGHT, JobState.FORGOTTEN)
+        if key is not None and (self.seen[name] or (changed and not free)):
             with pytest.raises(KeyConflictError):
                 await run.match(request(prompt, key))
             self.seen[name] += 1
@@ -110,6 +112,10 @@ class Machine:
             assert match.known is None
             self.entries[handle] = await self.journal.intend(job(key, prompt=prompt, entry=match.entry))
             self.model[handle] = Expected(prompt)
+        elif changed:  # nothing was bought for this key, so another request may have it
+            assert match.known is None
+            self.entries[handle] = await self.journal.intend(job(key, prompt=prompt, entry=match.entry))
+            known.prompt, known.state, known.attempts = prompt, JobState.INTENDED, known.attempts + 1
         else:
             assert match.known is not None
             self.entries[handle] = match.entry

@@ -105,7 +105,10 @@ class _Cap:
         self.most_running = 0  # as far as we saw, since the probing began
 
     def may_probe(self, in_flight: int, probes: int) -> bool:
-        """Tell whether a create above the cap may be sent beside *probes* others."""
+        """Tell whether one more create above the cap may be sent.
+
+        *in_flight* tasks run or are being created; *probes* of them were sent above the cap.
+        """
         if not self._is_probing and self._accepted < self._probed_after:
             return False
         allowed = min(1 + self._accepted_probes // 3, max(_PROBES_AT_ONCE, _unseen(self.size)))
@@ -121,7 +124,7 @@ class _Cap:
         return (self.is_confirmed and not is_rate_known) or running >= self.size - _unseen(self.size)
 
     def on_accept(self, running: int, *, is_probe: bool) -> bool:
-        """Note that *running* tasks run now; return whether that refutes the cap."""
+        """Record that *running* tasks run now; return whether that refutes the cap."""
         self._lowered = 0
         self._accepted += 1
         if self._accepted % _TRUST_RESTORED_AFTER == 0:
@@ -186,7 +189,7 @@ class ConcurrencyLimit:
 
     @property
     def cap(self) -> float:
-        """How many tasks may run, infinity while that is unknown or suspected."""
+        """How many tasks may run at once; infinity while no cap is known, or one is only suspected."""
         return math.inf if self._cap is None else self._cap.size
 
     @property
@@ -237,13 +240,13 @@ class ConcurrencyLimit:
     # ---- what happens
 
     def on_send(self, create: object, in_flight: int) -> None:
-        """Note that *create* is sent beside *in_flight* others."""
+        """Record that *create* is sent beside *in_flight* others."""
         if self._cap is not None and in_flight >= self._cap.size:
             self._probes.add(create)
             self._cap.on_probe()
 
     def on_inconclusive(self, create: object) -> None:
-        """Note that the outcome of *create* says nothing about the cap."""
+        """Record that the outcome of *create* says nothing about the cap."""
         self._probes.discard(create)
 
     def on_accept(
@@ -313,7 +316,7 @@ class ConcurrencyLimit:
         return self._suspicion is None and cap.explains(running, is_rate_known=is_rate_known)
 
     def on_end(self, in_flight: int, now: float) -> None:
-        """Note that a task ended, which may settle a doubt."""
+        """Record that a task ended, which may settle a doubt."""
         doubted = self._suspicion
         if doubted is not None and now <= doubted.doubted_until and in_flight <= doubted.running:
             self._believe(doubted.running)
@@ -342,7 +345,8 @@ class ConcurrencyLimit:
                 self._stay_quiet()
         else:
             suspicion.rejections += 1
-            suspicion.running = running  # more, if a response was still in flight
+            # Higher than before if a create that was in flight then has been accepted since.
+            suspicion.running = running
         self._update()
 
     def _believe(self, size: int) -> None:

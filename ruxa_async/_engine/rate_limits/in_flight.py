@@ -61,7 +61,7 @@ class InFlight:
         self._overdue = max(0, min(self._overdue, self.count))
 
     def on_send(self, now: float, pace: float) -> None:
-        """Note that a request is sent, and keep the *pace* at which requests are sent now."""
+        """Record that a request is sent, and keep the *pace* at which requests are sent now."""
         if self.count and now >= self.overdue_at:
             self._overdue, self._overdue_sent_at = self.count, self._last_sent_at
         self.count += 1
@@ -86,7 +86,7 @@ class InFlight:
         return self._paces.pop(sent_at, None)
 
     def on_no_response(self) -> None:
-        """Note that a request was sent and no response will come; it is an overdue one if there is any."""
+        """Record that a request was sent and no response will come; it is an overdue one if there is any."""
         self.count -= 1
         self._overdue = max(0, self._overdue - 1)
 

@@ -50,10 +50,10 @@ class Limit(Protocol):
         """Count *in_flight* more requests that were sent before, or fewer if it is negative."""
 
     def on_send(self, now: float) -> None:
-        """Note that a request is sent."""
+        """Record that a request is sent."""
 
     def on_accept(self, now: float, *, sent_at: float) -> None:
-        """Note that the request sent at *sent_at* was accepted: any response but a 429."""
+        """Record that the request sent at *sent_at* was accepted: any response but a 429."""
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:
         """Note a 429 to the request sent at *sent_at*; *retry_after* is in seconds, None if not named."""
@@ -62,10 +62,10 @@ class Limit(Protocol):
         """Note a response that may be about another limit."""
 
     def on_no_response(self, now: float) -> None:
-        """Note that a request was sent and no response will come."""
+        """Record that a request was sent and no response will come."""
 
     def on_not_sent(self, now: float) -> None:
-        """Note that no byte of a request was sent."""
+        """Record that no byte of a request was sent."""
 
 
 class ScopeLimiter:
@@ -242,7 +242,7 @@ class ScopeLimiter:
             self.hints.on_no_response(now)
 
     def on_not_sent(self, now: float) -> None:
-        """Note that no byte of a request was sent, and pause, because the service cannot be reached."""
+        """Record that no byte of a request was sent, and pause, because the service cannot be reached."""
         self.in_flight -= 1
         self.limit.on_not_sent(now)
         if self.hints is not None:

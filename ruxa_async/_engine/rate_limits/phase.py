@@ -32,16 +32,16 @@ class Phase(Protocol):
         """Return when the next request may be sent."""
 
     def on_send(self, now: float) -> float:
-        """Note that a request is sent; return the pace in requests a second, 0 if it has none.
+        """Record that a request is sent; return the pace in requests a second, 0 if it has none.
 
         A phase that waits for responses has no pace.
         """
 
     def on_late_accept(self, sent_at: float) -> None:
-        """Note that a request was accepted that was sent before the last rejection was known."""
+        """Record that a request was accepted that was sent before the last rejection was known."""
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        """Note that the request sent at *sent_at* was accepted."""
+        """Record that the request sent at *sent_at* was accepted."""
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:
         """Note a 429 to the request sent at *sent_at* and *pace*; *retry_after* is 0 if not named."""

@@ -1,6 +1,7 @@
 """The limiters of creates and queries, and whether the two scopes share one quota.
 
-The service does not say so. Both scopes therefore begin with one shared `Discovery`, until a test decides:
+The service does not tell whether they do. Both scopes therefore begin with one shared `Discovery`, until a
+test decides:
 
 1. After a 429 in one scope, a request of the other scope is sent at once, while a shared quota is still
    empty. If the quota may refill during a round trip, several are sent.
@@ -110,7 +111,7 @@ class Scopes:
     # ---- what happens
 
     def on_send(self, scope: Scope, now: float, job: object) -> None:
-        """Note that a request of *scope* is sent for *job*."""
+        """Record that a request of *scope* is sent for *job*."""
         if self.tests(scope, now):
             self._test_jobs.add(job)
             self._tests_to_send -= 1
@@ -119,7 +120,7 @@ class Scopes:
         self.limiter(scope).on_send(now)
 
     def on_accept(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
-        """Note that the request of *job* was accepted: any response but a 429."""
+        """Record that the request of *job* was accepted: any response but a 429."""
         if job not in self._test_jobs:
             self.limiter(scope).on_accept(now, sent_at=sent_at)
             return
@@ -164,7 +165,7 @@ class Scopes:
     # ---- rejections by a cap on running tasks
 
     def on_cap_reject(self, now: float, retry_after: float | None, *, job: object) -> None:
-        """Note that a create was rejected because too many tasks run; *retry_after* is in seconds."""
+        """Record that a create was rejected because too many tasks run; *retry_after* is in seconds."""
         self.create.on_cap_reject(now, retry_after)
         if job in self._test_jobs:
             self._test_jobs.clear()  # it shows nothing about the quota

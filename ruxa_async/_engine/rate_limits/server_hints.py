@@ -91,7 +91,7 @@ class QuotaState:
             self.limit.on_no_response(now)
 
     def on_not_counted(self, now: float) -> None:
-        """Note that a request does not count against the quota: it was rejected, or not sent."""
+        """Record that a request does not count against the quota: it was rejected, or not sent."""
         self.in_flight -= 1
         if self.limit is not None:
             self.limit.on_not_sent(now)
