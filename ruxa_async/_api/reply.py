@@ -236,8 +236,14 @@ def phrase_of(message: str) -> Phrase | None:
     return None
 
 
-def retry_after_in_body(root: Mapping[str, Any]) -> float | None:
-    """Return the seconds to wait that the body names, None if it names none."""
+def retry_after_in_body(
+    root: Mapping[str, Any], headers: Mapping[str, str], *, wall_now: float, estimated: bool = False
+) -> float | None:
+    """Return the seconds to wait that the body names, None if it names none.
+
+    A date is compared with the ``Date`` of *headers*, else with *wall_now*; see `retry_after`.
+    """
+    sent = {"date": headers["date"]} if "date" in headers else {}
     for place in (root, root.get("data"), root.get("error")):
         if not isinstance(place, dict):
             continue
@@ -249,7 +255,8 @@ def retry_after_in_body(root: Mapping[str, Any]) -> float | None:
                 value = str(value)
             if not isinstance(value, str):
                 continue
-            if (seconds := retry_after({"retry-after": value}, wall_now=0.0)) is not None:
+            named = {"retry-after": value, **sent}
+            if (seconds := retry_after(named, wall_now=wall_now, estimated=estimated)) is not None:
                 return seconds
     return None
 
