@@ -57,7 +57,7 @@ class Spending(Generic[_J]):
         self._most = None if budget.max_credits is None else _exact(budget.max_credits)
         self._prices = {model: _exact(price) for model, price in budget.prices.items()}
         self._reported = Fraction(0)
-        #: Number of tasks that count at an estimate, by model.
+        #: For each model, the number of tasks that are counted at an estimate: no charge was reported yet.
         self._estimated: Counter[str] = Counter()
         #: Jobs whose charge may still be reported, and those whose create is on the wire.
         self._open: set[_J] = set()

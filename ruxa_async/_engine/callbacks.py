@@ -30,7 +30,7 @@ class Callbacks(Generic[_J]):
     def on_callback(
         self, callback_id: bytes, now: float, *, over: bool, settles: bool
     ) -> tuple[CallbackStep, _J | None]:
-        """Return what the callback with *callback_id* leads to, and its job; None without a job.
+        """Return the step for the callback with *callback_id*, and its job (None if no job matches).
 
         *over* tells whether it may mean that the task has ended. *settles* tells whether it holds the task id
         or the result, so that a create of unknown outcome can be recovered from it.

@@ -35,5 +35,5 @@ class Denial:
             self._since, self._first, self._is_shared = math.inf, None, False
 
     def is_final(self, now: float) -> bool:
-        """Tell whether several jobs were denied, for at least `GRACE` seconds."""
+        """Tell whether several jobs were denied, and the denials have lasted at least `GRACE` seconds."""
         return self._is_shared and now - self._since >= GRACE

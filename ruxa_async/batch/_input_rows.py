@@ -252,7 +252,7 @@ _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def _document_lines(lines: Lines) -> list[Line]:
-    """Return each element of a JSON array, or each of several JSON values in a row, with its first line.
+    """Return each element of a JSON array, or each of several JSON values, with the number of its first line.
 
     The whole document is read first, so that nothing is sent if its end is wrong. Raises `InputError`.
     """

@@ -37,8 +37,8 @@ class Callback:
     """One callback of the service.
 
     *job* is the job id in its URL and *issued_at* when that URL was made, in seconds since the epoch.
-    *task_id* and *status* come from the body, None if it does not hold them; a status without a task id has
-    an empty one. *size* is the size of the body in bytes.
+    *task_id* and *status* come from the body; each is None if the body lacks it. If there is a status but no
+    task id, ``status.task_id`` is empty. *size* is the size of the body in bytes.
     """
 
     job: bytes

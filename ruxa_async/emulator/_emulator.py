@@ -80,7 +80,7 @@ class Emulator:
         return self._service
 
     def start(self) -> None:
-        """Listen, and return as soon as clients can connect. The class lists the errors."""
+        """Listen, and return as soon as clients can connect. Raises the errors that `Emulator` lists."""
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
         if importlib.util.find_spec("PIL") is None:

@@ -128,7 +128,7 @@ class BucketState(LimitState):
 
 @define(eq=False)
 class RequestLog(LimitState):
-    """A sliding window: the last *count* accepted requests. The next may come *per* s after the first."""
+    """A sliding window. After *count* accepted requests, the next is accepted *per* s after the oldest."""
 
     _count: int
     _per: float

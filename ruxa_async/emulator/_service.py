@@ -53,7 +53,7 @@ class Service:
     *ledger* lists what was charged, and *counts* the requests. *settings* are those of the account (default:
     `EmulatorSettings()`); *epoch* is the Unix time at which its clock reads 0. *past* holds the tasks that an
     earlier service charged to the account. *keep* is called with each task before it is charged; if it
-    raises, nothing is charged and `handle` raises its error. Instants in both are Unix times.
+    raises, nothing is charged and `handle` raises its error. The times in these tasks are Unix times.
 
     Use it from one thread, and with times that never decrease.
     """

@@ -30,7 +30,7 @@ from ._proxies import without_credentials
 
 __all__ = ("AiohttpTransport",)
 
-#: One session each for creates, for other requests, and for downloads from public addresses only.
+#: The sessions: for creates, for other requests, for downloads from public addresses, the same by proxy.
 _Kind: TypeAlias = Literal["fresh", "pooled", "public", "public by proxy"]
 
 #: Headers that aiohttp must not add. It may add Accept-Encoding, which lists what it can decode.

@@ -100,7 +100,10 @@ class CallbackPolling(Generic[_J]):
                 self._over.popitem(last=False)
 
     def look_up(self, callback_id: bytes) -> tuple[CallbackStep, _J | None]:
-        """Return the job that expects *callback_id*; without one, `LATE` if it is over, else `UNCLAIMED`."""
+        """Return `NOTED` and the job that expects *callback_id*.
+
+        If none does, return None beside `LATE` if its job has ended, else beside `UNCLAIMED`.
+        """
         job = self._expected.get(callback_id)
         if job is not None:
             return CallbackStep.NOTED, job

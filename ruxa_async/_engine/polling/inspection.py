@@ -29,7 +29,7 @@ _LOWEST = -4.0
 _HIGHEST = 5.0
 _STEP = 0.04
 # Standard deviations above the mean up to which the plan follows the fitted distribution. If the fit is
-# right, one task in 700 runs longer; a task that does more likely shows that the fit is wrong.
+# right, only one task in 700 runs longer. When one does, the likelier explanation is that the fit is wrong.
 _TRUSTED = 3.0
 # Largest price and interval, in medians of the duration: a larger one changes no plan, and could overflow.
 _MAX_RATIO = 1e9

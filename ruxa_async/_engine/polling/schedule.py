@@ -218,8 +218,8 @@ class PollingSchedule:
         """Learn the duration of an ended task; return whether to reschedule the waiting queries of its model.
 
         The task was pending at the age *low*, and had ended at the age *high*. *exact* is the duration that
-        the service reports. *running* returns the ages at which the running tasks of *model* were last
-        pending; it is called only for a fit that needs them. Once a task has *succeeded*, failed ones are
+        the service reports. *running* returns, for each task of *model* that has not ended, its age at the
+        last query; it is called only for a fit that needs them. Once a task has *succeeded*, failed ones are
         ignored.
         """
         sample = span(max(low, 0.0), high, exact)

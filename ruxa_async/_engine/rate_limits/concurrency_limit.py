@@ -345,7 +345,7 @@ class ConcurrencyLimit:
                 self._stay_quiet()
         else:
             suspicion.rejections += 1
-            # Higher than before if a create that was in flight then has been accepted since.
+            # It can have risen: a create may have been accepted since the previous rejection.
             suspicion.running = running
         self._update()
 

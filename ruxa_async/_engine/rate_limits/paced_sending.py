@@ -147,7 +147,10 @@ class PacedSending:
     # ---- the estimate
 
     def _measure(self, sent_at: float, pace: float, progress: int) -> None:
-        """Estimate the rate again: a rejection ended the sweep at *pace*, after *progress* requests."""
+        """Estimate the rate again after a rejection ended a sweep.
+
+        *pace* is the pace that the sweep had reached, *progress* the number of requests accepted in it.
+        """
         silence = self._last_rejected - self._silent_since
         self._was_outage = silence > _UNEXPLAINED / self.rate and not self._was_outage
         if self._was_outage:  # a second one in a row is the limit

@@ -3,13 +3,13 @@
 The service does not tell whether they do. Both scopes therefore begin with one shared `Discovery`, until a
 test decides:
 
-1. After a 429 in one scope, a request of the other scope is sent at once, while a shared quota is still
-   empty. If the quota may refill during a round trip, several are sent.
+1. After a 429 in one scope, a request of the other scope is sent at once, while the quota, if shared,
+   is still empty. If the quota may refill during a round trip, several are sent.
 2. If one of them is rejected too, there is one quota: both scopes pause together.
 3. If all are accepted, there are two quotas, and each scope gets a `Discovery` of its own.
 
-The test is repeated after 16 rejections. Two quotas are merged again after three rejections in a row that
-were each sent within half a second after a rejected request of the other scope.
+The test is repeated after 16 rejections. Two quotas are merged again after three rejections in a row, if
+each rejected request was sent within half a second after a rejected request of the other scope.
 """
 
 from __future__ import annotations
