@@ -177,15 +177,14 @@ class WindowedSending:
             self._on_probe_reject(now, sent_at)
             return self
         if not self._is_confirmed and self._accepted < max(3, self._count / 2):
-            rate = self._accepted / max(sent_at - self._rejected_at, 1e-3)
-            return self._as_paced(now, sent_at, rate, max(1, self._accepted))
+            return self._as_paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
         count = sum(each + self._period > sent_at for each in self._departures)
         if 2 * count < self._count and not self._is_doubted:
             self._is_doubted = True  # an outage, unless it comes twice in a row
         else:
             self._count = min(self._count, count)
         if self._count < 3:
-            return self._as_paced(now, sent_at, max(1, self._count) / self._period, self._count)
+            return self._as_paced(now, sent_at, max(1, self._count) / self._period)
         self._wait_for_end(now, sent_at)
         return self
 
@@ -213,9 +212,8 @@ class WindowedSending:
             self._period = max(self._period, self._too_short)
             self._next_at = max(now, sent_at + _PRECISION * self._period)
 
-    def _as_paced(self, now: float, sent_at: float, rate: float, weight: int) -> Phase:
-        """Return `PacedSending` at *rate*, from *weight* requests: a window would have accepted more."""
-        paced = PacedSending(
-            self._in_flight, max(rate, 1e-3), now, sent_at, weight=float(weight), burst=self._burst
-        )
+    def _as_paced(self, now: float, sent_at: float, rate: float) -> Phase:
+        """Return `PacedSending` at *rate*: a window would have accepted more requests."""
+        weight = float(max(1, self._accepted))
+        paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)
         return paced.on_reject(now, sent_at, 0.0, 0.0)
