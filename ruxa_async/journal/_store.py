@@ -29,8 +29,8 @@ _NO_RUN = 0
 #: Adds an attempt that was or may have been paid to the sums of earlier attempts, before the next one
 #: replaces it.
 _ADD_TO_PAST = (
-    f"past_bought = past_bought + (state IN {PAID_STATES}),"
-    f" past_untold = past_untold + (state IN {PAID_STATES} AND credits IS NULL),"
+    f"past_bought = past_bought + CASE WHEN state IN {PAID_STATES} THEN 1 ELSE 0 END,"
+    f" past_untold = past_untold + CASE WHEN state IN {PAID_STATES} AND credits IS NULL THEN 1 ELSE 0 END,"
     f" past_credits = past_credits + CASE WHEN state IN {PAID_STATES} THEN coalesce(credits, 0) ELSE 0 END,"
 )
 
@@ -165,10 +165,10 @@ class Store:
             f"UPDATE jobs SET state = 'intended', {_ADD_TO_PAST} attempts = attempts + 1,"  # noqa: S608
             " intended_at = ?,"
             " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks"
-            " ELSE past_tasks || task_id || char(10) END,"
+            " ELSE past_tasks || task_id || ? END,"
             " task_id = NULL, accepted_at = NULL, status = NULL, credits = NULL, finished_at = NULL,"
             " error_kind = NULL, error_message = NULL, call = ? WHERE id = ?",
-            (at, callback_id, number),
+            (at, "\n", callback_id, number),
         )
         self.connection.execute("DELETE FROM files WHERE job = ?", (number,))
         return number
@@ -240,7 +240,7 @@ class Store:
             number: int = self.connection.execute("SELECT max(id) + 1 FROM runs").fetchone()[0]
             self.connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (number, name, at))
             return number
-        self.connection.execute("DELETE FROM temp.passed WHERE run = ?", (row[0],))
+        self.connection.execute("DELETE FROM passed WHERE run = ?", (row[0],))
         return int(row[0])
 
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
@@ -254,8 +254,8 @@ class Store:
                 "it came before in this run: give each request its own key, or none",
             )
         self.connection.execute(
-            "INSERT INTO temp.passed VALUES (?, ?, 1)"
-            " ON CONFLICT (run, handle) DO UPDATE SET times = times + 1",
+            "INSERT INTO passed VALUES (?, ?, 1)"
+            " ON CONFLICT (run, handle) DO UPDATE SET times = passed.times + 1",
             (run, identity.handle),
         )
         row = self.connection.execute(
@@ -279,7 +279,7 @@ class Store:
 
     def _times(self, run: int, handle: bytes) -> int:
         row = self.connection.execute(
-            "SELECT times FROM temp.passed WHERE run = ? AND handle = ?", (run, handle)
+            "SELECT times FROM passed WHERE run = ? AND handle = ?", (run, handle)
         ).fetchone()
         return 1 if row is None else row[0] + 1
 
@@ -296,7 +296,11 @@ class Store:
 
     def learn(self, name: str, value: str, at: float) -> None:
         """Store *value*, a JSON text, under *name*."""
-        self.connection.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, value, at))
+        self.connection.execute(
+            "INSERT INTO learned VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
+            " SET value = excluded.value, learned_at = excluded.learned_at",
+            (name, value, at),
+        )
 
 
 def _number(job: JobRecord) -> int:
