@@ -102,7 +102,8 @@ def _status(text: str) -> TaskStatus:
 def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
     """Return the unknown jobs, only those of *run* if given, in the order in which they were intended."""
     rows = connection.execute(
-        f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (CAST(? AS TEXT) IS NULL OR runs.name = ?) ORDER BY jobs.id",
+        f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (CAST(? AS TEXT) IS NULL OR runs.name = ?)"
+        " ORDER BY jobs.id",
         (run, run),
     ).fetchall()
     return [entry_of(connection, row)[0] for row in rows]

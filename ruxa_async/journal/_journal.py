@@ -1,0 +1,259 @@
+"""What all journals in a database share: the operations, runs and accounts."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ruxa_async.errors import JournalError, JournalMismatchError
+from ruxa_async.requests import GenerationRequest
+from ruxa_async.results import JobRecord, TaskStatus
+
+from ._identity import fingerprint
+from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
+from ._rows import bought_anything, clean, list_callbacks, list_unknown
+from ._store import Store
+from ._thread import Database, DatabaseThread
+from ._unknowns import adopt, called_back, forget
+
+__all__ = ("DatabaseJournal", "DatabaseRun")
+
+_T = TypeVar("_T")
+
+
+class DatabaseJournal:
+    """A journal in a database that *make_database* connects to. *path* names it in messages.
+
+    *service* and *new_key* are those of `SqliteJournal`.
+    """
+
+    def __init__(
+        self, path: str, make_database: Callable[[], Database], *, service: str | None, new_key: bool
+    ) -> None:
+        self.path: str = path
+        self._make_database = make_database
+        self._service = service
+        self._new_key = new_key
+        self._thread: DatabaseThread | None = None
+        self._clients = 0
+        self._passes: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} {'open' if self.is_open else 'closed'}>"
+
+    # ---- opening and closing
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the journal is open."""
+        return self._thread is not None
+
+    async def __aenter__(self) -> Self:
+        if self._thread is not None:
+            name = type(self).__name__
+            raise RuntimeError(f"this {name} is open already: share it instead of entering it twice")
+        # The thread must not refer to self, or a journal that is dropped would never be collected.
+        thread = DatabaseThread(self._make_database())
+        await thread.start()
+        self._thread = thread
+        self._clients = 0
+        self._passes.clear()
+        weakref.finalize(self, thread.stop).atexit = False  # at exit the system closes the file
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Finish the pending writes and close the database. Closing it again does nothing."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.aclose()
+
+    async def bind(self, *, base_url: str, api_key: str) -> None:
+        """Begin to serve a client of this service and account. Raises `JournalMismatchError`.
+
+        The journal belongs to the first account with a job that was accepted or is unknown. Until then
+        another account may take it over, unless a client of the first one is open.
+        """
+        service, path, new_key = self._service or base_url, self.path, self._new_key
+        alone = self._clients == 0
+        self._clients += 1
+        try:
+            await self._run(lambda store: _bind(store, path, service, api_key, new_key=new_key, alone=alone))
+        except BaseException:
+            self._clients -= 1
+            raise
+
+    async def unbind(self) -> None:
+        """End to serve a client. After the last one, jobs that are still only intended become unknown."""
+        self._clients -= 1
+        if self._clients == 0:
+            await self._run(
+                lambda store: store.mark_intended_unknown("it was cut off when the client was closed")
+            )
+
+    # ---- what the client reports
+
+    async def intend(self, job: JobRecord) -> object:
+        """Record that *job* is about to be sent; return its entry when that is durable."""
+        at = time.time()
+        return await self._run(lambda store: store.intend(job, at))
+
+    async def not_bought(self, job: JobRecord) -> None:
+        """Record that the attempt bought nothing."""
+        await self._run(lambda store: store.not_bought(job))
+
+    async def accepted(self, job: JobRecord) -> None:
+        """Record the task id of *job*; return when that is durable."""
+        at = time.time()
+        await self._run(lambda store: store.accepted(job, at))
+
+    async def unknown(self, job: JobRecord) -> None:
+        """Record that *job* may have been bought."""
+        await self._run(lambda store: store.unknown(job))
+
+    async def finished(self, job: JobRecord, status: TaskStatus | None) -> None:
+        """Record the final *status* of the task, or None if polling stopped."""
+        at = time.time()
+        await self._run(lambda store: store.finished(job, status, at))
+
+    async def saved(self, task_id: str, file: SavedFile) -> None:
+        """Record that *file* is complete on the disk. Call it before the file gets its final name."""
+        await self._run(lambda store: store.saved(task_id, file))
+
+    # ---- runs and unknown jobs
+
+    async def open_run(self, name: str) -> DatabaseRun:
+        """Begin a pass through the run *name*. Raises `JournalError` during another pass."""
+        if not name.strip():
+            raise ValueError(f"name={name!r} is not valid: the name of a run cannot be empty")
+        if name in self._passes:
+            raise JournalError(
+                self.path, f"another pass through the run {name!r} has not ended: let it end first"
+            )
+        self._passes.add(name)
+        at = time.time()
+        try:
+            number = await self._run(lambda store: store.open_run(clean(name), at))
+        except BaseException:
+            self._passes.discard(name)
+            raise
+        return DatabaseRun(name, number, self)
+
+    async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
+        """Return the unknown jobs in the order in which they were intended, only those of *run* if given."""
+        return await self._run(lambda store: list_unknown(store.connection, run))
+
+    async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
+        """Record that the unknown job *name* was bought as *task_id*. Raises `JournalError`."""
+        if not task_id.strip():
+            raise ValueError("task_id is empty: pass the id that the service gave the task")
+        path = self.path
+        return await self._run(lambda store: adopt(store.connection, path, name, task_id, run))
+
+    async def forget(self, name: str, run: str | None = None) -> JournalEntry:
+        """Record that the unknown job *name* was not bought. Raises `JournalError`."""
+        path = self.path
+        return await self._run(lambda store: forget(store.connection, path, name, run))
+
+    async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
+        """Record a callback for the attempt with *callback_id*; return whether it settled a job."""
+        at = time.time()
+        return await self._run(lambda store: called_back(store.connection, callback_id, task_id, status, at))
+
+    async def callbacks(self) -> list[KeptCallback]:
+        """Return the last 10,000 callbacks that settled no job, the oldest first."""
+        return await self._run(lambda store: list_callbacks(store.connection))
+
+    async def counts(self, run: str | None = None) -> JournalCounts:
+        """Count the jobs by state, only those of *run* if given."""
+        return await self._run(lambda store: store.counts(run))
+
+    # ---- learned values
+
+    async def learned(self, name: str) -> Any:
+        """Return the value last stored under *name*, None if there is none."""
+        return await self._run(lambda store: store.learned(name))
+
+    async def learn(self, name: str, value: Any) -> None:
+        """Store *value*, which must be JSON, under *name*."""
+        at, text = time.time(), json.dumps(value)
+        await self._run(lambda store: store.learn(name, text, at))
+
+    async def _match(self, run: int, name: str, request: GenerationRequest) -> Match:
+        return await self._run(lambda store: store.match(run, name, request))
+
+    async def _run(self, operation: Callable[[Store], _T]) -> _T:
+        if self._thread is None:
+            raise JournalError(self.path, "the journal is not open: use it inside `async with`")
+        return await self._thread.run(operation)
+
+
+class DatabaseRun:
+    """One pass through the requests of a run, made by `DatabaseJournal.open_run`."""
+
+    def __init__(self, name: str, number: int, journal: DatabaseJournal) -> None:
+        self._name = name
+        self._number = number
+        self._journal = journal
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self._name
+
+    async def match(self, request: GenerationRequest) -> Match:
+        """Return what is known of *request* in this run. Raises `KeyConflictError`."""
+        return await self._journal._match(self._number, self._name, request)  # noqa: SLF001 - its only user
+
+    def close(self) -> None:
+        """End the pass."""
+        self._journal._passes.discard(self._name)  # noqa: SLF001
+
+
+def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool, alone: bool) -> None:
+    row = store.connection.execute("SELECT service, salt, fingerprint FROM account").fetchone()
+    if row is None:
+        _write_account(store, service, api_key)
+        return
+    known, salt, print_ = row
+    ours = fingerprint(api_key, salt)
+    if service == known and ours == print_:
+        return
+    if service == known and new_key:
+        store.connection.execute("UPDATE account SET fingerprint = ?", (ours,))
+    elif alone and not bought_anything(store.connection):
+        store.connection.execute("DELETE FROM learned")  # another account has other limits
+        store.connection.execute("DELETE FROM account")
+        _write_account(store, service, api_key)
+    else:
+        raise JournalMismatchError(path, _mismatch((known, print_), (service, ours)))
+
+
+def _write_account(store: Store, service: str, api_key: str) -> None:
+    salt = secrets.token_bytes(16)
+    store.connection.execute(
+        "INSERT INTO account VALUES (1, ?, ?, ?)", (service, salt, fingerprint(api_key, salt))
+    )
+
+
+def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:
+    """Return the message for two accounts that differ; each is a service and the fingerprint of a key."""
+    if theirs[0] != ours[0]:  # then the keys differ anyway
+        return (
+            f"it belongs to {theirs[0]}, but this client uses {ours[0]}, where its tasks do not exist. "
+            "Use another journal (another output folder), or the service of this one"
+        )
+    return (
+        f"it belongs to {theirs[0]} with the key of fingerprint {theirs[1]}, and the key of this client "
+        f"has the fingerprint {ours[1]}: use another journal (another output folder), or the key of this "
+        "one. If the same account has a new key, confirm it with --new-key or SqliteJournal(new_key=True)"
+    )
