@@ -22,7 +22,7 @@ from ._records import JobState, JournalCounts, Match, SavedFile
 from ._rows import PAID_STATES, SELECT_JOB, clean, count, dump_status, entry_of
 from ._schema import Connection
 
-__all__ = ("OpenFiles", "Slot", "Store")
+__all__ = ("OpenFiles", "Slot", "Store", "entry_number")
 
 #: The id of the run of jobs that belong to no run.
 _NO_RUN = 0
@@ -125,7 +125,7 @@ class Store:
                 )
                 return self._intend_again(known, job.callback_id, at)
         else:
-            return self._intend_again(_number(job), job.callback_id, at)
+            return self._intend_again(entry_number(job), job.callback_id, at)
         number = self.next_id
         self.next_id += 1
         self.connection.execute(
@@ -184,7 +184,7 @@ class Store:
     def _record_create(self, job: JobRecord, state: JobState) -> None:
         self.connection.execute(
             "UPDATE jobs SET state = ?, error_kind = ?, error_message = ? WHERE id = ?",
-            (state.value, *_error(job.error), _number(job)),
+            (state.value, *_error(job.error), entry_number(job)),
         )
 
     def accepted(self, job: JobRecord, at: float) -> None:
@@ -192,14 +192,14 @@ class Store:
         self.connection.execute(
             "UPDATE jobs SET state = 'accepted', task_id = ?, accepted_at = ?, error_kind = NULL,"
             " error_message = NULL WHERE id = ?",
-            (clean(job.task_id or ""), at, _number(job)),
+            (clean(job.task_id or ""), at, entry_number(job)),
         )
         failpoint("task id written")
 
     def finished(self, job: JobRecord, status: TaskStatus | None, at: float) -> None:
         """Record how the task ended; without *status*, only the error is recorded and the state stays."""
         where = "id = ?" if job.entry is not None else "task_id = ?"
-        what = _number(job) if job.entry is not None else clean(job.task_id or "")
+        what = entry_number(job) if job.entry is not None else clean(job.task_id or "")
         kind, message = _error(job.error)
         columns: dict[str, Any] = {"error_kind": kind, "error_message": message}
         if status is not None:
@@ -303,7 +303,7 @@ class Store:
         )
 
 
-def _number(job: JobRecord) -> int:
+def entry_number(job: JobRecord) -> int:
     if not isinstance(job.entry, int):
         raise TypeError(f"{job.entry!r} is not an entry of this journal")
     return job.entry
