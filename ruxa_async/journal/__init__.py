@@ -1,6 +1,6 @@
 """The journal records what was intended, bought and finished, so that a later run can resume.
 
-`SqliteJournal` is the implementation; `Journal` and `LastingJournal` are the protocols that it implements.
+`SqliteJournal` keeps it in a file, `PostgresJournal` on a server; `Journal` and `LastingJournal` are their protocols.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._base import JournalRun as JournalRun
     from ._base import LastingJournal as LastingJournal
     from ._base import NullJournal as NullJournal
+    from ._postgres import PostgresJournal as PostgresJournal
     from ._records import Bought as Bought
     from ._records import JobState as JobState
     from ._records import JournalCounts as JournalCounts
@@ -35,6 +36,7 @@ __all__ = (
     "LastingJournal",
     "Match",
     "NullJournal",
+    "PostgresJournal",
     "SavedFile",
     "SqliteJournal",
     "view_journal",
@@ -44,6 +46,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "_base": "Journal JournalRun LastingJournal NullJournal",
+        "_postgres": "PostgresJournal",
         "_records": "Bought JobState JournalCounts JournalEntry Match SavedFile",
         "_sqlite": "SqliteJournal",
         "_view": "JournalView view_journal",
