@@ -6,6 +6,7 @@ A module or test that needs real time, threads or sockets overrides `anyio_backe
 from __future__ import annotations
 
 import os
+import zlib
 from typing import Any
 
 import pytest
@@ -16,6 +17,28 @@ from ruxa_async.testing import virtual_time
 #: Trio runs tasks that are ready in an order drawn at random. Each test draws the same one every time;
 #: RUXA_SCHEDULE=1, 2, ... gives others.
 SCHEDULE = os.environ.get("RUXA_SCHEDULE", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "alternate_backends: run half of the parameters on asyncio and the others on trio, to save time",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the items of tests that alternate whose parameters are another backend's."""
+    dropped = [item for item in items if item.get_closest_marker("alternate_backends") and _is_other(item)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in set(dropped)]
+
+
+def _is_other(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    backend = item.callspec.params["anyio_backend"]
+    others = item.callspec.id.removeprefix(str(backend))
+    return ("asyncio", "trio")[zlib.crc32(others.encode()) % 2] != backend
 
 
 @pytest.fixture(autouse=True)

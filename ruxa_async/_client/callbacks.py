@@ -19,6 +19,7 @@ from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
 from ruxa_async._engine.polling.callbacks import CallbackStep
 from ruxa_async.callbacks import Callback, CallbackReceiver
+from ruxa_async.callbacks._receiver import Claim
 from ruxa_async.callbacks._tokens import ID_SIZE
 from ruxa_async.errors import SubmissionUnknownError
 from ruxa_async.journal import Journal, JournalEntry, LastingJournal
@@ -128,8 +129,8 @@ class CallbackDispatcher:
 
     # ---- for the receiver
 
-    def claim(self, callback: Callback) -> bool:
-        """Act on *callback* if it is about a job of this client; tell whether it is."""
+    def claim(self, callback: Callback) -> Claim:
+        """Act on *callback* if it is about a job of this client; return what it means."""
         if current_token() != self._loop:
             raise RuntimeError(
                 "a callback was received in another event loop than the client's: "
@@ -140,7 +141,7 @@ class CallbackDispatcher:
             callback.job, now, over=not callback.pending, settles=_is_sufficient(callback)
         )
         if job is None:
-            return step is CallbackStep.LATE
+            return Claim.KNOWN if step is CallbackStep.LATE else Claim.NONE
         if step is CallbackStep.EARLY:
             known = self._early.get(job)
             if known is None or not _is_sufficient(known) or callback.ended:
@@ -155,8 +156,7 @@ class CallbackDispatcher:
             self._count_accepted(job)
             self.await_callback(job, _accepted_without_id(), counted=False)
         self._on_change()
-        # After HOLD the journal needs it as well: there the create is recorded as not bought.
-        return step is not CallbackStep.HOLD
+        return Claim.PROOF if step in _PROOFS else Claim.KNOWN
 
     def _count_accepted(self, job: ClientJob) -> None:
         """Count *job* as bought; its reply may have denied that."""
@@ -165,7 +165,7 @@ class CallbackDispatcher:
             spending.proven(job, job.model)
 
     async def keep(self, callback: Callback) -> None:
-        """Record a *callback* that no client claimed."""
+        """Record *callback*; return when that is durable."""
         if isinstance(self._journal, LastingJournal):
             await self._journal.called_back(callback.job, callback.task_id, callback.status)
 
@@ -198,6 +198,14 @@ class CallbackDispatcher:
         )
         self._engine.calls.expect(job, job.callback_id)
         self.await_callback(job, job.take_recorded_error(), counted=False)
+        # The callback may have come after the journal was read for this job, and before it was expected.
+        missed = self.receiver.unclaimed(job.callback_id)
+        if missed is not None:
+            self.claim(missed)
+
+
+#: The steps after which the journal does not know yet that the job was bought.
+_PROOFS = frozenset({CallbackStep.EARLY, CallbackStep.ADOPT, CallbackStep.HOLD})
 
 
 def _is_sufficient(callback: Callback) -> bool:

@@ -32,7 +32,7 @@ def make_app(receiver: CallbackReceiver) -> web.Application:
         body = await _read(request, receiver)
         if isinstance(body, Answer):
             return _response(body, read=False)
-        return _response(receiver.take(token, request.headers, body))
+        return _response(await receiver.take(token, request.headers, body))
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)

@@ -38,7 +38,7 @@ def make_app(receiver: CallbackReceiver) -> Starlette:
         body = await _read(request, receiver)
         if isinstance(body, Answer):
             return _response(body, closing=True)
-        return _response(receiver.take(token, request.headers, body))
+        return _response(await receiver.take(token, request.headers, body))
 
     return Starlette(routes=[Route("/{path:path}", answer, methods=_METHODS)])
 

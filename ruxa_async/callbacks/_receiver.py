@@ -1,11 +1,15 @@
 """`CallbackReceiver`: accepts authentic callbacks and passes them to clients.
 
-`admit` checks the URL, `take` the headers and the body; neither does I/O. The applications (`_aiohttp`,
-`_asgi`) call `admit` before they read the body, so that the body of an unauthenticated request is never read.
+`admit` checks the URL, `take` the headers and the body. The applications (`_aiohttp`, `_asgi`) call `admit`
+before they read the body, so that the body of an unauthenticated request is never read.
+
+A service sends a callback until it gets a success, and never again. So the response waits until a callback
+that may be the only proof of a purchase is in the journal.
 """
 
 from __future__ import annotations
 
+import enum
 import inspect
 import os
 import secrets as chance
@@ -19,7 +23,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from ruxa_async._logging import logger
-from ruxa_async.errors import ConfigurationError
+from ruxa_async.errors import ConfigurationError, JournalError
 
 from ._answers import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Answer
 from ._bodies import Callback, read_body
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from aiohttp import web
     from starlette.applications import Starlette
 
-__all__ = ("CallbackReceiver", "Listener", "Secret")
+__all__ = ("CallbackReceiver", "Claim", "Listener", "Secret")
 
 
 Secret: TypeAlias = str | bytes
@@ -44,15 +48,26 @@ _MOST_WAITING = 1_000
 _MOST_WAITING_BYTES = 16 * 2**20
 
 
+class Claim(enum.Enum):
+    """What a callback means to a listener."""
+
+    #: It is about no job of this client.
+    NONE = enum.auto()
+    #: It is about a task that the journal knows as bought.
+    KNOWN = enum.auto()
+    #: It may be the only proof that a job was bought.
+    PROOF = enum.auto()
+
+
 class Listener(Protocol):
     """Receives callbacks; a client is one."""
 
-    def claim(self, callback: Callback) -> bool:
-        """Act on *callback* if it belongs to a job of this client; return whether it does."""
+    def claim(self, callback: Callback) -> Claim:
+        """Act on *callback* if it belongs to a job of this client; return what it means."""
         ...
 
     async def keep(self, callback: Callback) -> object:
-        """Record a *callback* that no listener claimed."""
+        """Record *callback*; return when that is durable. Raises `JournalError`."""
         ...
 
 
@@ -104,9 +119,12 @@ class CallbackReceiver:
         self._on_unclaimed = on_unclaimed
         self._listeners: list[Listener] = []
         self._processed: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
-        self._waiting: deque[Callback] = deque()
+        #: Unclaimed callbacks, and whether they are recorded already.
+        self._waiting: deque[tuple[Callback, bool]] = deque()
         self._waiting_bytes = 0
         self._queued = anyio.Event()
+        #: Callbacks that no listener claimed, for a job that is read from the journal at this moment.
+        self._unclaimed: OrderedDict[bytes, Callback] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<CallbackReceiver {self.public_url}>"
@@ -132,7 +150,7 @@ class CallbackReceiver:
             return NO_METHOD
         return self._tokens.read(text, self.wall()) or NO_TOKEN
 
-    def take(self, token: Token, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def take(self, token: Token, headers: Mapping[str, str], body: bytes) -> Answer:
         """Process a complete callback and return the response. *headers* have lower-case names."""
         if len(body) > self.max_body:
             return TOO_LARGE
@@ -147,20 +165,36 @@ class CallbackReceiver:
         known = self._processed.get(token.job, ())
         if content in known or len(known) >= _CALLBACKS_PER_JOB:
             return TAKEN
-        if not any(listener.claim(callback) for listener in self._listeners) and not self._queue_unclaimed(
-            callback
-        ):
+        if not await self._pass_on(callback):
             return FULL
         self._processed[token.job] = (*known, content)
         if len(self._processed) > _JOBS_KEPT:
             self._processed.popitem(last=False)
         return TAKEN
 
-    def _queue_unclaimed(self, callback: Callback) -> bool:
+    async def _pass_on(self, callback: Callback) -> bool:
+        """Pass *callback* to the listeners; return whether it needs no repetition."""
+        for listener in tuple(self._listeners):
+            claim = listener.claim(callback)
+            if claim is not Claim.NONE:
+                return claim is Claim.KNOWN or await _is_kept(callback, (listener,))
+        self._unclaimed[callback.job] = callback
+        if len(self._unclaimed) > _MOST_WAITING:
+            self._unclaimed.popitem(last=False)
+        listeners = tuple(self._listeners)
+        if (self._on_unclaimed or not listeners) and not self._queue_unclaimed(callback, bool(listeners)):
+            return False
+        return await _is_kept(callback, listeners)
+
+    def unclaimed(self, job: bytes) -> Callback | None:
+        """Return and forget the last callback for *job* that no listener claimed, None without one."""
+        return self._unclaimed.pop(job, None)
+
+    def _queue_unclaimed(self, callback: Callback, kept: bool) -> bool:
         """Queue *callback* for `hand_over_unclaimed`; return whether there was room."""
         if len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + callback.size > _MOST_WAITING_BYTES:
             return False
-        self._waiting.append(callback)
+        self._waiting.append((callback, kept))
         self._waiting_bytes += callback.size
         self._queued.set()
         return True
@@ -176,21 +210,24 @@ class CallbackReceiver:
         self._listeners.remove(listener)
 
     async def hand_over_unclaimed(self) -> None:
-        """Pass unclaimed callbacks to `Listener.keep` and then to *on_unclaimed*, until cancelled."""
+        """Pass unclaimed callbacks to `Listener.keep` and then to *on_unclaimed*, until cancelled.
+
+        Callbacks that came while no client was open are recorded only here.
+        """
         while True:
             while self._waiting:
-                callback = self._waiting.popleft()
+                callback, kept = self._waiting.popleft()
                 try:
-                    await self._hand_over(callback)
+                    await self._hand_over(callback, () if kept else tuple(self._listeners))
                 except BaseException:
-                    self._waiting.appendleft(callback)
+                    self._waiting.appendleft((callback, kept))
                     raise
                 self._waiting_bytes -= callback.size
             self._queued = anyio.Event() if self._queued.is_set() else self._queued
             await self._queued.wait()
 
-    async def _hand_over(self, callback: Callback) -> None:
-        for listener in tuple(self._listeners):
+    async def _hand_over(self, callback: Callback, listeners: tuple[Listener, ...]) -> None:
+        for listener in listeners:
             await listener.keep(callback)
         if self._on_unclaimed is None:
             return
@@ -233,6 +270,17 @@ class CallbackReceiver:
         from ._asgi import make_app  # noqa: PLC0415 - an extra
 
         return make_app(self)
+
+
+async def _is_kept(callback: Callback, listeners: Iterable[Listener]) -> bool:
+    """Return whether *listeners* recorded *callback*. If not, the service has to send it again."""
+    try:
+        for listener in listeners:
+            await listener.keep(callback)
+    except JournalError as exc:
+        logger.warning("a callback for job %s was not recorded: %s", callback.job.hex(), exc)
+        return False
+    return True
 
 
 def _checked_url(url: str) -> str:

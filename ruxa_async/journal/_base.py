@@ -143,7 +143,7 @@ class LastingJournal(Journal, Protocol):
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
         """Record a callback, which proves that the attempt with *callback_id* was bought.
 
-        A job that is unknown or recorded as not bought becomes adopted if *task_id* is given, else ended if
+        A job that is intended, unknown or not bought becomes adopted if *task_id* is given, else ended if
         *status* is final, else unknown. A callback that settles no job is kept for `callbacks`. Returns
         whether a job was settled.
         """

@@ -12,7 +12,7 @@ from ._schema import Connection
 __all__ = ("adopt", "called_back", "forget")
 
 #: The states that a callback may change, since it proves that the job was bought.
-_CALLBACK_CHANGES = frozenset({"unknown", "not_bought", "forgotten"})
+_CALLBACK_CHANGES = frozenset({"intended", "unknown", "not_bought", "forgotten"})
 #: Callbacks without a job that are kept, at most.
 _CALLBACKS_KEPT = 10_000
 #: The states that a person may change.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import create_task_group, to_thread, wait_all_tasks_blocked
 from callbacks.test_receiver import DONE, job
 from callbacks.wired import PUBLIC, SECRET, post, receiver_of, wired
 from harness import KEY, client_of, prompts, service_of
+from journal.tools import Gate, watching
 
 from ruxa_async import (
     Budget,
@@ -125,7 +127,7 @@ async def test_the_receiver_names_the_field() -> None:
         assert f'"{field}":"{PUBLIC}/' in body
         purchase = service.ledger.entries[0]
         assert purchase.callback is not None
-        assert post(receiver, purchase.callback, DONE) == 200
+        assert await post(receiver, purchase.callback, DONE) == 200
 
 
 async def test_a_callback_url_is_sent_unchanged() -> None:
@@ -303,7 +305,7 @@ async def test_a_create_that_was_accepted_despite_a_429_is_not_bought_again() ->
                 url = service.ledger.entries[0].callback
                 assert url is not None
                 body = b'{"taskId": "%s", "state": "generating"}' % service.ledger.entries[0].task_id.encode()
-                assert post(receiver, url, body) == 200
+                assert await post(receiver, url, body) == 200
 
             tg.start_soon(called_back)
             picture = await ruxa.generate(NanoBanana(prompt="a fox"))
@@ -323,7 +325,7 @@ async def test_a_callback_overrules_a_refusal_that_arrives_later(template: bytes
             return reply
         purchase = service.ledger.entries[-1]
         body = template.replace(b"%s", purchase.task_id.encode())
-        assert post(receiver, purchase.callback or "", body) == 200
+        assert await post(receiver, purchase.callback or "", body) == 200
         return Response(402, {}, b'{"code": 402}')
 
     async with client_of(lying, callbacks=receiver, timeouts=Timeouts(callback_wait=7.0)) as ruxa:
@@ -352,7 +354,7 @@ async def test_a_recovered_create_is_counted_once_for_every_reply(
             return reply
         purchase = service.ledger.entries[-1]
         body = b'{"taskId": "%s", "state": "success"}' % purchase.task_id.encode() if named else b"{}"
-        assert post(receiver, purchase.callback or "", body) == 200
+        assert await post(receiver, purchase.callback or "", body) == 200
         return Response(status, {}, b"{}")
 
     ruxa: RuxaClient
@@ -405,7 +407,7 @@ async def test_a_client_that_is_left_recovers_pending_creates_first() -> None:
             await anyio.sleep(1)
             for purchase in w.service.ledger.entries:
                 body = b'{"taskId": "%s", "state": "generating"}' % purchase.task_id.encode()
-                assert post(w.receiver, purchase.callback or "", body) == 200
+                assert await post(w.receiver, purchase.callback or "", body) == 200
             await anyio.sleep(1)  # one is being written down, and the other waits for that
         assert anyio.current_time() == pytest.approx(4.0, abs=0.1)
     assert w.ruxa.stats().accepted == 2
@@ -459,7 +461,7 @@ async def test_a_callback_without_an_id_stops_a_resend() -> None:
 
             async def called_back() -> None:
                 await anyio.sleep(1)
-                assert post(receiver, service.ledger.entries[0].callback or "", b"") == 200
+                assert await post(receiver, service.ledger.entries[0].callback or "", b"") == 200
 
             tg.start_soon(called_back)
             with pytest.raises(SubmissionUnknownError, match="the service called back, so it was accepted"):
@@ -475,7 +477,7 @@ async def test_a_callback_in_another_event_loop_raises() -> None:
 
         async def elsewhere() -> None:
             with pytest.raises(RuntimeError, match="in another event loop"):
-                post(receiver, receiver.url(job(1)), DONE)
+                await post(receiver, receiver.url(job(1)), DONE)
             wrong.append(RuntimeError())
 
         thread = threading.Thread(target=anyio.run, args=(elsewhere,))
@@ -530,6 +532,55 @@ class TestJournal(Journalled):
                 again = [o async for o in w.ruxa.as_completed(prompts(3), resume="run")]
                 assert sorted(urls(again)) == sorted(urls(outcomes))
                 assert w.service.ledger.charged == 3
+
+    @pytest.mark.parametrize(("style", "state"), [("query", JobState.ADOPTED), ("no_id", JobState.SUCCEEDED)])
+    async def test_a_callback_before_the_reply_is_in_the_journal_when_it_is_answered(
+        self, tmp_path: Path, style: Any, state: JobState
+    ) -> None:
+        """The service sends it only once: a kill at this moment must not lose it."""
+        service = service_of(
+            faults=(Fault("slow", "create", seconds=5.0), LOST),
+            image=Durations(0.1),
+            callbacks=Callbacks(style=style, attempts=1),
+        )
+        async with (
+            SqliteJournal(tmp_path / "journal.sqlite") as journal,
+            wired(service, client={"journal": journal}) as w,
+            w.ruxa.as_completed(prompts(3), resume="run"),
+        ):
+            await until(lambda: service.counts.callbacks == 3)
+            counts = await journal.counts("run")
+            assert counts.jobs[state] == 3
+
+    async def test_a_callback_while_the_journal_is_read_for_its_job_is_not_missed(
+        self, tmp_path: Path
+    ) -> None:
+        service = service_of(faults=(LOST,), callbacks=Callbacks(style="no_id", lost=1.0))
+        receiver, gate = receiver_of(), HeldMatch()
+        answers: list[int] = []
+        client = {"timeouts": Timeouts(callback_wait=0.1), **journalled(tmp_path)}
+        async with wired(service, receiver, client=client) as w:
+            [_ async for _ in w.ruxa.as_completed(prompts(1), resume="run")]
+        (purchase,) = service.ledger.entries
+        journal = SqliteJournal(tmp_path / "journal.sqlite", connect=watching(gate))
+        async with client_of(service, callbacks=receiver, journal=journal) as ruxa, create_task_group() as tg:
+
+            async def call_back() -> None:
+                await to_thread.run_sync(gate.reached.wait, 30)
+                tg.start_soon(answer)
+                await wait_all_tasks_blocked()
+                gate.open()
+
+            async def answer() -> None:
+                body = b'{"state": "success", "resultUrls": ["https://files.example/a.png"]}'
+                answers.append(await post(receiver, purchase.callback or "", body))
+
+            tg.start_soon(call_back)
+            with anyio.fail_after(20):  # far below callback_wait
+                (outcome,) = [each async for each in ruxa.as_completed(prompts(1), resume="run")]
+        assert outcome.ok
+        assert answers == [200]
+        assert service.ledger.charged == 1
 
     async def test_a_failure_without_an_id_is_delivered_again(self, tmp_path: Path) -> None:
         async with (
@@ -619,7 +670,7 @@ class TestJournal(Journalled):
             client_of(service_of(), callbacks=receiver, journal=journal),
         ):
             for body in (DONE, b"", DONE):
-                assert post(receiver, receiver.url(job(len(body))), body) == 200
+                assert await post(receiver, receiver.url(job(len(body))), body) == 200
             await until(lambda: len(got) == 2)
             kept = await journal.callbacks()
         assert [each.callback_id for each in kept] == [job(len(DONE)), job(0)]
@@ -639,6 +690,15 @@ class TestJournal(Journalled):
                 assert await journal.called_back(callback_id, task_id, None) is (task_id is not None)
                 assert (await journal.counts()).jobs[state] == 1
             await journal.unbind()
+
+
+class HeldMatch(Gate):
+    """Holds the journal's thread back before the COMMIT after it looked a request up."""
+
+    def __call__(self, sql: str, parameters: Sequence[Any]) -> None:
+        if "passed VALUES" in sql:
+            self.shut()
+        super().__call__(sql, parameters)
 
 
 def urls(outcomes: list[Succeeded | Failed]) -> list[str]:

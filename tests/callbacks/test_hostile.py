@@ -57,7 +57,7 @@ async def test_ten_thousand_hostile_posts_change_nothing(caplog: pytest.LogCaptu
             made = hostile(w, chance)
             for number in range(POSTS):
                 kind, url, body = next(made)
-                answers[kind, post(w.receiver, url, body)] += 1
+                answers[kind, await post(w.receiver, url, body)] += 1
                 if number % 100 == 0:
                     await anyio.sleep(0.15)
 

@@ -210,7 +210,7 @@ def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> N
             image=Durations(0.2),
             # Slow enough that all are sent before the first reply is lost, on a busy machine too.
             faults=(Fault("slow", "create", seconds=8.0), Fault("reset_after", "create")),
-            callbacks=Callbacks(style=style, delay=2.5, attempts=120, pause=0.5),
+            callbacks=Callbacks(style=style, delay=0.0, attempts=120, pause=0.5),
         )
     )
     emulator.start()

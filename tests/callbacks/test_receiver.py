@@ -11,9 +11,10 @@ import pytest
 from attrs import define, field
 from callbacks.wired import PUBLIC, SECRET, post, receiver_of
 
-from ruxa_async import Callback, CallbackReceiver, ConfigurationError
+from ruxa_async import Callback, CallbackReceiver, ConfigurationError, JournalError
 from ruxa_async.callbacks import _receiver as receiving
 from ruxa_async.callbacks._answers import Answer
+from ruxa_async.callbacks._receiver import Claim
 from ruxa_async.callbacks._signatures import sign
 
 JOB = bytes(12)
@@ -29,9 +30,9 @@ class Ear:
     heard: list[Callback] = field(factory=list)
     kept: list[Callback] = field(factory=list)
 
-    def claim(self, callback: Callback) -> bool:
+    def claim(self, callback: Callback) -> Claim:
         self.heard.append(callback)
-        return self.claims
+        return Claim.KNOWN if self.claims else Claim.NONE
 
     async def keep(self, callback: Callback) -> None:
         self.kept.append(callback)
@@ -47,31 +48,31 @@ def listened(ear: Ear | None = None, **options: Any) -> tuple[CallbackReceiver, 
     return receiver, ear
 
 
-def test_only_posts_that_are_believed_are_counted() -> None:
+async def test_only_posts_that_are_believed_are_counted() -> None:
     receiver = receiver_of()
-    assert post(receiver, receiver.url(job(1)), DONE) == 200
-    assert post(receiver, receiver.url(job(1)), DONE) == 200
+    assert await post(receiver, receiver.url(job(1)), DONE) == 200
+    assert await post(receiver, receiver.url(job(1)), DONE) == 200
     assert receiver.taken == 2  # one more time the same is a post as well
-    assert post(receiver, f"{PUBLIC}/{'ab' * 40}", DONE) == 404
+    assert await post(receiver, f"{PUBLIC}/{'ab' * 40}", DONE) == 404
     assert receiver.taken == 2
 
 
-def test_a_post_reaches_whoever_claims_it() -> None:
+async def test_a_post_reaches_whoever_claims_it() -> None:
     receiver, ear = listened()
     url = receiver.url(JOB)
     assert url.startswith(f"{PUBLIC}/")
-    assert post(receiver, url, DONE) == 200
+    assert await post(receiver, url, DONE) == 200
     (callback,) = ear.heard
     assert (callback.job, callback.issued_at, callback.task_id, callback.size) == (JOB, NOW, "t1", len(DONE))
     assert callback.ended
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "/ruxa/", "/a/proxy/added/ruxa/", "//"])
-def test_what_stands_before_the_token_does_not_matter(prefix: str) -> None:
+async def test_what_stands_before_the_token_does_not_matter(prefix: str) -> None:
     receiver, ear = listened()
     token = receiver.url(JOB).rpartition("/")[2]
-    assert post(receiver, f"http://host{prefix or '/'}{token}", DONE) == 200
-    assert post(receiver, f"http://host{prefix or '/'}{token}/", DONE) == 200
+    assert await post(receiver, f"http://host{prefix or '/'}{token}", DONE) == 200
+    assert await post(receiver, f"http://host{prefix or '/'}{token}/", DONE) == 200
     assert len(ear.heard) == 1
 
 
@@ -107,58 +108,60 @@ def test_a_forged_and_a_stale_token_get_the_same_answer() -> None:
     assert token.encode() not in forged.body
 
 
-def test_news_is_passed_on_once() -> None:
+async def test_news_is_passed_on_once() -> None:
     receiver, ear = listened()
     url = receiver.url(JOB)
     running = b'{"data": {"taskId": "t1", "state": "generating"}}'
     for body in (b"garbage", running, running, b"[1]", DONE, DONE, running, DONE + b" "):
-        assert post(receiver, url, body) == 200
+        assert await post(receiver, url, body) == 200
     assert [callback.pending for callback in ear.heard] == [False, True, False]
     assert [callback.ended for callback in ear.heard] == [False, False, True]
 
 
-def test_a_job_makes_news_a_few_times_at_most() -> None:
+async def test_a_job_makes_news_a_few_times_at_most() -> None:
     receiver, ear = listened()
     for number in range(10):
-        assert post(receiver, receiver.url(JOB), b'{"taskId": "%d", "state": "success"}' % number) == 200
+        assert (
+            await post(receiver, receiver.url(JOB), b'{"taskId": "%d", "state": "success"}' % number) == 200
+        )
     assert len(ear.heard) == 4
 
 
-def test_a_body_that_cannot_be_read_is_a_hint_all_the_same() -> None:
+async def test_a_body_that_cannot_be_read_is_a_hint_all_the_same() -> None:
     receiver, ear = listened()
-    assert post(receiver, receiver.url(JOB), b"\x00{") == 200
+    assert await post(receiver, receiver.url(JOB), b"\x00{") == 200
     assert (ear.heard[0].task_id, ear.heard[0].status) == (None, None)
 
 
-def test_a_large_body_is_refused() -> None:
+async def test_a_large_body_is_refused() -> None:
     receiver, ear = listened(max_body=len(DONE))
-    assert post(receiver, receiver.url(JOB), DONE + b" ") == 413
-    assert post(receiver, receiver.url(JOB), DONE) == 200
+    assert await post(receiver, receiver.url(JOB), DONE + b" ") == 413
+    assert await post(receiver, receiver.url(JOB), DONE) == 200
     assert len(ear.heard) == 1
 
 
-def test_what_is_forgotten_first_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_forgotten_first_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "_JOBS_KEPT", 2)
     receiver, ear = listened()
     for number in (1, 2, 3, 3, 1):
-        post(receiver, receiver.url(job(number)), DONE)
+        await post(receiver, receiver.url(job(number)), DONE)
     assert [callback.job for callback in ear.heard] == [job(1), job(2), job(3), job(1)]
 
 
 # ---- what nobody claims
 
 
-def test_what_waits_is_bounded_and_not_forgotten_as_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_is_bounded_and_not_forgotten_as_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "_MOST_WAITING", 2)
-    receiver, _ = listened(Ear(claims=False))
+    receiver, _ = listened(Ear(claims=False), on_unclaimed=print)
     urls = [receiver.url(job(number)) for number in range(3)]
-    assert [post(receiver, url, DONE) for url in (*urls, urls[0], urls[2])] == [200, 200, 503, 200, 503]
+    assert [await post(receiver, url, DONE) for url in (*urls, urls[0], urls[2])] == [200, 200, 503, 200, 503]
 
 
-def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "_MOST_WAITING_BYTES", 2 * len(DONE))
-    receiver, _ = listened(Ear(claims=False))
-    assert [post(receiver, receiver.url(job(n)), DONE) for n in range(3)] == [200, 200, 503]
+    receiver, _ = listened(Ear(claims=False), on_unclaimed=print)
+    assert [await post(receiver, receiver.url(job(n)), DONE) for n in range(3)] == [200, 200, 503]
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -172,27 +175,70 @@ async def test_the_unclaimed_is_kept_and_handed_over(waits: bool) -> None:
     receiver, ear = listened(Ear(claims=False), on_unclaimed=slowly if waits else got.append)
     async with anyio.create_task_group() as tg:
         tg.start_soon(receiver.hand_over_unclaimed)
-        post(receiver, receiver.url(job(1)), DONE)
+        await post(receiver, receiver.url(job(1)), DONE)
         await anyio.sleep(6)
-        post(receiver, receiver.url(job(2)), DONE)
+        await post(receiver, receiver.url(job(2)), DONE)
         await anyio.sleep(6)
         tg.cancel_scope.cancel()
     assert [callback.job for callback in got] == [job(1), job(2)] == [callback.job for callback in ear.kept]
 
 
 async def test_what_is_being_handed_over_when_the_client_leaves_is_not_lost() -> None:
+    got: list[Callback] = []
+
     async def never(callback: Callback) -> None:
+        got.append(callback)
         await anyio.sleep_forever()
 
     receiver, ear = listened(Ear(claims=False), on_unclaimed=never)
     for number in (1, 2):
-        post(receiver, receiver.url(job(number)), DONE)
+        await post(receiver, receiver.url(job(number)), DONE)
     with anyio.move_on_after(1):
         await receiver.hand_over_unclaimed()
-    ear.kept.clear()
     with anyio.move_on_after(1):
         await receiver.hand_over_unclaimed()
+    assert [callback.job for callback in got] == [job(1), job(1)]
+    assert [callback.job for callback in ear.kept] == [job(1), job(2)]
+
+
+async def test_a_callback_without_a_client_is_recorded_by_the_next_one() -> None:
+    receiver, ear = receiver_of(), Ear(claims=False)
+    await post(receiver, receiver.url(job(1)), DONE)
+    receiver.attach(ear)
+    for _ in range(2):
+        with anyio.move_on_after(1):
+            await receiver.hand_over_unclaimed()
     assert [callback.job for callback in ear.kept] == [job(1)]
+
+
+@pytest.mark.parametrize("claim", list(Claim))
+async def test_a_proof_is_answered_once_it_is_recorded_and_asked_for_again_if_it_is_not(claim: Claim) -> None:
+    @define(eq=False)
+    class Full:
+        broken: bool = True
+        asked: int = 0
+
+        def claim(self, callback: Callback) -> Claim:
+            return claim
+
+        async def keep(self, callback: Callback) -> None:
+            self.asked += 1
+            if self.broken:
+                raise JournalError("journal.db", "the disk is full")
+            await anyio.sleep(3)
+
+    receiver, ear = receiver_of(), Full()
+    receiver.attach(ear)
+    first = await post(receiver, receiver.url(job(1)), DONE)
+    ear.broken = False
+    answers = [await post(receiver, receiver.url(job(1)), DONE) for _ in range(2)]
+    known = claim is Claim.KNOWN
+    assert (first, answers, anyio.current_time()) == (
+        200 if known else 503,
+        [200, 200],
+        0.0 if known else 3.0,
+    )
+    assert ear.asked == (0 if known else 2)
 
 
 async def test_a_hook_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +248,7 @@ async def test_a_hook_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture
     receiver, ear = listened(Ear(claims=False), on_unclaimed=broken)
     url = receiver.url(job(1))
     for address in (url, receiver.url(job(2))):
-        post(receiver, address, DONE)
+        await post(receiver, address, DONE)
     with anyio.move_on_after(1):
         await receiver.hand_over_unclaimed()
     assert len(ear.kept) == 2
@@ -210,10 +256,10 @@ async def test_a_hook_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture
     assert url.rpartition("/")[2] not in caplog.text
 
 
-def test_nobody_is_asked_after_leaving() -> None:
+async def test_nobody_is_asked_after_leaving() -> None:
     receiver, ear = listened()
     receiver.detach(ear)
-    assert post(receiver, receiver.url(JOB), DONE) == 200
+    assert await post(receiver, receiver.url(JOB), DONE) == 200
     assert not ear.heard
 
 
@@ -227,11 +273,11 @@ def signed(body: bytes, at: float, key: bytes = b"key", task_id: str = "t1") -> 
     }
 
 
-def answers(body: bytes, headers: dict[str, str]) -> int:
+async def answers(body: bytes, headers: dict[str, str]) -> int:
     receiver, _ = listened(signing_key="key")
     token = receiver.admit("POST", receiver.url(JOB))
     assert not isinstance(token, Answer)
-    return receiver.take(token, headers, body).status
+    return (await receiver.take(token, headers, body)).status
 
 
 @pytest.mark.parametrize(
@@ -243,9 +289,9 @@ def answers(body: bytes, headers: dict[str, str]) -> int:
         {"data": {"task_id": "t1"}, "taskId": "t2"},
     ],
 )
-def test_a_signed_post_is_taken_wherever_the_id_stands(said: dict[str, Any]) -> None:
+async def test_a_signed_post_is_taken_wherever_the_id_stands(said: dict[str, Any]) -> None:
     body = json.dumps(said).encode()
-    assert answers(body, signed(body, NOW)) == 200
+    assert await answers(body, signed(body, NOW)) == 200
 
 
 def wrong_headers() -> Iterator[dict[str, str]]:
@@ -261,13 +307,13 @@ def wrong_headers() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("headers", [*wrong_headers()])
-def test_a_post_that_is_not_signed_well_is_refused(headers: dict[str, str]) -> None:
-    assert answers(DONE, headers) == 401
+async def test_a_post_that_is_not_signed_well_is_refused(headers: dict[str, str]) -> None:
+    assert await answers(DONE, headers) == 401
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"state": "success"}', b'{"taskId": 7}'])
-def test_what_names_no_task_cannot_be_signed(body: bytes) -> None:
-    assert answers(body, signed(body, NOW)) == 401
+async def test_what_names_no_task_cannot_be_signed(body: bytes) -> None:
+    assert await answers(body, signed(body, NOW)) == 401
 
 
 # ---- settings
@@ -297,19 +343,19 @@ def test_wrong_settings_are_named(options: dict[str, Any], words: str) -> None:
     assert "pass@" not in str(caught.value)
 
 
-def test_the_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUXA_CALLBACK_SECRET", SECRET)
     url = CallbackReceiver(public_url=PUBLIC).url(JOB)
-    assert post(receiver_of(), url) == 200
+    assert await post(receiver_of(), url) == 200
     monkeypatch.delenv("RUXA_CALLBACK_SECRET")
-    assert post(receiver_of(), CallbackReceiver(public_url=PUBLIC).url(JOB)) == 401
+    assert await post(receiver_of(), CallbackReceiver(public_url=PUBLIC).url(JOB)) == 401
 
 
-def test_secrets_rotate() -> None:
+async def test_secrets_rotate() -> None:
     old = receiver_of(secret="o" * 16)
     both = receiver_of(secret=[SECRET.encode(), "o" * 16])
-    assert post(both, old.url(JOB)) == 200
-    assert post(receiver_of(), both.url(JOB)) == 200
+    assert await post(both, old.url(JOB)) == 200
+    assert await post(receiver_of(), both.url(JOB)) == 200
 
 
 def test_nothing_secret_is_shown() -> None:

@@ -26,10 +26,10 @@ def receiver_of(**options: Any) -> CallbackReceiver:
     return CallbackReceiver(**options)
 
 
-def post(receiver: CallbackReceiver, url: str, body: bytes = b"", **headers: str) -> int:
+async def post(receiver: CallbackReceiver, url: str, body: bytes = b"", **headers: str) -> int:
     """Post to *receiver* as a face does; return the status."""
     token = receiver.admit("POST", urlsplit(url).path)
-    answer = token if isinstance(token, Answer) else receiver.take(token, headers, body)
+    answer = token if isinstance(token, Answer) else await receiver.take(token, headers, body)
     return answer.status
 
 
@@ -38,7 +38,7 @@ def sender(receiver: CallbackReceiver) -> Callable[[CallbackPost], Awaitable[int
         await anyio.lowlevel.checkpoint()
         token = receiver.admit("POST", urlsplit(letter.url).path)
         headers = {name.lower(): value for name, value in letter.headers.items()}
-        answer = token if isinstance(token, Answer) else receiver.take(token, headers, letter.body)
+        answer = token if isinstance(token, Answer) else await receiver.take(token, headers, letter.body)
         return answer.status
 
     return send

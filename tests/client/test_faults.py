@@ -162,6 +162,7 @@ async def test_sixty_prompts_complete_under_the_siblings_limits() -> None:
     assert service.ledger.charged == 60
 
 
+@pytest.mark.alternate_backends
 @pytest.mark.timeout(600)  # under coverage, on a busy machine
 async def test_ten_thousand_tasks_in_flight_fail_nothing() -> None:
     service = service_of(image=Durations(20.0, 0.1))

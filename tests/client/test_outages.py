@@ -33,6 +33,7 @@ async def bought(service: Service, observer: Observer) -> list[Outcome]:
         return [outcome async for outcome in outcomes]
 
 
+@pytest.mark.alternate_backends
 @pytest.mark.parametrize("seconds", [2.0, 6.0, 120.0])
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,6 +54,7 @@ async def test_an_outage_leaves_few_creates_of_unknown_outcome(
     assert service.ledger.duplicates() == []
 
 
+@pytest.mark.alternate_backends
 @pytest.mark.parametrize("seconds", [2.0, 6.0, 120.0])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_full_speed_is_back_two_seconds_after_the_outage_where_tasks_run(

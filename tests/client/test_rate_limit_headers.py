@@ -28,6 +28,7 @@ async def done(service: Service, count: int) -> tuple[float, int]:
     return max(entry.at for entry in service.ledger.entries), service.counts.throttled
 
 
+@pytest.mark.alternate_backends
 @pytest.mark.parametrize("form", TRUTHFUL)
 @pytest.mark.parametrize("latency", [0.02, 0.2])
 @pytest.mark.parametrize(("limit", "floor"), [(TokenBucket(50, 10), 2.2), (TokenBucket(5, 10), 22.0)])
@@ -39,6 +40,7 @@ async def test_a_token_bucket_in_the_headers_rejects_nothing(
     assert last <= 1.15 * floor + 1
 
 
+@pytest.mark.alternate_backends
 @pytest.mark.parametrize("form", [*TRUTHFUL, *NUMBERS])
 @pytest.mark.parametrize("latency", [0.02, 0.2])
 @pytest.mark.parametrize(
@@ -68,6 +70,7 @@ async def test_a_changing_limit_does_not_cost_a_rejection_for_each_request() -> 
     assert last <= 20.0
 
 
+@pytest.mark.alternate_backends
 @pytest.mark.parametrize("form", ["ratelimit", "x-ratelimit"])
 @pytest.mark.parametrize("lie", ["empty", "plenty", "high", "low"])
 @pytest.mark.parametrize("latency", [0.02, 0.2])

@@ -74,7 +74,7 @@ def test_forged_posts_go_to_a_wrong_token_and_claim_success() -> None:
     assert "token" not in repr(letter)
 
 
-def test_a_signed_post_is_believed_by_a_receiver_that_asks_for_it() -> None:
+async def test_a_signed_post_is_believed_by_a_receiver_that_asks_for_it() -> None:
     service = service_of(signing_key="a key", style="flat_id")
     receiver, ear = receiver_of(signing_key="a key", wall=lambda: service.epoch + 110.0), Ear()
     receiver.attach(ear)
@@ -83,7 +83,7 @@ def test_a_signed_post_is_believed_by_a_receiver_that_asks_for_it() -> None:
     token = receiver.admit("POST", letter.url)
     assert not isinstance(token, Answer)
     headers = {name.lower(): value for name, value in letter.headers.items()}
-    assert receiver.take(token, headers, letter.body).status == 200
+    assert (await receiver.take(token, headers, letter.body)).status == 200
     assert len(ear.heard) == 1
 
 
