@@ -1,6 +1,7 @@
 """The journal records what was intended, bought and finished, so that a later run can resume.
 
-`SqliteJournal` keeps it in a file, `PostgresJournal` on a server; `Journal` and `LastingJournal` are their protocols.
+`SqliteJournal` keeps it in a file, `PostgresJournal` on a server. `Journal` and `LastingJournal` are their
+protocols.
 """
 
 from __future__ import annotations

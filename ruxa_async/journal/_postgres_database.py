@@ -174,7 +174,8 @@ class PostgresDatabase:
                     raise self._broken from exc
                 if time.monotonic() >= deadline:
                     raise self._explained(exc) from exc
-                logger.warning("%s is away, trying again: %s", self.path, str(exc).strip())
+                if pause == _FIRST_PAUSE:
+                    logger.warning("%s is away, trying again: %s", self.path, str(exc).strip())
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:

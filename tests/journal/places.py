@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from attrs import define, field
 
 from ruxa_async import SqliteJournal
-from ruxa_async.journal import LastingJournal, PostgresJournal
+from ruxa_async.journal import PostgresJournal
 
 
 class Place(Protocol):
     """A journal that can be opened again and again."""
 
-    def journal(self, **options: Any) -> LastingJournal:
+    def journal(self, **options: Any) -> SqliteJournal | PostgresJournal:
         """Return the journal, not yet open."""
         ...
 
@@ -52,8 +52,8 @@ class InPostgres:
         import psycopg
 
         with psycopg.connect(self.dsn) as connection:
-            connection.execute(f'SET search_path = "{self.schema}"')  # type: ignore[arg-type]
-            return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+            connection.execute(f'SET search_path = "{self.schema}"')
+            return connection.execute(sql).fetchall()
 
     def bytes(self) -> bytes:
         return repr([self.rows(f"SELECT * FROM {table}") for table in ("account", "jobs", "holder")]).encode()
