@@ -10,11 +10,13 @@ from typing import Any
 import anyio
 import pytest
 from attrs import define, field
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from journal.places import InFile, InPostgres, Place
 from journal.tools import failure, job, of, request, success
+from servers import Postgres
 
-from ruxa_async import JournalError, KeyConflictError, SqliteJournal
+from ruxa_async import JournalError, KeyConflictError
 from ruxa_async.journal import JobState, JournalRun
 
 RUN = "run"
@@ -57,7 +59,7 @@ PROMPTS = ("a", "b")
 class Machine:
     """The journal and the dict side by side."""
 
-    path: Path
+    place: Place
     journal: Any = None
     run: Any = None
     model: dict[Handle, Expected] = field(factory=dict)
@@ -66,7 +68,7 @@ class Machine:
     ids: int = 0
 
     async def open(self) -> None:
-        self.journal = await SqliteJournal(self.path).__aenter__()
+        self.journal = await self.place.journal().__aenter__()
         await self.begin_pass()
 
     async def begin_pass(self) -> None:
@@ -177,18 +179,27 @@ class Machine:
             )
 
 
+async def play(place: Place, steps: list[tuple[str, int]]) -> None:
+    machine = Machine(place)
+    await machine.open()
+    try:
+        for step in steps:
+            await machine.step(*step)
+        await machine.compare()
+    finally:
+        await machine.journal.aclose()
+
+
 @settings(max_examples=40, deadline=None)
 @given(STEPS, st.sampled_from(["asyncio", "trio"]))
-def test_it_holds_what_a_dict_would(steps: list[tuple[str, int]], backend: str) -> None:
-    async def play() -> None:
-        with TemporaryDirectory() as folder:
-            machine = Machine(Path(folder) / "journal.db")
-            await machine.open()
-            try:
-                for step in steps:
-                    await machine.step(*step)
-                await machine.compare()
-            finally:
-                await machine.journal.aclose()
+def test_a_file_holds_what_a_dict_would(steps: list[tuple[str, int]], backend: str) -> None:
+    with TemporaryDirectory() as folder:
+        anyio.run(play, InFile(Path(folder) / "journal.db"), steps, backend=backend)
 
-    anyio.run(play, backend=backend)
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, backend=st.sampled_from(["asyncio", "trio"]))
+def test_a_server_holds_what_a_dict_would(
+    server: Postgres, steps: list[tuple[str, int]], backend: str
+) -> None:
+    anyio.run(play, InPostgres(server.dsn), steps, backend=backend)
