@@ -52,6 +52,11 @@ class PostgresStore(Store):
         """Record that *job* is about to be sent; return its id."""
         self._ensure_held()
         number = super().intend(job, at)
+        self.attempts.setdefault(number, 1)
+        return number
+
+    def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
+        super()._intend_again(number, callback_id, at)
         row = self.connection.execute("SELECT attempts FROM jobs WHERE id = ?", (number,)).fetchone()
         self.attempts[number] = row[0]
         return number
