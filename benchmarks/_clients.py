@@ -47,7 +47,7 @@ def memory() -> int:
 
 
 def prompt(place: int) -> str:
-    """Return the prompt of task *place*, of a usual length."""
+    """Return a prompt of typical length for task number *place*."""
     return f"A lighthouse keeper's cat on a windowsill at dusk, in watercolour, picture number {place}"
 
 
@@ -63,15 +63,15 @@ class Peak:
     async def watch(self, in_flight: Callable[[], int]) -> None:
         """Take samples until cancelled."""
         while True:
-            self.look(in_flight())
+            self.sample(in_flight())
             await asyncio.sleep(0.1)
 
-    def look(self, in_flight: int) -> None:
+    def sample(self, in_flight: int) -> None:
         """Take one sample."""
         self._most = max(self._most, memory())
         self._in_flight = max(self._in_flight, in_flight)
 
-    def told(self) -> Sample:
+    def figures(self) -> Sample:
         """Return the peak in bytes above the start, and the most tasks that were in flight."""
         return {"memory": self._most - self._before, "most_in_flight": self._in_flight}
 
@@ -101,11 +101,11 @@ async def ours(job: Job) -> Sample:
                 else:
                     failures.append(repr(outcome))
             watcher.cancel()
-    return {**sample, **peak.told(), "seen": seen, "failures": failures}
+    return {**sample, **peak.figures(), "seen": seen, "failures": failures}
 
 
 async def plain(job: Job) -> Sample:
-    """Buy as people write it: aiohttp, gather, a semaphore, a create, then polling at a fixed interval."""
+    """Buy as most programs do: aiohttp, gather, a semaphore, a create, then polling at a fixed interval."""
     import aiohttp
 
     seen: dict[str, float] = {}
@@ -129,13 +129,13 @@ async def plain(job: Job) -> Sample:
             ends = await asyncio.gather(*map(one, range(job["tasks"])), return_exceptions=True)
             watcher.cancel()
     failures = [repr(end) for end in ends if end is not None]
-    return {**sample, **peak.told(), "seen": seen, "failures": failures}
+    return {**sample, **peak.figures(), "seen": seen, "failures": failures}
 
 
 async def replay(job: Job) -> Sample:
     """Send the requests of a log over plain aiohttp, at its times if *paced*, else as fast as they go.
 
-    Start a task for each request, as people write it, or a fixed number of *workers*.
+    Start a task for each request, as most programs do, or a fixed number of *workers*.
     """
     import aiohttp
 
@@ -184,7 +184,7 @@ async def _query(session: Any, task_id: str) -> str:
 
 
 class _Raw(asyncio.Protocol):
-    """Repeat one request and count the replies: the ceiling of a server if the client costs nothing."""
+    """Repeat one request on a connection and count the replies, to measure the most that a server can do."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -275,7 +275,7 @@ class _Handler:
             self._asked[place] = 1
             self._waiting -= 1
             if not self._waiting:
-                self._peak.look(self._count)
+                self._peak.sample(self._count)
             return False
         return not self._waiting
 
@@ -301,7 +301,7 @@ async def in_memory(job: Job) -> Sample:
     peak = Peak() if job["hold"] else None
     with metered(sample):
         *failures, sent = await buy(count, peak, requests)
-    return {**sample, **(peak.told() if peak else {}), "requests": int(sent), "failures": failures}
+    return {**sample, **(peak.figures() if peak else {}), "requests": int(sent), "failures": failures}
 
 
 # ---- to disk

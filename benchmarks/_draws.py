@@ -22,8 +22,8 @@ REPORTING = range(1_000_000, 1_010_000)
 
 #: Seconds since the start of a run.
 Span: TypeAlias = tuple[float, float]
-#: "seconds": the wait in whole seconds, rounded up. "exact": in milliseconds. "rounded up": ``int(wait) + 1``
-#: seconds.
+#: The form of Retry-After. "seconds": whole seconds, rounded up. "exact": milliseconds. "rounded up":
+#: ``int(wait) + 1`` seconds.
 Hint: TypeAlias = Literal["none", "seconds", "exact", "rounded up"]
 
 FAMILIES = ("bucket", "minimum interval", "sliding window", "fixed window")
@@ -32,14 +32,14 @@ DISTURBANCES = (
     *("nothing", "used up", "storm at start", "storm later", "another client", "stalls"),
     *("halved", "doubled", "removed", "running cap"),
 )
-_DISTURBED = 0.6  # of all draws
-_SHARED = 0.1  # of the draws without a running cap
-_LENGTH = (20.0, 60.0)  # seconds of the sustained rate
-_FEWEST, _FEWEST_WITHIN = 100, 200.0  # requests, unless these take more seconds
-_WINDOWS = (3.0, 4.0)  # further windows after the first, at least
-_MOST = 2000  # requests; a draw at 300/s is as short as 7 s
-_TASK = 0.3  # seconds
-_STORM = (3.0, 30.0)  # seconds
+_DISTURBED = 0.6  # the share of the draws with a disturbance
+_SHARED = 0.1  # the share, among draws without a running cap, whose queries count against the same limit
+_LENGTH = (20.0, 60.0)  # seconds that a batch takes at the sustained rate
+_FEWEST, _FEWEST_WITHIN = 100, 200.0  # the least requests of a batch, unless they take more seconds than this
+_WINDOWS = (3.0, 4.0)  # the least number of windows after the first
+_MOST = 2000  # the most requests of a batch; at 300/s they take 7 s
+_TASK = 0.3  # seconds that a task takes
+_STORM = (3.0, 30.0)  # seconds that a storm lasts
 
 
 @frozen(kw_only=True)
@@ -48,10 +48,10 @@ class Draw:
 
     *limit* None accepts everything. *rate* is what the limit accepts a second for any length of time, *burst*
     the number that an idle client may send at once, *per* the length of a window (0: no window); *rate_after*
-    and *limit* include the change at *changes_at*. *rtt* is the mean round trip; each half of a trip is
-    *jitter* of itself shorter or longer at most. *storm* answers 429 without a hint to every create. *taken*
-    is the share of *rate* that another client uses. *stalls* are the times in which the client's event loop
-    stands still. *clients* run in one event loop, each with an account of its own.
+    and *limit* include the change at *changes_at*. *rtt* is the mean round trip, of which each half
+    varies by the share *jitter* at most. During *storm* every create is rejected without Retry-After. *taken*
+    is the share of *rate* that another client uses. During *stalls* the client's event loop is blocked.
+    *clients* run in one event loop, each with its own account.
     """
 
     seed: int
@@ -135,7 +135,7 @@ def _limited(seed: int, chance: random.Random) -> Draw:
         burst = round(size) if family == "bucket" else 1
         return Draw(seed=seed, family=family, limit=TokenBucket(rate, burst), rate=rate, burst=burst)
     count, per = round(_log_uniform(chance, 2, 300)), _log_uniform(chance, 1.0, 60.0)
-    # People choose whole seconds.
+    # Whole seconds, as in real limits.
     per = float(round(per)) if chance.random() < 0.75 else per
     phase = chance.uniform(-per, 0.0)
     limit: Shape = SlidingWindow(count, per) if family == "sliding window" else FixedWindow(count, per, phase)

@@ -1,4 +1,4 @@
-"""What all contenders share: the type of a job, and buying all of it at once."""
+"""Shared by all contenders: the type of a job, and how to buy all of it at once."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ async def gathered(job: Job, done: Done, buy: Callable[[str], Awaitable[object]]
 
 
 def named(error: BaseException) -> str:
-    """Return the kind of failure of *error*."""
+    """Return the name of the failure *error* for a report."""
     status = getattr(error, "status_code", None) or getattr(error, "status", None)
     return type(error).__name__ + (f" {status}" if isinstance(status, int) else "")

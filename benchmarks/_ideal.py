@@ -1,4 +1,4 @@
-"""The time that a client needs which knows a draw exactly: limit, disturbance, and the time of each reply.
+"""The time of an ideal client, which knows a draw exactly: limit, disturbance, and the time of each reply.
 
 Each request arrives at the first instant at which the quota accepts it. It leaves half a mean round trip
 earlier, never during a stall, and at most `IN_FLIGHT` creates wait for their replies. Under a cap on running
@@ -33,11 +33,11 @@ def schedule(draw: Draw) -> list[float]:
 
 
 def _created(draw: Draw) -> list[float]:
-    door, places = _Door(draw), [0.0] * (draw.cap or draw.count)
+    client, places = _QuotaClient(draw), [0.0] * (draw.cap or draw.count)
     replies = deque([0.0] * IN_FLIGHT, maxlen=IN_FLIGHT)
     arrivals = []
     for _ in range(draw.count):
-        at = door.enter(max(heapq.heappop(places), replies[0]) + draw.rtt / 2)
+        at = client.accepted_at(max(heapq.heappop(places), replies[0]) + draw.rtt / 2)
         heapq.heappush(places, at + draw.duration + draw.rtt / 2)
         replies.append(at + draw.rtt / 2)
         arrivals.append(at)
@@ -45,16 +45,16 @@ def _created(draw: Draw) -> list[float]:
 
 
 def _queried(draw: Draw) -> list[float]:
-    door, arrivals, ends = _Door(draw), [], deque[float]()
+    client, arrivals, ends = _QuotaClient(draw), [], deque[float]()
     for _ in range(draw.count):
-        arrivals.append(door.enter(draw.rtt / 2))
+        arrivals.append(client.accepted_at(draw.rtt / 2))
         ends.append(arrivals[-1] + draw.duration)
-    return arrivals + [door.enter(end) for end in ends]
+    return arrivals + [client.accepted_at(end) for end in ends]
 
 
 @define(eq=False)
-class _Door:
-    """The quota for one client whose requests arrive one after the other."""
+class _QuotaClient:
+    """A quota, and one client of it whose requests arrive one after another."""
 
     draw: Draw
     now: float = 0.0
@@ -63,7 +63,7 @@ class _Door:
     def __attrs_post_init__(self) -> None:
         self.quota = Quota(self.draw)
 
-    def enter(self, earliest: float) -> float:
+    def accepted_at(self, earliest: float) -> float:
         """Return the first instant from *earliest* on at which a request is accepted, and accept it."""
         self.now = max(self.now, earliest)
         while True:
@@ -75,5 +75,5 @@ class _Door:
 
 
 def awake(at: float, stalls: tuple[Span, ...]) -> float:
-    """Return *at*, or the end of the stall that it lies in."""
+    """Return *at*, or the end of the stall around it."""
     return next((end for start, end in stalls if start <= at < end), at)

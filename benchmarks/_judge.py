@@ -29,7 +29,7 @@ __all__ = (
     "run",
 )
 
-_FOREVER = 1e6  # seconds; longer than any batch, so that no client gives up
+_FOREVER = 1e6  # seconds; longer than any batch, so that no create times out
 
 
 @frozen(kw_only=True)
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def rejected_share(self) -> float:
-        """429s over all creates that were sent."""
+        """The 429s divided by all creates that were sent."""
         return self.rejected / max(1, self.creates)
 
 

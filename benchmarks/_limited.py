@@ -16,7 +16,7 @@ import attrs
 
 from benchmarks._shims import SHIMS, serve_shim
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply, parse_limit
-from ruxa_async.emulator._messages import Incoming
+from ruxa_async.emulator._http import Incoming
 from ruxa_async.emulator._web import serve
 
 

@@ -1,4 +1,4 @@
-"""nginx as a limiter that shares no code with this project, with a configuration and a folder for one run."""
+"""nginx as a limiter that shares no code with this project, with its own configuration and folder a run."""
 
 from __future__ import annotations
 

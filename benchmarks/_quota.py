@@ -11,8 +11,8 @@ from attrs import frozen
 
 from benchmarks._draws import Draw, Hint
 from ruxa_async.emulator import Durations, EmulatorSettings, RetryAfterForm, Service, ServiceReply
-from ruxa_async.emulator._limiters import Gauge
-from ruxa_async.emulator._messages import Incoming
+from ruxa_async.emulator._http import Incoming
+from ruxa_async.emulator._limit_state import LimitState
 
 __all__ = ("KEY", "Account", "Quota")
 
@@ -31,22 +31,22 @@ class Quota:
 
     *clock_at_start* is the service's clock at the start, None: at the first request.
 
-    The other client comes first: it sends its requests in groups and takes for them every request that the
-    limit would accept until it has none left. So it takes the same from an ideal client and from any other.
+    The other client goes first: it sends its requests in groups, and while any of them wait, it takes every
+    request that the limit accepts. So it takes the same from an ideal client as from any other.
     """
 
     def __init__(self, draw: Draw, clock_at_start: float | None = 0.0) -> None:
         self.draw = draw
         self._start = clock_at_start
-        self._gauge: Gauge | None = draw.limit.limiter() if draw.limit else None
+        self._limiter: LimitState | None = draw.limit.limiter() if draw.limit else None
         self._chance = random.Random(f"another client/{draw.seed}")
         self._waiting = 0.0  # requests of the other client
         self._served_at = math.inf
         self._group_at = math.inf
         if draw.taken:
             self._group_at = self._pause()
-        if draw.used_up and self._gauge:
-            while not self._gauge.take(0.0):
+        if draw.used_up and self._limiter:
+            while not self._limiter.take(0.0):
                 pass
 
     def since_start(self, clock: float) -> float:
@@ -56,15 +56,15 @@ class Quota:
         return clock - self._start
 
     def in_storm(self, clock: float) -> bool:
-        """Tell whether everything is rejected."""
+        """Return whether a storm rejects every request."""
         storm = self.draw.storm
         return storm is not None and storm[0] <= self.since_start(clock) < storm[1]
 
     def take(self, clock: float) -> float:
         """Accept a request and return 0, or return the seconds until one would be accepted."""
         wait = self.wait(clock)
-        if not wait and self._gauge:
-            self._gauge.take(self.since_start(clock))
+        if not wait and self._limiter:
+            self._limiter.take(self.since_start(clock))
         return wait
 
     def wait(self, clock: float) -> float:
@@ -72,12 +72,12 @@ class Quota:
         now = self.since_start(clock)
         if self.draw.storm and self.in_storm(clock):
             return self.draw.storm[1] - now
-        if self._gauge is None:
+        if self._limiter is None:
             return 0.0
-        self._serve_other(now, self._gauge)
-        return self._gauge.wait(now)
+        self._serve_other(now, self._limiter)
+        return self._limiter.wait(now)
 
-    def _serve_other(self, now: float, gauge: Gauge) -> None:
+    def _serve_other(self, now: float, limiter: LimitState) -> None:
         """Accept what the other client has sent until *now*."""
         while min(self._group_at, self._served_at) <= now:
             if self._group_at <= self._served_at:
@@ -85,14 +85,14 @@ class Quota:
                 if self._waiting >= 1 and self._served_at == math.inf:
                     self._served_at = begun
                 continue
-            wait = gauge.take(self._served_at)
+            wait = limiter.take(self._served_at)
             self._served_at += wait
             if not wait:
                 self._waiting -= 1
                 self._served_at = self._served_at if self._waiting >= 1 else math.inf
 
     def _pause(self) -> float:
-        """Return the seconds until the next group, which holds what the other client takes in that time."""
+        """Return the seconds until the next group, and add to it the requests for that time."""
         pause = self._chance.expovariate(1 / self.draw.gap)
         self._waiting += self.draw.taken * self.draw.rate * pause
         return pause
@@ -109,7 +109,7 @@ class Account(Service):
                 key=KEY,
                 image=lasting,
                 video=lasting,
-                creates=_Given(self.quota),
+                creates=_QuotaLimit(self.quota),
                 shared=draw.shared,
                 max_running=draw.cap,
                 retry_after=_FORMS[draw.hint],
@@ -132,7 +132,7 @@ class Account(Service):
 
 
 @frozen
-class _Given:
+class _QuotaLimit:
     """A limit whose state is *quota*."""
 
     quota: Quota

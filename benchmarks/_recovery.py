@@ -12,16 +12,15 @@ from benchmarks._ideal import schedule
 __all__ = ("recovered_after",)
 
 _ENOUGH = 0.8
-_FEWEST = 10  # requests, or a whole window, over which a rate is measured
+_FEWEST = 10  # the rate is measured over the time of this many requests, or over a window
 
 
 def recovered_after(draw: Draw, arrivals: Sequence[float]) -> float:
-    """Return the seconds from the end of the disturbance until *arrivals* come at 80 % of the possible rate.
+    """Return the seconds from the end of the disturbance until *arrivals* reach 80 % of the possible rate.
 
-    They do from the first instant on after which, for ten requests' time or one window, four fifths of what
-    the limit allows in the long run arrive. Where nothing limits them any more, and where they never do so,
-    it is the time until the last arrival. Without a disturbance that ends, it counts from the start; of
-    stalls, the first one counts.
+    The rate is measured over one window, or over the time of ten requests if that is longer. If the limit was
+    removed, or the rate is never reached, this is the time until the last arrival. It counts from the start
+    if no disturbance ends, and from the end of the first of several stalls.
     """
     end = _end(draw)
     after = [at for at in arrivals if at >= end]
@@ -32,15 +31,15 @@ def recovered_after(draw: Draw, arrivals: Sequence[float]) -> float:
         span = max(draw.per, _FEWEST / rate)
         for index, start in enumerate([end, *after]):
             count = bisect_left(after, start + span) - max(0, index - 1)
-            # The last stretch may be shorter.
-            lasted = span if start + span <= after[-1] else after[-1] - start
-            if count >= _ENOUGH * rate * lasted:
+            # The last interval may be shorter.
+            length = span if start + span <= after[-1] else after[-1] - start
+            if count >= _ENOUGH * rate * length:
                 return start - end
     return after[-1] - end
 
 
 def _end(draw: Draw) -> float:
-    """Return when the disturbance is over."""
+    """Return the time at which the disturbance ends."""
     if draw.storm is not None:
         return draw.storm[1]
     if draw.changes_at is not None:
@@ -51,7 +50,7 @@ def _end(draw: Draw) -> float:
 
 
 def _possible(draw: Draw) -> float:
-    """Return how many creates a second the account accepts in the long run after the disturbance."""
+    """Return the creates a second that the account accepts in the long run after the disturbance."""
     rate = draw.rate if draw.changes_at is None else draw.rate_after
     if draw.cap is not None:
         rate = min(rate, draw.cap / (draw.duration + draw.rtt))

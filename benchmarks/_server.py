@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from benchmarks._instant import Instant
 from benchmarks._processes import SERVER_CORE, pin
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply
-from ruxa_async.emulator._messages import Incoming
+from ruxa_async.emulator._http import Incoming
 from ruxa_async.emulator._service import CREATE_PATH, FILES_PATH, QUERY_PATH
 from ruxa_async.emulator._web import serve
 

@@ -37,12 +37,12 @@ class Shim:
         self._url = url
         self._latency = latency
 
-    def accepted(self, task_id: str) -> dict[str, Any]:
+    def create_body(self, task_id: str) -> dict[str, Any]:
         """Return the body of the reply to a create."""
-        return self.told(task_id, "waiting", "")
+        return self.state_body(task_id, "waiting", "")
 
-    def told(self, task_id: str, state: str, path: str) -> dict[str, Any]:
-        """Return the body of the reply to a query at *path*; *state* is in Ruxa's words."""
+    def state_body(self, task_id: str, state: str, path: str) -> dict[str, Any]:
+        """Return the body of the reply to a query at *path*; *state* is one of Ruxa's."""
         raise NotImplementedError
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -57,8 +57,8 @@ class Shim:
             if found is None:
                 return web.json_response({"detail": f"no such path: {request.path}"}, status=404)
             reply = self._handle("GET", QUERY_PATH + found[1], b"", arrived)
-            response = _spelled(
-                reply, lambda data: self.told(data["taskId"], data["state"], request.path), 200
+            response = _translated(
+                reply, lambda data: self.state_body(data["taskId"], data["state"], request.path), 200
             )
         await asyncio.sleep(self._latency)
         return response
@@ -67,7 +67,7 @@ class Shim:
         self, request: web.BaseRequest, reply: tuple[int, Mapping[str, str], Any]
     ) -> web.Response:
         del request
-        return _spelled(reply, lambda data: self.accepted(data["taskId"]), 201)
+        return _translated(reply, lambda data: self.create_body(data["taskId"]), 201)
 
     def _handle(
         self, method: str, path: str, body: bytes, now: float
@@ -77,10 +77,10 @@ class Shim:
         return reply.status, reply.headers, json.loads(reply.body)
 
 
-def _spelled(
+def _translated(
     reply: tuple[int, Mapping[str, str], Any], body: Callable[[dict[str, Any]], dict[str, Any]], status: int
 ) -> web.Response:
-    """Return the reply: *body* of the service's data, or its rejection."""
+    """Return *reply* with the body that *body* makes of its data, or as a rejection."""
     refused, headers, said = reply
     if refused != 200:
         kept = {name: value for name, value in headers.items() if name.lower() == "retry-after"}
@@ -90,7 +90,7 @@ def _spelled(
 
 
 def _prompt(body: bytes, content_type: str) -> str:
-    """Return the prompt of a create, which each client puts in another place."""
+    """Return the prompt in the body of a create, from where any of the clients puts it."""
     if content_type.startswith("multipart/"):
         found = re.search(rb'name="prompt"\r\n\r\n(.*?)\r\n', body, re.DOTALL)
         assert found is not None
@@ -105,12 +105,12 @@ class _Fal(Shim):
     query = re.compile(r"/requests/([^/]+)")
     _states: ClassVar[Mapping[str, str]] = {"waiting": "IN_QUEUE", "queuing": "IN_QUEUE"}
 
-    def accepted(self, task_id: str) -> dict[str, Any]:
+    def create_body(self, task_id: str) -> dict[str, Any]:
         base = f"{self._url}/fal-ai/flux/requests/{task_id}"
         urls = {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
         return {"request_id": task_id, **urls}
 
-    def told(self, task_id: str, state: str, path: str) -> dict[str, Any]:
+    def state_body(self, task_id: str, state: str, path: str) -> dict[str, Any]:
         if not path.endswith("/status"):
             return {"images": [{"url": f"{self._url}/files/{task_id}/0.png"}]}
         status = "COMPLETED" if state == "success" else self._states.get(state, "IN_PROGRESS")
@@ -120,7 +120,7 @@ class _Fal(Shim):
 class _Replicate(Shim):
     query = re.compile(r"^/v1/predictions/([^/]+)$")
 
-    def told(self, task_id: str, state: str, path: str) -> dict[str, Any]:
+    def state_body(self, task_id: str, state: str, path: str) -> dict[str, Any]:
         del path
         status = {"success": "succeeded", "generating": "processing"}.get(state, "starting")
         urls = {"get": f"{self._url}/v1/predictions/{task_id}"}
@@ -131,7 +131,7 @@ class _Replicate(Shim):
     async def _created(
         self, request: web.BaseRequest, reply: tuple[int, Mapping[str, str], Any]
     ) -> web.Response:
-        """Hold a create that prefers to wait until its task has ended, which costs its client no query."""
+        """Delay the reply to a create that asks to wait until its task has ended, which saves queries."""
         status, _, said = reply
         if status != 200 or "wait" not in request.headers.get("prefer", ""):
             return await super()._created(request, reply)
@@ -139,13 +139,13 @@ class _Replicate(Shim):
         task = self._service.task(task_id)
         assert task is not None
         await asyncio.sleep(min(_HELD, max(0.0, task.ends - time.monotonic() + 0.001)))
-        return _spelled(reply, lambda _: self.told(task_id, task.state(time.monotonic()), ""), 201)
+        return _translated(reply, lambda _: self.state_body(task_id, task.state(time.monotonic()), ""), 201)
 
 
 class _OpenAI(Shim):
     query = re.compile(r"^/v1/videos/([^/]+)$")
 
-    def told(self, task_id: str, state: str, path: str) -> dict[str, Any]:
+    def state_body(self, task_id: str, state: str, path: str) -> dict[str, Any]:
         del path
         status = {"success": "completed", "generating": "in_progress"}.get(state, "queued")
         video = {"model": "sora-2", "seconds": "4", "size": "720x1280", "progress": 0, "created_at": 0}
@@ -155,10 +155,10 @@ class _OpenAI(Shim):
 class _Runway(Shim):
     query = re.compile(r"^/v1/tasks/([^/]+)$")
 
-    def accepted(self, task_id: str) -> dict[str, Any]:
+    def create_body(self, task_id: str) -> dict[str, Any]:
         return {"id": task_id}
 
-    def told(self, task_id: str, state: str, path: str) -> dict[str, Any]:
+    def state_body(self, task_id: str, state: str, path: str) -> dict[str, Any]:
         del path
         status = {"success": "SUCCEEDED", "generating": "RUNNING"}.get(state, "PENDING")
         task: dict[str, Any] = {"id": task_id, "createdAt": _STAMP, "status": status}

@@ -1,4 +1,4 @@
-"""A network without sockets in virtual time: varying round trips, and an event loop that stalls."""
+"""A network without sockets in virtual time: varying round trips, and an event loop that stops at times."""
 
 from __future__ import annotations
 

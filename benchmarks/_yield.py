@@ -36,20 +36,20 @@ class Yield:
 
     @classmethod
     def since_first(cls, passed: Sequence[float], forbidden: Iterable[_Span] = ()) -> Yield:
-        """Return the yield of instants on any clock."""
+        """Return the yield for instants on any clock, with the first of *passed* as 0."""
         first = min(passed)
         spans = [(start - first, end - first) for start, end in forbidden]
         return cls(sorted(at - first for at in passed), spans)
 
     @property
     def took(self) -> float:
-        """Seconds from the first to the last, without the forbidden ones."""
+        """Seconds from the first accepted request to the last, less those that the service forbade."""
         end = self.passed[-1]
         closed = sum(max(0.0, min(until, end) - max(start, 0.0)) for start, until in self.forbidden)
         return end - closed
 
     def whole(self, rate: float, burst: int) -> float:
-        """Return 100 x (N - burst) / rate over the time that it took."""
+        """Return the least time for N requests, (N - burst) / rate, in percent of the time `took`."""
         return 100 * (len(self.passed) - burst) / rate / self.took
 
     def share(self, best: Sequence[float], start: float, end: float) -> float:
@@ -57,11 +57,11 @@ class Yield:
         return 100 * _within(self.passed, start, end) / _within(best, start, end)
 
     def steady(self, limit: Limiter) -> float:
-        """Return the share of the best at *limit* from a fifth to four fifths of the run."""
+        """Return the `share` of a client that knows *limit*, from a fifth to four fifths of the run."""
         return self.share(self.best(limit), 0.2 * self.passed[-1], 0.8 * self.passed[-1])
 
     def best(self, limit: Limiter) -> list[float]:
-        """Return the instants of a client that knows *limit*, sends at once, and avoids forbidden times."""
+        """Return the instants at which a client that knows *limit* and the forbidden times is accepted."""
         now, best, closed = 0.0, [], deque(self.forbidden)
         while now <= self.passed[-1]:
             if closed and now >= closed[0][0]:
@@ -79,9 +79,8 @@ def _within(instants: Iterable[float], start: float, end: float) -> int:
 
 
 def displacement(order: Sequence[int]) -> float:
-    """Return the mean distance between a request's place in the queue and among the accepted, over N.
+    """Return the mean difference between the places of a request in the queue and in *order*, divided by N.
 
-    *order* has the places in the queue, in the order of acceptance. First in, first out is 0; random order,
-    1/3.
+    *order* lists places in the queue, in the order of acceptance. 0: first in, first out; 1/3: random order.
     """
     return sum(abs(rank - place) for rank, place in enumerate(order)) / len(order) ** 2

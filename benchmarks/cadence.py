@@ -127,7 +127,7 @@ class _Simulation:
         task = _Task(number, now, duration, self._counted)
         self.tasks.append(task)
         self._running[number] = task
-        self._plan(task, now + self._cadence.first_poll(case.model, 0.0))
+        self._plan(task, now + self._cadence.next_poll(case.model, 0.0))
 
     def _plan(self, task: _Task, when: float) -> None:
         task.due = when
@@ -146,7 +146,7 @@ class _Simulation:
         self._counted += task.number >= (self._case.shift or 0)
         if self._cadence.ended(self._case.model, task.pending_at, age, None, self._pending):
             for each in self._running.values():
-                when = each.accepted + self._cadence.replanned_poll(self._case.model, each.pending_at)
+                when = each.accepted + self._cadence.next_poll(self._case.model, each.pending_at)
                 self._plan(each, max(when, now))
         if len(self.tasks) < self._total:
             self._accept(now)

@@ -33,7 +33,7 @@ from anyio import to_thread
 from benchmarks._figures import Row, Sample, figures
 from benchmarks._harness import Options, Round, interleaved
 from ruxa_async import CallbackReceiver, NanoBanana, RuxaClient
-from ruxa_async.callbacks._tokens import Tokens
+from ruxa_async.callbacks._authentication import Tokens
 from ruxa_async.emulator import Callbacks, Durations, Emulator, EmulatorSettings, Fault
 
 __all__ = ("run",)

@@ -20,9 +20,9 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -31,8 +31,7 @@ from benchmarks._harness import Measure, Options, interleaved
 from benchmarks._results import Measured
 from benchmarks._yield import Yield
 from ruxa_async._engine.rate_limits.discovery import Discovery
-from ruxa_async.emulator import Limiter
-from ruxa_async.emulator._limiters import Bucket, Log, Window
+from ruxa_async.emulator import FixedWindow, Limit, Limiter, SlidingWindow, TokenBucket
 
 __all__ = ("DRAWN", "run")
 
@@ -41,25 +40,22 @@ _ON_WIRE = 64
 _LATE = 0.0004
 _CHANGED_AT, _SETTLED_AT, _CHANGED_UNTIL = 15.0, 25.0, 40.0
 
-#: Creates a limit without any requests so far.
-_Fresh: TypeAlias = Callable[[], Limiter]
-
 
 @frozen
 class _Case:
     name: str
-    fresh: _Fresh
+    limit: Limit
     rate: float
     burst: int
     count: int
-    most_refused: tuple[int, int] | None = None  # without and with Retry-After
-    in_windows: bool = False  # of seconds
+    most_refused: tuple[int, int] | None = None  # the target without and with Retry-After
+    in_windows: bool = False  # of several seconds, so that a run has few of them
 
 
 def _tokens(rate: float, burst: int) -> _Case:
     return _Case(
         f"{rate:g}/s, burst {burst}",
-        lambda: Bucket(rate, burst, burst),
+        TokenBucket(rate, burst),
         rate,
         burst,
         int(30 * rate + burst),
@@ -71,10 +67,10 @@ _CASES = (
         _tokens(*each)
         for each in ((20, 1), (50, 1), (50, 10), (20, 10), (120, 100), (200, 40), (10, 10), (2, 20))
     ),
-    _Case("20 in any 10 s", lambda: Log(20, 10.0), 2, 20, 240, (6, 2), in_windows=True),
-    _Case("20 in any 2 s", lambda: Log(20, 2.0), 10, 20, 320, in_windows=True),
-    _Case("20 in windows of 10 s", lambda: Window(20, 10.0, -3.0), 2, 20, 240, in_windows=True),
-    _Case("100 in windows of 1 s", lambda: Window(100, 1.0, -0.3), 100, 100, 3100),
+    _Case("20 in any 10 s", SlidingWindow(20, 10.0), 2, 20, 240, (6, 2), in_windows=True),
+    _Case("20 in any 2 s", SlidingWindow(20, 2.0), 10, 20, 320, in_windows=True),
+    _Case("20 in windows of 10 s", FixedWindow(20, 10.0, -3.0), 2, 20, 240, in_windows=True),
+    _Case("100 in windows of 1 s", FixedWindow(100, 1.0, -0.3), 100, 100, 3100),
 )
 #: The limits of the plot, with their seconds.
 DRAWN = {"20/s, burst 10": 30.0, "20 in any 10 s": 60.0}
@@ -108,7 +104,7 @@ def run(options: Options) -> Measured:
 
 def _drawn(case: _Case) -> dict[str, Any]:
     """Return the points of the plot of the first seconds of a run."""
-    done = _simulate(case.fresh(), 0.05, random.Random(0), names_wait=False, until=DRAWN[case.name])
+    done = _simulate(case.limit.limiter(), 0.05, random.Random(0), names_wait=False, until=DRAWN[case.name])
     return {"accepted": done.passed, "rejected": done.rejected, "rates": done.rates}
 
 
@@ -128,7 +124,7 @@ class _Changing:
 
 @define(eq=False)
 class _Run:
-    """When accepted and rejected requests left, the estimated rate after each, and the forbidden times."""
+    """The times at which accepted and rejected requests left, estimated rates, and forbidden intervals."""
 
     passed: list[float] = field(factory=list)
     rejected: list[float] = field(factory=list)
@@ -182,18 +178,18 @@ def _measure(case: _Case, rtt: float, *, names_wait: bool) -> Measure:
 
 
 def _sample(case: _Case, rtt: float, chance: random.Random, *, names_wait: bool) -> Sample:
-    done = _simulate(case.fresh(), rtt, chance, names_wait=names_wait, count=case.count)
+    done = _simulate(case.limit.limiter(), rtt, chance, names_wait=names_wait, count=case.count)
     got = Yield(done.passed, done.forbidden)
-    best, end = got.best(case.fresh()), got.passed[-1]
+    best, end = got.best(case.limit.limiter()), got.passed[-1]
     return {
         "whole": got.whole(case.rate, case.burst),
         "share": got.share(best, 0.0, end),
-        "steady": _past_two(case, got) if case.in_windows else got.share(best, 0.2 * end, 0.8 * end),
+        "steady": _after_two_windows(case, got) if case.in_windows else got.share(best, 0.2 * end, 0.8 * end),
         "refused": len(done.rejected),
     }
 
 
-def _past_two(case: _Case, got: Yield) -> float:
+def _after_two_windows(case: _Case, got: Yield) -> float:
     """Return the accepted requests after the first two windows, in percent of what the limit accepts then."""
     first = got.passed[2 * case.burst - 1]
     forbidden = [(start - first, end - first) for start, end in got.forbidden]
@@ -222,7 +218,7 @@ def _row(case: _Case, rtt: float, samples: Sequence[Sample], *, names_wait: bool
 
 def _changed(after: int, burst: int, rtt: float, rounds: int, *, names_wait: bool) -> Row:
     def fresh() -> Limiter:
-        return _Changing(Bucket(50, burst, burst), Bucket(after, burst, burst))
+        return _Changing(TokenBucket(50, burst).limiter(), TokenBucket(after, burst).limiter())
 
     shares, refused = [], []
     for seed in range(rounds):

@@ -105,7 +105,7 @@ def _row(case: _Case, rtt: float) -> Row:
     }
 
 
-class _Uneven:
+class _UnevenTransport:
     """A transport that delays each request by a random time of up to *most* seconds."""
 
     def __init__(self, service: Service, most: float) -> None:
@@ -123,7 +123,7 @@ def _buy(service: Service, count: int, limits: Limits, *, uneven: float = 0.0) -
     """Buy *count* pictures and return the virtual seconds until the last result."""
 
     async def main() -> float:
-        transport = _Uneven(service, uneven) if uneven else MemoryTransport(service)
+        transport = _UnevenTransport(service, uneven) if uneven else MemoryTransport(service)
         client = RuxaClient(api_key=_KEY, transport=transport, limits=limits)
         requests = (NanoBanana(prompt=str(place)) for place in range(count))
         last, fine = 0.0, 0
@@ -153,16 +153,16 @@ def _shared_cases() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-class _Even(Service):
+class _UniformService(Service):
     """A service whose tasks take 2 to 5 s, uniformly distributed."""
 
     def __init__(self, settings: EmulatorSettings, chance: random.Random) -> None:
         super().__init__(settings)
-        self._maker = _EvenMaker(self._maker, chance)  # type: ignore[assignment]
+        self._maker = _UniformTaskMaker(self._maker, chance)  # type: ignore[assignment]
 
 
 @frozen
-class _EvenMaker:
+class _UniformTaskMaker:
     _maker: Any
     _chance: random.Random
 
@@ -176,7 +176,7 @@ def _shared_row(how: str, configured: dict[str, Any], rtt: float, rounds: int) -
     samples: list[Sample] = []
     for seed in range(rounds):
         settings = EmulatorSettings(key=_KEY, creates=_SHARED, shared=True, latency=rtt)
-        service = _Even(settings, random.Random(seed))
+        service = _UniformService(settings, random.Random(seed))
         last = _buy(service, 600, Limits(max_in_flight=600, max_concurrent_creates=_ON_WIRE, **configured))
         samples.append(_shared_sample(service, last))
     figures = {name: spread(sample[name] for sample in samples) for name in samples[0]}

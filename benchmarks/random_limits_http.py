@@ -59,16 +59,16 @@ def run(options: Options) -> Measured:
 
 
 def _side_by_side(draws: Sequence[Draw], options: Options) -> list[Outcome]:
-    road = _Road(_RATES_AT_ONCE)
+    capacity = _Capacity(_RATES_AT_ONCE)
     # The longest first, so that no long one runs alone at the end.
     order = sorted(range(len(draws)), key=lambda index: -ideal(draws[index]))
     with ThreadPoolExecutor(options.jobs or _JOBS) as pool:
-        pending = {index: pool.submit(_met, draws[index], options.code, road) for index in order}
+        pending = {index: pool.submit(_outcome, draws[index], options.code, capacity) for index in order}
         return [pending[index].result() for index in range(len(draws))]
 
 
-class _Road:
-    """A semaphore over the requests a second that the machine can handle."""
+class _Capacity:
+    """A semaphore for the requests a second that this machine can handle."""
 
     def __init__(self, width: int) -> None:
         self._width = self._free = width
@@ -76,7 +76,7 @@ class _Road:
 
     @contextmanager
     def taken(self, rate: float) -> Iterator[None]:
-        """Hold *rate* of it during the block, at most all of it."""
+        """Reserve *rate* requests a second during the block, at most the whole capacity."""
         part = math.ceil(min(rate, self._width))
         with self._changed:
             self._changed.wait_for(lambda: self._free >= part)
@@ -89,12 +89,12 @@ class _Road:
                 self._changed.notify_all()
 
 
-def _met(drawn: Draw, code: str | None, road: _Road) -> Outcome:
-    """Return the outcome of a client on *drawn*."""
+def _outcome(drawn: Draw, code: str | None, capacity: _Capacity) -> Outcome:
+    """Run a client and a server on *drawn* and return the outcome."""
     possible = ideal(drawn)
     cut_off = 4 * possible + 30
     with (
-        road.taken(drawn.clients * drawn.count / possible),
+        capacity.taken(drawn.clients * drawn.count / possible),
         Child("_drawn_server") as server,
         Child("_drawn_client") as client,
     ):

@@ -35,7 +35,7 @@ from ruxa_async.emulator import (
     SlidingWindow,
     TokenBucket,
 )
-from ruxa_async.emulator._messages import Incoming
+from ruxa_async.emulator._http import Incoming
 from ruxa_async.testing import virtual_time
 from ruxa_async.transports import MemoryTransport
 
@@ -83,8 +83,8 @@ class _Case:
         return self.cap if self.changed is None or now < self.changes_at else self.changed
 
 
-class _Drawn(dict[str, Durations]):
-    """A mapping with another duration at each access: the emulator itself has only log-normal ones."""
+class _DrawnDurations(dict[str, Durations]):
+    """A mapping that draws a duration at each access, from distributions that the emulator does not have."""
 
     def __init__(self, draw: _Draw, chance: random.Random) -> None:
         self._draw = draw
@@ -95,14 +95,14 @@ class _Drawn(dict[str, Durations]):
 
 
 class _Account(Service):
-    """An account whose cap changes; with *told* it sends Retry-After."""
+    """An account whose running cap changes; with `_Case.told` its rejections carry Retry-After: 1."""
 
     def __init__(self, case: _Case, seed: int) -> None:
         draw = _DURATIONS[case.law][1]
         super().__init__(
             EmulatorSettings(
                 key=_KEY,
-                durations=_Drawn(draw, random.Random(seed)),
+                durations=_DrawnDurations(draw, random.Random(seed)),
                 latency=case.rtt,
                 creates=case.creates,
                 max_running=case.cap,
@@ -120,8 +120,8 @@ class _Account(Service):
             reply = attrs.evolve(reply, headers={**reply.headers, "retry-after": "1"})
         return reply
 
-    def lives(self) -> Iterator[tuple[float, float]]:
-        """Return when each task began and ended."""
+    def runs(self) -> Iterator[tuple[float, float]]:
+        """Yield the start and the end of each task."""
         for purchase in self.ledger.entries:
             task = self.task(purchase.task_id)
             assert task is not None
@@ -154,7 +154,7 @@ async def _batch(account: _Account, case: _Case) -> _Seen:
 
 def _used(account: _Account, case: _Case, start: float, end: float) -> float:
     """Return the share of the cap that was used from *start* to *end*, in percent."""
-    ran = sum(max(0.0, min(ends, end) - max(began, start)) for began, ends in account.lives())
+    ran = sum(max(0.0, min(ends, end) - max(began, start)) for began, ends in account.runs())
     changes = min(max(case.changes_at, start), end)
     room = case.cap_at(0.0) * (changes - start) + case.cap_at(changes) * (end - changes)
     return 100 * ran / room
@@ -164,7 +164,7 @@ def _measured(case: _Case, seed: int) -> Sample:
     account = _Account(case, seed)
     backend, options = virtual_time("asyncio")
     seen = anyio.run(_batch, account, case, backend=backend, backend_options=options)
-    last = max(began for began, _ in account.lives())
+    last = max(began for began, _ in account.runs())
     start = 0.0 if case.changed is None else case.changes_at + _SETTLING
     return {
         "used": _used(account, case, start, last),

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._internal.lazy import Finder as _Finder
 from ._internal.lazy import lazy_names as _lazy_names
 from ._logging import set_up as _set_up_logging
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable as _Callable
-
     from ._client.client import RuxaClient as RuxaClient
     from ._client.completions import Completions as Completions
     from ._client.task import GenerationTask as GenerationTask
@@ -98,7 +97,7 @@ _set_up_logging()
 
 __all__ = tuple(sorted(name for names in _HOMES.values() for name in names.split()))
 
-__getattr__: _Callable[[str], object] = _lazy_names(__name__, _HOMES)
+__getattr__: _Finder = _lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

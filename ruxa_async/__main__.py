@@ -11,9 +11,10 @@ __all__ = ("main",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line on *arguments* (default: the process's own) and return the exit code.
+    """Run the command line with *arguments* (default: those of the process) and return the exit code.
 
-    0: all succeeded; 1: some failed; 2: wrong usage or input; 3: halted by the account; 130: interrupted.
+    0: all succeeded; 1: some failed; 2: wrong usage or input; 3: halted by the account or the budget; 130:
+    interrupted.
     """
     try:
         from .cli._app import run  # noqa: PLC0415 - cyclopts is an extra

@@ -1,7 +1,7 @@
-"""The package's logger: silent until the application configures it or RUXA_LOG is set.
+"""The package's logger: silent until the application configures logging or RUXA_LOG is set.
 
-With one exception: without a handler, warnings about paid tasks whose callers left go to standard error,
-because no other output may ever name these tasks.
+Until then, only warnings about orphans are written, to standard error: no other output may name these paid
+tasks.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ logger = logging.getLogger("ruxa_async")
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LEVELS = {"info": logging.INFO, "debug": logging.DEBUG}
-#: Orphans of one client that are named on standard error; a last line gives the number of all.
+#: orphans of one client that are named on standard error, at most; a last line gives their number
 _ORPHANS_SHOWN = 5
 
 
 class OrphanNotice(logging.NullHandler):
-    """Writes the first warnings about orphans to standard error if nothing else handles them."""
+    """Writes warnings about the first orphans to standard error, unless the application has a handler."""
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write *record* if its ``orphan`` is at most 5: the number of the orphan, or 0 for the summary."""
+        """Write *record* if its ``orphan``, the number of an orphan, is at most 5; 0 marks the last line."""
         number = getattr(record, "orphan", None)
         if number is not None and number <= _ORPHANS_SHOWN and not self._is_configured():
             sys.stderr.write(f"ruxa_async: {record.getMessage()}\n")

@@ -1,4 +1,4 @@
-"""HTML of results for notebooks. Text is escaped; media load over https only, or from a local emulator."""
+"""HTML of results for notebooks. Text is escaped; media are loaded by https or from a local emulator only."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 __all__ = ("failed_html", "generation_html", "status_html", "succeeded_html")
 
 _VIDEOS = (".mp4", ".m4v", ".webm", ".mov")
-#: Outputs shown, and characters of a text.
-_SHOWN = 4
-_LONGEST = 600
+#: Outputs that are shown.
+_MAX_OUTPUTS = 4
+#: Characters of a prompt or a field that are shown.
+_MAX_TEXT = 600
 
 
 def generation_html(generation: Generation) -> str:
-    """Return the outputs and fields of *generation*. Its links expire."""
+    """Return the outputs and fields of *generation*. The URLs of the outputs expire."""
     return _card(_outputs(generation), _prompt(generation.request), _generation_facts(generation))
 
 
@@ -75,7 +76,7 @@ def _prompt(request: object) -> str:
     prompt = getattr(request, "prompt", None)
     if not isinstance(prompt, str):
         return ""
-    shown = prompt if len(prompt) <= _LONGEST else f"{prompt[:_LONGEST]}…"
+    shown = prompt if len(prompt) <= _MAX_TEXT else f"{prompt[:_MAX_TEXT]}…"
     return (
         f'<p style="margin:.4em 0;white-space:pre-wrap;overflow-wrap:anywhere"><bdi>{escape(shown)}</bdi></p>'
     )
@@ -85,7 +86,7 @@ def _card(media: str, prompt: str, facts: Iterable[tuple[str, str | None]]) -> s
     rows = "".join(
         '<tr><th style="text-align:left;font-weight:normal;opacity:.7;vertical-align:top">'
         f"{escape(name)}</th>"
-        f'<td style="text-align:left;overflow-wrap:anywhere"><bdi>{escape(value[:_LONGEST])}</bdi></td></tr>'
+        f'<td style="text-align:left;overflow-wrap:anywhere"><bdi>{escape(value[:_MAX_TEXT])}</bdi></td></tr>'
         for name, value in facts
         if value
     )
@@ -98,21 +99,21 @@ def _outputs(generation: Generation) -> str:
 
 
 def _media(urls: Sequence[str], here: str = "") -> str:
-    """Return the first outputs; a URL that is neither https nor at the local base URL *here* is only text."""
-    shown = "".join(_medium(url, here) for url in urls[:_SHOWN])
-    more = f"<p>and {len(urls) - _SHOWN:,} more</p>" if len(urls) > _SHOWN else ""
+    """Return the first outputs as HTML. A URL that is neither https nor below *here* is shown as text."""
+    shown = "".join(_medium(url, here) for url in urls[:_MAX_OUTPUTS])
+    more = f"<p>and {len(urls) - _MAX_OUTPUTS:,} more</p>" if len(urls) > _MAX_OUTPUTS else ""
     return shown + more
 
 
 def _medium(url: str, here: str) -> str:
     try:
         parts = urlsplit(url)
-        known = parts.scheme == "https" or _is_at(url, here)
-        safe = known and bool(parts.hostname) and url.isprintable() and " " not in url
+        is_allowed = parts.scheme == "https" or _is_at(url, here)
+        safe = is_allowed and bool(parts.hostname) and url.isprintable() and " " not in url
     except ValueError:
         safe = False
     if not safe:
-        return f'<p style="overflow-wrap:anywhere"><bdi>{escape(url[:_LONGEST])}</bdi></p>'
+        return f'<p style="overflow-wrap:anywhere"><bdi>{escape(url[:_MAX_TEXT])}</bdi></p>'
     source = f'src="{escape(url)}" style="max-width:100%;max-height:24em"'
     if PurePosixPath(parts.path).suffix.lower() in _VIDEOS:
         return f'<video {source} controls preload="none"></video>'

@@ -8,9 +8,9 @@ from typing import Any
 
 __all__ = ("describe_error", "jsonable", "portable", "shortened")
 
-#: Levels of nesting that are converted one by one if a value as a whole is not JSON.
+#: levels of nesting whose parts are converted one by one, if the whole value is not JSON
 _DEPTH = 6
-#: The longest chain of causes that is described.
+#: causes of an error that are described, at most
 _MAX_CAUSES = 8
 
 

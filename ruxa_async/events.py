@@ -1,8 +1,7 @@
 """The events of a client, for progress displays, reports and telemetry.
 
-Pass a function as ``on_event=`` to `RuxaClient`. It is called in the event loop and must return at once. The
-first error that it raises is logged; errors never disturb the client. ``at`` is the event loop's time in
-seconds.
+Pass a function as ``on_event=`` to `RuxaClient`. It is called in the event loop and must return at once. Its
+errors do not affect the client, and the first one is logged. ``at`` is the event loop's time in seconds.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class JobQueued(Event):
 
 @frozen
 class CreateSent(Event):
-    """A create is being sent."""
+    """The client begins to send a create."""
 
 
 @frozen
@@ -66,7 +65,10 @@ class CreateUnsent(Event):
 
 @frozen
 class CreateThrottled(Event):
-    """A create was rejected (429) and will be sent again. *retry_after* is the wait in seconds, if named."""
+    """A create was rejected (429) and will be sent again.
+
+    *retry_after* is the wait in seconds that the service named, None if it named none.
+    """
 
     retry_after: float | None
 
@@ -80,7 +82,7 @@ class CreateRefused(Event):
 
 @frozen
 class CreateUnknown(Event):
-    """A create may have been charged; *error* says why it is not known."""
+    """A create may have been charged; *error* is the reason why its outcome is not known."""
 
     error: BaseException
 
@@ -97,7 +99,7 @@ class TaskAccepted(Event):
 
 @frozen
 class QuerySent(Event):
-    """A query for the state of a task is being sent."""
+    """The client begins to send a query for the state of a task."""
 
 
 @frozen
@@ -116,9 +118,9 @@ class TaskStateChanged(Event):
 
 @frozen
 class TaskEnded(Event):
-    """A task ended, or is no longer polled; then *status* is None and *error* says why.
+    """A task ended, or is no longer polled; then *status* is None and *error* is the reason.
 
-    *queries* is the number of its queries, *seconds* the time since its acceptance.
+    *queries* is the number of its queries, *seconds* the time since it was accepted.
     """
 
     status: TaskStatus | None
@@ -129,7 +131,7 @@ class TaskEnded(Event):
 
 @frozen
 class TaskOrphaned(Event):
-    """A create was or may have been accepted after its caller was cancelled."""
+    """After its caller was cancelled, a create was accepted or may have been."""
 
 
 @frozen
@@ -151,9 +153,9 @@ class ScopePaused(ClientEvent):
 @final
 @frozen
 class CircuitOpened(ClientEvent):
-    """The service is failing: several creates in a row have an unknown outcome, the last because of *error*.
+    """The circuit breaker stops creates: several in a row have an unknown outcome, the last due to *error*.
 
-    Creates wait until a single probe gets a response. Queries go on.
+    Single creates are sent as probes until one gets a response. Queries go on.
     """
 
     error: BaseException
@@ -162,7 +164,7 @@ class CircuitOpened(ClientEvent):
 @final
 @frozen
 class CircuitClosed(ClientEvent):
-    """The service responds again after *seconds*; the waiting creates are sent."""
+    """The service responds again, *seconds* after the circuit opened, and waiting creates are sent."""
 
     seconds: float
 

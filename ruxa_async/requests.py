@@ -30,11 +30,13 @@ __all__ = (
 )
 
 _RATIOS = ("1:1", "9:16", "16:9", "3:4", "4:3", "3:2", "2:3", "5:4", "4:5", "21:9", "auto")
+#: Limits of the service: image URLs of one request, and characters of a prompt for google/nano-banana-pro.
 _MAX_IMAGES = 8
 _PRO_PROMPT = 10_000
-_NOT_UPLOADED = (
+_UPLOAD_FIRST = (
     "the service takes http(s) URLs only: upload the file to a place where the service can download it"
 )
+_TIMESTAMPS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*,\s*([0-9]+(?:\.[0-9]+)?)\s*")
 
 #: Unicode categories of invisible characters: controls, format characters such as zero-width ones,
 #: separators.
@@ -49,28 +51,42 @@ _T = TypeVar("_T")
 _Validator = Callable[[object, "Attribute[_T]", _T], None]
 
 
+# ---- validators and converters
+
 # Required and converted fields are declared by a plain `field(...)`, which is all that type checkers
 # understand. Their validators take an `Attribute` of the field's own type: with `Attribute[Any]`, ty 0.0.108
 # ignores converter and alias.
 
 
-def _prompt(limit: int | None = None) -> _Validator[str]:
-    """Return a validator for a prompt of at most *limit* characters."""
+def _validator(problem: Callable[[Any], str | None]) -> _Validator[Any]:
+    """Return a validator that raises `RequestValidationError` if *problem* returns a message."""
 
-    def check(_instance: object, attribute: Attribute[str], value: object) -> None:
-        if not isinstance(value, str) or not value.strip():
-            raise RequestValidationError(attribute.name, value, "a text that is not empty is needed")
-        if all(map(_is_invisible, value)):
-            message = "it holds invisible characters only, and a text that can be read is needed"
-            raise RequestValidationError(attribute.name, value, message)
-        if limit is not None and len(value) > limit:
-            raise RequestValidationError(attribute.name, value, f"at most {limit:,} characters are allowed")
+    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
+        if (message := problem(value)) is not None:
+            raise RequestValidationError(attribute.alias or attribute.name, value, message)
 
     return check
 
 
-def _is_invisible(character: str) -> bool:
-    return character in _FILLERS or unicodedata.category(character) in _INVISIBLE
+def _prompt(limit: int | None = None) -> _Validator[str]:
+    """Return a validator for a prompt of at most *limit* characters."""
+
+    def problem(value: object) -> str | None:
+        if not isinstance(value, str) or not value.strip():
+            return "a text that is not empty is needed"
+        if all(char in _FILLERS or unicodedata.category(char) in _INVISIBLE for char in value):
+            return "it holds invisible characters only, and a text that can be read is needed"
+        if limit is not None and len(value) > limit:
+            return f"at most {limit:,} characters are allowed"
+        return None
+
+    return _validator(problem)
+
+
+def _one_of(*allowed: str, optional: bool = True) -> _Validator[str | None]:
+    """Return a validator for one of *allowed*; None is valid too if *optional*."""
+    message = f"one of {', '.join(allowed)} is needed"
+    return _validator(lambda value: None if value in allowed or (optional and value is None) else message)
 
 
 def _choice(allowed: tuple[str, ...], default: str | None = None, **aliases: str) -> Any:
@@ -82,58 +98,37 @@ def _choice(allowed: tuple[str, ...], default: str | None = None, **aliases: str
         text = value.strip().lower()
         return aliases.get(text, text)
 
-    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
-        if value is None and default is None:
-            return
-        if value not in allowed:
-            raise RequestValidationError(attribute.name, value, f"one of {', '.join(allowed)} is needed")
-
-    return field(default=default, converter=convert, validator=check)
+    return field(default=default, converter=convert, validator=_one_of(*allowed, optional=default is None))
 
 
 def _number_text(value: str | int | None) -> str | None:
-    """Return an int as the text that is sent, any other value unchanged."""
+    """Return an int from 0 to 999 as the text that the service expects, any other value unchanged."""
     return str(value) if type(value) is int and 0 <= value < 1000 else value  # type: ignore[return-value]
 
 
-def _one_of(*allowed: str) -> _Validator[str | None]:
-    """Return a validator for one of *allowed*, or None."""
-
-    def check(_instance: object, attribute: Attribute[str | None], value: object) -> None:
-        if value is not None and value not in allowed:
-            raise RequestValidationError(attribute.name, value, f"one of {', '.join(allowed)} is needed")
-
-    return check
-
-
-def _check_url(name: str, value: object) -> None:
+def _url_problem(value: object) -> str | None:
+    """Return why *value* is not an http(s) URL, None if it is one."""
     if not isinstance(value, str):
-        raise RequestValidationError(name, value, "an http(s) URL as text is needed")
+        return "an http(s) URL as text is needed"
     if value[:5].lower() == "data:":
-        raise RequestValidationError(name, value, f"a data: URI cannot be sent; {_NOT_UPLOADED}")
+        return f"a data: URI cannot be sent; {_UPLOAD_FIRST}"
     try:
         parts = urlsplit(value)
         host = parts.hostname
     except ValueError:
-        raise RequestValidationError(name, value, "this is not a URL") from None
+        return "this is not a URL"
     if parts.scheme.lower() not in ("http", "https"):
-        raise RequestValidationError(
-            name, value, f"a local path or another scheme cannot be sent; {_NOT_UPLOADED}"
-        )
+        return f"a local path or another scheme cannot be sent; {_UPLOAD_FIRST}"
     if not host or re.search(r"[\s\x00-\x1f\x7f]", value):
-        raise RequestValidationError(
-            name, value, "a URL needs a host and holds no spaces or control characters"
-        )
+        return "a URL needs a host and holds no spaces or control characters"
+    return None
 
 
 def _url() -> Any:
     """Declare a field for an optional http(s) URL."""
-
-    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
-        if value is not None:
-            _check_url(attribute.name, value)
-
-    return field(default=None, validator=check)
+    return field(
+        default=None, validator=_validator(lambda value: None if value is None else _url_problem(value))
+    )
 
 
 def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
@@ -150,7 +145,8 @@ def _check_images(_instance: object, attribute: Attribute[tuple[str, ...]], valu
     if len(value) > _MAX_IMAGES:
         raise RequestValidationError(attribute.name, value, f"at most {_MAX_IMAGES} image URLs are allowed")
     for url in value:
-        _check_url(attribute.name, url)
+        if (message := _url_problem(url)) is not None:
+            raise RequestValidationError(attribute.name, url, message)
 
 
 def _check_one_image_at_least(instance: object, attribute: Attribute[tuple[str, ...]], value: object) -> None:
@@ -159,26 +155,20 @@ def _check_one_image_at_least(instance: object, attribute: Attribute[tuple[str, 
         raise RequestValidationError(attribute.name, value, "at least one image URL is needed")
 
 
-def _check_timestamps(_instance: object, attribute: Attribute[Any], value: object) -> None:
+def _timestamps_problem(value: object) -> str | None:
     if value is None:
-        return
-    match = (
-        re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*,\s*([0-9]+(?:\.[0-9]+)?)\s*", value)
-        if isinstance(value, str)
-        else None
-    )
+        return None
+    match = _TIMESTAMPS.fullmatch(value) if isinstance(value, str) else None
     if match is None or float(match[1]) >= float(match[2]):
-        raise RequestValidationError(
-            attribute.name, value, 'two seconds as "start,end" are needed, as in "1,3"'
-        )
+        return 'two seconds as "start,end" are needed, as in "1,3"'
+    return None
 
 
-def _check_type(kind: type[_T], described: str) -> _Validator[_T | None]:
-    def check(_instance: object, attribute: Attribute[_T | None], value: object) -> None:
-        if value is not None and not isinstance(value, kind):
-            raise RequestValidationError(attribute.name, value, f"{described} is needed")
-
-    return check
+def _of_type(kind: type[_T], described: str) -> _Validator[_T | None]:
+    """Return a validator for None or an instance of *kind*, which an error message calls *described*."""
+    return _validator(
+        lambda value: None if value is None or isinstance(value, kind) else f"{described} is needed"
+    )
 
 
 def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -187,10 +177,19 @@ def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return dict(given) if isinstance(given, Mapping) else value
 
 
-def _check_mapping(_instance: object, attribute: Attribute[Mapping[str, Any]], value: object) -> None:
-    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        name = attribute.alias or attribute.name
-        raise RequestValidationError(name, value, "a mapping with text keys is needed")
+def _mapping_problem(value: object) -> str | None:
+    is_valid = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    return None if is_valid else "a mapping with text keys is needed"
+
+
+def _model_problem(value: object) -> str | None:
+    return None if isinstance(value, str) and value.strip() else "a model id is needed"
+
+
+_check_mapping: _Validator[Mapping[str, Any]] = _validator(_mapping_problem)
+
+
+# ---- requests
 
 
 @frozen(kw_only=True)
@@ -200,7 +199,7 @@ class GenerationRequest:
     *key* is your own name for the job, unique within a run. *extra* is merged into the input unchecked.
     """
 
-    key: str | None = field(default=None, validator=_check_type(str, "a text"))
+    key: str | None = field(default=None, validator=_of_type(str, "a text"))
     extra: Mapping[str, Any] = field(factory=dict, converter=_copied, validator=_check_mapping, hash=False)
 
     @property
@@ -226,9 +225,8 @@ def _input_fields(cls: type[Any]) -> tuple[str, ...]:
     """Return the names of the input fields of *cls*, in the order of their declaration."""
     names = _FIELDS.get(cls)
     if names is None:
-        names = _FIELDS[cls] = tuple(
-            a.name for a in attrs.fields(cls) if a.name not in ("key", "extra", "model")
-        )
+        fields = (each.name for each in attrs.fields(cls))
+        names = _FIELDS[cls] = tuple(name for name in fields if name not in ("key", "extra", "model"))
     return names
 
 
@@ -292,16 +290,16 @@ class _Sora(GenerationRequest):
 
     prompt: str = field(validator=_prompt())
     input_reference: str | None = _url()
-    watermark: bool | None = field(default=None, validator=_check_type(bool, "True or False"))
-    private: bool | None = field(default=None, validator=_check_type(bool, "True or False"))
+    watermark: bool | None = field(default=None, validator=_of_type(bool, "True or False"))
+    private: bool | None = field(default=None, validator=_of_type(bool, "True or False"))
     style: str | None = _choice(("winter", "comic", "news"))
-    metadata: str | None = field(default=None, validator=_check_type(str, "a text"))
+    metadata: str | None = field(default=None, validator=_of_type(str, "a text"))
     character_url: str | None = _url()
-    character_timestamps: str | None = field(default=None, validator=_check_timestamps)
+    character_timestamps: str | None = field(default=None, validator=_validator(_timestamps_problem))
     character_from_task: str | None = field(
-        default=None, validator=_check_type(str, "the id of a finished task")
+        default=None, validator=_of_type(str, "the id of a finished task")
     )
-    character_create: bool | None = field(default=None, validator=_check_type(bool, "True or False"))
+    character_create: bool | None = field(default=None, validator=_of_type(bool, "True or False"))
 
 
 @frozen(kw_only=True)
@@ -325,16 +323,11 @@ class Sora2HD(_Sora):
     size: str | None = _choice(("720x1280", "1280x720", "1024x1792", "1792x1024"))
 
 
-def _check_model(_instance: object, attribute: Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise RequestValidationError(attribute.name, value, "a model id is needed")
-
-
 @frozen(kw_only=True)
 class CustomRequest(GenerationRequest):
     """A request for any *model*. *input* is sent unchecked."""
 
-    model: str = field(validator=_check_model)
+    model: str = field(validator=_validator(_model_problem))
     input_fields: Mapping[str, Any] = field(
         factory=dict, alias="input", converter=_copied, validator=_check_mapping, hash=False
     )
@@ -344,11 +337,12 @@ class CustomRequest(GenerationRequest):
         return {**self.input_fields, **self.extra}
 
 
-_BY_MODEL: dict[str, type[GenerationRequest]] = {
+#: The request class of each model.
+MODELS: dict[str, type[GenerationRequest]] = {
     cls.model: cls for cls in (NanoBanana, NanoBananaEdit, NanoBananaPro, Sora2, Sora2HD)
 }
 
 
 def request_class(model: str) -> type[GenerationRequest] | None:
     """Return the request class of *model*, None without one; then use `CustomRequest`."""
-    return _BY_MODEL.get(model)
+    return MODELS.get(model)

@@ -25,16 +25,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .requests import GenerationRequest
 
-__all__ = (
-    "Failed",
-    "Generation",
-    "JobRecord",
-    "Outcome",
-    "Stats",
-    "Succeeded",
-    "TaskState",
-    "TaskStatus",
-)
+__all__ = ("Failed", "Generation", "JobRecord", "Outcome", "Stats", "Succeeded", "TaskState", "TaskStatus")
 
 
 class TaskState(enum.Enum):
@@ -88,11 +79,11 @@ class TaskStatus:
 
 
 class MediaSource(Protocol):
-    """Downloads the outputs of a generation; an open client is one."""
+    """Downloads the outputs of a generation, as an open client does."""
 
     @property
     def here(self) -> str:
-        """The base URL of the service if it runs on this machine, as an emulator does, else ""."""
+        """The base URL of the service if it runs on this machine, such as an emulator, else ""."""
         ...
 
     async def save(
@@ -114,7 +105,7 @@ class Generation:
     expire: download them soon. *credits* is what was charged and *duration* the run time in seconds, each
     None if the service does not say.
 
-    A copy can download too; an unpickled one has no client and cannot.
+    A copy can download the outputs too. An unpickled generation has no client and cannot.
     """
 
     task_id: str | None
@@ -184,9 +175,9 @@ def how_to_save(task_id: str | None, model: str | None) -> str:
 class JobRecord:
     """One request and what is known of its purchase.
 
-    *index* is its place in the batch, None outside of a batch. *task_id* is set once the service accepted it.
-    *error* is why its outcome is not known, if there is a reason. *entry* identifies it in the journal that
-    returned it. *callback_id* identifies the callback of the last attempt, if one was requested.
+    *index* is its position in the batch, None outside of a batch. *task_id* is set once the service accepted
+    it. *error* is the reason why its outcome is not known, if there is one. *entry* identifies it in the
+    journal that returned it, *callback_id* the callback of the last attempt, if one was requested.
     """
 
     request: GenerationRequest | None
@@ -218,7 +209,7 @@ class Succeeded:
     """A request of a batch that succeeded.
 
     *queries* is the number of queries for its task. *submitted_at* is when the service accepted it and
-    *finished_at* when its end was seen, in seconds since the epoch.
+    *finished_at* when the client saw its end, in seconds since the epoch.
     """
 
     index: int
@@ -236,11 +227,10 @@ class Succeeded:
         return self.generation
 
     def as_dict(self) -> dict[str, Any]:
-        """Return its line of ``results.jsonl`` with its *input*, without files."""
+        """Return the fields of its line in ``results.jsonl``, except those about files."""
         made = self.generation
-        return _outcome_dict(
-            self, state="succeeded", urls=list(made.urls), credits=made.credits, duration=made.duration
-        )
+        urls = list(made.urls)
+        return _outcome_dict(self, "succeeded", urls=urls, credits=made.credits, duration=made.duration)
 
     def _repr_html_(self) -> str:
         from ._notebook import succeeded_html  # noqa: PLC0415 - only notebooks ask
@@ -268,11 +258,10 @@ class Failed:
         raise self.error
 
     def as_dict(self) -> dict[str, Any]:
-        """Return its line of ``results.jsonl`` with its *input* and all attributes of the error."""
+        """Return the fields of its line in ``results.jsonl``, with all attributes of the error."""
         charged = self.error.credits if isinstance(self.error, TaskFailedError) else None
-        return _outcome_dict(
-            self, state=_state_of(self.error), error=describe_error(self.error), credits=charged
-        )
+        error = describe_error(self.error)
+        return _outcome_dict(self, _state_of(self.error), error=error, credits=charged)
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = _values(self, "error", "ok")
@@ -287,24 +276,17 @@ class Failed:
 Outcome: TypeAlias = Succeeded | Failed
 
 
-def _outcome_dict(
-    outcome: Outcome,
-    *,
-    state: str,
-    urls: Sequence[str] = (),
-    error: dict[str, Any] | None = None,
-    credits: float | None = None,  # noqa: A002 - the service's word
-    duration: float | None = None,
-) -> dict[str, Any]:
+def _outcome_dict(outcome: Outcome, state: str, **values: Any) -> dict[str, Any]:
     return {
         "index": outcome.index,
         **_request_dict(outcome.request, outcome.key),
         "task_id": outcome.task_id,
         "state": state,
-        "urls": [*urls],
-        "error": error,
-        "credits": credits,
-        "duration": duration,
+        "urls": [],
+        "error": None,
+        "credits": None,
+        "duration": None,
+        **values,
         "queries": outcome.queries,
         "submitted_at": _rounded(outcome.submitted_at),
         "finished_at": _rounded(outcome.finished_at),
@@ -342,12 +324,13 @@ def _request_dict(
 
 
 def _values(value: Any, *left_out: str) -> dict[str, Any]:
-    """Return the attributes of *value* except *left_out*, by name."""
+    """Return the attributes of *value* by name, without those in *left_out*."""
     names = (each.name for each in fields(type(value)))
     return {name: getattr(value, name) for name in names if name not in left_out}
 
 
 def _described(value: Any, *left_out: str) -> dict[str, Any]:
+    """Return the attributes of *value* as JSON values, without those in *left_out*."""
     named = _values(value, "_media", *left_out)
     return {
         name: part.value if isinstance(part, enum.Enum) else jsonable(part) for name, part in named.items()

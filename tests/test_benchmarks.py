@@ -75,9 +75,9 @@ def test_a_shim_reports_each_state_in_the_words_of_its_service(wire: str, path: 
     found = shim.query.search(path)
     assert found is not None
     assert found[1] == "7"
-    states = [shim.told("7", state, path)["status"] for state in ("waiting", "queuing", "generating")]
+    states = [shim.state_body("7", state, path)["status"] for state in ("waiting", "queuing", "generating")]
     assert done not in states
-    assert shim.told("7", "success", path)["status"] == done
+    assert shim.state_body("7", "success", path)["status"] == done
 
 
 # ---- the page

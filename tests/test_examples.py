@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

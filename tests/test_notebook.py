@@ -1,4 +1,4 @@
-"""In a notebook results show the picture and its facts, and nothing from outside becomes markup."""
+"""In a notebook, results show their outputs and fields, and text from outside is escaped."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def test_a_generation_shows_its_picture_and_facts() -> None:
     ]
 
 
-def test_a_film_is_loaded_when_it_is_played() -> None:
+def test_a_video_is_loaded_when_it_is_played() -> None:
     page = seen(attrs.evolve(MADE, urls=("https://h.example/a.MP4",)))
-    (film,) = [attributes for tag, attributes in page.tags if tag == "video"]
-    assert (film["src"], film["preload"]) == ("https://h.example/a.MP4", "none")
+    (video,) = [attributes for tag, attributes in page.tags if tag == "video"]
+    assert (video["src"], video["preload"]) == ("https://h.example/a.MP4", "none")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_film_is_loaded_when_it_is_played() -> None:
         HOSTILE,
     ],
 )
-def test_what_is_not_plainly_https_is_only_text(url: str) -> None:
+def test_a_url_that_is_not_https_is_only_text(url: str) -> None:
     page = seen(attrs.evolve(MADE, urls=(url,)))
     assert page.sources() == []
     assert page.words[0] == url
@@ -131,9 +131,7 @@ async def unasked(task_id: str) -> TaskStatus:
         ("http://api.example", "http://api.example/a.png", False),
     ],
 )
-def test_an_emulator_s_own_pictures_are_shown_and_nothing_else_over_http(
-    home: str, url: str, shown: bool
-) -> None:
+def test_http_media_are_shown_only_from_a_local_emulator(home: str, url: str, shown: bool) -> None:
     downloader = Downloader(transport=MemoryTransport(service_of()), home=home)
     media = OutputFetcher(downloader, None, status=unasked, ensure_open=lambda _: None)
     made = attrs.evolve(MADE, urls=(url,), _media=media)
@@ -147,13 +145,13 @@ def test_many_outputs_show_the_first_and_say_how_many_follow() -> None:
     assert "and 5 more" in page.words
 
 
-def test_outcomes_show_what_came_of_them() -> None:
+def test_outcomes_show_their_facts_or_their_error() -> None:
     assert {"queries", "k"} <= set(seen(succeeded(MADE)).words)
     words = seen(failed(TaskFailedError("task_1", "500", "why"))).words
     assert any(word.startswith("TaskFailedError: ") and "why" in word for word in words)
 
 
-def test_a_status_shows_what_was_seen() -> None:
+def test_a_status_shows_its_fields() -> None:
     running = TaskStatus(task_id="t", state=TaskState.RUNNING, progress=40.0)
     assert seen(running).words == ["state", "running", "task", "t", "progress", "40 %"]
     odd = TaskStatus(
@@ -171,7 +169,7 @@ def test_a_status_shows_what_was_seen() -> None:
         TaskStatus(task_id=HOSTILE, state=TaskState.FAIL, fail_code=HOSTILE, fail_message=HOSTILE),
     ],
 )
-def test_hostile_texts_stay_text(value: object) -> None:
+def test_hostile_text_is_escaped(value: object) -> None:
     page = seen(value)
     assert {tag for tag, _ in page.tags} <= {"div", "p", "bdi", "table", "tr", "th", "td", "img"}
     assert set(page.sources()) <= {"https://h.example/a.png?sig=1&b=2"}

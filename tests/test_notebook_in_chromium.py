@@ -20,7 +20,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_outcomes_show_their_picture_and_why_there_is_none(tmp_path: Path) -> None:
+async def test_outcomes_show_their_picture_or_their_error(tmp_path: Path) -> None:
     settings = EmulatorSettings(speed=200, fail_share=0.5, dialect="sibling")
     async with (
         Emulator(settings) as service,

@@ -1,4 +1,4 @@
-"""Requests say exactly what is documented to the service, and refuse everything else before anything is sent."""
+"""Requests send what the service documents, and refuse other values before anything is sent."""
 
 from __future__ import annotations
 
@@ -180,9 +180,7 @@ def test_edit_always_sends_format_size_and_images() -> None:
         (NanoBananaPro, "png", "png"),
     ],
 )
-def test_a_jpeg_is_called_what_the_model_calls_it(
-    cls: type[GenerationRequest], given_: str, sent: str
-) -> None:
+def test_jpeg_is_sent_in_the_model_s_spelling(cls: type[GenerationRequest], given_: str, sent: str) -> None:
     assert make(cls, output_format=given_).input()["output_format"] == sent
 
 
@@ -256,7 +254,7 @@ def test_a_prompt_of_invisible_characters_only_is_refused(cls: type[Any], prompt
     assert make(cls, prompt=f"{prompt}x").input()["prompt"] == f"{prompt}x"
 
 
-def test_a_prompt_is_sent_to_the_letter() -> None:
+def test_a_prompt_is_sent_unchanged() -> None:
     prompt = "  Ein Kätzchen 🐈\n\t“…” 猫  "
     assert all(make(cls, prompt=prompt).input()["prompt"] == prompt for cls in TYPED)
 
@@ -299,7 +297,7 @@ def test_extra_overrides_every_typed_field_unchecked() -> None:
     assert CustomRequest(model="m", input={"a": 1, "b": 2}, extra={"b": 3}).input() == {"a": 1, "b": 3}
 
 
-def test_extra_gets_past_the_choice_between_size_and_ratio() -> None:
+def test_extra_may_set_both_size_and_ratio() -> None:
     sent = make(NanoBanana, image_size="1:1", extra={"aspect_ratio": "16:9"}).input()
     assert sent == {"prompt": "a cat", "image_size": "1:1", "aspect_ratio": "16:9"}
 
@@ -394,7 +392,7 @@ def case_name(value: object) -> str | None:
 
 
 @pytest.mark.parametrize(("cls", "name", "value", "allowed"), BAD, ids=case_name)
-def test_what_is_not_documented_is_refused_by_name(
+def test_an_undocumented_value_is_refused_with_its_field(
     cls: type[GenerationRequest], name: str, value: object, allowed: str
 ) -> None:
     with pytest.raises(RequestValidationError) as caught:
@@ -446,7 +444,7 @@ BAD_IMAGES: list[tuple[object, object, str]] = [
     [(NanoBanana, "image_input"), (NanoBananaPro, "image_input"), (NanoBananaEdit, "image_urls")],
 )
 @pytest.mark.parametrize(("images", "shown", "allowed"), BAD_IMAGES)
-def test_what_the_service_cannot_fetch_is_refused(
+def test_urls_that_the_service_cannot_fetch_are_refused(
     cls: type[GenerationRequest], name: str, images: object, shown: object, allowed: str
 ) -> None:
     with pytest.raises(RequestValidationError) as caught:
@@ -478,12 +476,12 @@ def test_size_and_ratio_together_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["resolution", "seconds", "image_urls", "negative_prompt"])
-def test_a_field_that_the_model_has_not_is_refused(name: str) -> None:
+def test_a_field_that_the_model_does_not_have_is_refused(name: str) -> None:
     with pytest.raises(TypeError, match=name):
         make(NanoBanana, **{name: "1k"})
 
 
-def test_the_base_class_names_no_model() -> None:
+def test_the_base_class_has_no_model() -> None:
     with pytest.raises(TypeError, match="GenerationRequest has no model: use one of its subclasses"):
         _ = GenerationRequest().model
 
@@ -528,7 +526,7 @@ def test_requests_can_be_pickled(cls: type[GenerationRequest]) -> None:
     assert again.input() == request.input()
 
 
-def test_a_request_stays_what_it_was_when_it_was_made() -> None:
+def test_later_changes_of_arguments_do_not_change_a_request() -> None:
     extra, images, given_ = {"seed": 1}, [URL], {"a": 1}
     request = make(NanoBananaPro, image_input=images, extra=extra)
     custom = CustomRequest(model="m", input=given_)
@@ -575,7 +573,7 @@ def attempt(cls: type[GenerationRequest], **fields: Any) -> GenerationRequest | 
 
 @relaxed
 @given(where=st.sampled_from(list(fields())), value=_json | _urls | st.lists(_urls, max_size=10))
-def test_any_value_in_any_field_is_taken_or_refused_by_name(
+def test_any_value_is_accepted_or_refused_with_its_field(
     where: tuple[type[GenerationRequest], str], value: Any
 ) -> None:
     cls, name = where

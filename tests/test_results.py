@@ -72,12 +72,12 @@ def summary(outcome: Outcome) -> str:
             return f"failed: {error}"
 
 
-def test_an_outcome_is_told_apart_by_match() -> None:
+def test_outcomes_are_distinguished_by_match() -> None:
     assert summary(GOOD) == "made 1"
     assert summary(BAD) == "failed: task task_1: generation failed: [500] why"
 
 
-def test_an_outcome_says_whether_it_is_good() -> None:
+def test_ok_is_true_for_a_success_only() -> None:
     assert GOOD.ok is True
     assert BAD.ok is False
 
@@ -92,13 +92,13 @@ def test_a_bad_outcome_unwraps_to_its_error() -> None:
     assert caught.value is ERROR
 
 
-def test_whether_it_is_good_cannot_be_given() -> None:
+def test_ok_cannot_be_passed() -> None:
     wrong: Any = {"ok": True}
     with pytest.raises(TypeError):
         attrs.evolve(BAD, **wrong)
 
 
-async def test_a_generation_of_no_client_cannot_download(tmp_path: Path) -> None:
+async def test_a_generation_without_a_client_cannot_download(tmp_path: Path) -> None:
     for call in (GENERATION.read, lambda: GENERATION.save(tmp_path)):
         with pytest.raises(
             ClientClosedError, match="was unpickled or made by hand, so it has no client to download with"
@@ -124,7 +124,7 @@ class Shelf:
         return [b"picture"]
 
 
-async def test_a_generation_downloads_from_where_it_came() -> None:
+async def test_a_generation_downloads_through_its_client() -> None:
     shelf = Shelf()
     made = attrs.evolve(GENERATION, _media=shelf)
     assert await made.save("out") == [Path("a.png")]

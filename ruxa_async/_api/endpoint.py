@@ -1,8 +1,8 @@
 """`Endpoint`: builds HTTP requests, and turns every variant of the service's responses into one `Reply`.
 
 The service's pages contradict each other and the observed responses. Codes stand in the HTTP status or in the
-JSON envelope, names are in camel or snake case, results are a JSON text, an object, or flat. `reply` lists
-these variants. Of a pending answer only the state is read; `task_status` reads a terminal one in full.
+JSON envelope, names are in camel or snake case, results are a JSON text, an object, or flat: see `reply`. Of
+a pending reply only the state is read; `task_status` reads a terminal one in full.
 """
 
 from __future__ import annotations
@@ -206,7 +206,9 @@ def _read_envelope(
             reply.retry_after = read()
             reply.by_rate_limit_headers = reply.retry_after is not None
         if reply.retry_after is None and root is not None:
-            reply.retry_after = retry_after_in_body(root)
+            reply.retry_after = retry_after_in_body(
+                root, response.headers, wall_now=wall_now, estimated=estimated
+            )
 
 
 def api_error(reply: Reply) -> errors.APIError:
@@ -258,7 +260,10 @@ def encode(value: object) -> bytes:
 
 
 def _path_segment(task_id: str) -> str:
-    """Return *task_id* percent-encoded, dots too if it has nothing else: "." and ".." are other paths."""
+    """Return *task_id* percent-encoded.
+
+    An id of dots only has them encoded too, because "." and ".." in a path would be resolved to another path.
+    """
     if _PLAIN_ID.fullmatch(task_id):
         return task_id
     if not task_id.strip("."):

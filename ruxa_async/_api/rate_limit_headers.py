@@ -1,4 +1,4 @@
-"""The quota that the headers of a reply describe, in every form that services use.
+"""Read the quota that the headers of a reply describe, in every form that services use.
 
 The IETF fields ``RateLimit`` and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers, 8 and later:
 ``"name";r=50;t=30`` and ``"name";q=100;w=60``; before: ``limit=100, remaining=50, reset=30`` and
@@ -20,7 +20,7 @@ from .retry_after import LONGEST, from_reset, number
 
 __all__ = ("Quota", "read_quota")
 
-#: Characters. Longer fields are cut, so that a hostile one costs no time.
+#: Characters; longer header fields are cut, so that a hostile one costs no time.
 _LONGEST_FIELD = 1000
 #: Larger counts of requests are cut to this; longer windows, in seconds, are ignored.
 _LARGEST_COUNT = 1_000_000_000
@@ -41,8 +41,8 @@ _NUMBERS = tuple(
 class Quota:
     """*limit* requests in *per* seconds, at most *burst* at once.
 
-    *remaining* requests are left for the next *reset* seconds. None where the headers do not say. Services
-    round *reset*, so it may be *rough* seconds too long. *name* is the service's name of the quota.
+    *remaining* requests may be sent in the next *reset* seconds. Services round *reset*, so it may be *rough*
+    seconds too long. *name* is the service's name for the quota. What the headers do not name is None.
     """
 
     name: str = ""

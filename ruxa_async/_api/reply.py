@@ -1,6 +1,6 @@
-"""Where each fact stands in a reply: one function for each fact, with every known spelling.
+"""Read facts from the JSON of a reply: one function for each fact, which knows all its names and places.
 
-They take decoded JSON from outside and never raise.
+The JSON comes from outside and may hold anything; no function here raises.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _AMBIGUOUS_ID_NAMES = ("id", "uuid")
 #: The id of the request, which the service's support asks for: in headers, and in the envelope.
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "cf-ray", "x-trace-id")
 _REQUEST_ID_NAMES = ("requestId", "request_id", "traceId", "trace_id")
-#: The code that a sibling service puts into the envelope of a callback about a failed task.
+#: The envelope's code in a callback about a failed task, as a sibling service sends it.
 _TASK_FAILED = 501
-#: A text in the place of ``data`` is a task id if it is one word of at least 6 characters with a digit.
+#: ``data`` that is a text is a task id if it is one word of at least 6 characters with a digit.
 _BARE_ID = re.compile(r"(?=\S*\d)\S{6,}")
 _PHRASES = {
     Phrase.CREDITS: (
@@ -82,14 +82,14 @@ def _integer(digits: str) -> int | float:
         return math.inf
 
 
-#: Lenient, so that nothing beside a task id hides it: no endless number, no bare control character.
+#: Accepts endless numbers and bare control characters, so that neither hides a task id beside it.
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 _BLANKS = " \t\r\n"
-#: A task id in a truncated body. Inside a JSON text its quotes would be escaped, so they do not match.
+#: A task id in a truncated body. Inside a JSON string its quotes are escaped, and so do not match.
 _ID_IN_TRUNCATED = re.compile(
     r'"(?:taskId|task_id|taskID|taskid)"\s*:\s*("(?:[^"\\]|\\.)*"|[0-9]+(?=\s*[,}\]]))'
 )
-#: Objects that are read in one body, and blanks between two of them.
+#: Most objects that are read in one body, and most blanks between two of them.
 _MOST_OBJECTS, _MOST_BLANKS = 8, 4096
 
 
@@ -103,9 +103,9 @@ def decode(body: bytes) -> dict[str, Any] | None:
 
 
 def _object_in(text: str) -> dict[str, Any] | None:
-    """Return the only object in *text*, or the first that holds a task id if there are several values.
+    """Return the only object in *text*; of several, the first that holds a task id, None without one.
 
-    Otherwise None: a relay that sent a create twice may return a rejection and an acceptance in one body.
+    A relay that sent a create twice may return two replies in one body: a rejection and an acceptance.
     """
     at, alone = 0, True
     for _ in range(_MOST_OBJECTS):
@@ -120,7 +120,7 @@ def _object_in(text: str) -> dict[str, Any] | None:
 
 
 def read_documented_state(root: dict[str, Any], reply: Reply) -> bool:
-    """Set the state of *reply* from the documented place; tell whether it is a known state."""
+    """Set the state of *reply* from ``data.state``, the documented place; tell whether it is a known one."""
     data = root.get("data")
     if not isinstance(data, dict):
         return False
@@ -153,8 +153,7 @@ def state_of(root: dict[str, Any], *, task_id: str, ok: bool) -> tuple[dict[str,
 def read_callback(body: bytes) -> Reply | None:
     """Return the body of a callback as a reply, None if it is not a JSON object.
 
-    A callback is about a task, so a state at the root is the task's, despite an error code: a failed task has
-    501.
+    A state at the root is the task's, even beside an error code: the callback of a failed task has 501.
     """
     root = decode(body)
     if root is None:
@@ -229,7 +228,7 @@ def message_of(root: Mapping[str, Any]) -> str:
 
 
 def phrase_of(message: str) -> Phrase | None:
-    """Return the known phrase in *message*, None for any other text; it overrules the code in the body."""
+    """Return the meaning of *message* if it holds a known phrase, else None."""
     lowered = message.lower()
     for phrase, texts in _PHRASES.items():
         if any(text in lowered for text in texts):
@@ -237,8 +236,14 @@ def phrase_of(message: str) -> Phrase | None:
     return None
 
 
-def retry_after_in_body(root: Mapping[str, Any]) -> float | None:
-    """Return the seconds to wait that the body names, None if it names none."""
+def retry_after_in_body(
+    root: Mapping[str, Any], headers: Mapping[str, str], *, wall_now: float, estimated: bool = False
+) -> float | None:
+    """Return the seconds to wait that the body names, None if it names none.
+
+    A date is compared with the ``Date`` of *headers*, else with *wall_now*; see `retry_after`.
+    """
+    sent = {"date": headers["date"]} if "date" in headers else {}
     for place in (root, root.get("data"), root.get("error")):
         if not isinstance(place, dict):
             continue
@@ -250,7 +255,8 @@ def retry_after_in_body(root: Mapping[str, Any]) -> float | None:
                 value = str(value)
             if not isinstance(value, str):
                 continue
-            if (seconds := retry_after({"retry-after": value}, wall_now=0.0)) is not None:
+            named = {"retry-after": value, **sent}
+            if (seconds := retry_after(named, wall_now=wall_now, estimated=estimated)) is not None:
                 return seconds
     return None
 
@@ -262,7 +268,7 @@ def _identifier(value: object) -> str | None:
 
 
 def documented_id(root: Mapping[str, Any]) -> str | None:
-    """Return the task id in the documented place, None if it is not there."""
+    """Return the task id in ``data.taskId``, the documented place; None if it is not there."""
     data = root.get("data")
     found = data.get("taskId") if isinstance(data, dict) else None
     return found if isinstance(found, str) and found.strip() else None
@@ -271,8 +277,8 @@ def documented_id(root: Mapping[str, Any]) -> str | None:
 def task_id_of(root: Mapping[str, Any], *, ok: bool) -> str | None:
     """Return the task id in a reply.
 
-    An unambiguous name counts anywhere. A plain ``id`` counts in ``data``; at the root it counts only if the
-    reply is *ok* and names no error, because an error puts the id of the request there.
+    An unambiguous name such as ``taskId`` counts anywhere. ``id`` counts in ``data``; at the root it counts
+    only if the reply is *ok* and names no error, because an error has the id of the request there.
     """
     ok = ok and not root.get("error") and phrase_of(message_of(root)) is None
     for place in _objects(root, depth=4):

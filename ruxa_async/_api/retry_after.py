@@ -1,10 +1,10 @@
-"""The wait that the headers of a reply ask for, in seconds. `reply.retry_after_in_body` reads the body.
+"""The seconds to wait that the headers of a reply name. `reply.retry_after_in_body` reads the body.
 
 In order of precedence: ``retry-after-ms`` and ``x-ms-retry-after-ms``; ``Retry-After`` in seconds or as a
 date (RFC 9110 section 10.2.3); ``RateLimit`` (IETF draft, parameter ``t``); ``RateLimit-Reset`` and
 ``X-RateLimit-Reset``. A date is compared with the service's clock: the reply's ``Date``, otherwise the last
-one that the service sent (`ServiceClock`). Without either, it is compared with our clock, and ignored if it
-is far from it. Headers come from outside and may be hostile, so malformed values are ignored.
+one that the service sent (`ServiceClock`). Without either, it is compared with our clock, and ignored if that
+gives more than two minutes. Headers come from outside and may be hostile, so malformed values are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ("LONGEST", "ServiceClock", "from_reset", "number", "retry_after")
 #: Seconds (30 years). Longer waits are cut to this, so that no number from outside overflows a clock.
 LONGEST = 1e9
 
-#: Seconds. A date further ahead of our own clock is more likely an error of that clock than a wait.
+#: Seconds. A date further ahead of our clock more likely means that our clock is wrong.
 _PLAUSIBLE = 120.0
 
 _NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,400})?", re.ASCII)
@@ -41,12 +41,12 @@ class ServiceClock:
     def read(self, headers: Mapping[str, str], wall_now: float) -> tuple[float, bool]:
         """Return the service's time in seconds since the epoch, and whether it is only our own *wall_now*.
 
-        *headers* belong to a reply that arrives at *wall_now*, by a clock of ours that is never set.
+        *headers* are those of a reply that arrives at *wall_now*, by a clock that is not set meanwhile.
         """
         date = headers.get("date")
         if date is not None:
             self._date, self._came_at = date, wall_now
-            return wall_now, True  # `retry_after` reads the reply's own date first
+            return wall_now, True  # not used: `retry_after` compares with the reply's own date
         sent = _date(self._date) if self._date else None
         return (wall_now, True) if sent is None else (sent + wall_now - self._came_at, False)
 

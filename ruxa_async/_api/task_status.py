@@ -1,4 +1,4 @@
-"""`TaskStatus` from the answer to a query, under every known spelling of each field."""
+"""Read a `TaskStatus` from the reply to a query, which may have any known name for each field."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ _SINGLE_URLS = ("url", "video_url", "image_url", "resultUrl", "result_url")
 
 
 def _make_converter() -> Converter:
-    """Return a converter that accepts numbers written as texts, and no other wrong type."""
+    """Return a converter that accepts a number for a text and a numeric string for a number.
+
+    It rejects every other wrong type.
+    """
     converter = Converter(detailed_validation=False)
     converter.register_structure_hook(str, lambda value, _: _text(value))
     converter.register_structure_hook(float, lambda value, _: _float(value))
@@ -112,7 +115,7 @@ def _named(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _structure(named: dict[str, Any]) -> _Detail:
-    """Structure *named* without the fields of a wrong type: a bad price must not lose a picture."""
+    """Return *named* as a `_Detail`, without fields of a wrong type: a bad price must not lose a picture."""
     try:
         return _converter.structure(named, _Detail)
     except Exception:  # noqa: BLE001 - cattrs may raise anything for hostile input

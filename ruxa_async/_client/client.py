@@ -226,7 +226,7 @@ class RuxaClient:
             while not job.create_settled:
                 await self._driver.wait_for_change(job)
         except BaseException:
-            self._driver.abandon(job)
+            self._driver.on_caller_left(job)
             raise
         if job.error is not None and job.task_id is None and job.status is None:
             raise job.error
@@ -247,7 +247,7 @@ class RuxaClient:
             raise
         except BaseException:
             if not task.done:
-                self._driver.abandon(task._job)  # noqa: SLF001
+                self._driver.on_caller_left(task._job)  # noqa: SLF001
             raise
 
     def as_completed(

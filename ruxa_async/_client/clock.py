@@ -9,7 +9,7 @@ import anyio
 
 __all__ = ("Clock",)
 
-#: Seconds. Two readings of clocks that nobody sets differ by far less.
+#: Seconds. Wall clock and monotonic clock drift apart by more only if the wall clock is set.
 _CLOCK_STEP = 1.0
 
 
@@ -17,8 +17,7 @@ class Clock:
     """Read the event loop's clock, and convert its instants to seconds since the epoch."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
-        #: The event loop's clock in seconds. `open` binds it, because looking it up costs more than reading
-        #: it.
+        #: The event loop's clock in seconds. `open` binds it: to look it up costs more than to read it.
         self.now: Callable[[], float] = anyio.current_time
         self._read_wall = wall
         self._read_monotonic = monotonic
@@ -26,7 +25,7 @@ class Clock:
         self._wall_offset = 0.0
         #: Seconds from the monotonic clock to the wall clock when the client opened.
         self._monotonic_offset = 0.0
-        #: Seconds by which the wall clock was set since, or the machine slept.
+        #: Seconds by which the wall clock was set since then, or for which the machine slept.
         self._step = 0.0
 
     def open(self) -> None:
@@ -55,5 +54,5 @@ class Clock:
         return self.wall(self.now())
 
     def steady(self, at: float) -> float:
-        """Return *at* in seconds since the epoch, as if the wall clock was not set since the opening."""
+        """Return *at* in seconds since the epoch, by the wall clock as it was set when the client opened."""
         return at + self._wall_offset

@@ -1,7 +1,6 @@
 """`Completions`: the outcomes of many requests, as they finish.
 
-It is the caller's handle on a `Pipeline`. The two are separate objects so that dropping the handle stops the
-batch.
+It is separate from `Pipeline`, so that the batch stops when your last reference to the `Completions` is gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of what a client is given: key, address, timeouts, hook, budget."""
+"""Checks of the settings of a client: key, base URL, timeouts, hook, budget."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def resolve_base_url(given: str | None) -> str:
         )
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            f"base_url={url!r} is plain http: the key would travel in the open. "
+            f"base_url={url!r} is plain http: the key would be sent unencrypted. "
             "Use https (http is for loopback only)"
         )
     if _NOT_IN_HOST.search(host):  # an encoding is not guessed: the key is sent to that host
@@ -104,7 +104,7 @@ def check_hook(on_event: Callable[..., object] | None) -> None:
     for called in (function, getattr(function, "__call__", None)):  # noqa: B004 - an instance may have an async one
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
             raise ConfigurationError(
-                f"on_event={on_event!r} is an async function, and nobody would await it: pass a plain "
+                f"on_event={on_event!r} is an async function, which is never awaited: pass a plain "
                 "function that returns at once, such as the send_nowait of a memory object stream"
             )
 

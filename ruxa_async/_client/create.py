@@ -1,10 +1,12 @@
-"""One create, from the engine's decision to its outcome. The order of the steps keeps money safe.
+"""One create, from the engine's decision to its outcome.
+
+The order of the steps keeps money safe:
 
 1. The intent is recorded before the first byte leaves.
 2. The task id is recorded before the first query.
 3. What was not bought is recorded before the job is queued again.
 
-Every path leaves the job accepted, queued, delivered, orphaned or listed as unknown.
+At the end the job is accepted, queued again, delivered, or listed as orphan or unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ruxa_async.journal import Journal
 from ruxa_async.results import TaskState, TaskStatus
 from ruxa_async.transports import Request, Transport
 
-from .callbacks import CallbackDispatcher, RecoveredCreate
+from .callback_dispatcher import CallbackDispatcher, RecoveredCreate
 from .clock import Clock
 from .config import never_reached
 from .event_bus import EventBus
@@ -37,7 +39,7 @@ __all__ = ("CreateHandler",)
 
 @define(eq=False)
 class CreateHandler:
-    """Send creates. *busy* holds each job from the engine's decision until its outcome is recorded."""
+    """Send creates. *busy* holds each job from the engine's decision to its recorded outcome."""
 
     _engine: Engine[ClientJob]
     _endpoint: Endpoint
@@ -51,18 +53,18 @@ class CreateHandler:
     _one_done: anyio.Event = field(factory=anyio.Event, init=False)
     _stopped: bool = field(default=False, init=False)
     _circuit_was_open: bool = field(default=False, init=False)
-    #: Why the last create was put off; queued jobs that give up waiting fail with it.
+    #: Why the last create was not accepted; queued jobs that have waited too long fail with this error.
     _last_delay: Exception = field(factory=lambda: RuxaError("no create was accepted"), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._clock, self._events = self._outcomes.clock, self._outcomes.events
 
     def stop(self) -> None:
-        """Send no more creates. Those on the wire run on."""
+        """Send no more creates; those on the wire are finished."""
         self._stopped = True
 
     async def run(self, job: ClientJob) -> None:
-        """Send the create of *job*, and act on the answer."""
+        """Send the create of *job*, and handle the reply."""
         self.busy.add(job)
         try:
             await self._create(job)
@@ -72,17 +74,17 @@ class CreateHandler:
             raise
         finally:
             if (spending := self._engine.spending) is not None:
-                spending.answered(job)
+                spending.on_answer(job)
             self._leave_busy(job)
 
     async def wait_for_one(self) -> None:
-        """Wait until a job leaves *busy*."""
+        """Wait until the next job leaves *busy*."""
         if self._one_done.is_set():
             self._one_done = anyio.Event()
         await self._one_done.wait()
 
-    def withdraw(self, job: ClientJob) -> None:
-        """Deliver that *job* was not bought and never will be: its caller left, or the client closes."""
+    def deliver_withdrawn(self, job: ClientJob) -> None:
+        """Deliver that *job* was not bought and will not be, because its caller left or the client closes."""
         self._events.emit(events.JobWithdrawn, job)
         if job.owner is None:
             self._outcomes.fail(job, ClientClosedError("the client was closed before this request was sent"))
@@ -91,12 +93,12 @@ class CreateHandler:
             job.owner.withdrawn(job)
 
     def give_up_waiting(self) -> None:
-        """Fail every queued job whose wait would exceed the limits of `Retries`."""
-        for job in self._engine.give_up_waiting(self._clock.now()):
+        """Fail every queued job that has waited too long, see `Creates.has_waited_too_long`."""
+        for job in self._engine.creates.give_up_waiting(self._clock.now()):
             self._outcomes.fail(job, self._last_delay)
 
     async def recover(self, recovered: RecoveredCreate) -> None:
-        """Continue with a create of unknown outcome that a callback proved accepted."""
+        """Record and follow the task of a create of unknown outcome that a callback proved accepted."""
         job, callback = recovered.job, recovered.callback
         try:
             self._engine.callbacks.recover(
@@ -111,13 +113,13 @@ class CreateHandler:
             self._leave_busy(job)
 
     async def _finish_without_id(self, job: ClientJob, status: TaskStatus) -> None:
-        """Deliver the end of a task without an id: the callback holds all that can be known of it."""
+        """Deliver the end of a task whose id is unknown, so that it cannot be queried, from its callback."""
         error = None
         if status.state is TaskState.FAIL:
             error = TaskFailedError("", status.fail_code, status.fail_message)
         job.submitted_at = self._clock.wall(job.accepted_at)
         if (spending := self._engine.spending) is not None:
-            spending.ended(job, job.model, status.credits)
+            spending.on_end(job, job.model, status.credits)
         await self._journal.finished(job.record(error), status)
         self._engine.release(job)
         job.settle_create()
@@ -144,18 +146,18 @@ class CreateHandler:
             return
         failpoint("intent durable")
         if self._may_not_be_sent(job):
-            self._engine.create_aborted(job, self._clock.now())
+            self._engine.creates.on_abort(job, self._clock.now())
             await self._journal.not_bought(job.record())
             self._refund(job)
-            self.withdraw(job)
+            self.deliver_withdrawn(job)
             return
         self._events.emit(events.CreateSent, job)
         await self._exchange(job, request)
 
     def _exceeds_budget(self, job: ClientJob) -> bool:
-        """Reserve the price of *job*; if the budget has no room for it, deliver that.
+        """Reserve the price of *job*. If it would exceed the budget, deliver that and return True.
 
-        Nothing awaits between the engine's decision and this, so two jobs never reserve the same room.
+        There is no await since the engine's decision, so two jobs never reserve the same credits.
         """
         if (spending := self._engine.spending) is None:
             return False
@@ -164,7 +166,7 @@ class CreateHandler:
         if shortfall is None:
             return False
         error = budget_error(shortfall, spending.budget)
-        self._engine.create_aborted(job, self._clock.now())
+        self._engine.creates.on_abort(job, self._clock.now())
         if job.owner is None:
             self._outcomes.fail(job, error)
         else:
@@ -173,15 +175,15 @@ class CreateHandler:
         return True
 
     async def _record_intent(self, job: ClientJob) -> Request | None:
-        """Return the HTTP request once its intent is durable, None if *job* failed before that."""
+        """Record the intent of *job*, and return the HTTP request; None if *job* failed instead."""
         assert job.request is not None
         try:
             dispatcher = self._callback_dispatcher
             callback = None if dispatcher is None else dispatcher.callback_url(job)
             request = self._endpoint.create(job.request, callback)
             job.entry = await self._journal.intend(job.record())
-        except Exception as exc:  # noqa: BLE001 - nothing was sent, so the caller gets it as it is
-            self._engine.create_aborted(job, self._clock.now())
+        except Exception as exc:  # noqa: BLE001 - nothing was sent: deliver it unchanged
+            self._engine.creates.on_abort(job, self._clock.now())
             self._refund(job)
             self._outcomes.fail(job, exc)
             return None
@@ -192,29 +194,29 @@ class CreateHandler:
         try:
             response = await self._transport.send(request)
         except NotSentError as exc:
-            if not self._engine.creates.shut_for(clock.now()):
+            if not self._engine.scopes.create.rejecting_for(clock.now()):
                 logger.warning("%s; it is tried again, nothing was charged", exc)
-            await self._on_not_bought(job, self._engine.create_not_sent(job, clock.now()), exc)
+            await self._on_not_bought(job, self._engine.creates.on_not_sent(job, clock.now()), exc)
         except Exception as exc:  # noqa: BLE001 - some bytes may have left
             partial = self._endpoint.read_partial_create(exc, wall_now=clock.steady(clock.now()))
             if partial is None:
-                step = self._engine.create_lost(job, clock.now())
+                step = self._engine.creates.on_no_response(job, clock.now())
                 self._check_circuit(exc)
                 await self._on_unknown(job, step, exc)
             else:
-                await self._on_reply(job, self._engine.create_answered(job, partial, clock.now()), partial)
+                await self._on_reply(job, self._engine.creates.on_reply(job, partial, clock.now()), partial)
         except BaseException as exc:
-            self._engine.create_lost(job, clock.now())
+            self._engine.creates.on_no_response(job, clock.now())
             self._outcomes.fail_unknown(job, exc)
             raise
         else:
             failpoint("reply read")
             now = clock.now()
             reply = self._endpoint.read_create(response, wall_now=clock.steady(now))
-            await self._on_reply(job, self._engine.create_answered(job, reply, now), reply)
+            await self._on_reply(job, self._engine.creates.on_reply(job, reply, now), reply)
 
     def _refund(self, job: ClientJob) -> None:
-        """Free what was reserved for *job*: the attempt bought nothing."""
+        """Return the reserved price of *job* to the budget: its create bought nothing."""
         if (spending := self._engine.spending) is not None:
             assert job.model is not None
             spending.refund(job, job.model)
@@ -234,7 +236,7 @@ class CreateHandler:
             await self._on_not_bought(job, step, error, reply)
 
     def _check_circuit(self, error: Exception | None) -> None:
-        """Report whether the last answer opened or closed the circuit. *error* is what that answer says."""
+        """Log and emit that the last reply, which says *error*, opened or closed the circuit, if it did."""
         breaker = self._engine.breaker
         if breaker.is_open and error is not None:
             if not self._circuit_was_open:
@@ -256,7 +258,7 @@ class CreateHandler:
         try:
             await self._journal.accepted(job.record())
         except BaseException as exc:
-            job.settle_create()  # it is paid: the failure of the journal must not lose its id
+            job.settle_create()  # it is paid, so its id is kept although the journal failed
             job.notify()
             if job.caller_left or not isinstance(exc, Exception):
                 self._outcomes.add_orphan(job)
@@ -270,7 +272,7 @@ class CreateHandler:
             return
         if job.owner is not None:
             job.owner.accepted(job)
-        self._engine.follow(job, self._clock.now(), timeout=job.timeout)
+        self._engine.polls.follow(job, self._clock.now(), timeout=job.timeout)
         job.notify()
 
     async def _on_unknown(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:
@@ -282,7 +284,7 @@ class CreateHandler:
         ):
             dispatcher.await_callback(job, cause, resend=resend, counted=step is CreateStep.UNKNOWN)
         elif resend:
-            self._engine.requeue(job)
+            self._engine.creates.requeue(job)
         else:
             if step is CreateStep.RESEND:
                 self._engine.callbacks.doubt(step)
@@ -308,14 +310,14 @@ class CreateHandler:
             self._events.emit(events.CreateUnsent, job, error)
         else:
             self._events.emit(events.CreateThrottled, job, reply.retry_after)
-            pause = self._engine.creates.wait(self._clock.now())
+            pause = self._engine.scopes.create.wait(self._clock.now())
             self._events.emit_for_client(events.ScopePaused, "create", pause)
         if self._may_not_be_sent(job):
-            self.withdraw(job)
+            self.deliver_withdrawn(job)
         elif step is CreateStep.GIVE_UP:
             self._give_up(job, error)
         else:
-            self._engine.requeue(job)
+            self._engine.creates.requeue(job)
 
     def _give_up(self, job: ClientJob, error: Exception) -> None:
         if not self._engine.counts.reached:

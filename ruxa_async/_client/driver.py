@@ -1,8 +1,7 @@
-"""The driver: owns the tasks in which bytes move, and carries out what the engine decides.
+"""The driver: owns the tasks that send requests, and carries out what the engine decides.
 
-Workers take a job from the engine, exchange request and response, and report the result. A timer wakes them
-when something falls due. All of them run in tasks of the client, so when a caller is cancelled, its create
-still gets its task id.
+Workers take a job from the engine, send its request, and report the reply. A timer wakes them when a request
+falls due. All run in tasks of the client, so a create on the wire is finished when its caller is cancelled.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import enum
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -27,9 +25,9 @@ from ruxa_async.results import TaskStatus
 from ruxa_async.settings import Limits
 from ruxa_async.transports import Transport
 
-from .callbacks import CallbackDispatcher, RecoveredCreate
+from .callback_dispatcher import CallbackDispatcher, RecoveredCreate
 from .create import CreateHandler
-from .job import ClientJob
+from .job import ClientJob, Owner
 from .outcomes import Outcomes
 from .query import QueryHandler
 from .timer import Timer, make_timer
@@ -37,8 +35,8 @@ from .worker_pool import WorkerPool
 
 __all__ = ("Driver",)
 
-#: Queries that are due between two ticks leave together at the second: one wake-up for all, 4 ms late on
-#: average. A power of two, so that rounding to a tick is exact.
+#: Queries that fall due between two ticks are sent together at the second one, 4 ms late on average, which
+#: saves wake-ups. A power of two, so that a time rounded to a tick is exact.
 _TICKS_PER_SECOND = 128.0
 
 
@@ -50,14 +48,8 @@ class _State(enum.Enum):
     CLOSED = enum.auto()
 
 
-class _Pipeline(Protocol):
-    """A batch in progress."""
-
-    def client_closed(self) -> None: ...
-
-
 class Driver:
-    """Carry out what *engine* decides, while the client is open."""
+    """Carry out what *engine* decides, from `open` until `close`."""
 
     def __init__(
         self,
@@ -70,9 +62,9 @@ class Driver:
         receiver: CallbackReceiver | None = None,
         callback_wait: float = 0.0,
     ) -> None:
-        self.engine = engine
-        self.outcomes = outcomes
-        self.pipelines: set[_Pipeline] = set()
+        self.engine: Engine[ClientJob] = engine
+        self.outcomes: Outcomes = outcomes
+        self.pipelines: set[Owner] = set()
         self._clock = outcomes.clock
         self._state = _State.OPEN
         self._crash_cause: Exception | None = None
@@ -106,7 +98,7 @@ class Driver:
     # ---- opening and closing
 
     def open(self, tg: TaskGroup) -> None:
-        """Begin to work in *tg*."""
+        """Start the timer and the other background tasks in *tg*, the task group of the client."""
         self._tg = tg
         self._clock.open()
         self._timer = timer = make_timer()
@@ -137,7 +129,7 @@ class Driver:
             self._notify_all()
 
     def ensure_open(self) -> None:
-        """Raise `ClientClosedError` unless new work is taken."""
+        """Raise `ClientClosedError` if the client takes no new jobs any more."""
         if self._state is not _State.OPEN:
             raise self._closed_error()
 
@@ -156,7 +148,7 @@ class Driver:
         return error
 
     def start_background(self, function: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
-        """Run *function* in a shielded task of the client; cancel the returned scope to end it."""
+        """Run *function* in a shielded task of the client; return the scope that cancels it."""
         assert self._tg is not None
         scope = anyio.CancelScope(shield=True)
         self._background.add(scope)
@@ -190,7 +182,7 @@ class Driver:
         for scope in tuple(self._background):
             scope.cancel()
         while (job := self.engine.pop_queued()) is not None:
-            self._create_handler.withdraw(job)
+            self._create_handler.deliver_withdrawn(job)
         self._create_workers.stop()
 
     def _notify_all(self) -> None:
@@ -208,7 +200,7 @@ class Driver:
             due = min(
                 self.engine.queues.deadlines.next_time(),
                 self._wake_for_creates(now),
-                self._wake_for_queries(now, self.engine.queries_due(now)),
+                self._wake_for_queries(now, self.engine.polls.count_due(now)),
             )
             await timer.sleep_until(due)
 
@@ -236,9 +228,9 @@ class Driver:
         return math.inf
 
     def _wake_for_queries(self, now: float, workers: int) -> float:
-        """Wake up to *workers* workers if a query may leave now; otherwise return when to look again."""
+        """Wake up to *workers* workers if a query may leave now; otherwise return when to call this again."""
         look_at, only_due = self.engine.look_for_query_at(now)
-        # A query that waits for its rate limit leaves exactly in time: a tick would waste the limit.
+        # A query that waits for the rate limit is not rounded to a tick, which would waste the limit.
         if only_due and look_at < math.inf:
             look_at = math.ceil(look_at * _TICKS_PER_SECOND) / _TICKS_PER_SECOND
         if look_at > now:
@@ -262,31 +254,32 @@ class Driver:
     # ---- for callers
 
     def submit(self, job: ClientJob) -> None:
+        """Queue *job* to be bought. Raises `ClientClosedError`."""
         self.ensure_open()
         now = self._clock.now()
-        self.engine.submit(job, now)
+        self.engine.creates.submit(job, now)
         self.outcomes.events.emit(events.JobQueued, job)
-        if self.engine.has_waited_too_long(job, now):
+        if self.engine.creates.has_waited_too_long(job, now):
             self._create_handler.give_up_waiting()
         self._wake_workers()
 
     def follow(self, job: ClientJob) -> None:
-        """Poll a task that was bought earlier, now and until it ends, for ``job.timeout`` seconds at most."""
+        """Query a task that was bought earlier, now and until its end or ``job.timeout``."""
         self.ensure_open()
         now = self._clock.now()
         age = 0.0 if job.submitted_at is None else max(0.0, self._clock.wall(now) - job.submitted_at)
         job.mark_recovered(now - age)
         timeout = None if job.timeout is None else age + job.timeout
-        self.engine.follow(job, now, timeout=timeout, ask_at=now)
+        self.engine.polls.follow(job, now, timeout=timeout, poll_at=now)
         self._wake_workers()
 
     async def query_once(self, task_id: str) -> TaskStatus:
-        """Return the state of a task by a single query, sent again only after a 429."""
+        """Return the state of a task by one query, which is sent again only after a 429."""
         self.ensure_open()
         now = self._clock.now()
         job = ClientJob(request=None, model=None, task_id=task_id, single_shot=True)
         job.mark_recovered(now)
-        self.engine.follow(job, now, ask_at=now)
+        self.engine.polls.follow(job, now, poll_at=now)
         self._wake_workers()
         try:
             while not job.ended:
@@ -308,7 +301,7 @@ class Driver:
         return self._callback_dispatcher is not None and self._callback_dispatcher.may_come(known)
 
     def await_callback(self, job: ClientJob) -> None:
-        """Wait for the callback of *job*, whose create an earlier process recorded as unknown."""
+        """Wait for the callback of *job*, whose create the journal holds as unknown since an earlier run."""
         assert self._callback_dispatcher is not None
         self.ensure_open()
         self._callback_dispatcher.await_recorded(job)
@@ -320,20 +313,20 @@ class Driver:
         self._wake_workers()
 
     def withdraw(self, job: ClientJob) -> bool:
-        """Withdraw *job* if no byte of it has left; tell whether it was withdrawn."""
-        if not self.engine.withdraw(job):
+        """Remove *job* from the queue if its create was not sent; tell whether it was removed."""
+        if not self.engine.creates.withdraw(job):
             return False
         self.outcomes.events.emit(events.JobWithdrawn, job)
         self._wake_workers()
         return True
 
-    def abandon(self, job: ClientJob) -> None:
-        """Note that the caller of *job* left: withdraw it if it is queued, list it if it may be paid."""
+    def on_caller_left(self, job: ClientJob) -> None:
+        """Note that the caller of *job* left: withdraw it if queued, list it as orphan if it may be paid."""
         if job.caller_left:
             return
-        job.detach_caller()
+        job.caller_left = True
         if self.withdraw(job) or not job.create_settled:
-            return  # never bought, or on the wire: then `CreateHandler` lists it when its outcome is known
+            return  # not bought, or on the wire: then `CreateHandler` lists it when its outcome is known
         if job.task_id is not None:
             self.release(job)
             self.outcomes.add_orphan(job)
@@ -352,7 +345,7 @@ class Driver:
             self._waiting.discard(job)
 
     async def drain(self, busy: Callable[[], bool], seconds: float) -> None:
-        """Wait up to *seconds*, shielded, until *busy* returns False; it is called after each create."""
+        """Wait up to *seconds*, shielded, until *busy* returns False, which is called after each create."""
         with anyio.move_on_after(0 if self._drain_aborted else seconds, shield=True) as scope:
             self._drains.add(scope)
             try:

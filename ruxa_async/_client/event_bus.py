@@ -21,7 +21,7 @@ class EventBus:
         self._hook = hook
         self._clock = clock
         #: Whether there is a hook.
-        self.enabled = hook is not None
+        self.enabled: bool = hook is not None
         self._hook_failed = False
 
     def emit(self, kind: Callable[..., events.Event], job: ClientJob, *details: Any) -> None:

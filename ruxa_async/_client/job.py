@@ -19,47 +19,50 @@ __all__ = ("ClientJob", "Owner")
 
 
 class Owner(Protocol):
-    """The batch that a job belongs to. Each method is called as soon as the fact is known."""
+    """The batch that a job belongs to, which the driver notifies of each fact at once."""
 
     def accepted(self, job: ClientJob) -> None:
-        """Note that the service accepted *job*."""
+        """Go on after the service accepted *job*."""
 
     def withdrawn(self, job: ClientJob) -> None:
-        """Note that *job* was not bought and never will be."""
+        """Go on after *job* was withdrawn: it was not bought and never will be."""
 
     def halted(self, job: ClientJob, cause: Exception) -> None:
-        """Note that *job* was not sent because of *cause*, which stops all other jobs as well."""
+        """Stop: *job* was not sent because of *cause*, and no other job will be."""
 
     def ended(self, job: ClientJob) -> None:
-        """Note that *job* is over: its ``status`` or ``error`` says how."""
+        """Deliver *job*, which has ended; its ``status`` or ``error`` says how."""
+
+    def client_closed(self) -> None:
+        """Stop waiting: the client has closed, and no job changes any more."""
 
 
 @define(eq=False, kw_only=True, weakref_slot=False)
 class ClientJob(Job):
-    """The engine's `Job`, with its request, its outcome and the tasks that wait for it."""
+    """The engine's `Job`, with its request, its outcome, and what waits for its changes."""
 
     request: GenerationRequest | None
     model: str | None
     key: str | None = None
     index: int | None = None
     owner: Owner | None = None
-    #: The journal's reference to its row: from a match against a run, or once its intent is recorded.
+    #: The journal's reference to its row, None until the journal knows the request.
     entry: object = None
     timeout: float | None = None
-    #: The caller left: nothing may be bought for it any more.
+    #: Whether the caller left, so that nothing may be bought for it any more.
     caller_left: bool = False
-    #: It may not be sent (again), but its outcome is still wanted.
+    #: Whether its create may not be sent (again); its outcome is still wanted.
     sending_forbidden: bool = False
     refusal: Refusal | None = None
-    #: The outcome of its create is final: accepted and recorded, or delivered.
+    #: Whether the outcome of its create is final: accepted and recorded, or delivered.
     create_settled: bool = False
-    #: Seconds since the epoch. Both are set at the end, to keep a waiting job small.
+    #: Seconds since the epoch; both are set at the end, because a waiting job should be small.
     submitted_at: float | None = None
     finished_at: float = math.inf
     raw_state: str = ""
     status: TaskStatus | None = None
     error: Exception | None = None
-    #: Set at the next change; made when a task waits for one.
+    #: Set at the next change; None while no task waits for one.
     changed: anyio.Event | None = field(default=None, repr=False)
     listeners: list[deque[TaskStatus]] | None = field(default=None, repr=False)
 
@@ -69,7 +72,7 @@ class ClientJob(Job):
         return self.finished_at < math.inf
 
     def record(self, error: BaseException | None = None) -> JobRecord:
-        """Return what is known of this job's purchase."""
+        """Return what is known of this purchase, as a value for users and the journal."""
         return JobRecord(
             request=self.request,
             key=self.key,
@@ -89,28 +92,21 @@ class ClientJob(Job):
 
     # ---- transitions
 
-    def detach_caller(self) -> None:
-        """Note that the caller left and takes no outcome."""
-        self.caller_left = True
-
-    def forbid_sending(self) -> None:
-        """Note that it may not be sent (again)."""
-        self.sending_forbidden = True
-
     def settle_create(self) -> None:
-        """Note that the outcome of its create is final."""
+        """Record that the outcome of its create is final."""
         assert not self.create_settled
         self.create_settled = True
 
     def mark_accepted(self) -> None:
-        """Note that its task id is recorded."""
+        """Record that its task id is recorded."""
         assert self.task_id is not None
         self.settle_create()
         # Neither is needed any more. Sharing a float and a small int makes a waiting job smaller.
-        self.queued_at, self.sequence = self.accepted_at, 0
+        self.queued_at: float = self.accepted_at
+        self.sequence = 0
 
     def mark_recovered(self, accepted_at: float) -> None:
-        """Note that its task was bought earlier, at *accepted_at* on the event loop's clock."""
+        """Record that its task was bought earlier, at *accepted_at* on the event loop's clock."""
         assert self.task_id is not None
         assert not self.ended
         self.accepted_at = accepted_at
@@ -135,7 +131,7 @@ class ClientJob(Job):
         self.notify()
 
     def load_accepted(self, task_id: str | None, accepted_at: float | None) -> None:
-        """Take over the task that the journal recorded; *accepted_at* is in seconds since the epoch."""
+        """Set the task that the journal recorded; *accepted_at* is in seconds since the epoch."""
         assert self.task_id is None
         self.task_id = task_id
         self.submitted_at = accepted_at
@@ -143,14 +139,14 @@ class ClientJob(Job):
     def load_unknown(
         self, callback_id: bytes | None, intended_at: float | None, error: SubmissionUnknownError
     ) -> None:
-        """Take over a create that the journal recorded as unknown, and whose callback may still come."""
+        """Set what the journal recorded of a create of unknown outcome, whose callback may still come."""
         assert self.task_id is None
         self.callback_id = callback_id
         self.submitted_at = intended_at
         self.error = error
 
     def take_recorded_error(self) -> Exception:
-        """Clear what `load_unknown` set beside the callback id; return the error."""
+        """Return the error that `load_unknown` set; clear it and the time."""
         assert self.error is not None
         error, self.error, self.submitted_at = self.error, None, None
         return error

@@ -1,4 +1,4 @@
-"""Durations and rate limits that one client saves in its journal and the next one loads."""
+"""Learned durations and rate limits, which one client saves in its journal and the next one loads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ("LearnedState",)
 
 _DURATIONS = "durations"
 _RATES = "rates"
-#: Seconds for which saved rates are loaded. Limits may be raised, and an old rate finds a higher one slowly.
+#: Seconds after which saved rates are not loaded: a limit that was raised is found slowly from an old rate.
 _RATES_VALID = 3600.0
-#: Seconds between two saves: as much learning a killed process may lose.
+#: Seconds between two saves: a killed process loses what it learned since the last one.
 _SAVE_EVERY = 10.0
 
 
@@ -31,8 +31,8 @@ class LearnedState:
         # The class is checked as well: a mock has every attribute.
         lasting = isinstance(journal, LastingJournal) and hasattr(type(journal), "bind")
         self._journal = cast("LastingJournal", journal) if lasting else None
-        self._polling = engine.polling
-        self._rates = engine.rates
+        self._polling = engine.schedule
+        self._rates = engine.scopes
         self._base_url = base_url
         self._api_key = api_key
         self._stack = AsyncExitStack()

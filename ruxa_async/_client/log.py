@@ -1,7 +1,7 @@
 """Log lines of a client: one for each event, and one for each HTTP request.
 
-Logging is added when a client is made and the logger is enabled, so a client without it pays nothing. No line
-holds the key or a prompt. Messages of the service are cut to 200 characters.
+Logging is added only if the logger is enabled when the client is made. No line holds the key or a prompt.
+Messages of the service are cut to 200 characters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import anyio
@@ -30,7 +30,7 @@ _INFO = (
     events.TaskAccepted,
     events.TaskEnded,
 )
-#: Another line reports these: that of the HTTP request, or a warning.
+#: Events without a line of their own: the HTTP request or a warning is logged for them.
 _SKIPPED = (
     events.CreateSent,
     events.QuerySent,
@@ -38,7 +38,7 @@ _SKIPPED = (
     events.CircuitOpened,
     events.CircuitClosed,
 )
-#: After these a request is not sent again.
+#: Events after which a request is not sent again.
 _SETTLED = (events.CreateRefused, events.CreateUnknown, events.JobWithdrawn, events.TaskAccepted)
 _LONGEST = 200
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -60,11 +60,10 @@ class ClientLog:
     def __init__(self, hook: events.EventHook | None = None) -> None:
         self._hook = hook
         self._attempts: Counter[object] = Counter()
-        #: The number of the current attempt, from the event just before the request, with no await between.
-        self.attempt = 1
+        #: The number of the current attempt, set by the event just before the request is sent.
+        self.attempt: int = 1
 
     def on_event(self, event: events.Event | events.ClientEvent) -> None:
-        """Log *event* and pass it on."""
         self._count(event)
         level = logging.INFO if isinstance(event, _INFO) else logging.DEBUG
         if not isinstance(event, _SKIPPED) and logger.isEnabledFor(level):
@@ -112,11 +111,8 @@ class LoggedTransport:
         )
         return response
 
-    def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
-        return self._streamed(request)
-
     @asynccontextmanager
-    async def _streamed(self, request: Request) -> AsyncIterator[StreamedResponse]:
+    async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
         began, url = anyio.current_time(), urlsplit(request.url)
         async with self._inner.stream(request) as response:
             # Without the query, which may hold a signature.

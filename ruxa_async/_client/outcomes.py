@@ -1,6 +1,6 @@
 """Delivery of outcomes to callers, batches, listeners and the list of orphans.
 
-Nothing here awaits, so an outcome cannot be lost between being known and being delivered.
+Nothing here awaits, so no cancellation can separate an outcome from its delivery.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .stats import Counters
 
 __all__ = ("Outcomes",)
 
-#: The orphans that `RuxaClient.orphans` lists; older ones are dropped, and all are counted.
+#: Orphans that `RuxaClient.orphans` lists; older ones are only counted.
 _ORPHANS_KEPT = 10_000
 
 
 class Outcomes:
-    """Deliver how each job ends, with its event and its count."""
+    """Deliver the outcome of each job, emit its event and count it."""
 
     def __init__(self, engine: Engine[ClientJob], clock: Clock, event_bus: EventBus) -> None:
-        self.clock = clock
-        self.events = event_bus
-        self.counters = Counters()
+        self.clock: Clock = clock
+        self.events: EventBus = event_bus
+        self.counters: Counters = Counters()
         self.orphans: deque[JobRecord] = deque(maxlen=_ORPHANS_KEPT)
         self._engine = engine
 
@@ -47,7 +47,7 @@ class Outcomes:
         else:
             why = str(cause) if isinstance(cause, Exception) else "it was cut off when the client was closed"
         error = SubmissionUnknownError(
-            f"the request was sent and no answer says what became of it ({why}): it may have been charged, "
+            f"the request was sent and no reply shows its outcome ({why}): it may have been charged, "
             "so it is not sent again by itself"
         )
         error.__cause__ = cause
@@ -58,7 +58,7 @@ class Outcomes:
         self.fail(job, error)
 
     def publish_status(self, job: ClientJob, status: TaskStatus) -> None:
-        """Pass on a change of state: to listeners, to the hook and to waiting callers."""
+        """Pass *status*, a change of state, to listeners, the hook and waiting callers."""
         job.set_status(status)
         self.events.emit(events.TaskStateChanged, job, status)
         job.notify()
@@ -70,7 +70,7 @@ class Outcomes:
         self.counters.on_end(job.model, seconds, succeeded=succeeded)
 
     def end(self, job: ClientJob, error: Exception | None) -> None:
-        """Deliver the end of a task, or *error* if it is not followed any more."""
+        """Deliver *error* or, if that is None, the status that *job* has."""
         if self.events.enabled:
             status = job.status if job.status is not None and job.status.state.terminal else None
             seconds = self.clock.now() - job.accepted_at
@@ -79,17 +79,17 @@ class Outcomes:
             self.deliver(job, error)
 
     def stop(self, job: ClientJob, error: Exception) -> None:
-        """Deliver *error* for a task that may still run, but is not followed any more."""
+        """Deliver *error* for a task that may still run, but is queried no more."""
         self.counters.stopped += 1
         self.end(job, error)
 
     def deliver(self, job: ClientJob, error: Exception | None) -> None:
-        """Finish *job* with *error*, or with the status that it has."""
+        """Finish *job* with *error* or, if that is None, with the status that it has; emit no event."""
         submitted_at = None if job.task_id is None else self.clock.wall(job.accepted_at)
         job.finish(error, submitted_at=submitted_at, finished_at=self.clock.wall_now())
 
     def add_orphan(self, job: ClientJob) -> None:
-        """List a purchase whose caller left."""
+        """List *job*, which is or may be paid and whose caller left; log a warning."""
         self.counters.orphaned += 1
         self.orphans.append(job.record())
         extra = {"orphan": self.counters.orphaned}

@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[int, Path]:
-    """Return the paths of *files* that are in *folder* at their full size, by output number. Blocking."""
+    """Return the path of each of *files* that is complete in *folder*, by output number. Blocking."""
     kept = {}
     for file in files:
         path = Path(folder, file.name)

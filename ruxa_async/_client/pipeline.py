@@ -1,7 +1,7 @@
 """One batch: pulls requests from the source, keeps the window, collects outcomes.
 
-The source is iterated in a background task of the client, and `Completions` only reads from this: so no task
-group spans a ``yield`` (PEP 789).
+A background task of the client iterates over the source, and `Completions` only reads from the pipeline. So
+no task group spans a ``yield`` (PEP 789).
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Pipeline", "PipelineState")
 
-#: Requests pulled, or outcomes taken, between two checkpoints: one for each would double the cost of an
-#: outcome.
+#: Requests pulled, or outcomes taken, between two checkpoints of anyio; one for each would double the cost.
 _CHECKPOINT_EVERY = 32
 
 
@@ -95,8 +94,7 @@ class Pipeline:
                 await self._pull_all()
         finally:
             self._pulling = False
-            # An async generator that was left early is closed here: the garbage collector would do it at any
-            # time.
+            # Close an async generator that was left early: the garbage collector would do it at any time.
             if inspect.isasyncgen(self._requests):
                 with anyio.move_on_after(self._drain, shield=True), self._catch_source_errors():
                     await self._requests.aclose()
@@ -117,7 +115,7 @@ class Pipeline:
 
     @contextmanager
     def _catch_source_errors(self) -> Iterator[None]:
-        """Keep every exception of the source for the iteration; only our own cancellation passes.
+        """Keep every exception of the source, for the iteration to raise; let only our own cancellation pass.
 
         The source runs in a task of the client. A CancelledError or GeneratorExit of its own would end that
         task, and the client with it.
@@ -140,7 +138,7 @@ class Pipeline:
             self.source_error = error
 
     async def _enqueue(self, request: GenerationRequest) -> bool:
-        """Start *request*, and wait until the window has room for the next; tell whether to pull it."""
+        """Start *request*, and wait until the window has room; tell whether to pull the next one."""
         if not isinstance(request, GenerationRequest):
             raise TypeError(f"as_completed takes requests such as NanoBanana(...), not {request!r}")
         job = ClientJob(
@@ -170,7 +168,7 @@ class Pipeline:
             (self.unsubmitted if job.task_id is None else self.unfinished).append(job.record())
 
     def _start_job(self, job: ClientJob) -> None:
-        """Buy *job*, follow it, wait for its callback, or deliver it."""
+        """Buy *job*, follow its task, wait for its callback, or deliver it: by what the journal knows."""
         self._open.add(job)
         if job.ended:
             self.ended(job)
@@ -182,7 +180,7 @@ class Pipeline:
             self._driver.submit(job)
 
     async def _look_up(self, job: ClientJob, previous_run: PreviousRun) -> ClientJob:
-        """Return *job* as the journal knows it: to be bought, to be followed, or over."""
+        """Return *job* with what the journal knows: nothing, its task id, its callback id, or its end."""
         try:
             return await previous_run.look_up(job)
         except (KeyConflictError, RequestValidationError) as exc:
@@ -194,7 +192,7 @@ class Pipeline:
     # ---- `Owner`
 
     def accepted(self, job: ClientJob) -> None:  # noqa: ARG002 - which job does not matter
-        """Note that the service accepts creates."""
+        """Record that the service accepts creates."""
         self._halt.on_accept()
 
     def ended(self, job: ClientJob) -> None:
@@ -211,7 +209,7 @@ class Pipeline:
         self._changed.set()
 
     def withdrawn(self, job: ClientJob) -> None:
-        """List a request that was pulled and is never sent."""
+        """List *job*, which was pulled and never sent, as unsubmitted."""
         self._open.discard(job)
         self.unsubmitted.append(job.record())
         self._changed.set()
@@ -223,28 +221,28 @@ class Pipeline:
         self.withdrawn(job)
 
     def _halt_with(self, cause: Exception | None) -> None:
-        """Send nothing more; creates on the wire and running tasks are still delivered."""
+        """Buy nothing more, because of *cause*; creates on the wire and running tasks are still delivered."""
         self.halt_cause = cause
         self._stop_sending()
 
     def _stop_sending(self) -> None:
         self._stop_pulling()
         for job in tuple(self._open):
-            job.forbid_sending()
+            job.sending_forbidden = True
             if self._driver.withdraw(job):
                 self.withdrawn(job)
 
     def _stop_pulling(self) -> None:
         self._pulling = False
         self._room.set()
-        # Once everything is pulled, the event loop of the puller may have ended.
+        # Do not cancel a puller that has ended: a batch may be dropped after its event loop.
         if self._puller is not None and not self._pulled_all.is_set():
             self._puller.cancel()
 
     # ---- for the caller
 
     async def next_job(self) -> ClientJob | None:
-        """Return the next job that is over, None after the last. Several tasks may wait at once.
+        """Return the next job that is over, None after the last. Several tasks may call this at once.
 
         Raises the KeyboardInterrupt or SystemExit of the source, in every task.
         """
@@ -265,14 +263,14 @@ class Pipeline:
         return job
 
     def client_closed(self) -> None:
-        """Wake every waiting task: no job changes any more."""
+        """Wake every task that waits for an outcome or for room in the window."""
         self._changed.set()
         self._room.set()
 
     # ---- leaving
 
     def finish(self) -> None:
-        """Note that every outcome was taken or listed."""
+        """End the batch: every outcome was taken or listed."""
         self.state = PipelineState.LEFT
         self._changed.set()
         self._driver.pipelines.discard(self)
@@ -280,14 +278,17 @@ class Pipeline:
             self._previous_run.close()
 
     def leave_now(self) -> None:
-        """Stop without waiting, because the handle was dropped; paid tasks are listed as orphans."""
+        """Stop without waiting, because the `Completions` was dropped; list paid tasks as orphans."""
         if self.state is PipelineState.RUNNING:
             self._stop_sending()
             self._list_left(orphaned=True)
         self.finish()
 
     async def leave(self, *, orphaned: bool) -> None:
-        """Stop, drain the creates on the wire, and list what is left."""
+        """Stop, wait for the creates on the wire, and list the jobs whose outcome was not taken.
+
+        With *orphaned*, paid tasks among them are listed as orphans too.
+        """
         if self.state is not PipelineState.RUNNING:
             self.finish()
             return
@@ -306,7 +307,7 @@ class Pipeline:
         for job in (*self._ready, *self._open):
             if isinstance(job, RecordedJob):
                 continue  # the journal delivers its end in the next run
-            unknown = _on_wire(job) or job.phase is Phase.HELD
+            unknown = _on_wire(job) or job.phase is Phase.AWAITING_CALLBACK
             if unknown:
                 cause = SubmissionUnknownError(
                     "it was not known yet whether it was bought when the batch was left"
@@ -315,14 +316,14 @@ class Pipeline:
             elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
                 self.unfinished.append(job.record())
             if orphaned or unknown:
-                self._driver.abandon(job)
+                self._driver.on_caller_left(job)
             else:
-                job.detach_caller()
+                job.caller_left = True
                 self._driver.release(job)
         self._open.clear()
         self._ready.clear()
 
 
 def _on_wire(job: ClientJob) -> bool:
-    """Tell whether the create of *job* is on the wire; one whose id could not be recorded is not."""
+    """Tell whether the outcome of the create of *job* is still open."""
     return job.phase is Phase.CREATING and not job.create_settled

@@ -1,4 +1,4 @@
-"""One query, from the engine's decision to what the answer leads to."""
+"""One query, from the engine's decision to what its reply leads to."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class QueryHandler:
         self._clock, self._events = self._outcomes.clock, self._outcomes.events
 
     async def run(self, job: ClientJob) -> None:
-        """Query the state of *job* once, and act on the answer."""
+        """Send the query of *job*, and handle the reply."""
         assert job.task_id is not None
         reply: Reply | None = None
         cause: Exception | None = None
@@ -59,19 +59,19 @@ class QueryHandler:
             try:
                 response = await self._transport.send(self._endpoint.query(job.task_id))
             except Exception as exc:  # noqa: BLE001 - a failed query never fails a task
-                step = self._engine.query_failed(
+                step = self._engine.polls.on_failure(
                     job, self._clock.now(), sent=not isinstance(exc, NotSentError)
                 )
                 cause = exc
             except BaseException:
-                self._engine.query_aborted(job, self._clock.now())
+                self._engine.polls.on_abort(self._clock.now())
                 raise
             else:
                 now = self._clock.now()
                 reply = self._endpoint.read_query(
                     response, task_id=job.task_id, wall_now=self._clock.steady(now)
                 )
-                step = self._engine.query_answered(job, reply, now)
+                step = self._engine.polls.on_reply(job, reply, now)
         finally:
             self._slots.release()
         if step is QueryStep.PENDING:
@@ -106,11 +106,11 @@ class QueryHandler:
         error = self._error(job, reply, cause)
         self._events.emit(events.QueryFailed, job, error)
         if isinstance(error, RateLimitedError):
-            pause = self._engine.queries.wait(self._clock.now())
+            pause = self._engine.scopes.query.wait(self._clock.now())
             self._events.emit_for_client(events.ScopePaused, "query", pause)
 
     def _finish_single_shot(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> None:
-        """Deliver the answer to ``RuxaClient.status``: the state that it names, or why there is none."""
+        """Deliver to ``RuxaClient.status`` the state that the reply names, or why it names none."""
         assert job.task_id is not None
         error: Exception | None = None
         if reply is not None and reply.state is not None:
@@ -130,10 +130,10 @@ class QueryHandler:
                 job.task_id, "it succeeded, but its answer names no output", body_text(reply)
             )
         if job.request is not None and (error is None or status.state is TaskState.FAIL):
-            # The start of a task that was attached to is not known.
-            self._engine.learn(job, self._clock.now(), status.duration, succeeded=error is None)
+            # Not for a task that was attached to: it is not known when it started.
+            self._engine.polls.learn(job, self._clock.now(), status.duration, succeeded=error is None)
         if (spending := self._engine.spending) is not None:
-            spending.ended(job, job.model, status.credits)
+            spending.on_end(job, job.model, status.credits)
         failpoint("end seen")
         await self._journal.finished(job.record(error), status)
         failpoint("outcome durable")
@@ -151,7 +151,7 @@ class QueryHandler:
         self._outcomes.stop(job, error)
 
     def _error(self, job: ClientJob, reply: Reply | None, cause: Exception | None) -> Exception:
-        """Return why the answer to a query holds no state."""
+        """Return the error for a query without a state: *cause*, or what *reply* says."""
         if reply is None:
             assert cause is not None
             return cause

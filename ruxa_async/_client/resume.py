@@ -1,4 +1,4 @@
-"""What a resumed run does about each request that its journal knows."""
+"""What to do about each request of a resumed run, by what the journal knows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RecordedJob(ClientJob):
 
 
 def recorded_job(job: ClientJob, *, finished_at: float, **known: Any) -> RecordedJob:
-    """Return *job* as over since *finished_at*, in seconds since the epoch, with the fields in *known*."""
+    """Return *job* as ended at *finished_at*, in seconds since the epoch, with the fields in *known*."""
     recorded = RecordedJob(
         request=job.request,
         model=job.model,
@@ -44,9 +44,9 @@ def recorded_job(job: ClientJob, *, finished_at: float, **known: Any) -> Recorde
 
 @define(eq=False)
 class PreviousRun:
-    """What the journal knows of one run. Open it, look up each request once, and close it.
+    """One pass through what the journal knows of a run: open it, look up each request once, close it.
 
-    *may_be_called_back* tells whether the callback of an unknown create may still come.
+    *may_be_called_back* tells whether the callback of a create of unknown outcome may still come.
     """
 
     _journal: LastingJournal
@@ -67,11 +67,11 @@ class PreviousRun:
             self._run.close()
 
     async def look_up(self, job: ClientJob) -> ClientJob:
-        """Return *job* as the journal knows it.
+        """Return *job* with what the journal knows of it.
 
-        Over: a `RecordedJob`. Accepted: with its task id, to be followed. Unknown, and its callback may still
-        come: with its callback id. Anything else is to be bought. Raises `KeyConflictError`,
-        `RequestValidationError`, `JournalError`.
+        If it ended, that is a `RecordedJob`. If it was accepted, it has its task id, to be followed. If it is
+        unknown and its callback may still come, it has its callback id. Otherwise it is to be bought. Raises
+        `KeyConflictError`, `RequestValidationError`, `JournalError`.
         """
         assert self._run is not None
         assert job.request is not None
@@ -92,7 +92,7 @@ class PreviousRun:
             case JobState.FAILED if not self._resume.retry_failed:
                 return _ended(job, known, known.failure)
             case JobState.UNKNOWN if not self._resume.resend_unknown:
-                error = _unknown(known.error_message or "nobody knows why")
+                error = _unknown(known.error_message or "no reason is recorded")
                 if not self._may_be_called_back(known):
                     return _ended(job, known, error)
                 job.load_unknown(known.callback_id, known.intended_at, error)
@@ -105,7 +105,7 @@ class PreviousRun:
 
     def _count_in_budget(self, job: ClientJob) -> None:
         if self._spending is not None:
-            self._spending.spending.picked_up(job)
+            self._spending.spending.expect_charge(job)
 
 
 def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> RecordedJob:
@@ -123,7 +123,7 @@ def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> Reco
 
 def _unknown(why: str) -> SubmissionUnknownError:
     return SubmissionUnknownError(
-        f"the request was sent before and no answer says what became of it ({why}): "
+        f"the request was sent before and no reply shows its outcome ({why}): "
         "it may have been charged, so it is not sent again by itself. Look at the account, "
         "then say which it is: `ruxa-async journal`, or the journal's adopt() or forget()"
     )

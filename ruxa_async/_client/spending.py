@@ -1,4 +1,4 @@
-"""Budget errors in words, and the spending that the journal recorded for a run."""
+"""The messages of budget errors, and the spending that the journal recorded for a run."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def _reason(shortfall: BudgetShortfall, budget: Budget) -> str:
 
 
 def add_recorded(spending: Spending[_J], models: Mapping[str, Bought]) -> None:
-    """Count in *spending* what the journal recorded by model."""
+    """Add to *spending* the recorded purchases of each model."""
     for model, bought in models.items():
-        spending.earlier(
+        spending.count_recorded(
             model,
             tasks=bought.tasks,
             unpriced=bought.unpriced,
@@ -68,7 +68,7 @@ class RunSpending:
     """Adds what the journal recorded for each run to the *spending* of one client, once a run."""
 
     def __init__(self, spending: Spending[ClientJob]) -> None:
-        self.spending = spending
+        self.spending: Spending[ClientJob] = spending
         self._loaded: set[str] = set()
 
     async def load(self, journal: LastingJournal, run: str) -> None:

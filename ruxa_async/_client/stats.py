@@ -6,6 +6,8 @@ import math
 import statistics
 from collections import deque
 
+from attrs import define, field
+
 from ruxa_async._engine.engine import Engine
 from ruxa_async.results import Stats
 
@@ -13,16 +15,19 @@ from .job import ClientJob
 
 __all__ = ("Counters", "snapshot")
 
-#: Durations kept for each model; their median is shown.
+#: Durations that are kept for each model; `Stats.durations` shows their median.
 _DURATIONS_KEPT = 64
 
 
+@define
 class Counters:
-    """Count how tasks end, and keep their latest durations in seconds by model."""
+    """How many tasks ended in which way, and their latest durations in seconds by model."""
 
-    def __init__(self) -> None:
-        self.succeeded = self.failed = self.stopped = self.orphaned = 0
-        self.durations: dict[str, deque[float]] = {}
+    succeeded: int = 0
+    failed: int = 0
+    stopped: int = 0
+    orphaned: int = 0
+    durations: dict[str, deque[float]] = field(factory=dict)
 
     def on_end(self, model: str | None, seconds: float, *, succeeded: bool) -> None:
         """Count a task that ended after *seconds*."""
@@ -42,8 +47,8 @@ def snapshot(engine: Engine[ClientJob], counters: Counters, now: float) -> Stats
     return Stats(
         in_flight=counts.in_flight,
         queued=engine.queued,
-        creates_on_wire=counts.creating,
-        queries_on_wire=counts.asking,
+        creates_on_wire=counts.creates_on_wire,
+        queries_on_wire=counts.queries_on_wire,
         creates_sent=counts.creates_sent,
         accepted=counts.accepted,
         refused=counts.refused,
@@ -54,10 +59,10 @@ def snapshot(engine: Engine[ClientJob], counters: Counters, now: float) -> Stats
         stopped=counters.stopped,
         orphaned=counters.orphaned,
         queries_sent=counts.queries_sent,
-        throttled={"create": engine.creates.refusals, "query": engine.queries.refusals},
-        rates={"create": engine.creates.rate, "query": engine.queries.rate},
+        throttled={"create": engine.scopes.create.rejections, "query": engine.scopes.query.rejections},
+        rates={"create": engine.scopes.create.rate, "query": engine.scopes.query.rate},
         durations={
-            **{model: math.exp(law["mu"]) for model, law in engine.polling.export().items()},
+            **{model: math.exp(law["mu"]) for model, law in engine.schedule.export().items()},
             **{model: statistics.median(latest) for model, latest in counters.durations.items()},
         },
         spent_tasks=None if spending is None else spending.tasks,

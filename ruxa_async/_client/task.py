@@ -23,7 +23,7 @@ __all__ = ("GenerationTask",)
 
 
 class _Timeout(enum.Enum):
-    """The default of a timeout parameter."""
+    """The default of a timeout parameter, shown by its name in signatures."""
 
     OF_CLIENT = "Timeouts.task"
 

@@ -1,9 +1,9 @@
-"""Long-lived workers that pull their work.
+"""Long-lived tasks that take work, one piece after the other.
 
-Starting a task for each request costs more than the request's own bookkeeping. So each worker takes work
-until there is none, then parks. Each event wakes one worker; a worker that took work wakes the next if more
-is ready. Workers are shielded: cancelling a caller never cuts off what a worker has on the wire. Only the
-owner of the pool stops them.
+To start a task for each request costs more than the rest of the client does for it. So each worker takes work
+until there is none, then parks. Each event wakes one worker; a worker that took work wakes the next if there
+is more. Workers are shielded, so the cancellation of a caller never interrupts a request on the wire; only
+the owner of the pool stops them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WorkerPool(Generic[_W]):
     _perform: Callable[[_W], Awaitable[None]]
     _on_take: Callable[[float], None]
     _on_crash: Callable[[Exception], None]
-    #: Parked workers wait for it; a release wakes one. An event for each would cost three times as much.
+    #: Parked workers wait for it, and a release wakes one; an event for each would cost three times as much.
     _wakeups: anyio.Semaphore | None = field(default=None, init=False)
     _parked: int = field(default=0, init=False)
     #: Workers that were woken or started, and have not looked for work yet.
@@ -66,7 +66,6 @@ class WorkerPool(Generic[_W]):
             self._unpark_one()
 
     def cancel(self) -> None:
-        """Cancel every worker."""
         self.stop()
         for scope in self._scopes:
             scope.cancel()

@@ -1,7 +1,7 @@
-"""What is spent or held, and whether the budget allows one more task.
+"""The tasks and credits that are spent or reserved, and whether the budget allows one more task.
 
-Each create that was or may have been charged counts: it holds its price from the moment it is sent, keeps it
-if it is accepted or of unknown outcome, and is refunded only if it was certainly not charged.
+A create reserves its price before it is sent. It stays counted if it is accepted or of unknown outcome, and
+is refunded only if it was certainly not charged.
 
 A task counts at an estimate until the service reports its charge. The estimate is the configured price of its
 model, or the highest charge reported so far if that is more: tasks of one model differ in price, and a low
@@ -40,7 +40,7 @@ class BudgetLimit(enum.Enum):
 
 @frozen
 class BudgetShortfall:
-    """Why no task of *model* is created. *tasks* and *credits* are spent or held; *price* is in credits."""
+    """Why no task of *model* is created. *tasks* and *credits* are spent or reserved, *price* in credits."""
 
     lack: BudgetLimit
     model: str
@@ -53,25 +53,25 @@ class Spending(Generic[_J]):
     """The tasks and credits that one client spent. Sums are exact: ten tasks at 0.1 cost 1."""
 
     def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+        self.budget: Budget = budget
         self._most = None if budget.max_credits is None else _exact(budget.max_credits)
         self._prices = {model: _exact(price) for model, price in budget.prices.items()}
         self._reported = Fraction(0)
-        #: Number of tasks that count at an estimate, by model.
+        #: For each model, the number of tasks that are counted at an estimate: no charge was reported yet.
         self._estimated: Counter[str] = Counter()
         #: Jobs whose charge may still be reported, and those whose create is on the wire.
         self._open: set[_J] = set()
         self._on_wire: set[_J] = set()
-        self.tasks = 0
+        self.tasks: int = 0
 
     @property
     def credits(self) -> float:
-        """The credits spent or held; tasks of unknown price count as 0."""
+        """The credits spent or reserved; tasks of unknown price count as 0."""
         return float(self._credits())
 
     @property
     def known_credits(self) -> float | None:
-        """The credits spent or held, None if the price of any task is unknown."""
+        """The credits spent or reserved, None if the price of any task is unknown."""
         return None if self._unpriced_model() else self.credits
 
     def price(self, model: str) -> float | None:
@@ -93,7 +93,7 @@ class Spending(Generic[_J]):
         return bool(self._on_wire) and self.shortfall(model) is not None
 
     def reserve(self, job: _J, model: str) -> BudgetShortfall | None:
-        """Hold the price of *job*, whose create is to be sent; if it does not fit, return why."""
+        """Reserve the price of *job*, whose create is about to be sent; if it does not fit, return why."""
         shortfall = self.shortfall(model)
         if shortfall is None:
             self._spend(job, model)
@@ -129,7 +129,7 @@ class Spending(Generic[_J]):
         return next(unpriced, "")
 
     def _spend(self, job: _J, model: str) -> None:
-        """Count a task, in addition to earlier attempts of *job* of unknown outcome."""
+        """Count one more task for *job*. Its earlier attempts of unknown outcome stay counted."""
         self._open.add(job)
         self._estimated[model] += 1
         self.tasks += 1
@@ -142,18 +142,18 @@ class Spending(Generic[_J]):
         self._estimated[model] -= 1
         self.tasks -= 1
 
-    def answered(self, job: _J) -> None:
-        """Note that the create of *job* left the wire; without a refund it stays counted."""
+    def on_answer(self, job: _J) -> None:
+        """Note that the outcome of the create of *job* is known; unless it is refunded, it stays counted."""
         self._on_wire.discard(job)
 
-    def proven(self, job: _J, model: str) -> None:
+    def on_proven(self, job: _J, model: str) -> None:
         """Count *job*, which a callback proved accepted, if it was refunded before."""
         if job not in self._open:
             self._spend(job, model)
 
     # ---- earlier tasks and reported charges
 
-    def earlier(
+    def count_recorded(
         self,
         model: str,
         *,
@@ -162,7 +162,7 @@ class Spending(Generic[_J]):
         credits: float,  # noqa: A002 - the service's word
         highest_price: float | None,
     ) -> None:
-        """Count *tasks* of *model* from an earlier run.
+        """Count *tasks* of *model* that the journal recorded.
 
         The service reported no charge for *unpriced* of them. The others cost *credits* in all, at most
         *highest_price* each.
@@ -172,11 +172,11 @@ class Spending(Generic[_J]):
         self._reported += _exact(credits)
         self._learn(model, highest_price)
 
-    def picked_up(self, job: _J) -> None:
-        """Expect a charge for *job*, which `earlier` counted."""
+    def expect_charge(self, job: _J) -> None:
+        """Expect the charge for the task of *job*, which `count_recorded` counted."""
         self._open.add(job)
 
-    def ended(self, job: _J, model: str | None, credits: float | None) -> None:  # noqa: A002
+    def on_end(self, job: _J, model: str | None, credits: float | None) -> None:  # noqa: A002
         """Replace the estimate for *job* by the charged *credits*; None keeps the estimate."""
         if job not in self._open:
             return  # another client created it

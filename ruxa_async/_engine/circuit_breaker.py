@@ -1,20 +1,19 @@
-"""A circuit breaker for creates: while the service is failing, no task is created.
+"""A circuit breaker for creates: while the service fails, no tasks are created.
 
-A create that gets a 5xx, or whose reply is lost, may have been charged. During an outage every create ends
-like that. So creates stop after three in a row, and single probes follow until one gets a clear reply (the
-circuit breaker of M. Nygard, "Release It!", 2007)::
+A create that gets a 5xx, or whose reply is lost, may have been charged: its outcome is unknown. During an
+outage all creates end like that. So creates stop after three in a row, and single creates probe the service
+until one gets a clear reply (the circuit breaker of M. Nygard, "Release It!", 2007)::
 
     CLOSED ──unknown outcome──> SUSPECT ──third in a row──> OPEN
        ^                           │                         │
        └──32 clear replies── RECOVERING <────clear reply─────┘
 
-Suspect and recovering: one create may be on the wire, plus one for each clear reply since the last unknown
-outcome. Open: one probe at a time, after 1 s and then after doubling waits. Queries cost nothing, so they
-continue, once a second if they fail too. When they succeed again, the next probe is sent early.
+While suspect or recovering, one create may be on the wire, and one more for each clear reply since the last
+unknown outcome. While open, one probe is sent after 1 s, and then after doubling waits. Queries cost nothing,
+so they continue, once a second if they fail too. When they succeed again, the next probe is sent early.
 
-A reply is clear if it shows the outcome of the create: accepted, refused, or rejected (429). Replies are
-ordered by the times at which their requests were sent, so a late reply from before an outage does not hide
-the outage.
+A reply is clear if it shows the outcome of its create: accepted, refused, or rejected (429). Replies count in
+the order in which their requests were sent, so a late reply from before an outage does not close the circuit.
 """
 
 from __future__ import annotations
@@ -23,30 +22,31 @@ import math
 
 __all__ = ("CircuitBreaker",)
 
-#: Unknown outcomes in a row that open the circuit. One alone is often chance, and each has to be checked by a
-#: person.
+#: Unknown outcomes in a row that open the circuit: few, because a person has to check each; one alone is
+#: often chance.
 THRESHOLD = 3
 #: Seconds from the opening to the first probe. Each failed probe doubles the wait.
 FIRST_WAIT = 1.0
-#: Most seconds between two probes: an hour of outage leaves about 65 creates of unknown outcome.
+#: Most seconds between two probes: an outage of an hour then leaves about 65 creates of unknown outcome.
 LONGEST_WAIT = 60.0
-#: Seconds between two queries while they fail too: the longest that a recovery goes unnoticed.
+#: Seconds between two queries while they fail too, and so the longest time to notice a recovery.
 CHECK_INTERVAL = 1.0
-#: Seconds after which an unanswered probe allows the next one: four times a slow create.
+#: Seconds after which the next probe is sent although the last is unanswered: four times a slow create.
 PROBE_TIMEOUT = 30.0
-#: Clear replies that close the circuit: twice the default of `Limits.max_concurrent_creates`.
+#: Clear replies in a row that close the circuit: twice the default of `Limits.max_concurrent_creates`.
 RECOVERED = 32
 
 
 class CircuitBreaker:
-    """Decide when the health of the service allows the next create. Times are in seconds."""
+    """When the next create may be sent, by the outcomes of creates and queries. Times are in seconds."""
 
     def __init__(self) -> None:
-        #: Number of openings, the total seconds until they closed, and those of the last one.
-        self.openings = 0
-        self.seconds_open = self.last_outage = 0.0
-        #: When to send a query that checks whether the service is back, infinity for never.
-        self.check_at = math.inf
+        self.openings: int = 0
+        #: Seconds for which the circuit was open in all, and the last time.
+        self.seconds_open: float = 0.0
+        self.last_outage: float = 0.0
+        #: When to send a query, due or not, to see whether the service is back; infinity for never.
+        self.check_at: float = math.inf
         self._unknown_in_a_row = 0
         self._max_on_wire: int | None = None  # None while the circuit is closed
         self._on_wire: set[object] = set()  # creates that were sent while it was not closed
@@ -78,7 +78,6 @@ class CircuitBreaker:
         return -math.inf if len(self._on_wire) < self._max_on_wire else self._probe_sent_at + PROBE_TIMEOUT
 
     def on_send(self, create: object, now: float) -> None:
-        """Note that *create* is sent."""
         if self._max_on_wire is None:
             return
         self._on_wire.add(create)
@@ -95,7 +94,7 @@ class CircuitBreaker:
             self._recover(now)
 
     def on_proven(self, now: float, *, sent_at: float) -> None:
-        """Note that a callback proved a create of unknown outcome accepted, which was sent at *sent_at*."""
+        """Record that a callback proved a create of unknown outcome accepted, which was sent at *sent_at*."""
         if self._max_on_wire is not None and sent_at >= self._newest_unknown:
             self._recover(now)
 
@@ -111,7 +110,6 @@ class CircuitBreaker:
             self._wait = self._early_wait = FIRST_WAIT
 
     def on_unknown(self, create: object, now: float, *, sent_at: float) -> None:
-        """Note that the outcome of *create* is unknown."""
         self._on_wire.discard(create)
         if sent_at < self._newest_clear:
             return
@@ -124,13 +122,12 @@ class CircuitBreaker:
             self._back_off(now)
 
     def on_not_sent(self, create: object, now: float) -> None:
-        """Note that no byte of *create* was sent, so it probed nothing."""
+        """Record that no byte of *create* was sent; if it was the probe, the next one may follow at once."""
         self._on_wire.discard(create)
         if create is self._probe:
             self._probe_at = now
 
     def on_query_send(self, now: float) -> None:
-        """Note that a query is sent."""
         if self.check_at < math.inf:
             self.check_at = now + CHECK_INTERVAL
 
@@ -146,7 +143,7 @@ class CircuitBreaker:
                 self._probe_at, self._probe_is_early = earlier, True
 
     def on_query_failed(self, now: float) -> None:
-        """Note that a query got no readable reply."""
+        """Record that a query got no readable reply."""
         if self._opened_at is not None and not self._queries_fail:
             self._queries_fail = True
             self.check_at = now + CHECK_INTERVAL
@@ -161,7 +158,7 @@ class CircuitBreaker:
     def _back_off(self, now: float) -> None:
         self._probe_at = now + self._wait
         self._wait = min(2 * self._wait, LONGEST_WAIT)
-        if self._probe_is_early:  # queries say little about creates: they advance the next probe less
+        if self._probe_is_early:  # good queries did not mean good creates: wait longer next time
             self._probe_is_early = False
             self._early_wait = min(2 * self._early_wait, LONGEST_WAIT)
 

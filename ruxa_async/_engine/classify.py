@@ -1,18 +1,17 @@
 """What a reply means, for a create and for a query.
 
-A create is charged at most once, so what matters is not whether it failed, but whether it may have been
-charged:
+For a create it matters whether it may have been charged:
 
 =============================================================  ==========  ==============================
 a task id in a readable reply, regardless of the codes         ACCEPTED    charged
-429, 503 with Retry-After, a known phrase about the rate       THROTTLED   not charged, sent again
+429, 503 with Retry-After, a known phrase about the rate       REJECTED    not charged, sent again
 400 401 402 403 404 422 455 505, known credit, model phrases   REFUSED     not charged
 no byte was sent (`NotSentError` instead of a reply)           -           not charged, sent again
 all else: bytes were sent, 408, 5xx, 200 without a task id     UNKNOWN     sent again only on request
 =============================================================  ==========  ==============================
 
-The service may use the codes in the HTTP status or in its JSON envelope, so both are read. A query is never
-charged, so it is sent again unless its reply is clear.
+A code counts wherever it stands: in the HTTP status or in the JSON envelope. A query is never charged, so it
+is sent again unless its reply is clear.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class Phrase(enum.Enum):
-    """The meaning of a known message, regardless of its code."""
+    """What a known message of the service means, regardless of the code beside it."""
 
     CREDITS = enum.auto()
     MODEL = enum.auto()
@@ -55,8 +54,8 @@ class Reply:
     """A reply to a request: HTTP status and JSON envelope in one value.
 
     *code* is the number in the envelope. *retry_after* is in seconds; *by_rate_limit_headers* tells whether
-    it comes from RateLimit headers only. *quota* is what the headers report about the limit. *state* is None
-    if the reply names none.
+    only RateLimit headers name it. *quota* is the rate limit that the headers describe. *state* is None if
+    the reply names none.
     """
 
     status: int
@@ -82,7 +81,8 @@ class CreateVerdict(enum.Enum):
     """The outcome of a create."""
 
     ACCEPTED = enum.auto()
-    THROTTLED = enum.auto()
+    #: 429, or a reply that means the same: not charged.
+    REJECTED = enum.auto()
     REFUSED = enum.auto()
     UNKNOWN = enum.auto()
 
@@ -94,13 +94,13 @@ class QueryVerdict(enum.Enum):
     ENDED = enum.auto()
     #: The task has not ended.
     PENDING = enum.auto()
-    #: Rejected (429).
-    THROTTLED = enum.auto()
+    #: 429, or a reply that means the same.
+    REJECTED = enum.auto()
     #: The service does not know the task, or not yet.
     MISSING = enum.auto()
     #: 401 or 403: the key is invalid, or a firewall blocks the address. `Denial` decides which.
     DENIED = enum.auto()
-    #: Lost, unreadable, or a state that this version does not know: sent again.
+    #: Unreadable, an error, or a state that this version does not know: sent again.
     UNCLEAR = enum.auto()
 
 
@@ -115,11 +115,11 @@ class Refusal(enum.Enum):
     ACCESS = enum.auto()
     #: The service was never reached.
     UNREACHABLE = enum.auto()
-    #: All else concerns this request alone.
+    #: Anything else: it concerns this request alone.
     REQUEST = enum.auto()
 
 
-_THROTTLED = frozenset({429})
+_RATE = frozenset({429})
 _BUSY = frozenset({503})
 _REFUSED = frozenset({400, 401, 402, 403, 404, 422, 455, 505})
 _DENIED = frozenset({401, 403})
@@ -129,10 +129,10 @@ _CREDITS = frozenset({402})
 _ACCESS = frozenset({403, 404})
 
 
-def _throttled(reply: Reply) -> bool:
+def _is_rejection(reply: Reply) -> bool:
     return (
         reply.phrase is Phrase.RATE
-        or reply.says(_THROTTLED)
+        or reply.says(_RATE)
         or (reply.says(_BUSY) and reply.retry_after is not None)
     )
 
@@ -143,8 +143,8 @@ def classify_create(reply: Reply) -> CreateVerdict:
         return CreateVerdict.ACCEPTED
     if reply.phrase in (Phrase.CREDITS, Phrase.MODEL):
         return CreateVerdict.REFUSED
-    if _throttled(reply):
-        return CreateVerdict.THROTTLED
+    if _is_rejection(reply):
+        return CreateVerdict.REJECTED
     if reply.says(_REFUSED):
         return CreateVerdict.REFUSED
     return CreateVerdict.UNKNOWN
@@ -170,8 +170,8 @@ def classify_query(reply: Reply) -> QueryVerdict:
     """Return the outcome of a query. A known state in *reply* counts, regardless of the codes."""
     if reply.state is not None and reply.state is not TaskState.UNKNOWN:
         return QueryVerdict.ENDED if reply.state.terminal else QueryVerdict.PENDING
-    if _throttled(reply):
-        return QueryVerdict.THROTTLED
+    if _is_rejection(reply):
+        return QueryVerdict.REJECTED
     if is_denied(reply):
         return QueryVerdict.DENIED
     if reply.says(_MISSING):

@@ -23,7 +23,7 @@ from .rate_limits.scopes import Scopes
 
 __all__ = ("MAX_RESENDS", "Creates")
 
-#: Resends of a create of unknown outcome, with `Retries.resend_unknown`: each may be charged once more.
+#: How often `Retries.resend_unknown` sends a create of unknown outcome again: each time may be charged.
 MAX_RESENDS = 3
 
 _J = TypeVar("_J", bound=Job)
@@ -31,24 +31,24 @@ _J = TypeVar("_J", bound=Job)
 
 @define(eq=False)
 class Creates(Generic[_J]):
-    """The queue of creates, and those on the wire. `Engine` documents the methods that it passes on."""
+    """The queue of creates, and those on the wire. Times are in seconds."""
 
     _limits: Limits
     _retries: Retries
     _queues: JobQueues[_J]
     _polls: Polls[_J]
-    counts: Counts
-    rates: Scopes
-    running: ConcurrencyLimit
-    breaker: CircuitBreaker
+    _counts: Counts
+    _scopes: Scopes
+    _cap: ConcurrencyLimit
+    _breaker: CircuitBreaker
     _denial: Denial
-    spending: Spending[_J] | None
-    creates: ScopeLimiter = field(init=False)
+    _spending: Spending[_J] | None
+    _limiter: ScopeLimiter = field(init=False)
     _queue: PriorityQueue[_J] = field(init=False)
     _submitted: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.creates = self.rates.create
+        self._limiter = self._scopes.create
         self._queue = self._queues.creates
 
     # ---- the queue
@@ -70,7 +70,7 @@ class Creates(Generic[_J]):
         if job.phase is not Phase.QUEUED:
             return False
         self._queues.release(job)
-        self.counts.withdrawn += 1
+        self._counts.withdrawn += 1
         return True
 
     def give_up_waiting(self, now: float) -> list[_J]:
@@ -81,36 +81,36 @@ class Creates(Generic[_J]):
         return waiting
 
     def has_waited_too_long(self, job: _J, now: float) -> bool:
-        """Tell whether the wait of *job*, past or to come, exceeds what `Retries` allows."""
-        if self.creates.closed_for(now) > self._retries.max_retry_after:
+        """Tell whether *job* has waited longer than `Retries` allows, or will in the current pause."""
+        if self._limiter.paused_for(now) > self._retries.max_retry_after:
             return True
-        shut_for = max(self.creates.shut_for(now), self.breaker.open_for(now))
+        failing_for = max(self._limiter.rejecting_for(now), self._breaker.open_for(now))
         patience = self._retries.throttled_timeout
-        if not self.counts.reached and self._retries.unreachable_timeout is not None:
+        if not self._counts.reached and self._retries.unreachable_timeout is not None:
             patience = self._retries.unreachable_timeout
-        return min(shut_for, now - job.queued_at) >= patience
+        return min(failing_for, now - job.queued_at) >= patience
 
     # ---- sending
 
     def ready_at(self, now: float) -> float:
-        """Return when the next create may be sent, regardless of queries, infinity if none may."""
+        """Return when the next create may be sent if no query goes first, infinity if none may."""
         waits = (
             len(self._queue) > 0
-            and self.counts.in_flight < self._limits.max_in_flight
-            and self.counts.creating < self._limits.max_concurrent_creates
+            and self._counts.in_flight < self._limits.max_in_flight
+            and self._counts.creates_on_wire < self._limits.max_concurrent_creates
         )
-        if not waits or (self.spending is not None and self._must_wait_for_budget(self.spending)):
+        if not waits or (self._spending is not None and self._must_wait_for_budget(self._spending)):
             return math.inf
-        healthy_at = self.breaker.ready_at()
+        healthy_at = self._breaker.ready_at()
         if healthy_at > now:
             return healthy_at
-        if self.running.active:
-            opens = self.running.ready_at(self.counts.in_flight, now)
+        if self._cap.active:
+            opens = self._cap.ready_at(self._counts.in_flight, now)
             if opens > now:
                 return opens
             if self.probes_cap():
-                return self.creates.opens_at(now)
-        return self.rates.ready_at("create", now)
+                return self._limiter.ready_ignoring_rate(now)
+        return self._scopes.ready_at("create", now)
 
     def _must_wait_for_budget(self, spending: Spending[_J]) -> bool:
         """Tell whether the next create fits the budget only if one on the wire is not charged."""
@@ -118,8 +118,10 @@ class Creates(Generic[_J]):
         return first is not None and first.model is not None and spending.must_wait(first.model)
 
     def probes_cap(self) -> bool:
-        """Tell whether the next create is a probe of the cap on running tasks."""
-        return self.running.active and self.running.is_test_due(self.counts.in_flight, self.counts.creating)
+        """Tell whether the next create tests the cap on running tasks, regardless of the rate limit."""
+        return self._cap.active and self._cap.is_test_due(
+            self._counts.in_flight, self._counts.creates_on_wire
+        )
 
     def take(self, now: float) -> _J:
         """Return the first job of the queue, and count its create as sent."""
@@ -127,106 +129,111 @@ class Creates(Generic[_J]):
         assert job is not None  # ready_at is finite
         job.phase = Phase.CREATING
         job.sent_at = now
-        if self.running.active:
-            self.running.on_send(job, self.counts.in_flight)
+        if self._cap.active:
+            self._cap.on_send(job, self._counts.in_flight)
         self._queues.occupy_slot(job)
-        self.counts.creating += 1
-        self.counts.creates_sent += 1
-        self.rates.on_send("create", now, job)
-        self.breaker.on_send(job, now)
+        self._counts.creates_on_wire += 1
+        self._counts.creates_sent += 1
+        self._scopes.on_send("create", now, job)
+        self._breaker.on_send(job, now)
         return job
 
     # ---- replies
 
-    def answered(self, job: _J, reply: Reply, now: float) -> CreateStep:
-        """Learn from the *reply* to a create; return what to do."""
-        self.counts.creating -= 1
-        self.counts.reached = True
+    def on_reply(self, job: _J, reply: Reply, now: float) -> CreateStep:
+        """Learn from the *reply* to the create of *job*; return what to do next."""
+        self._counts.creates_on_wire -= 1
+        self._counts.reached = True
         verdict = classify_create(reply)
         if verdict is CreateVerdict.UNKNOWN:
-            self.breaker.on_unknown(job, now, sent_at=job.sent_at)
+            self._breaker.on_unknown(job, now, sent_at=job.sent_at)
         else:
             self._on_clear_outcome(job, now)
-        if verdict is CreateVerdict.THROTTLED:
+        if verdict is CreateVerdict.REJECTED:
             self._on_reject(job, reply, now)
             return self._put_off(job, now)
-        self.rates.on_accept("create", now, sent_at=job.sent_at, job=job)
+        self._scopes.on_accept("create", now, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
-            self.rates.on_quota("create", reply.quota, now, sent_at=job.sent_at)
+            self._scopes.on_quota("create", reply.quota, now, sent_at=job.sent_at)
         if verdict is CreateVerdict.ACCEPTED:
             job.task_id = reply.task_id
             job.accepted_at = now
-            self.counts.accepted += 1
+            self._counts.accepted += 1
             self._denial.on_good()
-            if self.running.watching:
+            if self._cap.watching:
                 self._on_accept_under_cap(job, now)
             return CreateStep.ACCEPTED
-        self.running.on_inconclusive(job)
+        self._cap.on_inconclusive(job)
         if verdict is CreateVerdict.REFUSED:
             if is_denied(reply):
                 self._denial.on_denied(job, now)
             self._queues.free_slot(job)
-            self.counts.refused += 1
+            self._counts.refused += 1
             return CreateStep.REFUSED
         return self._unknown(job)
 
     def _on_clear_outcome(self, job: _J, now: float) -> None:
-        """Tell the circuit breaker; if it closes, make the queries due that failed during the outage."""
-        was_open = self.breaker.is_open
-        self.breaker.on_good(job, now, sent_at=job.sent_at)
-        if was_open and not self.breaker.is_open:
+        """Report a clear reply to the circuit breaker; if that closes it, retry failed queries now."""
+        was_open = self._breaker.is_open
+        self._breaker.on_good(job, now, sent_at=job.sent_at)
+        if was_open and not self._breaker.is_open:
             self._queues.queries.set_all(lambda other, at: min(at, now) if other.failures else at)
 
     def _on_reject(self, job: _J, reply: Reply, now: float) -> None:
         """Attribute a rejection to the cap on running tasks or to the rate limit."""
-        held, retry_after = self._others_running(), retry_after_of(reply, self.creates)
-        rated = self.creates.has_discovered_rate or (reply.quota is not None and reply.quota.remaining == 0)
-        if self.running.on_reject(job, held, now, sent_at=job.sent_at, is_rate_known=rated):
-            if self.running.is_confirmed:
-                self.rates.restore()
-            self.rates.on_cap_reject(now, retry_after, job=job)
+        running, retry_after = self._others_running(), retry_after_of(reply, self._limiter)
+        rated = self._limiter.has_discovered_rate or (reply.quota is not None and reply.quota.remaining == 0)
+        if self._cap.on_reject(job, running, now, sent_at=job.sent_at, is_rate_known=rated):
+            if self._cap.is_confirmed:
+                self._scopes.restore()
+            self._scopes.on_cap_reject(now, retry_after, job=job)
             return
-        if self.running.is_suspected:
-            self.rates.save()
-        self.rates.on_reject("create", now, retry_after, sent_at=job.sent_at, job=job)
+        if self._cap.is_suspected:
+            self._scopes.save()
+        self._scopes.on_reject("create", now, retry_after, sent_at=job.sent_at, job=job)
         if reply.quota is not None:
-            refused_for = retry_after or 0.0
-            self.rates.on_quota("create", reply.quota, now, sent_at=job.sent_at, rejected_for=refused_for)
+            self._scopes.on_quota(
+                "create", reply.quota, now, sent_at=job.sent_at, rejected_for=retry_after or 0.0
+            )
 
     def _on_accept_under_cap(self, job: _J, now: float) -> None:
-        """Tell the cap on running tasks, and keep or undo what the rate limiters learned meanwhile."""
-        may_ask = not self.rates.binding
-        held = self._others_running()
-        if self.running.on_accept(job, held, now, sent_at=job.sent_at, may_ask=may_ask):
-            self.rates.restore()
-        elif self.running.is_in_doubt:
+        """Report an accepted create to the concurrency limit.
+
+        If a cap explains the rejections before it, undo what the rate limiter learned from them.
+        """
+        may_query_all = not self._scopes.shares_limited_quota
+        running = self._others_running()
+        if self._cap.on_accept(job, running, now, sent_at=job.sent_at, may_query_all=may_query_all):
+            self._scopes.restore()
+        elif self._cap.is_in_doubt:
             self._polls.poll_rested(now)
-        elif not self.running.is_suspected and not self.running.is_tentative:
-            self.rates.discard_saved()
+        elif not self._cap.is_suspected and not self._cap.is_tentative:
+            self._scopes.discard_saved()
 
     def _others_running(self) -> int:
         """Return how many accepted tasks run beside the one whose create was just answered."""
-        return self.counts.in_flight - self.counts.creating - 1
+        return self._counts.in_flight - self._counts.creates_on_wire - 1
 
-    def not_sent(self, job: _J, now: float) -> CreateStep:
-        """Note that no byte of a create was sent; return what to do."""
-        self.counts.creating -= 1
-        self.running.on_inconclusive(job)
-        self.creates.on_not_sent(now)
-        self.breaker.on_not_sent(job, now)
+    def on_not_sent(self, job: _J, now: float) -> CreateStep:
+        """Record that no byte of the create was sent; return what to do next."""
+        self._counts.creates_on_wire -= 1
+        self._cap.on_inconclusive(job)
+        self._limiter.on_not_sent(now)
+        self._breaker.on_not_sent(job, now)
         return self._put_off(job, now)
 
     def _put_off(self, job: _J, now: float) -> CreateStep:
+        """Return whether *job*, which was not bought, waits in the queue again or has waited too long."""
         self._queues.free_slot(job)
         return CreateStep.GIVE_UP if self.has_waited_too_long(job, now) else CreateStep.REQUEUE
 
-    def lost(self, job: _J, now: float) -> CreateStep:
-        """Note that bytes of a create were sent and no complete reply will come; return what to do."""
-        self.counts.creating -= 1
-        self.counts.reached = True
-        self.running.on_inconclusive(job)
-        self.creates.on_no_response(now)
-        self.breaker.on_unknown(job, now, sent_at=job.sent_at)
+    def on_no_response(self, job: _J, now: float) -> CreateStep:
+        """Note that bytes of the create were sent and no complete reply will come; return what to do next."""
+        self._counts.creates_on_wire -= 1
+        self._counts.reached = True
+        self._cap.on_inconclusive(job)
+        self._limiter.on_no_response(now)
+        self._breaker.on_unknown(job, now, sent_at=job.sent_at)
         return self._unknown(job)
 
     def _unknown(self, job: _J) -> CreateStep:
@@ -234,14 +241,14 @@ class Creates(Generic[_J]):
         if self._retries.resend_unknown and job.resends < MAX_RESENDS:
             job.resends += 1
             return CreateStep.RESEND
-        self.counts.unknown += 1
+        self._counts.unknown += 1
         return CreateStep.UNKNOWN
 
-    def aborted(self, job: _J, now: float) -> None:
-        """Note that the client did not send a create that it took; *job* is over."""
-        self.counts.creating -= 1
-        self.counts.creates_sent -= 1
-        self.running.on_inconclusive(job)
-        self.creates.on_no_response(now)
-        self.breaker.on_not_sent(job, now)
+    def on_abort(self, job: _J, now: float) -> None:
+        """Release *job*, whose create was taken but not sent."""
+        self._counts.creates_on_wire -= 1
+        self._counts.creates_sent -= 1
+        self._cap.on_inconclusive(job)
+        self._limiter.on_no_response(now)
+        self._breaker.on_not_sent(job, now)
         self._queues.release(job)

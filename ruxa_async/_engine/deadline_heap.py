@@ -1,8 +1,8 @@
 """Binary heaps of items by time, with lazy deletion.
 
-Moving or removing an item only changes a mark on the item. Its stale heap entry is dropped when it reaches
-the top, and all stale entries are dropped when they outnumber the live ones. So every operation takes O(log
-n) amortised, and an item costs one tuple for each heap. (trio's ``Deadlines`` works alike.)
+To move or remove an item only changes an attribute of the item. The old heap entry is then stale. It is
+dropped when it reaches the top; when stale entries outnumber the others, all are dropped. So every operation
+takes O(log n) amortised, and an item costs one tuple for each heap. trio's ``Deadlines`` works the same way.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Generic, Protocol, TypeVar
 
 __all__ = ("DeadlineHeap", "PriorityQueue", "Queueable")
 
-#: Stale entries that are always tolerated: rebuilding a smaller heap costs more than the memory is worth.
+#: Stale entries that are kept in any case: to rebuild a smaller heap costs more than the memory is worth.
 _STALE_ALLOWED = 1000
 
 
 class Queueable(Protocol):
-    """An item with room for a *ticket*, which is 0 while the item is in no queue."""
+    """An item of a `PriorityQueue`, which sets its *ticket* to the number of its entry, or 0 without one."""
 
     ticket: int
 
@@ -28,7 +28,7 @@ _T = TypeVar("_T", bound=Queueable)
 
 
 class PriorityQueue(Generic[_T]):
-    """Items in the order of a number, such as the time at which they are due. An item is in at most once."""
+    """Items in the order of a number, such as the time at which they are due. Each is in at most once."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, _T]] = []
@@ -107,7 +107,7 @@ class PriorityQueue(Generic[_T]):
 
 
 class HasDeadline(Protocol):
-    """An item with room for a *deadline*, which is None while it has none."""
+    """An item of a `DeadlineHeap`, which sets its *deadline*; None without one."""
 
     deadline: float | None
 
@@ -116,7 +116,7 @@ _B = TypeVar("_B", bound=HasDeadline)
 
 
 class DeadlineHeap(Generic[_B]):
-    """Items by deadline. Unlike `PriorityQueue`, it needs no ticket: the deadline itself is the mark."""
+    """Items by deadline. An entry is stale if its time is not the item's deadline, so no ticket is needed."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, _B]] = []
@@ -124,7 +124,7 @@ class DeadlineHeap(Generic[_B]):
         self._live = 0
 
     def set(self, item: _B, when: float) -> None:
-        """Give *item*, which must have none, the deadline *when*."""
+        """Give *item* the deadline *when*; it must have none yet."""
         item.deadline = when
         self._live += 1
         self._pushes += 1

@@ -1,8 +1,7 @@
-"""Whether 401 and 403 are final for queries.
+"""Whether 401 and 403 end the polling of a task.
 
-A firewall answers with 403 too, and a paid task must not be dropped for that. So a 401 or 403 ends the
-polling of a task only after denials for a minute, to more than one job, without a successful request in
-between.
+A firewall answers with 403 too, and must not cost a paid task. So they end it only when several jobs were
+denied, for a minute, without a successful request in between.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 
 __all__ = ("GRACE", "Denial")
 
-#: Seconds from the first denial until denials are final: firewalls usually block an address no longer.
+#: Seconds from the first denial until denials are final: most firewalls block an address for less.
 GRACE = 60.0
 
 
@@ -24,17 +23,17 @@ class Denial:
         self._is_shared = False
 
     def on_denied(self, job: object, now: float) -> None:
-        """Note that the create or a query of *job* got a 401 or 403."""
+        """Record that the create or a query of *job* got a 401 or 403."""
         if self._first is None:
             self._since, self._first = now, job
         elif job is not self._first:
             self._is_shared = True
 
     def on_good(self) -> None:
-        """Note that a request succeeded, so the key is valid."""
+        """Record that a request succeeded, so the key is valid."""
         if self._first is not None:
             self._since, self._first, self._is_shared = math.inf, None, False
 
     def is_final(self, now: float) -> bool:
-        """Tell whether several jobs were denied, for at least `GRACE` seconds."""
+        """Tell whether several jobs were denied, and the denials have lasted at least `GRACE` seconds."""
         return self._is_shared and now - self._since >= GRACE

@@ -1,4 +1,4 @@
-"""Whether a batch continues after a refused create."""
+"""When a refused create halts its batch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from .classify import Refusal
 
 __all__ = ("HaltPolicy",)
 
-#: Refusals with 403 or 404 in a row that halt a batch in which no create was accepted: one may concern its
-#: request alone.
+#: Refusals with 403 or 404 in a row that halt a batch without an accepted create. A single one may concern
+#: its request alone.
 _ACCESS_REFUSALS = 3
 
 
 class HaltPolicy:
-    """Decide whether to halt a batch, because the service refuses the account rather than a request.
+    """Halt a batch when every further create would be refused too.
 
-    A wrong key, an empty account and a service that was never reached halt at once. 403 and 404 halt after
-    three in a row, if no create was ever accepted.
+    A wrong key, missing credits and a service that was never reached halt it at once. 403 and 404 halt it
+    after three in a row, if no create of the batch was accepted.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,6 @@ class HaltPolicy:
         self._in_a_row = 0
 
     def on_accept(self) -> None:
-        """Note that a create was accepted."""
         self._accepted = True
 
     def on_refusal(self, why: Refusal) -> bool:

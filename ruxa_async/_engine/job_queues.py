@@ -8,7 +8,7 @@ from attrs import define, field
 
 from .deadline_heap import DeadlineHeap, PriorityQueue
 from .job import Counts, Job, Phase
-from .polling.callbacks import CallbackPolling
+from .polling.callback_polling import CallbackPolling
 
 __all__ = ("JobQueues",)
 
@@ -17,11 +17,11 @@ _J = TypeVar("_J", bound=Job)
 
 @define(eq=False)
 class JobQueues(Generic[_J]):
-    """The jobs of one client: those to create, those to query, those with a deadline."""
+    """The jobs of one client that wait for their create, for their next query, or for a deadline."""
 
-    _calls: CallbackPolling[_J]
+    _callback_polling: CallbackPolling[_J]
     _counts: Counts
-    #: Jobs whose create waits, by their number in the order of submission.
+    #: Jobs whose create waits, by `Job.sequence`.
     creates: PriorityQueue[_J] = field(init=False, factory=PriorityQueue)
     #: Jobs whose next query waits, by the time at which it is due.
     queries: PriorityQueue[_J] = field(init=False, factory=PriorityQueue)
@@ -32,17 +32,17 @@ class JobQueues(Generic[_J]):
         (self.creates if job.phase is Phase.QUEUED else self.queries).discard(job)
         self.deadlines.discard(job)
         self.free_slot(job)
-        self._calls.forget(job)
+        self._callback_polling.forget(job)
         job.phase = Phase.OVER
 
     def occupy_slot(self, job: _J) -> None:
-        """Count *job* as in flight, if it does not count yet."""
+        """Count *job* as in flight, unless it is counted already."""
         if not job.occupies_slot:
             job.occupies_slot = True
             self._counts.in_flight += 1
 
     def free_slot(self, job: _J) -> None:
-        """Count *job* as in flight no longer."""
+        """Stop counting *job* as in flight."""
         if job.occupies_slot:
             job.occupies_slot = False
             self._counts.in_flight -= 1

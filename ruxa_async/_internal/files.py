@@ -148,7 +148,7 @@ class PartFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.touched = False
+        self.touched: bool = False
         self._folder = folder
         self._path = folder / f".ruxa-{uuid.uuid4().hex}.part"
         self._file: IO[bytes] | None = None
@@ -158,7 +158,6 @@ class PartFile:
         self._lock = threading.Lock()
 
     def write(self, data: Data) -> None:
-        """Append *data*."""
         self.touched = True
         with self._lock:
             self._append(data)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import TypeAlias
 
-__all__ = ("lazy_names",)
+__all__ = ("Finder", "lazy_names")
+
+#: The ``__getattr__`` of a module.
+Finder: TypeAlias = Callable[[str], object]
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+def lazy_names(package: str, homes: Mapping[str, str]) -> Finder:
     """Return the ``__getattr__`` of *package*; *homes* maps each module to its names, separated by spaces."""
     home_of = {name: home for home, names in homes.items() for name in names.split()}
 

@@ -1,13 +1,13 @@
-"""Files in, files out: rows of requests read lazily, outcomes written as they finish."""
+"""Batches: rows of requests in, output files and one line of ``results.jsonl`` for each row out."""
 
 from __future__ import annotations
 
+from ._input_lines import InputError
+from ._input_rows import Row, Rows, open_rows
 from ._layout import folder_journal
-from ._readers import Row, Rows, open_rows
-from ._requests import RowError
+from ._request_parser import RowError
 from ._results_file import ResultsFile
 from ._run import run_batch
-from ._source import InputError
 from ._summary import Resumed, Summary
 
 __all__ = (

@@ -1,4 +1,4 @@
-"""What a run would buy: every row is read and looked up, and nothing is sent, made or changed."""
+"""The dry run of a batch: read every row and look it up in the journal; send, create and change nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ruxa_async._client.spending import add_recorded, budget_error
 from ruxa_async._engine.budget import Spending
@@ -16,26 +16,26 @@ from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
 from ruxa_async.journal import JobState, JournalCounts
 from ruxa_async.journal._store import Store
 from ruxa_async.journal._view import read_only_store
-from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import Budget
 
+from ._input_rows import Row
 from ._layout import JOURNAL, RUN
-from ._readers import Row
 
 __all__ = ("DryRun", "dry_run")
-
-_PICKED_UP = (JobState.ACCEPTED, JobState.ADOPTED)
-_IN_DOUBT = (JobState.UNKNOWN, JobState.INTENDED)
 
 
 @define(kw_only=True)
 class DryRun:
     """What a run would do with its rows.
 
-    *finished* rows have succeeded before, *failed* ones have not; *refused* says that a bad row would end the
-    run. *wanted* are the tasks that it would buy by model, *fitting* those of them that the budget has room
-    for: *halted* says why the others have none. *prices* are what a task counts for, as far as that is known.
-    *in_use* says who holds the journal, so that nobody knows what was bought before.
+    *finished* rows succeeded in earlier runs, *failed* ones failed and would not be bought again. *picked_up*
+    tasks were accepted and would be polled; *unknown* creates would not be sent again. *refused* is true if a
+    bad row would end the run.
+
+    *wanted* counts the tasks that the run would buy, by model, *fitting* those of them that the budget
+    permits; *halted* is the error of the first that exceeds it. *prices* are the credits of a task by model,
+    as far as they are known, and *before* the counts of the journal. *in_use* names the process that has the
+    journal open; then earlier purchases are not known.
     """
 
     rows: int = 0
@@ -54,16 +54,35 @@ class DryRun:
 
     @property
     def credits(self) -> float:
-        """What the wanted tasks cost, as far as their prices are known."""
+        """The credits that the wanted tasks cost, as far as their prices are known."""
         return sum(count * self.prices[model] for model, count in self.wanted.items() if model in self.prices)
 
+    def count_known(self, state: JobState | None, *, retry_failed: bool, resend_unknown: bool) -> bool:
+        """Count a row that the journal knows in *state*; return False if the run would buy it."""
+        if state is JobState.SUCCEEDED:
+            self.finished += 1
+        elif state is JobState.FAILED and not retry_failed:
+            self.failed += 1
+        elif state in (JobState.ACCEPTED, JobState.ADOPTED):
+            self.picked_up += 1
+        elif state in (JobState.UNKNOWN, JobState.INTENDED) and not resend_unknown:
+            self.unknown += 1
+        else:
+            return False
+        return True
 
-@frozen(kw_only=True)
-class _Allowed:
-    """What the user allows to be bought again."""
-
-    retry_failed: bool
-    resend_unknown: bool
+    def count_wanted(self, model: str, spending: Spending[Job]) -> None:
+        """Count a task that the run would buy, and spend its price."""
+        self.wanted[model] += 1
+        if self.halted is not None:
+            return
+        job = Job(model=model)
+        shortfall = spending.reserve(job, model)
+        spending.on_answer(job)
+        if shortfall is None:
+            self.fitting[model] += 1
+        else:
+            self.halted = budget_error(shortfall, spending.budget)
 
 
 def dry_run(
@@ -77,34 +96,38 @@ def dry_run(
     strict: bool = False,
     on_bad: Callable[[int, Exception], object] = lambda _line, _error: None,
 ) -> DryRun:
-    """Return what a run of *rows* in *out* would buy. *on_bad* gets the line and the error of each bad row.
+    """Return what a run of *rows* in *out* would buy, as the journal in *out* shows, which is only read.
 
-    With *strict* no row is read after the first bad one.
-
-    The journal in *out*, if there is one, is only read. Raises `InputError`, `JournalError`, OSError.
+    *on_bad* is called with the line and the error of each bad row. With *strict* no row is read after the
+    first bad one. Raises `InputError`, `JournalError`, OSError.
     """
-    allowed = _Allowed(retry_failed=retry_failed, resend_unknown=resend_unknown)
     found = DryRun()
     with _store(out, found) as store:
         found.before = store.counts(RUN)
-        spending = _spending_before(budget, prices or {}, found.before)
+        # Without a budget, spending still knows the prices that the service reported.
+        spending: Spending[Job] = Spending(budget or Budget(max_tasks=1 << 62, prices=prices or {}))
+        add_recorded(spending, found.before.models)
         run = store.open_run(RUN, 0.0)
         for row in rows:
             found.rows += 1
-            error = (
-                row.error
-                if row.request is None
-                else _count_row(row.request, run, store, allowed, found, spending)
-            )
+            error = row.error
+            if row.request is not None:
+                try:
+                    known = store.match(run, RUN, row.request).known
+                except RuxaError as exc:
+                    error = exc
+                else:
+                    state = None if known is None else known.state
+                    if not found.count_known(state, retry_failed=retry_failed, resend_unknown=resend_unknown):
+                        found.count_wanted(row.request.model, spending)
             if error is not None:
                 found.bad += 1
                 on_bad(row.line, error)
                 if strict:
                     found.refused = True
                     break
-    for model in found.wanted:
-        if (price := spending.price(model)) is not None:
-            found.prices[model] = price
+    known_prices = ((model, spending.price(model)) for model in found.wanted)
+    found.prices = {model: price for model, price in known_prices if price is not None}
     return found
 
 
@@ -119,53 +142,3 @@ def _store(out: Path, found: DryRun) -> Iterator[Store]:
         found.in_use = error
     with read_only_store(None) as store:
         yield store
-
-
-def _spending_before(budget: Budget | None, prices: dict[str, float], before: JournalCounts) -> Spending[Job]:
-    """Return the spending that the run would find; without a budget it still knows reported prices."""
-    if budget is None:
-        most = 1 << 62
-        budget = Budget(max_tasks=most, prices=prices)
-    spending: Spending[Job] = Spending(budget)
-    add_recorded(spending, before.models)
-    return spending
-
-
-def _count_row(
-    request: GenerationRequest,
-    run: int,
-    store: Store,
-    allowed: _Allowed,
-    found: DryRun,
-    spending: Spending[Job],
-) -> Exception | None:
-    """Count the outcome of *request*; return what is wrong with it, if anything is."""
-    try:
-        known = store.match(run, RUN, request).known
-    except RuxaError as error:
-        return error
-    state = None if known is None else known.state
-    if state is JobState.SUCCEEDED:
-        found.finished += 1
-    elif state is JobState.FAILED and not allowed.retry_failed:
-        found.failed += 1
-    elif state in _PICKED_UP:
-        found.picked_up += 1
-    elif state in _IN_DOUBT and not allowed.resend_unknown:
-        found.unknown += 1
-    else:
-        _count_wanted(request.model, found, spending)
-    return None
-
-
-def _count_wanted(model: str, found: DryRun, spending: Spending[Job]) -> None:
-    found.wanted[model] += 1
-    if found.halted is not None:
-        return
-    job = Job(model=model)
-    shortfall = spending.reserve(job, model)
-    spending.answered(job)
-    if shortfall is None:
-        found.fitting[model] += 1
-    else:
-        found.halted = budget_error(shortfall, spending.budget)

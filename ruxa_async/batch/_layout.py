@@ -1,4 +1,4 @@
-"""What lies in the folder of a batch beside its pictures, and whether a run may go on there."""
+"""The names of the files that a batch writes besides its outputs, and the journal of its folder."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from pathlib import Path
 
 from ruxa_async.journal import SqliteJournal
 
-from ._records import InputError
+from ._input_lines import InputError
 
-__all__ = ("EMULATOR", "JOURNAL", "RESULTS", "RUN", "folder_journal")
+__all__ = ("EMULATOR", "JOURNAL", "RESULTS", "RUN", "RUNS", "folder_journal")
 
 #: One line for each row, for people and scripts.
 RESULTS = "results.jsonl"
+#: One line for each run that ended.
+RUNS = "runs.jsonl"
 #: Purchases and their outcomes.
 JOURNAL = "journal.sqlite"
-#: What the embedded emulator charged.
+#: The charges of the emulator that a batch with ``--emulator`` starts.
 EMULATOR = "emulator.jsonl"
 #: The name of the run in the folder's journal.
 RUN = "batch"
@@ -26,8 +28,7 @@ def folder_journal(
 ) -> SqliteJournal:
     """Return the journal of *folder*, which may be new. *service* and *new_key* are as for `SqliteJournal`.
 
-    Nothing is opened or made yet. Raises `InputError` if there are results of a run that kept no journal,
-    or whose journal is lost.
+    Nothing is opened or created yet. Raises `InputError` if the folder holds results but not their journal.
     """
     home = Path(folder)
     if home.exists() and not home.is_dir():
@@ -41,7 +42,7 @@ def folder_journal(
 
 
 def _is_lost(journal: Path) -> bool:
-    """Tell whether *journal* is gone, or emptied: it holds its tables before the first result is written."""
+    """Tell whether *journal* is missing or empty; a run creates its tables before it writes a result."""
     try:
         return journal.stat().st_size == 0
     except FileNotFoundError:

@@ -1,14 +1,14 @@
-"""``results.jsonl`` itself: lines that are durable soon after they are known, one for each row in the end.
+"""``results.jsonl`` of one run: lines are appended and made durable as outcomes become known.
 
-Lines are only appended, so a kill damages the last line at most, and the next run cuts it off. A later line
-of the same ``id`` overrides earlier ones, which are removed when the file is closed: a new file replaces it.
+A kill damages the last line at most, and the next run cuts that off. A later line of the same ``id``
+overrides earlier ones; when the file is closed, a new file without the overridden lines replaces it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -19,38 +19,40 @@ from anyio import to_thread
 
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import FileId, file_id, sync_folder
+from ruxa_async._internal.jsonl import JsonLine, read_json_lines
 from ruxa_async.errors import JournalError
 
+from ._input_lines import InputError
 from ._layout import JOURNAL, RESULTS, RUN
-from ._records import InputError
-from ._results import Result
+from ._result_line import Result
 
 if TYPE_CHECKING:
     from ruxa_async.journal import SqliteJournal
 
 __all__ = ("ResultsFile", "check_journal")
 
-#: A line that differs in none of these tells nothing new: the rest says when and how it was learned.
-_ESSENTIAL = ("index", "line", "task_id", "state", "files", "outputs", "error")
+#: A line that equals the last one of its row in these fields is not written again; other fields say when and
+#: how the outcome was learned.
+_COMPARED = ("index", "line", "task_id", "state", "files", "outputs", "error")
 
 
 class ResultsFile:
-    """The results of one run, in *folder*, which must not hold any yet unless the run is *resumable*.
+    """The ``results.jsonl`` in *folder*, open for writing. Unless *resumable*, there must be none yet.
 
-    `add` only remembers; `flush` writes and syncs everything that was added by anybody, so that many outcomes
-    at once cost one sync.
+    `add` queues a line; `flush` writes and syncs all queued lines, so that many outcomes at once cost one
+    fsync.
     """
 
     def __init__(self, folder: Path, *, resumable: bool = False) -> None:
-        self.path = folder / RESULTS
-        self._resumable = resumable
+        self.path: Path = folder / RESULTS
+        self._resumable: bool = resumable
         self._pending: list[bytes] = []
-        self._lock = anyio.Lock()
+        self._lock: anyio.Lock = anyio.Lock()
         self._file: IO[bytes] | None = None
-        self._told: dict[str, bytes] = {}  # by id, a hash of what the last line says
-        self._bought: set[str] = set()  # those that name a task
-        self._began = 0
-        self._overridden = False
+        self._digests: dict[str, bytes] = {}  # by id: a digest of the compared fields of the last line
+        self._bought: set[str] = set()  # ids whose last line of an earlier run names a task
+        self._resumed_at: int = 0  # the offset after the lines of earlier runs
+        self._overridden: bool = False
         self._id: FileId | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,18 +67,18 @@ class ResultsFile:
                 await to_thread.run_sync(self._close)
 
     def add(self, result: Result) -> None:
-        """Remember *result* for the next flush, unless the file says the same already."""
+        """Queue the line of *result* for the next flush, unless the last line of its row says the same."""
         if result.id is not None and self._resumable:
-            said = _essence(getattr(result, name) for name in _ESSENTIAL)
-            if self._told.get(result.id) == said:
+            digest = _digest(getattr(result, name) for name in _COMPARED)
+            if self._digests.get(result.id) == digest:
                 return
-            self._overridden = self._overridden or result.id in self._told
-            self._told[result.id] = said
+            self._overridden = self._overridden or result.id in self._digests
+            self._digests[result.id] = digest
         self._pending.append(result.encoded())
 
-    def names_task(self, name: str) -> bool:
-        """Tell whether an earlier run wrote that the row called *name* became a task."""
-        return name in self._bought
+    def names_task(self, row_id: str) -> bool:
+        """Tell whether the last line of the row *row_id*, written by an earlier run, has a task id."""
+        return row_id in self._bought
 
     @property
     def in_place(self) -> bool:
@@ -94,9 +96,9 @@ class ResultsFile:
             )
 
     async def flush(self) -> None:
-        """Return when everything added so far is on the disk.
+        """Return when every queued line is on disk.
 
-        Raises OSError, and what `ensure_in_place` raises.
+        Raises OSError, and `JournalError` if the file was moved, replaced or removed.
         """
         with anyio.CancelScope(shield=True):
             async with self._lock:
@@ -118,8 +120,8 @@ class ResultsFile:
             if not folder.is_dir():
                 raise InputError(f"{folder} is not a folder: give another --out") from error
             raise InputError(
-                f"{self.path} is there already: a run without a journal never goes on, so give another --out "
-                "(or move the folder away)"
+                f"{self.path} is there already: a run without a journal cannot continue it, so give another "
+                "--out (or move the folder away)"
             ) from error
         except OSError as error:
             raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
@@ -129,14 +131,13 @@ class ResultsFile:
 
     def _read(self, file: IO[bytes]) -> None:
         """Read the lines of earlier runs, and cut off an incomplete last line."""
-        for at, line, told in _lines(self.path):
-            self._began = at + len(line)
-            name = told.get("id")
-            self._overridden = self._overridden or name is None or name in self._told
-            if name is not None:
-                self._told[name] = _essence(told.get(part) for part in _ESSENTIAL)
-                (self._bought.add if told.get("task_id") else self._bought.discard)(name)
-        file.truncate(self._began)
+        for line, values, row_id in _lines(self.path):
+            self._resumed_at = line.end
+            self._overridden = self._overridden or row_id is None or row_id in self._digests
+            if row_id is not None:
+                self._digests[row_id] = _digest(values.get(name) for name in _COMPARED)
+                (self._bought.add if values.get("task_id") else self._bought.discard)(row_id)
+        file.truncate(self._resumed_at)
 
     def _append(self, lines: bytes) -> None:
         assert self._file is not None
@@ -146,7 +147,7 @@ class ResultsFile:
                 view = view[self._file.write(view) or 0 :]
             failpoint("line written")
             os.fsync(self._file.fileno())
-        except OSError as error:  # which does not say what was written to
+        except OSError as error:  # it does not name the file
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         failpoint("line durable")
         self.ensure_in_place()
@@ -156,19 +157,18 @@ class ResultsFile:
         with self._file:
             self.ensure_in_place()
             if self._overridden:
-                with suppress(OSError):  # as it is, the file is right as well
-                    self._tidy()
+                with suppress(OSError):  # the file is valid with its overridden lines too
+                    self._remove_overridden()
                     self._id = file_id(self.path)
 
-    def _tidy(self) -> None:
-        """Keep the last line of each row, and of those that are no requests the lines of this run."""
-        last = {told.get("id"): at for at, _, told in _lines(self.path)}
+    def _remove_overridden(self) -> None:
+        """Keep only the last line of each id, and of lines without an id those of this run."""
+        last = {row_id: line.start for line, _, row_id in _lines(self.path)}
         part = self.path.with_name(f".{RESULTS}.part")
         with part.open("wb") as kept:
-            for at, line, told in _lines(self.path):
-                name = told.get("id")
-                if last[name] == at if name is not None else at >= self._began:
-                    kept.write(line)
+            for line, _, row_id in _lines(self.path):
+                if last[row_id] == line.start if row_id is not None else line.start >= self._resumed_at:
+                    kept.write(line.data)
             kept.flush()
             os.fsync(kept.fileno())
         failpoint("lines tidied")
@@ -179,15 +179,15 @@ class ResultsFile:
 async def check_journal(journal: SqliteJournal, folder: Path) -> None:
     """Raise `JournalError` if the results in *folder* name more tasks than its *journal* has jobs.
 
-    A part of the journal is then missing. A run would notice it at the first row that the journal lacks, but
-    may have bought other rows a second time by then.
+    Then a part of the journal is missing. The run would notice that only at the first row that the journal
+    lacks, and could have bought other rows a second time by then.
     """
-    named = await to_thread.run_sync(_count_bought, folder / RESULTS)
-    known = (await journal.counts(RUN)).total if named else 0
-    if named > known:
+    bought = await to_thread.run_sync(_count_bought, folder / RESULTS)
+    jobs = (await journal.counts(RUN)).total if bought else 0
+    if bought > jobs:
         raise JournalError(
             journal.path,
-            f"it knows {known:,} rows, and {RESULTS} says that {named:,} were bought: a part of it is "
+            f"it knows {jobs:,} rows, and {RESULTS} says that {bought:,} were bought: a part of it is "
             f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
         )
 
@@ -195,28 +195,17 @@ async def check_journal(journal: SqliteJournal, folder: Path) -> None:
 def _count_bought(path: Path) -> int:
     if not path.exists():
         return 0
-    return len({told["id"] for _, _, told in _lines(path) if told.get("task_id") and told.get("id")})
+    return len({row_id for _, values, row_id in _lines(path) if row_id and values.get("task_id")})
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
-    """Give where each whole line begins, the line, and what it says: nothing if it cannot be read."""
-    at = 0
-    with path.open("rb") as reader:
-        for line in reader:
-            if not line.endswith(b"\n"):
-                return
-            yield at, line, _told(line)
-            at += len(line)
+def _lines(path: Path) -> Iterator[tuple[JsonLine, Mapping[str, Any], str | None]]:
+    """Yield each complete line, its values, and the id of its row; values of a damaged line are empty."""
+    for line in read_json_lines(path):
+        if line.complete:
+            values = line.values or {}
+            row_id = values.get("id")
+            yield line, values, row_id if isinstance(row_id, str) else None
 
 
-def _told(line: bytes) -> dict[str, Any]:
-    try:
-        told = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    # No run writes an id of another type, so no row is known by it.
-    return told if isinstance(told, dict) and isinstance(told.get("id"), str | None) else {}
-
-
-def _essence(values: Iterable[Any]) -> bytes:
+def _digest(values: Iterable[Any]) -> bytes:
     return blake2b(json.dumps([*values], sort_keys=True, default=str).encode(), digest_size=8).digest()

@@ -1,15 +1,19 @@
-"""The run: rows in, pictures and result lines out, nothing that was paid for left unmentioned."""
+"""Run a batch: submit the rows, download the outputs, and write one result line for each row."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, lowlevel, to_thread
 from anyio.abc import TaskGroup
 from attrs import define, evolve, field, frozen
 
@@ -18,14 +22,13 @@ from ruxa_async._internal.files import remove_stale_parts
 from ruxa_async.downloads import BATCH_FIELDS, RowTemplate, check_template
 from ruxa_async.errors import JournalError, SubmissionHalted
 from ruxa_async.journal import JobState, JournalEntry, Match
+from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
 from ruxa_async.settings import Downloads, Resume
 
+from ._input_rows import Row
 from ._layout import JOURNAL, RESULTS, RUN
-from ._outputs import describe_files
-from ._readers import Row
-from ._request_source import Feed
-from ._results import Result, State, describe_error
+from ._result_line import Result, State, describe_error, describe_files
 from ._results_file import ResultsFile
 from ._summary import Summary
 
@@ -35,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ("run_batch",)
 
-#: Generations that are being saved or wait for it; `Downloads.max_concurrent` says how many outputs are on
-#: the wire.
-_DOWNLOADS = 64
-#: Seconds without a write after which a partial file is abandoned: twice the time limit of an output.
-_STALE = 2 * Downloads().timeout
+#: Generations that are downloaded or wait for it; `Downloads.max_concurrent` limits the outputs on the wire.
+_MAX_DOWNLOADS = 64
+#: Seconds without a write after which a part file is abandoned: twice the time limit of an output.
+_STALE_SECONDS = 2 * Downloads().timeout
+#: Rows that are read at a time by default.
 _PULLED = 64
 
 
@@ -57,23 +60,24 @@ async def run_batch(
     summary: Summary | None = None,
     on_result: Callable[[Result], object] = lambda _: None,
 ) -> Summary:
-    """Submit *rows* through *client*, download every output into *out* and write each outcome to its results.
+    """Submit *rows* through *client*, download outputs into *out*, and write a line of results for each row.
 
-    A bad row is written down and passed over; *strict* submits nothing from the first one on and finishes
-    what was submitted before. Rows are read in a thread, *pulled* at a time: 64, or 1 for input that may
-    pause. A halt of the account ends up in the summary, not as an exception. When cancelled, everything paid
-    is written down before the cancellation goes on; pass a *summary* to see the counts then. *on_result* gets
-    each line.
+    A bad row gets a line and is skipped; with *strict*, the first one ends the submission, and earlier rows
+    are finished. Rows are read in a thread, *pulled* at a time (64): use 1 for input that may pause.
+    *on_result* is called with each line. If the client stops buying (wrong key, no credits, budget),
+    `Summary.halted` holds the reason, and nothing is raised. A cancelled run first writes a line for each
+    purchase; pass a *summary* to see its counts.
 
-    *name* is the template that files are named by, as in `Generation.save`, with ``{index}`` for the place
-    of the row from 0; the default is the key, and ``{index:04}-{slug}`` for rows without one.
+    *name* is the template of file names, as in `Generation.save`, with ``{index}`` for the position of the
+    row from 0. The default is the key, and ``{index:04}-{slug}`` for rows without one.
 
-    With *resume* the client's journal must be that of *out* (`folder_journal`), and the run goes on where
-    earlier ones were: what has ended is not bought again, unless it failed and *retry_failed* is set; what
-    was accepted is picked up; files that are missing are fetched; what may have been charged is listed, and
-    bought again only with *resend_unknown*. Without it, *out* may hold no results yet. Raises `InputError` if
-    it does, OSError if results cannot be written, JournalError also where *out* or its files are moved or
-    removed meanwhile, and what *rows* raise.
+    With *resume*, *client* must use the journal of *out* (`folder_journal`), and the run continues earlier
+    ones: accepted tasks are polled, missing files are downloaded, and nothing is bought twice. Failed tasks
+    are bought again with *retry_failed*, creates of unknown outcome with *resend_unknown*. Without *resume*,
+    *out* must not hold results yet.
+
+    Raises `InputError` if it does, OSError if results cannot be written, `JournalError` also if *out* or its
+    files are moved or removed during the run, and the errors of *rows*.
     """
     if name is not None:
         check_template(name, BATCH_FIELDS)
@@ -83,7 +87,7 @@ async def run_batch(
     if resume:
         past = Resume(RUN, retry_failed=retry_failed, resend_unknown=resend_unknown)
     async with ResultsFile(folder, resumable=resume) as results:
-        await to_thread.run_sync(remove_stale_parts, folder, time.time() - _STALE)
+        await to_thread.run_sync(remove_stale_parts, folder, time.time() - _STALE_SECONDS)
         run = _Run(
             client=client,
             results=results,
@@ -94,22 +98,22 @@ async def run_batch(
             name=name,
         )
         try:
-            await run.through(Feed(run, iter(rows), pulled=pulled))
+            await run.consume(_Requests(run, iter(rows), pulled=pulled))
         finally:
             summary.moved = not results.in_place
     return summary
 
 
 @define
-class _Place:
-    """Where a request came from, and what the journal knew of it."""
+class _Submitted:
+    """The row of a submitted request: its position, its line, and what the journal knew of it."""
 
     index: int
     line: int
     match: Match | None = None
 
     @property
-    def known(self) -> JournalEntry | None:
+    def entry(self) -> JournalEntry | None:
         return None if self.match is None else self.match.known
 
     @property
@@ -117,201 +121,236 @@ class _Place:
         return None if self.match is None else self.match.name
 
 
+@frozen
+class _Download:
+    """The download of one generation: its line, and the number of *missing* files.
+
+    *entry* is that of its task in the journal. *ended_before* is true if an earlier run saw the task succeed.
+    """
+
+    result: Result
+    missing: int
+    entry: JournalEntry | None
+    ended_before: bool = field(kw_only=True)
+
+
+@define(kw_only=True, eq=False)
 class _Run:
-    """One run: who counts, who writes, and which row a request came from."""
+    """One run of a batch, which handles the outcomes."""
 
-    def __init__(
-        self,
-        *,
-        client: RuxaClient,
-        results: ResultsFile,
-        summary: Summary,
-        on_result: Callable[[Result], object],
-        past: Resume | None,
-        strict: bool,
-        name: str | None,
-    ) -> None:
-        self._strict = strict
-        self._name = name
-        self.summary = summary
-        self._results = results
-        self._places: dict[int, _Place] = {}  # of what is between pulled and done: bounded by the window
-        self._past = None if past is None else evolve(past, on_match=self._matched)
-        self._client = client
-        self._on_result = on_result
-        self._downloads = anyio.Semaphore(_DOWNLOADS)
-
-    def _record(self, result: Result, *, before: bool = False) -> None:
-        """Count *result* and add it to the file; *before* says that an earlier run saw its end."""
-        self._results.add(result)
-        self.summary.count(result, before=before)
-        self._on_result(result)
-
-    def _matched(self, index: int, match: Match) -> None:
-        if match.known is None and self._results.names_task(match.name):
-            raise JournalError(
-                str(self._results.path.with_name(JOURNAL)),
-                f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is "
-                f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that "
-                f"this row was not bought, take its line out of {RESULTS}",
-            )
-        self._places[index].match = match
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a bad row has ended a strict run."""
-        return self.summary.refused is not None
-
-    async def flush(self) -> None:
-        """Return when every line is on the disk."""
-        await self._results.flush()
-
-    def submitting(self, request: int, *, index: int, line: int) -> None:
-        """Note which row the request of this number comes from."""
-        self._places[request] = _Place(index, line)
+    client: RuxaClient
+    results: ResultsFile
+    summary: Summary
+    on_result: Callable[[Result], object]
+    past: Resume | None
+    strict: bool
+    name: str | None
+    #: The rows of requests without an outcome, by the number of the request; at most a window of them.
+    submitted: dict[int, _Submitted] = field(factory=dict)
+    _downloads: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(_MAX_DOWNLOADS))
 
     def refuse(self, row: Row, result: Result) -> None:
-        """Record that *row* is no request that can be sent; end a strict run with it."""
+        """Record the line of a bad *row*; in a strict run it ends the submission."""
         self._record(result)
-        if self._strict and self.summary.refused is None:
+        if self.strict and self.summary.refused is None:
             self.summary.refused = row
 
-    async def through(self, feed: Feed) -> None:
-        """Take everything from *feed* to its end."""
-        outcomes = self._client.as_completed(feed, resume=self._past)
+    async def consume(self, requests: _Requests) -> None:
+        """Submit all *requests* and handle their outcomes."""
+        past = None if self.past is None else evolve(self.past, on_match=self._on_match)
+        outcomes = self.client.as_completed(requests, resume=past)
         try:
             async with anyio.create_task_group() as tg:
-                await self._consume(outcomes, tg)
+                await self._handle_all(outcomes, tg)
         except ExceptionGroup as group:
-            if len(group.exceptions) == 1:  # the caller has no use for the wrapping of our task group
+            if len(group.exceptions) == 1:  # raise the error without the group of our own task group
                 raise group.exceptions[0] from None
             raise
         finally:
-            # After a whole run there are none; after a halt or a cancel they are all that is left of the
-            # money.
+            # Purchases without an outcome: there are some after a halt or a cancellation.
             for job in outcomes.unfinished:
                 self._record_job(job, "unfinished")
             for job in outcomes.unknown:
                 self._record_job(job, "unknown")
             self.summary.unsubmitted = len(outcomes.unsubmitted)
 
-    async def _consume(self, outcomes: Completions, tg: TaskGroup) -> None:
+    def _record(self, result: Result, *, ended_before: bool = False) -> None:
+        self.results.add(result)
+        self.summary.count(result, ended_before=ended_before)
+        self.on_result(result)
+
+    def _on_match(self, index: int, match: Match) -> None:
+        """Store what the journal knows of the request *index*.
+
+        Raises `JournalError` if the results name a task for it and the journal does not know one.
+        """
+        if match.known is None and self.results.names_task(match.name):
+            raise JournalError(
+                str(self.results.path.with_name(JOURNAL)),
+                f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is "
+                f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that "
+                f"this row was not bought, take its line out of {RESULTS}",
+            )
+        self.submitted[index].match = match
+
+    async def _handle_all(self, outcomes: Completions, tg: TaskGroup) -> None:
         try:
             async with outcomes:
                 async for outcome in outcomes:
-                    await self._take(outcome, tg)
-        except SubmissionHalted as halt:  # not further up, where it would cancel the downloads
+                    await self._handle(outcome, tg)
+        except SubmissionHalted as halt:  # caught here: outside the task group it would cancel the downloads
             self.summary.halted = halt
 
-    async def _take(self, outcome: Outcome, tg: TaskGroup) -> None:
-        place = self._places.pop(outcome.index)
-        result = Result.of_outcome(outcome, index=place.index, line=place.line)
-        result.id = place.id
-        before = self._tally(place, outcome)
+    async def _handle(self, outcome: Outcome, tg: TaskGroup) -> None:
+        row = self.submitted.pop(outcome.index)
+        result = Result.of_outcome(outcome, index=row.index, line=row.line, id=row.id)
+        ended_before = self._count_resumed(row, outcome)
         if isinstance(outcome, Succeeded):
-            await self._take_generation(outcome.generation, result, place, tg, before=before)
+            await self._handle_generation(outcome.generation, result, row, tg, ended_before=ended_before)
         elif isinstance(outcome.error, JournalError):
-            raise outcome.error  # nothing more can be bought, and this was not
+            raise outcome.error  # the request was not bought, and nothing more can be
         else:
             if result.state == "invalid":
-                self.refuse(Row(place.line, outcome.request, outcome.error), result)
+                self.refuse(Row(row.line, outcome.request, outcome.error), result)
             else:
-                self._record(result, before=before)
-            await self.flush()
+                self._record(result, ended_before=ended_before)
+            await self.results.flush()
 
-    def _tally(self, place: _Place, outcome: Outcome) -> bool:
-        """Count what an earlier run left; tell whether it saw the end of this one."""
-        known, past = place.known, self._past
-        if known is None or past is None:
+    def _count_resumed(self, row: _Submitted, outcome: Outcome) -> bool:
+        """Count what earlier runs left of *row*; return whether its task ended in one of them."""
+        entry, past = row.entry, self.past
+        if entry is None or past is None:
             return False
-        if known.state in (JobState.ACCEPTED, JobState.ADOPTED):
+        if entry.state in (JobState.ACCEPTED, JobState.ADOPTED):
             self.summary.resumed.picked_up += 1
-        elif known.state is JobState.UNKNOWN and not past.resend_unknown:
+        elif entry.state is JobState.UNKNOWN and not past.resend_unknown:
             self.summary.resumed.unknown += 1
-        return known.state is JobState.SUCCEEDED or (
-            known.state is JobState.FAILED and isinstance(outcome, Failed) and not past.retry_failed
+        return entry.state is JobState.SUCCEEDED or (
+            entry.state is JobState.FAILED and isinstance(outcome, Failed) and not past.retry_failed
         )
 
-    async def _take_generation(
-        self, generation: Generation, result: Result, place: _Place, tg: TaskGroup, *, before: bool
+    async def _handle_generation(
+        self, generation: Generation, result: Result, row: _Submitted, tg: TaskGroup, *, ended_before: bool
     ) -> None:
+        """Record *result* if all files are on disk, else start a download."""
         missing = len(generation.urls)
-        if before and place.known is not None:
-            kept = await to_thread.run_sync(files_kept, place.known.files, self.summary.folder)
-            await self._place_files(result, [kept[number] for number in sorted(kept)], place.known)
+        if ended_before and row.entry is not None:
+            kept = await to_thread.run_sync(files_kept, row.entry.files, self.summary.folder)
+            await self._set_files(result, [kept[number] for number in sorted(kept)], row.entry)
             missing -= len(kept)
-        if before and not missing:
-            self._record(result, before=True)
+        if ended_before and not missing:
+            self._record(result, ended_before=True)
         else:
-            await self._begin_download(generation, _Download(result, missing, place.known, before=before), tg)
+            download = _Download(result, missing, row.entry, ended_before=ended_before)
+            await self._start_download(generation, download, tg)
 
-    async def _place_files(self, result: Result, paths: Sequence[Path], known: JournalEntry | None) -> None:
-        """Say in *result* which files there are, and what they are."""
+    async def _set_files(self, result: Result, paths: Sequence[Path], entry: JournalEntry | None) -> None:
+        """Set the files of *result* to *paths*, with their descriptions."""
         result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
-        saved = () if known is None else known.files
-        with anyio.CancelScope(shield=True):  # the files are there, and the line should say so
+        saved = () if entry is None else entry.files
+        with anyio.CancelScope(shield=True):  # the files are on disk, so the line must describe them
             result.outputs = await to_thread.run_sync(describe_files, paths, saved)
 
-    async def _begin_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
-        """Start a download when there is room. The wait holds back the outcomes, and so the source."""
-        begun = False
+    async def _start_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
+        """Start the download as soon as fewer than 64 are under way; until then no outcome is handled."""
+        started = False
         try:
             await self._downloads.acquire()
             tg.start_soon(self._download, generation, download)
-            begun = True
+            started = True
         finally:
-            if not begun:
-                self._interrupted(download)
+            if not started:
+                self._record_interrupted(download)
 
     async def _download(self, generation: Generation, download: _Download) -> None:
         result, ended = download.result, False
+        default = "{key}" if result.key else "{index:04}-{slug}"
         try:
-            self._results.ensure_in_place()  # a folder that is gone is not made again
-            paths = await generation.save(self.summary.folder, name=self._template(result))
-            await self._place_files(result, paths, download.known)
-            if download.before:
+            self.results.ensure_in_place()  # otherwise the download would create a removed folder again
+            template = RowTemplate(self.name or default, result.index)
+            paths = await generation.save(self.summary.folder, name=template)
+            await self._set_files(result, paths, download.entry)
+            if download.ended_before:
                 self.summary.resumed.fetched += download.missing
             ended = True
-        except Exception as error:  # noqa: BLE001 - any error: the output is paid for, so its line keeps the address
+        except Exception as error:  # noqa: BLE001 - the task is paid for, so its line keeps the URLs after any error
             result.state = "download_failed"
             result.error = describe_error(error)
             ended = True
         finally:
             self._downloads.release()
             if ended:
-                self._record(result, before=download.before)
+                self._record(result, ended_before=download.ended_before)
             else:
-                self._interrupted(download)
-        await self._results.flush()
+                self._record_interrupted(download)
+        await self.results.flush()
 
-    def _template(self, result: Result) -> RowTemplate:
-        default = "{key}" if result.key else "{index:04}-{slug}"
-        return RowTemplate(self._name or default, result.index)
-
-    def _interrupted(self, download: _Download) -> None:
+    def _record_interrupted(self, download: _Download) -> None:
         download.result.state = "download_failed"
         download.result.error = {
             "type": "Interrupted",
             "message": "stopped before it was downloaded; urls still say where it is",
         }
-        self._record(download.result, before=download.before)
+        self._record(download.result, ended_before=download.ended_before)
 
     def _record_job(self, job: JobRecord, state: State) -> None:
-        place = None if job.index is None else self._places.pop(job.index, None)
-        if place is not None:  # otherwise it was an outcome as well, and has its line
-            result = Result.of_job(job, state, index=place.index, line=place.line)
-            result.id = place.id
-            self._record(result)
+        row = None if job.index is None else self.submitted.pop(job.index, None)
+        if row is not None:  # else its outcome was handled, so it has a line
+            self._record(Result.of_job(job, state, index=row.index, line=row.line, id=row.id))
 
 
-@frozen
-class _Download:
-    """An output to be fetched: how many files of it are *missing*, and what the journal has *known* of it.
+class _Requests:
+    """The requests of valid rows, read when the client asks for them. An invalid row gets its line."""
 
-    *before* tells that an earlier run saw it generated.
+    def __init__(self, run: _Run, rows: Iterator[Row], *, pulled: int) -> None:
+        self._run = run
+        self._rows = rows
+        self._pulled = pulled
+        self._ready: deque[Row] = deque()
+        self._index = -1
+        self._number = -1
+
+    def __aiter__(self) -> _Requests:
+        return self
+
+    async def __anext__(self) -> GenerationRequest:
+        while True:
+            if not self._ready:
+                await self._run.results.flush()
+                self._ready.extend(await _pull(self._rows, self._pulled))
+            if not self._ready or self._run.summary.refused is not None:
+                raise StopAsyncIteration
+            row = self._ready.popleft()
+            self._index += 1
+            if row.request is not None:
+                self._number += 1
+                self._run.submitted[self._number] = _Submitted(self._index, row.line)
+                return row.request
+            error = None if row.error is None else describe_error(row.error)
+            self._run.refuse(row, Result(index=self._index, line=row.line, state="invalid", error=error))
+
+
+async def _pull(rows: Iterator[Row], count: int) -> list[Row]:
+    """Read at most *count* rows in a daemon thread.
+
+    Input may be a pipe without a writer. When the run is interrupted, a daemon thread can be left waiting for
+    it; a worker thread of anyio would keep the process alive.
     """
+    token = lowlevel.current_token()
+    done = anyio.Event()
+    pulled: list[Row] = []
+    errors: list[BaseException] = []
 
-    result: Result
-    missing: int
-    known: JournalEntry | None
-    before: bool = field(kw_only=True)
+    def work() -> None:
+        try:
+            pulled.extend(islice(rows, count))
+        except BaseException as error:  # noqa: BLE001 - raised in the task that waits
+            errors.append(error)
+        with suppress(anyio.RunFinishedError):
+            from_thread.run_sync(done.set, token=token)
+
+    threading.Thread(target=work, name="ruxa-async rows", daemon=True).start()
+    await done.wait()
+    if errors:
+        raise errors[0]
+    return pulled

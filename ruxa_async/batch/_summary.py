@@ -1,4 +1,4 @@
-"""What a run came to, counted while it goes on."""
+"""The counts of a run, kept up to date while it is under way."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from ruxa_async.errors import SubmissionHalted
 from ruxa_async.journal import Bought
 from ruxa_async.results import Stats
 
-from ._readers import Row
-from ._results import Result, State, kind_of
+from ._input_rows import Row
+from ._result_line import Result, State, kind_of
 
 __all__ = ("Resumed", "Summary")
 
+#: Kinds of failures that are counted apart; further ones count as "other".
 _MAX_KINDS = 30
-_MAX_LISTED = 20
+#: Rows of unknown outcome that are listed.
+_MAX_UNKNOWN = 20
 
 
 @define
 class Resumed:
-    """What a run found of earlier ones.
+    """What a run took over from earlier runs.
 
-    Rows *finished* before, tasks *picked_up*, files *fetched* again, and *unknown* creates that are left.
+    *finished* rows had ended before. *picked_up* tasks were accepted before and are polled in this run.
+    *fetched* counts files that were missing and are downloaded again, *unknown* creates whose outcome is
+    still unknown.
     """
 
     finished: int = 0
@@ -38,15 +42,18 @@ class Resumed:
 
 @define(kw_only=True)
 class Summary:
-    """What a run came to; it counts while the run goes on.
+    """The counts of a run, kept up to date while it is under way.
 
-    *states* counts the rows by their state, *kinds* the failures in a few words. *queries* is over *asked*
-    tasks. *models* are the tasks by model that this run bought or picked up, or may have bought, *lost* those
-    of them that failed after they were accepted; *prices* are what the person says that they cost. *stats* is
-    the client's last word, *callbacks* how many posts came; None if none were asked for. *unknown* are the
-    first rows that may have been charged. *halted* says why nothing more was submitted, *refused* is the row
-    that ended a strict run, *moved* that the folder was moved, replaced or removed while the run was under
-    way.
+    *states* counts the rows by state, *kinds* the failures by a short description. *files* counts the outputs
+    on disk. *queries* is the number of queries, *asked* that of the tasks that they were for. *credits* is
+    the sum that the service reported for this run. *models* are the purchases by model that this run made,
+    picked up or may have made, *lost* those of them that failed after they were accepted; *prices* are the
+    credits of a task that the user gave. *unknown* lists the first 20 rows that may have been charged.
+
+    *stats* are the client's counters at the end. *callbacks* is the number of callbacks received, None if
+    none were requested. *unsubmitted* counts rows that were read and not submitted. *halted* is the reason
+    why the client stopped buying, *refused* the bad row that ended a strict run. *moved* is true if the
+    folder was moved, replaced or removed during the run.
     """
 
     folder: Path
@@ -70,12 +77,12 @@ class Summary:
 
     @property
     def done(self) -> int:
-        """The number of rows whose outcome is known."""
+        """The number of rows that have a result."""
         return self.states.total()
 
     @property
     def bought(self) -> Bought:
-        """All that is in *models*."""
+        """The sum of *models*."""
         each = self.models.values()
         return Bought(
             tasks=sum(model.tasks for model in each),
@@ -85,32 +92,34 @@ class Summary:
 
     @property
     def downloaded(self) -> int:
-        """The generations whose download is over, well or not."""
+        """The number of generations whose download ended, successful or not."""
         return self.states["succeeded"] + self.states["download_failed"]
 
     @property
     def failed(self) -> int:
-        """The rows that ended without a picture on disk; those whose end is not known are not among them."""
+        """The number of rows that ended without an output on disk, without unfinished and unknown ones."""
         return self.states["failed"] + self.states["download_failed"] + self.states["invalid"]
 
-    def count(self, result: Result, *, before: bool = False) -> None:
-        """Take *result* into account; *before* says that an earlier run saw its end, and paid for it."""
+    def count(self, result: Result, *, ended_before: bool = False) -> None:
+        """Count *result*. *ended_before* is true if the task ended, and was paid for, in an earlier run."""
         self.states[result.state] += 1
         self.files += len(result.files)
         self.queries += result.queries
         self.asked += result.queries > 0
-        self.resumed.finished += before
-        self.credits += 0.0 if before else result.credits or 0.0
-        if not before and (result.task_id is not None or result.state == "unknown"):
-            self._bill(result)
-        if result.state == "unknown" and len(self.unknown) < _MAX_LISTED:
+        if ended_before:
+            self.resumed.finished += 1
+        else:
+            self.credits += result.credits or 0.0
+            if result.task_id is not None or result.state == "unknown":
+                self._count_purchase(result)
+        if result.state == "unknown" and len(self.unknown) < _MAX_UNKNOWN:
             self.unknown.append(result)
         if result.error is not None:
             kind = kind_of(result.error, result.state)
             self.kinds[kind if kind in self.kinds or len(self.kinds) < _MAX_KINDS else "other"] += 1
 
-    def _bill(self, result: Result) -> None:
-        """Count a task that was bought, or may have been."""
+    def _count_purchase(self, result: Result) -> None:
+        """Count a task that was bought, or a create that may have been."""
         model = result.model or "not known"
         self.models.setdefault(model, Bought()).add(result.credits)
         if result.state == "failed":

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ruxa_async._internal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ._bodies import Callback as Callback
-    from ._receiver import CallbackReceiver as CallbackReceiver
+    from ._messages import Callback
+    from ._receiver import CallbackReceiver
 
 __all__ = (
     "Callback",
     "CallbackReceiver",
 )
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], object] = lazy_names(
     __name__,
     {
-        "_bodies": "Callback",
+        "_messages": "Callback",
         "_receiver": "CallbackReceiver",
     },
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ._answers import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
+from ._messages import SHOWN_PATH, TOO_LARGE, Answer, collect
 
 if TYPE_CHECKING:
     from ._receiver import CallbackReceiver
@@ -25,7 +24,7 @@ def make_app(receiver: CallbackReceiver) -> web.Application:
 
     async def answer(request: web.Request) -> web.Response:
         token = receiver.admit(request.method, request.path)
-        # The path that the access log of an outer application would write.
+        # An outer application would write the path, which holds the token, into its access log.
         request._cache["path_qs"] = SHOWN_PATH  # noqa: SLF001 - the only way; tested
         if isinstance(token, Answer):
             return _response(token, read=not request.can_read_body)
@@ -43,16 +42,8 @@ async def _read(request: web.Request, receiver: CallbackReceiver) -> bytes | Ans
     """Return the body, or the response to one that is too large or too slow."""
     if (request.content_length or 0) > receiver.max_body:
         return TOO_LARGE
-    body = bytearray()
-    try:
-        async with asyncio.timeout(receiver.body_timeout):
-            async for piece in request.content.iter_any():
-                body += piece
-                if len(body) > receiver.max_body:
-                    return TOO_LARGE
-    except TimeoutError:
-        return TOO_LATE
-    return bytes(body)
+    pieces = request.content.iter_any()
+    return await collect(pieces, limit=receiver.max_body, timeout=receiver.body_timeout)
 
 
 def _response(answer: Answer, *, read: bool = True) -> web.Response:

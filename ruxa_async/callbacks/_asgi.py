@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-
 from ruxa_async.errors import MissingExtraError
 
 try:
@@ -16,7 +14,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("callbacks in an ASGI application", "asgi") from exc
 
-from ._answers import SHOWN_PATH, TOO_LARGE, TOO_LATE, Answer
+from ._messages import SHOWN_PATH, TOO_LATE, Answer, collect
 
 if TYPE_CHECKING:
     from ._receiver import CallbackReceiver
@@ -45,16 +43,10 @@ def make_app(receiver: CallbackReceiver) -> Starlette:
 
 async def _read(request: Request, receiver: CallbackReceiver) -> bytes | Answer:
     """Return the body, or the response to one that is too large, too slow, or broke off."""
-    body = bytearray()
     try:
-        with anyio.fail_after(receiver.body_timeout):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > receiver.max_body:
-                    return TOO_LARGE
-    except (TimeoutError, ClientDisconnect):  # after a disconnect, the response is not read
-        return TOO_LATE
-    return bytes(body)
+        return await collect(request.stream(), limit=receiver.max_body, timeout=receiver.body_timeout)
+    except ClientDisconnect:
+        return TOO_LATE  # the sender is gone and does not read it
 
 
 def _response(answer: Answer, *, closing: bool = False) -> Response:

@@ -25,10 +25,8 @@ import anyio
 from ruxa_async._logging import logger
 from ruxa_async.errors import ConfigurationError, JournalError
 
-from ._answers import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Answer
-from ._bodies import Callback, read_body
-from ._signatures import verify
-from ._tokens import SHORTEST_SECRET, Token, Tokens, looks_like_token
+from ._authentication import SHORTEST_SECRET, Token, Tokens, looks_like_token, verify
+from ._messages import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Answer, Callback, read_body
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -36,14 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ("CallbackReceiver", "Claim", "Listener", "Secret")
 
-
 Secret: TypeAlias = str | bytes
 
-#: Jobs whose latest callbacks are kept to recognize repeated ones.
+#: jobs whose callbacks are remembered, to recognize repeated ones
 _JOBS_KEPT = 65_536
-#: Different callbacks accepted for one job, because each costs a query.
+#: different callbacks that are processed for one job, at most, because each costs a query
 _CALLBACKS_PER_JOB = 4
-#: Unclaimed callbacks that may be queued: their number, and the bytes of their bodies.
+#: unclaimed callbacks in the queue, at most: their number, and the bytes of their bodies
 _MOST_WAITING = 1_000
 _MOST_WAITING_BYTES = 16 * 2**20
 
@@ -64,11 +61,9 @@ class Listener(Protocol):
 
     def claim(self, callback: Callback) -> Claim:
         """Act on *callback* if it belongs to a job of this client; return what it means."""
-        ...
 
     async def keep(self, callback: Callback) -> object:
         """Record *callback*; return when that is durable. Raises `JournalError`."""
-        ...
 
 
 class CallbackReceiver:
@@ -106,15 +101,15 @@ class CallbackReceiver:
         for name, value in (("max_age", max_age), ("max_body", max_body), ("body_timeout", body_timeout)):
             if not 0 < value < float("inf"):
                 raise ConfigurationError(f"{name}={value!r} is not valid: a finite number above 0 is needed")
-        self.public_url = _checked_url(public_url)
+        self.public_url: str = _checked_url(public_url)
         self.field = field
         self.max_age = max_age
         self.max_body = max_body
         self.body_timeout = body_timeout
         self.wall = wall
         self._tokens = Tokens(_all_secrets(secret), max_age)
-        #: The number of authentic callbacks so far, repeated ones and those for other processes included.
-        self.taken = 0
+        #: The number of authentic callbacks so far, including repeated ones and those for other processes.
+        self.taken: int = 0
         self._signing_key = None if signing_key is None else _as_bytes(signing_key)
         self._on_unclaimed = on_unclaimed
         self._listeners: list[Listener] = []

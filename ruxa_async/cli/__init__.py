@@ -1,1 +1,1 @@
-"""The commands; ``ruxa_async.__main__`` is the way in."""
+"""The commands of ``ruxa-async``; `ruxa_async.__main__.main` is the entry point."""

@@ -1,4 +1,4 @@
-"""Which commands there are, and how wrong usage is said."""
+"""The commands with their help texts, and the entry point that runs one of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,32 @@ from collections.abc import Sequence
 import cyclopts
 from cyclopts import App, CycloptsError
 
-from ._runtime import BAD_INPUT, DONE, explained, say
+from ._runtime import BAD_INPUT, DONE, exit_code_of, say
 
 __all__ = ("app", "run")
+
+#: The help of each command, which stands here so that ``--help`` imports no command.
+_COMMANDS = {
+    "batch": """Generate every row of a file and download the outputs.
+
+Each outcome is written to results.jsonl in the --out folder. Columns or JSON fields with the names of request
+fields (aspect_ratio, image_input, model, key, ...) are used. A bad row is reported and skipped.
+
+Run it again with the same folder to continue, after any interruption or with a longer or changed file.
+Nothing is bought twice, running tasks are followed to their end, and missing files are downloaded again.""",
+    "emulate": """Serve an emulator of the service on this machine: no account, no cost.
+
+The generated files are real pictures that show their prompt. Ctrl-C ends it and prints what was charged.""",
+    "generate": "Generate one picture or video, download it and print its path.",
+    "journal": """Show what was bought in a folder, and settle creates of unknown outcome.
+
+KEY is the key of a row, or the name that this command shows for a row without a key; a # in front may be left
+out. While a batch runs in the folder, its process and its results so far are shown.""",
+    "report": """Write the report page of a folder again, and print its path.
+
+It is made from results.jsonl and the files beside it, also while a batch runs or after it was killed.""",
+    "status": "Show the state of a task, from one query. The exit code is 1 if the task failed.",
+}
 
 
 def _version() -> str:
@@ -20,36 +43,28 @@ def _version() -> str:
 
 app = App(
     name="ruxa-async",
-    help="Generate pictures and videos with Ruxa. The key comes from RUXA_API_KEY, another address from "
-    "RUXA_BASE_URL; with --emulator nothing is bought and no key is needed.",
-    help_epilogue="Exit codes: 0 all done, 1 some failed, 2 bad usage or input, 3 halted by the account or "
-    "the budget, 130 interrupted. RUXA_DEBUG=1 shows tracebacks.",
+    help="Generate pictures and videos with Ruxa. RUXA_API_KEY holds the API key, RUXA_BASE_URL the address "
+    "of the service if it is not the default. With --emulator nothing is bought and no key is needed.",
+    help_epilogue="Exit codes: 0 all succeeded, 1 some failed, 2 wrong usage or input, 3 halted by the "
+    "account or the budget, 130 interrupted. RUXA_DEBUG=1 shows tracebacks.",
     version=_version,
     default_parameter=cyclopts.Parameter(negative=()),
     result_action="return_value",
-    help_format="plaintext",
+    help_format="markdown",  # joins the lines of a paragraph
     print_error=False,
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-# Named by text, so that only the command that runs is imported; so what they are for is said here again.
-for _name, _purpose in (
-    ("generate", "Generate one picture or video, download it and print where it is."),
-    ("batch", "Generate every row of a file and download what it makes."),
-    ("report", "Make the report page again, from the results in a folder."),
-    ("journal", "Show what was bought in a folder, and settle what is in doubt."),
-    ("status", "Ask once what has become of a task."),
-    ("emulate", "Serve an emulator of the service on this machine."),
-):
-    app.command(f"ruxa_async.cli._{_name}:{_name}", name=_name, help=_purpose)
+for _name, _help in _COMMANDS.items():
+    app.command(f"ruxa_async.cli._{_name}:{_name}", name=_name, help=_help)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name and return the exit code."""
-    return explained(lambda: _called(arguments))
+    return exit_code_of(lambda: _run_command(arguments))
 
 
-def _called(arguments: Sequence[str] | None) -> int:
+def _run_command(arguments: Sequence[str] | None) -> int:
     try:
         code = app(None if arguments is None else list(arguments))
     except CycloptsError as error:

@@ -1,62 +1,52 @@
-"""``ruxa-async batch``: a file of prompts to pictures on disk."""
+"""``ruxa-async batch``: generate every row of a file into a folder."""
 
 from __future__ import annotations
 
 import os
-import sys
+import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from itertools import islice
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 from anyio import to_thread
-from attrs import define, field, frozen
+from attrs import define, field
 from cyclopts import Parameter
 
-from ruxa_async.batch import InputError, Rows, Summary, folder_journal, open_rows, run_batch
+from ruxa_async.batch import InputError, Rows, Summary, run_batch
 from ruxa_async.batch._dry_run import dry_run
 from ruxa_async.batch._layout import EMULATOR, RESULTS
-from ruxa_async.batch._readers import DEFAULT_MODEL, Format
-from ruxa_async.batch._record import RunRecord
 from ruxa_async.batch._results_file import check_journal
+from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError
 from ruxa_async.settings import Budget, Limits
 
-from ._callbacks import CallbackOptions, listening, read_callbacks
-from ._options import (
-    EMULATOR_SPEED,
-    Count,
-    EmulatorFlag,
-    InputFormat,
-    Model,
-    Name,
-    Out,
-    Proxy,
-    Speed,
-    check_template_option,
-    shortened,
-)
-from ._progress import Board, Watch, displayed
-from ._runtime import need_folder, need_key, open_client, run, say
-from ._spending import MaxCredits, MaxTasks, Prices, dry_run_code, read_budget, read_prices, rehearsed
+from ._batch_options import BatchOptions, CallbackAddress
+from ._options import check_name
+from ._progress import EventCounts, Progress, displayed
+from ._runtime import open_client, require_folder, require_key, run, say
+from ._spending import dry_run_code, dry_run_sentences
 from ._stdout import Put, printing
-from ._summary import conclude, exit_code, leave_report
+from ._summary import exit_code, leave_report, print_summary
+from ._text import shortened
 
 if TYPE_CHECKING:
     from ruxa_async._client.client import RuxaClient
-    from ruxa_async.batch._results import Result
+    from ruxa_async.batch._result_line import Result
     from ruxa_async.callbacks import CallbackReceiver
     from ruxa_async.events import ClientEvent, Event, EventHook
     from ruxa_async.journal import SqliteJournal
 
 __all__ = ("batch",)
 
-#: Above this, counting the rows first would take longer than it is worth.
-_COUNTED_BYTES = 64 << 20
-_SHOWN_ROWS = 20
+#: Bytes; the rows of a larger input are not counted, because reading it twice would take too long.
+_MAX_COUNTED_BYTES = 64 << 20
+#: Bad rows that are reported on the terminal.
+_MAX_BAD_ROWS = 20
+#: The name under which the journal keeps the callback secret, so that callbacks outlive the process.
+_SECRET = "callback secret"  # noqa: S105 - the name of one
 
 
 def batch(
@@ -65,340 +55,218 @@ def batch(
         Parameter(
             name="INPUT",
             allow_leading_hyphen=True,
-            help="A .jsonl, .csv, .tsv or text file of prompts, or - for standard input.",
+            help="A .jsonl, .json, .csv, .tsv or text file of prompts, or - for standard input.",
         ),
     ],
     /,
     *,
-    out: Out,
-    model: Model = DEFAULT_MODEL,
-    prompt_column: Annotated[
-        str | None,
-        Parameter(help="The column of a table that holds the prompts (default: the one called prompt)."),
-    ] = None,
-    format: InputFormat = None,  # noqa: A002 - the option's name
-    strict: Annotated[
-        bool,
-        Parameter(help="Submit nothing from the first bad row on; what was submitted before is finished."),
-    ] = False,
-    limit: Annotated[Count | None, Parameter(help="Read at most this number of rows.")] = None,
-    retry_failed: Annotated[
-        bool, Parameter(help="Buy the tasks again that failed in earlier runs in this folder.")
-    ] = False,
-    resend_unknown: Annotated[
-        bool,
-        Parameter(
-            help="Buy again what may have been charged in earlier runs: it may be charged twice, so look at "
-            "the account first."
-        ),
-    ] = False,
-    new_key: Annotated[
-        bool, Parameter(help="The API key was renewed: let it take over the folder of the old one.")
-    ] = False,
-    callback_url: Annotated[
-        str | None,
-        Parameter(
-            help="Have the service post here when a task ends: the public address under which "
-            "--callback-listen is reached."
-        ),
-    ] = None,
-    callback_listen: Annotated[
-        str | None,
-        Parameter(
-            help="Where to listen for these posts, as HOST:PORT; plain HTTP, for a proxy that speaks HTTPS."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        Parameter(
-            help="Check every row and say what would be bought: nothing is sent or written, and no key is "
-            "needed."
-        ),
-    ] = False,
-    max_tasks: MaxTasks = None,
-    max_credits: MaxCredits = None,
-    price: Prices = (),
-    max_in_flight: Annotated[Count, Parameter(help="How many tasks run at the service at once.")] = 100,
-    name: Name = None,
-    quiet: Annotated[bool, Parameter(help="Show no progress and no counts, only what you must do.")] = False,
-    json_lines: Annotated[
-        bool,
-        Parameter(
-            help="Print every outcome as it becomes known, as results.jsonl has it, and nothing else on "
-            "standard output."
-        ),
-    ] = False,
-    paths: Annotated[
-        bool,
-        Parameter(help="Print the path of every file as it is saved, and nothing else on standard output."),
-    ] = False,
-    proxy: Proxy = None,
-    emulator: EmulatorFlag = False,
-    speed: Speed = EMULATOR_SPEED,
+    options: Annotated[BatchOptions, Parameter(name="*")],
 ) -> int:
-    """Generate every row of a file and download what it makes.
-
-    Each outcome is written to results.jsonl in the --out folder as it finishes. Columns or JSON fields named
-    like request fields (aspect_ratio, image_input, model, key, ...) are used; a bad row is reported and
-    passed over.
-
-    Run it again with the same folder to go on, after an interruption of any kind or with a longer or changed
-    file: nothing is bought twice, tasks that were paid for are picked up, missing files are fetched again.
-    """
-    job = _Job(
-        source=source,
-        out=out,
-        model=model,
-        prompt_column=prompt_column,
-        format=format,
-        strict=strict,
-        retry_failed=retry_failed,
-        resend_unknown=resend_unknown,
-        limit=limit,
-        name=name,
-        quiet=quiet,
-        json_lines=json_lines,
-        paths=paths,
-        prices=read_prices(price),
-    )
-    if json_lines and paths:
+    """Generate every row of a file, download the outputs and return the exit code."""
+    prices, budget = options.spending.prices, options.spending.budget
+    if options.json_lines and options.paths:
         raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
-    if name is not None:
-        check_template_option(name, BATCH_FIELDS)
-    budget = read_budget(max_tasks, max_credits, job.prices)
-    if dry_run:
-        return _rehearse(job, budget)
-    service = _Service(
-        emulator=emulator,
-        speed=speed,
-        proxy=proxy,
-        new_key=new_key,
-        limits=Limits(max_in_flight=max_in_flight),
-        budget=budget,
-        callbacks=read_callbacks(callback_url, callback_listen),
-    )
-    return _open_and_run(job, service)
-
-
-@frozen(kw_only=True)
-class _Job:
-    source: str
-    out: Path
-    model: str
-    prompt_column: str | None
-    format: Format | None
-    strict: bool
-    retry_failed: bool
-    resend_unknown: bool
-    limit: int | None
-    name: str | None
-    quiet: bool
-    json_lines: bool
-    paths: bool
-    prices: dict[str, float]
-
-    def opened(
-        self, *, notice: Callable[[str], object], warn: Callable[[str], object] = say
-    ) -> AbstractContextManager[Rows]:
-        return open_rows(
-            self.source,
-            format=self.format,
-            prompt_column=self.prompt_column,
-            model=self.model,
-            notice=notice,
-            warn=warn,
+    check_name(options.name, BATCH_FIELDS)
+    if options.spending.dry_run:
+        return _dry_run(source, options, prices, budget)
+    callbacks = options.callbacks.address
+    if not options.service.emulator:
+        require_key()
+    journal = options.journal()
+    # Opened before the event loop starts: a pipe may take long to deliver its first line.
+    listeners = {"warn": say} if options.quiet else {"notice": say, "warn": say}
+    with options.input.open(source, **listeners) as rows:
+        require_folder(options.out)
+        work = _Batch(
+            source=source,
+            options=options,
+            budget=budget,
+            callbacks=callbacks,
+            journal=journal,
+            rows=rows,
+            summary=Summary(folder=options.out, prices=prices),
         )
-
-    @property
-    def shows_progress(self) -> bool:
-        """Whether there is a place for it: a terminal that shows the lines of results has none."""
-        return not self.quiet and not (self.prints and sys.stdout.isatty())
-
-    @property
-    def prints(self) -> bool:
-        """Whether results go to standard output."""
-        return self.json_lines or self.paths
-
-    def printed(self, result: Result) -> bytes:
-        """Return what is printed of *result*."""
-        if self.json_lines:
-            return result.encoded()
-        return b"".join(os.fsencode(self.out / name) + b"\n" for name in result.files)
+        # Quiet: the summary lists every purchase of unknown outcome, so warnings would repeat it.
+        return run(work.run, quiet=True)
 
 
-@frozen(kw_only=True)
-class _Service:
-    emulator: bool
-    speed: float
-    proxy: str | None
-    new_key: bool
-    limits: Limits
+def _dry_run(source: str, options: BatchOptions, prices: dict[str, float], budget: Budget | None) -> int:
+    """Show what a run would buy, and return the exit code that it would end with."""
+    options.journal()  # raises InputError if a run could not continue in this folder
+    with options.input.open(source, notice=say, warn=say) as rows:
+        found = dry_run(
+            options.input.limited(rows),
+            options.out,
+            budget=budget,
+            prices=prices,
+            retry_failed=options.resume.retry_failed,
+            resend_unknown=options.resume.resend_unknown,
+            strict=options.input.strict,
+            on_bad=_BadRows("are not shown").say,
+        )
+    say("\n".join(dry_run_sentences(found, options.out, prices, budget)))
+    return dry_run_code(found)
+
+
+@define(kw_only=True)
+class _Batch:
+    """One run of the command."""
+
+    source: str
+    options: BatchOptions
     budget: Budget | None
-    callbacks: CallbackOptions | None
+    callbacks: CallbackAddress | None
+    journal: SqliteJournal
+    rows: Rows
+    summary: Summary
+    events: EventCounts = field(factory=EventCounts)
+    #: Generated tasks whose download an interruption stopped; at most as many as there are downloads.
+    interrupted: list[Result] = field(factory=list)
 
-    def journal(self, folder: Path) -> SqliteJournal:
-        # An emulator may get another port each time, and is the same one all the same.
-        service = "the emulator (--emulator)" if self.emulator else None
-        return folder_journal(folder, service=service, new_key=self.new_key)
+    async def run(self) -> int:
+        """Submit the rows, show what happens, leave the report and return the exit code."""
+        async with self.journal:  # before the emulator, so that no two emulators share a ledger
+            await check_journal(self.journal, self.options.out)
+            began = anyio.current_time()
+            record = RunRecord(
+                source=self.source, began=began, prices=self.summary.prices, budget=self.budget
+            )
+
+            def on_event(event: Event | ClientEvent) -> None:
+                self.events.on_event(event)
+                record.on_event(event)
+
+            opened = whole = False
+            try:
+                async with (
+                    printing() if self.options.prints_results else nullcontext() as put,
+                    self._opened_client(on_event) as (client, receiver),
+                ):
+                    opened = True
+                    try:
+                        await self._submit(client, put)
+                        whole = True
+                    finally:
+                        self.summary.stats = client.stats()
+                        self.summary.callbacks = None if receiver is None else receiver.taken
+            finally:
+                if opened:
+                    seconds = anyio.current_time() - began
+                    page = leave_report(self.summary, record, whole=whole)
+                    print_summary(self.summary, self.budget, seconds, quiet=self.options.quiet, page=page)
+        return exit_code(self.summary)
 
     @asynccontextmanager
-    async def opened(
-        self, folder: Path, journal: SqliteJournal, on_event: EventHook
+    async def _opened_client(
+        self, on_event: EventHook
     ) -> AsyncIterator[tuple[RuxaClient, CallbackReceiver | None]]:
+        service = self.options.service
         async with AsyncExitStack() as stack:
             receiver = None
             if self.callbacks is not None:
-                receiver = await stack.enter_async_context(listening(self.callbacks, journal))
+                receiver = await _receiver(self.callbacks, self.journal)
+                await stack.enter_async_context(receiver.serve(self.callbacks.host, self.callbacks.port))
             client = open_client(
-                emulator=self.emulator,
-                speed=self.speed,
-                ledger=folder / EMULATOR,
-                proxy=self.proxy,
-                limits=self.limits,
+                emulator=service.emulator,
+                speed=service.speed,
+                ledger=self.options.out / EMULATOR,
+                proxy=service.proxy,
+                limits=Limits(max_in_flight=self.options.max_in_flight),
                 budget=self.budget,
-                journal=journal,
+                journal=self.journal,
                 callbacks=receiver,
                 on_event=on_event,
             )
             yield await stack.enter_async_context(client), receiver
 
+    async def _submit(self, client: RuxaClient, put: Put | None) -> None:
+        """Submit the rows, and show progress until every row has a result."""
+        options = self.options
+        progress = Progress(summary=self.summary, events=self.events, max_in_flight=options.max_in_flight)
+        async with (
+            displayed(progress, client.stats) if options.shows_progress else nullcontext(),
+            anyio.create_task_group() as tg,
+        ):
+            tg.start_soon(self._count_rows, progress)
+            try:
+                await run_batch(
+                    client,
+                    options.input.limited(self.rows),
+                    options.out,
+                    strict=options.input.strict,
+                    resume=True,
+                    retry_failed=options.resume.retry_failed,
+                    resend_unknown=options.resume.resend_unknown,
+                    pulled=1 if self.rows.interactive else 64,
+                    name=options.name,
+                    summary=self.summary,
+                    on_result=self._result_handler(put),
+                )
+            except (OSError, JournalError, ClientClosedError):
+                self._list_unrecorded(client)
+                raise
+            tg.cancel_scope.cancel()
 
-def _rehearse(job: _Job, budget: Budget | None) -> int:
-    """Say what a run would buy, and buy nothing."""
-    folder_journal(job.out)  # says whether a run could go on there, and makes nothing
-    bad = _Told(where="are not shown")
-    with job.opened(notice=say) as rows:
-        found = dry_run(
-            islice(rows, job.limit),
-            job.out,
-            budget=budget,
-            prices=job.prices,
-            retry_failed=job.retry_failed,
-            resend_unknown=job.resend_unknown,
-            strict=job.strict,
-            on_bad=bad.say,
-        )
-    say("\n".join(rehearsed(found, job.out, job.prices, budget)))
-    return dry_run_code(found)
+    def _result_handler(self, put: Put | None) -> Callable[[Result], object]:
+        """Return a function that prints a result with *put* and reports a bad row."""
+        bad_rows = _BadRows(f"are in {RESULTS} only")
 
+        def on_result(result: Result) -> None:
+            if result.error is not None and result.error["type"] == "Interrupted":
+                self.interrupted.append(result)
+            if put is not None:
+                put(self.options.printed(result))
+            if result.state == "invalid" and result.error is not None:
+                bad_rows.say(result.line, result.error["message"])
 
-def _open_and_run(job: _Job, service: _Service) -> int:
-    if not service.emulator:
-        need_key()
-    journal = service.journal(job.out)
-    # Opened outside of the event loop, because a pipe may keep its first line back.
-    with job.opened(notice=_nothing if job.quiet else say) as rows:
-        need_folder(job.out)
-        # Quiet: the result lines name every purchase whose end was not seen, and so would a warning each.
-        return run(lambda: _run(job, rows, service, journal), quiet=True)
+        return on_result
 
+    def _list_unrecorded(self, client: RuxaClient) -> None:
+        """List the purchases that results.jsonl or the journal may lack, because one could not be written."""
+        for orphan in client.orphans:
+            prompt = None if orphan.request is None else orphan.request.input().get("prompt")
+            _say_charged(orphan.task_id, orphan.key, str(prompt or orphan.model))
+        for result in self.interrupted:
+            _say_charged(result.task_id, result.key, result.prompt or result.model or "")
 
-async def _run(job: _Job, rows: Rows, service: _Service, journal: SqliteJournal) -> int:
-    summary, watch = Summary(folder=job.out, prices=job.prices), Watch()
-    board = Board(summary=summary, watch=watch, max_in_flight=service.limits.max_in_flight)
-    async with journal:  # before the emulator, so that no two of them share a ledger
-        await check_journal(journal, job.out)
-        began = anyio.current_time()
-        record = RunRecord(source=job.source, began=began, prices=job.prices, budget=service.budget)
+    async def _count_rows(self, progress: Progress) -> None:
+        """Count the rows while the run is under way, so that the remaining time can be shown."""
 
-        def on_event(event: Event | ClientEvent) -> None:
-            watch.on_event(event)
-            record.on_event(event)
+        def count() -> int | None:
+            if self.source == "-" or Path(self.source).stat().st_size > _MAX_COUNTED_BYTES:
+                return None
+            with self.options.input.open(self.source) as rows:
+                return sum(1 for _ in self.options.input.limited(rows))
 
-        opened = whole = False
-        try:
-            async with (
-                printing() if job.prints else nullcontext() as put,
-                service.opened(job.out, journal, on_event) as (client, receiver),
-            ):
-                opened = True
-                try:
-                    await _run_with(client, job, rows, board, put)
-                    whole = True
-                finally:
-                    summary.stats = client.stats()
-                    summary.callbacks = None if receiver is None else receiver.taken
-        finally:
-            if opened:
-                seconds = anyio.current_time() - began
-                page = leave_report(summary, record, whole=whole)
-                conclude(summary, service.budget, seconds, quiet=job.quiet, page=page)
-    return exit_code(summary)
+        progress.total = await to_thread.run_sync(count, abandon_on_cancel=True)
 
 
-async def _run_with(client: RuxaClient, job: _Job, rows: Rows, board: Board, put: Put | None) -> None:
-    told = _Told(None if put is None else lambda result: put(job.printed(result)))
-    async with (
-        displayed(board, client.stats) if job.shows_progress else nullcontext(),
-        anyio.create_task_group() as tg,
-    ):
-        tg.start_soon(_count, job, board)
-        try:
-            await run_batch(
-                client,
-                islice(rows, job.limit),
-                job.out,
-                strict=job.strict,
-                resume=True,
-                retry_failed=job.retry_failed,
-                resend_unknown=job.resend_unknown,
-                pulled=1 if rows.interactive else 64,
-                name=job.name,
-                summary=board.summary,
-                on_result=told,
-            )
-        except (OSError, JournalError, ClientClosedError):  # here is what lines or journal may not hold
-            for orphan in client.orphans:
-                asked = None if orphan.request is None else orphan.request.input().get("prompt")
-                named = orphan.key or shortened(str(asked or orphan.model))
-                say(f"task {orphan.task_id or '(unknown)'} is paid for, or may be: {named}")
-            for result in told.interrupted:
-                named = result.key or shortened(result.prompt or result.model or "")
-                say(f"task {result.task_id} is paid for, or may be: {named}")
-            raise
-        tg.cancel_scope.cancel()
+async def _receiver(address: CallbackAddress, journal: SqliteJournal) -> CallbackReceiver:
+    """Return a receiver whose secret is RUXA_CALLBACK_SECRET, else one that the open *journal* keeps."""
+    from ruxa_async.callbacks import CallbackReceiver  # noqa: PLC0415 - not needed to report wrong usage
 
-
-async def _count(job: _Job, board: Board) -> None:
-    """Count the rows beside the run, so that it can say how long it will take."""
-
-    def counted() -> int | None:
-        if job.source == "-" or Path(job.source).stat().st_size > _COUNTED_BYTES:
-            return None
-        with open_rows(
-            job.source, format=job.format, prompt_column=job.prompt_column, model=job.model
-        ) as rows:
-            return sum(1 for _ in islice(rows, job.limit))
-
-    board.total = await to_thread.run_sync(counted, abandon_on_cancel=True)
+    secret = os.environ.get("RUXA_CALLBACK_SECRET") or await journal.learned(_SECRET)
+    if not isinstance(secret, str):
+        secret = secrets.token_urlsafe(32)
+        await journal.learn(_SECRET, secret)
+    return CallbackReceiver(public_url=address.url, secret=secret)
 
 
 @define
-class _Told:
-    """Report the first twenty bad rows, and *put* every row where the options say."""
+class _BadRows:
+    """Reports the first bad rows; *rest* says where the further ones are."""
 
-    _put: Callable[[Result], object] | None = None
-    where: str = f"are in {RESULTS} only"
-    _said: int = 0
-    #: Generated, and stopped while they were downloaded; there are never more than run at once.
-    interrupted: list[Result] = field(factory=list)
-
-    def __call__(self, result: Result) -> None:
-        if result.error is not None and result.error["type"] == "Interrupted":
-            self.interrupted.append(result)
-        if self._put is not None:
-            self._put(result)
-        if result.state == "invalid" and result.error is not None:
-            self.say(result.line, result.error["message"])
+    rest: str
+    _count: int = 0
 
     def say(self, line: int, error: object) -> None:
-        """Report that the row on this *line* is wrong."""
-        self._said += 1
-        if self._said <= _SHOWN_ROWS:
+        """Report that the row on *line* is wrong."""
+        self._count += 1
+        if self._count <= _MAX_BAD_ROWS:
             say(f"line {line}: {error}")
-        elif self._said == _SHOWN_ROWS + 1:
-            say(f"further bad rows {self.where}")
+        elif self._count == _MAX_BAD_ROWS + 1:
+            say(f"further bad rows {self.rest}")
 
 
-def _nothing(_: str) -> None:
-    """Say nothing."""
+def _say_charged(task_id: str | None, key: str | None, prompt: str) -> None:
+    say(f"task {task_id or '(unknown)'} was or may have been charged: {key or shortened(prompt)}")

@@ -1,18 +1,24 @@
-"""``ruxa-async emulate``: the service in a box, on a port."""
+"""``ruxa-async emulate``: serve an emulator of the service."""
+
+# ruff: noqa: RUF009 - option() returns a field of attrs
 
 from __future__ import annotations
 
 import signal
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio
+from attrs import asdict, field, frozen
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ruxa_async.emulator import (
+    AFTER,
+    BEFORE,
+    DIALECTS,
     Callbacks,
     CallbackStyle,
     Emulator,
@@ -27,181 +33,159 @@ from ruxa_async.emulator import (
     parse_limit,
 )
 
+from ._options import Flag, Repeated, option, panel
+from ._runtime import DONE, SOME_FAILED, say
+from ._text import shortened
+
 __all__ = ("emulate",)
 
-_DialectName = Literal[
-    "documented",
-    "detailed",
-    "blog",
-    "sibling",
-    "apixo",
-    "snake",
-    "upper",
-    "bare",
-    "relay",
-    "openai",
-    "html_errors",
-    "text_codes",
-    "grace_404",
-    "grace_422",
-    "object",
-    "double",
-    "snake_object",
-    "flat",
-    "video_url",
-    "image_url",
-    "resultUrl",
-    "result_url",
-]
+
+@frozen(kw_only=True)
+class _ServiceOptions:
+    """Fields of `EmulatorSettings`."""
+
+    key: str = option("sk-emulated", "The API key that is accepted.")
+    credits: Annotated[float, Parameter(show_default=False)] = option(
+        float("inf"), "The credits of the account. Default: unlimited."
+    )
+    speed: float = option(1.0, "The speed of tasks, in multiples of the real service.")
+    fail_share: float = option(0.0, "The share of tasks that fail, from 0 to 1.")
+    latency: float = option(0.0, "Seconds before each reply.")
+    seed: int = option(0, "The seed of all random draws.")
+    dialect: str = option(
+        "documented",
+        "The format of the replies: documented; with credits and times (detailed); as in the blog, "
+        "in similar services and in relays; with errors as HTML or text codes; with tasks that are not "
+        f"found at first (grace); with the outputs under another name. Choices: {', '.join(DIALECTS)}.",
+    )
 
 
-async def emulate(
-    *,
-    host: str = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8787,
-    speed: float = 1.0,
-    create_rate: float | None = None,
-    create_burst: int = 10,
-    query_rate: float | None = None,
-    query_burst: int = 10,
-    create_limit: str | None = None,
-    query_limit: str | None = None,
-    shared: bool = False,
-    max_running: int | None = None,
-    retry_after: RetryAfterForm = "seconds",
-    rate_limit_headers: RateLimitHeadersForm = "none",
-    false_rate_limit_headers: FalseRateLimitHeaders = "none",
-    dialect: _DialectName = "documented",
-    fail_share: float = 0.0,
-    callback_style: CallbackStyle = "query",
-    callback_delay: float = 0.0,
-    callback_spread: float = 0.0,
-    callback_loss: float = 0.0,
-    callback_duplicates: float = 0.0,
-    callback_forgeries: float = 0.0,
-    callback_garbage: float = 0.0,
-    callback_attempts: int = 1,
-    fault: Annotated[list[str] | None, Parameter(negative=())] = None,
-    credits: float = float("inf"),  # noqa: A002 - the option is named as the service names it
-    key: str = "sk-emulated",
-    seed: int = 0,
-    latency: float = 0.0,
-    ledger: Path | None = None,
-) -> int:
-    """Run the service in a box: its API on this machine, with no account and no real credits.
+@frozen(kw_only=True)
+class _RejectionOptions:
+    """Fields of `EmulatorSettings`."""
 
-    Generated files are real pictures that show their prompt. It runs until Ctrl-C, then says what was
-    charged.
+    shared: Flag = option(False, "Apply the limit of creates to creates and queries together.")
+    max_running: int | None = option(None, "The number of tasks that may run at once. Default: unlimited.")
+    retry_after: RetryAfterForm = option("seconds", "The form in which a rejection names the time to wait.")
+    rate_limit_headers: RateLimitHeadersForm = option(
+        "none", "The headers in which each reply states what remains of the limit."
+    )
+    false_rate_limit_headers: FalseRateLimitHeaders = option(
+        "none", "The false values that these headers state."
+    )
 
-    Parameters
-    ----------
-    host
-        Address to listen on.
-    port
-        Port to listen on; 0 takes a free one.
-    speed
-        How many times faster than the real service tasks are done.
-    create_rate
-        Creates a second that are let in; the default is any number.
-    create_burst
-        Creates that are let in at once.
-    query_rate
-        Queries a second that are let in; the default is any number.
-    query_burst
-        Queries that are let in at once.
-    create_limit
-        A limit of another shape for creates, instead of their rate: token:rate=2,burst=20,
-        leaky:rate=2,burst=20 (as nginx: burst more than one at once), sliding:count=20,per=10 or
-        fixed:count=20,per=10,phase=0 (windows in seconds from the start). One that changes, here 30 seconds
-        after the start:
-        token:rate=50,burst=10@30=token:rate=25,burst=10
-    query_limit
-        The same for queries.
-    shared
-        Let the limit of creates stand for creates and queries together.
-    max_running
-        Tasks that may run at once; the default is any number.
-    retry_after
-        How a refusal says when to come back.
-    rate_limit_headers
-        How every reply says what is left of the limit.
-    false_rate_limit_headers
-        What these fields say instead of the truth.
-    dialect
-        How the service spells its replies: as documented, the same with credits and times (detailed), as
-        the blog, siblings and relays do, with errors as HTML or text codes, with tasks that are not
-        there at once (grace), or with the outputs under another name.
-    fail_share
-        Part of the tasks that fail, from 0 to 1.
-    callback_style
-        What is posted to the callback address of a task that ended: the reply of a query, the same as the
-        sibling of the service writes it, flat fields with or without the id, an envelope without it, the id
-        alone, nothing, or a mix.
-    callback_delay
-        Seconds from the end of a task to that post.
-    callback_spread
-        A random delay of up to this many seconds more, so that posts arrive out of order.
-    callback_loss
-        Part of these posts that are never made, from 0 to 1.
-    callback_duplicates
-        Part of them that are made twice.
-    callback_forgeries
-        Part of the tasks for which somebody else posts a success to an address with a wrong token.
-    callback_garbage
-        Part of the tasks to whose true address somebody posts what is no JSON.
-    callback_attempts
-        How often a post is made in all until it is answered by 2xx.
-    fault
-        Something that goes wrong, as kind:operation:when; repeat the option for more. Kinds before anything
-        is charged: refused, reset_before, stall_before, error, html, redirect, slow; after it: reset_after,
-        stall, cut, drip, error_after, garbage, empty, no_id, wrong_types, truncated, duplicate,
-        duplicate_keys, oversized; for files: expired. The operation is create, query or file; when is nth=3,5
-        or every=10 or share=0.1; status=, hint=, seconds= and size= say more. Examples:
-        reset_after:create:share=0.1 and error:create:status=503:hint=2
-    credits
-        What the account holds; the default never ends.
-    key
-        The API key that is let in.
-    seed
-        Decides every draw.
-    latency
-        Seconds before each reply.
-    ledger
-        A file that keeps what was charged: started again with it, the emulator goes on with its tasks.
 
-    """
-    try:
+@frozen(kw_only=True)
+class _LimitOptions:
+    create_rate: float | None = option(None, "Creates per second that are accepted. Default: unlimited.")
+    create_burst: int = option(10, "Creates that are accepted back to back.")
+    query_rate: float | None = option(None, "Queries per second that are accepted. Default: unlimited.")
+    query_burst: int = option(10, "Queries that are accepted back to back.")
+    create_limit: str | None = option(
+        None,
+        "A limit of another shape, instead of --create-rate: token:rate=2,burst=20 or "
+        "leaky:rate=2,burst=20 (as in nginx: burst more than one back to back) or "
+        "sliding:count=20,per=10 or fixed:count=20,per=10,phase=0 (windows; times in seconds). A limit "
+        "that changes after 30 seconds: token:rate=50,burst=10@30=token:rate=25,burst=10",
+    )
+    query_limit: str | None = option(None, "The same for queries, instead of --query-rate.")
+
+
+@frozen(kw_only=True)
+class _CallbackOptions:
+    """Fields of `Callbacks`."""
+
+    style: Annotated[CallbackStyle, Parameter(name="--callback-style")] = option(
+        "query",
+        "The body of the post to the callback URL of a task that ended: the reply of a query, the "
+        "same in the form of a similar service, flat fields with or without the task id, an envelope "
+        "without it, the task id alone, nothing, or all of them in turn.",
+    )
+    delay: Annotated[float, Parameter(name="--callback-delay")] = option(
+        0.0, "Seconds from the end of a task to its post."
+    )
+    spread: Annotated[float, Parameter(name="--callback-spread")] = option(
+        0.0, "A further random delay of up to this number of seconds, so that posts arrive out of order."
+    )
+    lost: Annotated[float, Parameter(name="--callback-loss")] = option(
+        0.0, "The share of posts that are not sent, from 0 to 1."
+    )
+    duplicated: Annotated[float, Parameter(name="--callback-duplicates")] = option(
+        0.0, "The share of posts that are sent twice."
+    )
+    forged: Annotated[float, Parameter(name="--callback-forgeries")] = option(
+        0.0, "The share of tasks for which a stranger posts a success to a URL with a wrong token."
+    )
+    malformed: Annotated[float, Parameter(name="--callback-garbage")] = option(
+        0.0, "The share of tasks for which a stranger posts a body that is not JSON to the right URL."
+    )
+    attempts: Annotated[int, Parameter(name="--callback-attempts")] = option(
+        1, "How often a post is sent in all until the response is a 2xx."
+    )
+
+
+@frozen(kw_only=True)
+class _FaultOptions:
+    fault: Repeated = option(
+        (),
+        "A fault, as KIND:OPERATION:WHEN. Can be repeated. Kinds before anything is charged: "
+        f"{', '.join(BEFORE)}. Kinds after a charge: {', '.join(AFTER)}; expired is for files. "
+        "Operation: create, query or file. When: nth=3,5 or every=10 or share=0.1. Further values: "
+        "status=, hint=, seconds=, size=. Examples: reset_after:create:share=0.1 and "
+        "error:create:status=503:hint=2",
+    )
+
+
+#: Panels appear in the order of their creation.
+_SERVICE, _RATE_LIMITS = panel("Service"), panel("Rate limits")
+
+
+@frozen(kw_only=True)
+class _EmulateOptions:
+    host: str = option("127.0.0.1", "The address to listen on.")
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = option(
+        8787, "The port to listen on. 0 takes a free one."
+    )
+    ledger: Path | None = option(
+        None, "A file for the charges. An emulator that is started with it again continues its tasks."
+    )
+    service: Annotated[_ServiceOptions, _SERVICE] = field(factory=_ServiceOptions)
+    limits: Annotated[_LimitOptions, _RATE_LIMITS] = field(factory=_LimitOptions)
+    rejections: Annotated[_RejectionOptions, _RATE_LIMITS] = field(factory=_RejectionOptions)
+    callbacks: Annotated[_CallbackOptions, panel("Callbacks")] = field(factory=_CallbackOptions)
+    faults: Annotated[_FaultOptions, panel("Faults")] = field(factory=_FaultOptions)
+
+    def emulator(self) -> Emulator:
+        """Return the emulator, not yet started. Raises ValueError for options that contradict each other."""
+        limits = self.limits
         settings = EmulatorSettings(
-            speed=speed,
-            creates=_limit("create", create_limit, create_rate, create_burst),
-            queries=_limit("query", query_limit, query_rate, query_burst),
-            shared=shared,
-            max_running=max_running,
-            retry_after=retry_after,
-            rate_limit_headers=rate_limit_headers,
-            false_rate_limit_headers=false_rate_limit_headers,
-            dialect=dialect,
-            fail_share=fail_share,
-            callbacks=Callbacks(
-                style=callback_style,
-                delay=callback_delay,
-                spread=callback_spread,
-                lost=callback_loss,
-                duplicated=callback_duplicates,
-                forged=callback_forgeries,
-                malformed=callback_garbage,
-                attempts=callback_attempts,
-            ),
-            faults=tuple(parse_fault(text) for text in fault or ()),
-            credits=credits,
-            key=key,
-            seed=seed,
-            latency=latency,
+            **asdict(self.service),
+            **asdict(self.rejections),
+            creates=_limit("create", limits.create_limit, limits.create_rate, limits.create_burst),
+            queries=_limit("query", limits.query_limit, limits.query_rate, limits.query_burst),
+            callbacks=Callbacks(**asdict(self.callbacks)),
+            faults=tuple(parse_fault(text) for text in self.faults.fault),
         )
-    except ValueError as error:
-        print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
-        return 2
-    return await _run(Emulator(settings, host=host, port=port, ledger=ledger))
+        return Emulator(settings, host=self.host, port=self.port, ledger=self.ledger)
+
+
+_DEFAULTS = _EmulateOptions()
+
+
+async def emulate(*, options: Annotated[_EmulateOptions, Parameter(name="*")] = _DEFAULTS) -> int:
+    """Serve an emulator until a signal, print what was charged and return the exit code."""
+    unserved = options.emulator()
+    try:
+        # The signals first: one that comes while the socket opens ends this as cleanly as a later one.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with unserved as emulator:
+                print(_greeting(emulator), flush=True)  # noqa: T201
+                await anext(aiter(signals))
+    except (OSError, ImportError, ValueError) as error:
+        say(str(error))
+        return SOME_FAILED
+    print("\n".join(_charges(emulator.service)), flush=True)  # noqa: T201
+    return DONE
 
 
 def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit | None:
@@ -212,48 +196,27 @@ def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit
     return parse_limit(text, start=time.monotonic())  # the clock of the service
 
 
-async def _run(unserved: Emulator) -> int:
-    try:
-        # The signals first: one that comes while the socket opens must end this as cleanly as a later one.
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with unserved as emulator:
-                print(_greeting(emulator), flush=True)  # noqa: T201
-                await anext(aiter(signals))
-    except (OSError, ImportError, ValueError) as error:
-        print(f"ruxa-async emulate: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    print(_summary(emulator.service), flush=True)  # noqa: T201
-    return 0
-
-
 def _greeting(emulator: Emulator) -> str:
-    return "\n".join(
-        (
-            f"The emulated service listens on {emulator.url} (Ctrl-C ends it). Point a client at it with:",
-            f"  export RUXA_BASE_URL={emulator.url}",
-            f"  export RUXA_API_KEY={emulator.key}",
-        )
+    return (
+        f"The emulated service listens on {emulator.url} (Ctrl-C ends it). Point a client at it with:\n"
+        f"  export RUXA_BASE_URL={emulator.url}\n"
+        f"  export RUXA_API_KEY={emulator.key}"
     )
 
 
-def _summary(service: Service) -> str:
+def _charges(service: Service) -> Iterator[str]:
     ledger, counts = service.ledger, service.counts
-    lines = [
-        f"Charged {ledger.charged} tasks for {ledger.credits_spent:g} credits.",
-        f"Saw {counts.creates} creates ({counts.creates_throttled} throttled).",
-        f"Saw {counts.queries} queries ({counts.queries_throttled} throttled) and {counts.files} downloads.",
-        f"Faults struck {counts.faults} of them.",
-    ]
+    yield f"Charged {ledger.charged} tasks for {ledger.credits_spent:g} credits."
+    yield f"Saw {counts.creates} creates ({counts.creates_throttled} throttled)."
+    yield f"Saw {counts.queries} queries ({counts.queries_throttled} throttled) and {counts.files} downloads."
+    yield f"Faults struck {counts.faults} of them."
     if counts.callbacks:
-        lines.append(
-            f"Posted {counts.callbacks} callbacks, of which {counts.callbacks_refused} were not answered by "
-            "2xx."
-        )
-    doubled = ledger.duplicates()
-    if not doubled:
-        return "\n".join([*lines, "Nothing was bought twice."])
-    lines.append(f"{len(doubled)} requests were bought more than once:")
-    lines += [
-        f"  {len(each)} x {each[0].model}: {str(each[0].input['prompt'])[:60]}" for each in doubled[:20]
-    ]
-    return "\n".join(lines)
+        refused = f"of which {counts.callbacks_refused} were not answered by 2xx"
+        yield f"Posted {counts.callbacks} callbacks, {refused}."
+    duplicates = ledger.duplicates()
+    if not duplicates:
+        yield "Nothing was bought twice."
+        return
+    yield f"{len(duplicates)} requests were bought more than once:"
+    for each in duplicates[:20]:
+        yield f"  {len(each)} x {each[0].model}: {shortened(str(each[0].input['prompt']))}"

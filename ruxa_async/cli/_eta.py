@@ -1,4 +1,4 @@
-"""The throughput of a batch and the time that it needs. Pure: the caller passes the time."""
+"""The throughput of a batch and the time that it still needs. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -7,53 +7,60 @@ from collections.abc import Iterable
 
 from attrs import define, field, frozen
 
-__all__ = ("Durations", "Left", "Pace")
+__all__ = ("Durations", "Remaining", "Throughput")
 
-_SPAN = 30.0
+#: Seconds over which throughput is averaged: a batch shows a change of its rate within half a minute.
+_MAX_SPAN = 30.0
+#: Seconds; over a shorter span no throughput is shown.
 _MIN_SPAN = 1.0
-_KEPT = 200
+#: Recent tasks whose durations are kept.
+_MAX_DURATIONS = 200
+#: The quantile of the durations that stands for "nearly all tasks have ended".
 _NEARLY_ALL = 0.95
 
 
 @define
-class Pace:
-    """How much a second a count grew lately, over half a minute at most."""
+class Throughput:
+    """The growth of a count per second, averaged over the last half minute."""
 
-    _seen: deque[tuple[float, int]] = field(factory=deque)
+    _samples: deque[tuple[float, int]] = field(factory=deque)
 
     def per_second(self, now: float, count: int) -> float | None:
-        """Note that it is *count* now; None while nothing can be said."""
-        self._seen.append((now, count))
-        while now - self._seen[0][0] > _SPAN:
-            self._seen.popleft()
-        since, before = self._seen[0]
+        """Record *count* at *now*; return the growth, None if it is 0 or the span is below a second."""
+        self._samples.append((now, count))
+        while now - self._samples[0][0] > _MAX_SPAN:
+            self._samples.popleft()
+        since, before = self._samples[0]
         return (count - before) / (now - since) if now - since >= _MIN_SPAN and count > before else None
 
 
 @define
 class Durations:
-    """The durations of recent tasks, in seconds; *medians* by model stand in until there are some."""
+    """The durations of the last 200 tasks in seconds; *medians* by model stand in while there are none."""
 
-    _seen: deque[float] = field(factory=lambda: deque(maxlen=_KEPT))
+    _seconds: deque[float] = field(factory=lambda: deque(maxlen=_MAX_DURATIONS))
 
     def add(self, seconds: float) -> None:
-        """Note that a task took *seconds*."""
-        self._seen.append(seconds)
+        """Record the duration of a task."""
+        self._seconds.append(seconds)
 
     def mean(self, medians: Iterable[float] = ()) -> float | None:
-        """Return how long a task takes on the whole."""
-        return sum(self._seen) / len(self._seen) if self._seen else max(medians, default=None)
+        """Return the mean duration, without tasks the longest of *medians*, None without either."""
+        return sum(self._seconds) / len(self._seconds) if self._seconds else max(medians, default=None)
 
     def nearly_all(self, medians: Iterable[float] = ()) -> float | None:
-        """Return the time in which nearly every task ends; models without recent tasks count by median."""
-        seen = sorted(self._seen)
-        late = seen[int(len(seen) * _NEARLY_ALL)] if seen else 0.0
+        """Return the 95 % quantile, or the longest of *medians* if that is longer; None without either.
+
+        The medians count because models differ, and the recent tasks may all be of a fast one.
+        """
+        ordered = sorted(self._seconds)
+        late = ordered[int(len(ordered) * _NEARLY_ALL)] if ordered else 0.0
         return max([late, *medians]) or None
 
 
 @frozen(kw_only=True)
-class Left:
-    """What is left to do: rows to submit, tasks *running*, outputs to *download*."""
+class Remaining:
+    """The work that remains: rows to *submit*, tasks *running*, generations to *download*."""
 
     submit: int
     running: int
@@ -64,25 +71,26 @@ class Left:
         *,
         accepted: float | None,
         downloaded: float | None,
-        most_running: int,
+        max_running: int,
         mean: float | None,
         nearly_all: float | None,
         since_accepted: float,
     ) -> float | None:
-        """Return in how many seconds all of it will be done, None while nobody can tell.
+        """Return the seconds until all of it is done, None while the rates or durations are not known.
 
-        Tasks are *accepted* and outputs *downloaded* at these rates a second at present; *mean* and
-        *nearly_all* are how long tasks take, and *most_running* of them run at once. The last was accepted
-        *since_accepted* seconds ago.
+        *accepted* and *downloaded* are the present rates per second of tasks and generations. Tasks take
+        *mean* seconds, 95 % of them at most *nearly_all*, and at most *max_running* run at once. The last
+        task was accepted *since_accepted* seconds ago.
         """
         if (self.submit or self.running) and (mean is None or nearly_all is None):
             return None
-        left = 0.0
+        seconds = 0.0
         if self.submit:
             if not accepted:
                 return None
-            # The first tasks are accepted quicker than places become free.
-            left = self.submit / min(accepted, most_running / max(mean or 0.0, 1e-3)) + (nearly_all or 0.0)
+            # At first tasks are accepted faster than others end; max_running / mean is the lasting rate.
+            rate = min(accepted, max_running / max(mean or 0.0, 1e-3))
+            seconds = self.submit / rate + (nearly_all or 0.0)
         elif self.running:
-            left = max(0.0, (nearly_all or 0.0) - since_accepted)
-        return left + (self.download / downloaded if downloaded else 0.0)
+            seconds = max(0.0, (nearly_all or 0.0) - since_accepted)
+        return seconds + (self.download / downloaded if downloaded else 0.0)

@@ -1,4 +1,6 @@
-"""``ruxa-async journal``: what was bought in a folder, and a person's word on what is in doubt."""
+"""``ruxa-async journal``: show the purchases of a folder, and settle creates of unknown outcome."""
+
+# ruff: noqa: RUF009 - option() returns a field of attrs
 
 from __future__ import annotations
 
@@ -8,27 +10,46 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from attrs import frozen
 from cyclopts import Parameter
 
 from ruxa_async.batch import InputError
 from ruxa_async.batch._layout import JOURNAL, RESULTS
 from ruxa_async.journal import JobState, JournalEntry, JournalView, SqliteJournal, view_journal
 
-from ._options import shortened
+from ._options import Flag, option
 from ._runtime import DONE, run, say
 from ._stdout import print_text
+from ._text import counted, number, shortened
 
 __all__ = ("journal",)
 
-_WORDS = {
+_STATES = {
     JobState.SUCCEEDED: "succeeded",
     JobState.FAILED: "failed",
-    JobState.ACCEPTED: "paid and running, or not seen to end",
+    JobState.ACCEPTED: "paid for, running or not polled since",
     JobState.ADOPTED: "adopted, picked up by the next run",
     JobState.UNKNOWN: "unknown, perhaps charged",
     JobState.FORGOTTEN: "forgotten, bought by the next run",
     JobState.NOT_BOUGHT: "not bought",
 }
+
+
+@frozen(kw_only=True)
+class _JournalOptions:
+    adopt: list[tuple[str, str]] | None = option(
+        None,
+        "KEY TASK_ID: the unknown request KEY was bought, as this task. The next run polls it. Can be "
+        "repeated.",
+    )
+    forget: list[str] | None = option(
+        None, "KEY: the unknown request KEY was not bought. The next run buys it. Can be repeated."
+    )
+    run: str | None = option(None, "Only the run of this name, if the journal holds several.")
+    json: Flag = option(False, "Print one JSON object.")
+
+
+_DEFAULTS = _JournalOptions()
 
 
 def journal(
@@ -37,102 +58,71 @@ def journal(
     ],
     /,
     *,
-    adopt: Annotated[
-        list[tuple[str, str]] | None,
-        Parameter(
-            show_default=False,
-            help="KEY TASK_ID: the unknown request KEY was bought, as this task; the next run picks it up.",
-        ),
-    ] = None,
-    forget: Annotated[
-        list[str] | None,
-        Parameter(
-            show_default=False, help="KEY: the unknown request KEY was not bought; the next run buys it."
-        ),
-    ] = None,
-    in_run: Annotated[
-        str | None,
-        Parameter(name="--run", help="Of the run of this name only, for a journal that holds several."),
-    ] = None,
-    as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object.")] = False,
+    options: Annotated[_JournalOptions, Parameter(name="*")] = _DEFAULTS,
 ) -> int:
-    """Show what was bought in a folder and which requests may have been, and settle those.
-
-    KEY is the row's own key, or what this command shows for a row without one (the # may be left out). A
-    folder in which a batch is running shows who runs it and what its results hold so far.
-    """
+    """Print what was bought in a folder, after settling what the options name."""
     path = folder / JOURNAL if folder.is_dir() else folder
 
     async def command() -> int:
         if not path.is_file():
             raise InputError(f"{path}: there is no journal here")
-        if adopt or forget:
-            await _settle(path, adopt or [], forget or [], in_run)
-        view = await view_journal(path, run=in_run, results=path.with_name(RESULTS))
-        print_text(_as_json(view) if as_json else "".join(f"{line}\n" for line in _as_text(view)))
+        if options.adopt or options.forget:
+            await _settle(path, options)
+        view = await view_journal(path, run=options.run, results=path.with_name(RESULTS))
+        print_text(_as_json(view) if options.json else "".join(f"{line}\n" for line in _as_text(view)))
         return DONE
 
     return run(command)
 
 
-async def _settle(path: Path, adopt: list[tuple[str, str]], forget: list[str], in_run: str | None) -> None:
+async def _settle(path: Path, options: _JournalOptions) -> None:
     async with SqliteJournal(path) as opened:
-        for key, task_id in adopt:
-            entry = await opened.adopt(await _name(opened, key), task_id, in_run)
-            say(f"{entry.name} is task {task_id} from now on: run the batch again to pick it up")
-        for key in forget:
-            entry = await opened.forget(await _name(opened, key), in_run)
+        for key, task_id in options.adopt or ():
+            entry = await opened.adopt(await _name(opened, key), task_id, options.run)
+            say(f"{entry.name} is task {task_id}: run the batch again to pick it up")
+        for key in options.forget or ():
+            entry = await opened.forget(await _name(opened, key), options.run)
             say(f"{entry.name} counts as not bought: run the batch again to buy it")
 
 
 async def _name(opened: SqliteJournal, key: str) -> str:
-    """Return the name that *key* means; the part from # on may be missing, since shells drop it."""
+    """Return the name of the unknown request *key*; a # in front may be missing, since shells drop it."""
     return f"#{key}" if f"#{key}" in {entry.name for entry in await opened.unknowns()} else key
 
 
 def _as_text(view: JournalView) -> Iterator[str]:
     if view.in_use is not None:
         yield f"{view.path} is in use by {view.in_use.holder or 'another process'}"
-        told = ", ".join(f"{count:,} {state}" for state, count in view.results.items())
-        yield f"  {RESULTS} so far: {told or 'nothing'}"
+        results = ", ".join(f"{count:,} {state}" for state, count in view.results.items())
+        yield f"  {RESULTS} so far: {results or 'nothing'}"
         return
-    assert view.counts is not None
-    total = view.counts.total
-    yield f"{view.path}: {total:,} job{'s' * (total != 1)}"
-    for state, word in _WORDS.items():
-        if view.counts.jobs[state]:
-            yield f"  {view.counts.jobs[state]:,} {word}"
-    charged = (
-        f", {view.counts.credits:,.10g} credits as far as the service said" if view.counts.credits else ""
-    )
-    yield f"  {view.counts.files:,} file{'s' * (view.counts.files != 1)} saved{charged}"
+    counts = view.counts
+    assert counts is not None
+    yield f"{view.path}: {counted(counts.total, 'job')}"
+    for state, description in _STATES.items():
+        if counts.jobs[state]:
+            yield f"  {counts.jobs[state]:,} {description}"
+    charged = f", {number(counts.credits)} credits as the service reported" if counts.credits else ""
+    yield f"  {counted(counts.files, 'file')} saved{charged}"
     for entry in view.unknowns:
         yield f"{entry.name}: {entry.model}, sent {_when(entry)}: {shortened(_prompt(entry) or '')}"
-        yield f"  {entry.error_message or 'no answer came'}"
+        yield f"  {entry.error_message or 'no reply came'}"
     if view.unknowns:
-        yield (
-            "Look at the account: say --adopt KEY TASK_ID for each that was bought, --forget KEY for each "
-            "that was not."
-        )
+        yield "Check the account and settle each: --adopt KEY TASK_ID if it was bought, --forget KEY if not."
 
 
 def _as_json(view: JournalView) -> str:
     counts = view.counts
-    return (
-        json.dumps(
-            {
-                "journal": str(view.path),
-                "in_use": None if view.in_use is None else {"holder": view.in_use.holder},
-                "jobs": None if counts is None else {state.value: n for state, n in counts.jobs.items()},
-                "files": None if counts is None else counts.files,
-                "credits": None if counts is None else counts.credits,
-                "results": dict(view.results),
-                "unknown": [_described(entry) for entry in view.unknowns],
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    values = {
+        "journal": str(view.path),
+        "in_use": None if view.in_use is None else {"holder": view.in_use.holder},
+        "jobs": None if counts is None else {state.value: n for state, n in counts.jobs.items()},
+        "files": None if counts is None else counts.files,
+        "credits": None if counts is None else counts.credits,
+        "results": dict(view.results),
+        "unknown": [_described(entry) for entry in view.unknowns],
+    }
+    return json.dumps(values, indent=2) + "\n"
 
 
 def _described(entry: JournalEntry) -> dict[str, Any]:

@@ -1,11 +1,15 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
+
+# ruff: noqa: RUF009 - option() returns a field of attrs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, TypeVar
 
-from cyclopts import Parameter
+from attrs import field, frozen
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from ruxa_async.batch import InputError
@@ -13,71 +17,72 @@ from ruxa_async.downloads import check_template
 from ruxa_async.errors import ConfigurationError
 
 __all__ = (
-    "EMULATOR_SPEED",
     "Count",
-    "EmulatorFlag",
-    "InputFormat",
+    "Flag",
     "Model",
     "Name",
     "Out",
     "Proxy",
-    "Speed",
-    "check_template_option",
-    "shortened",
+    "Repeated",
+    "ServiceOptions",
+    "check_name",
+    "option",
+    "panel",
 )
 
-#: Times real time: quick enough to be a pleasure, slow enough to watch.
-EMULATOR_SPEED = 20.0
-
+_T = TypeVar("_T")
 _POSITIVE = Number(gt=0)
 
+Flag = Annotated[bool, Parameter(show_default=False)]
+Repeated = Annotated[tuple[str, ...], Parameter(show_default=False)]
 Count = Annotated[int, Parameter(validator=_POSITIVE)]
-Model = Annotated[str, Parameter(help="The model's id.")]
-InputFormat = Annotated[
-    Literal["jsonl", "csv", "tsv", "text"] | None,
-    Parameter(name="--format", help="What the input is (default: by its extension, else by its first line)."),
-]
-Out = Annotated[Path, Parameter(help="The folder for the outputs; it is made if it does not exist.")]
+Model = Annotated[str, Parameter(help="The id of the model.")]
+Out = Annotated[Path, Parameter(help="The folder for the outputs. It is created if it does not exist.")]
 Name = Annotated[
     str | None,
     Parameter(
-        show_default=False,
-        help="How to name files: {key}, {model}, {n}, {prompt}, {slug} (the prompt in small letters and "
-        "hyphens), {task_id} and, in a batch, {index} (the row, from 0), as in '{key}-{n}' or "
-        "'{index:04}-{slug}'. The default is the key; without one the latter in a batch, else the task's id. "
-        "Several outputs of a task are numbered.",
+        help="The template for file names, such as '{key}-{n}' or '{index:04}-{slug}'. Fields: {key}, "
+        "{model}, {n}, {prompt}, {slug} (the prompt in lower case with hyphens), {task_id} and, in a batch, "
+        "{index} (the number of the row, from 0). Default: the key; without a key '{index:04}-{slug}' in a "
+        "batch, otherwise the task id. Several outputs of a task are numbered.",
     ),
 ]
 Proxy = Annotated[
     str | None,
     Parameter(
-        show_default=False,
-        help="The proxy for all requests, such as http://host:3128 (default: HTTPS_PROXY). Other users of "
-        "this machine can see arguments: put a proxy with a password into the variable HTTPS_PROXY instead.",
+        help="The proxy for all requests, such as http://host:3128. Default: HTTPS_PROXY. Other users of "
+        "this machine can read arguments: put a proxy with a password into the variable HTTPS_PROXY instead.",
     ),
-]
-EmulatorFlag = Annotated[
-    bool,
-    Parameter(
-        name="--emulator",
-        show_default=False,
-        help="Use an emulator started for this command: no key, no cost.",
-    ),
-]
-Speed = Annotated[
-    float, Parameter(validator=_POSITIVE, help="How many times faster than real time the emulator goes.")
 ]
 
 
-def check_template_option(name: str, fields: tuple[str, ...]) -> None:
-    """Raise `InputError` if files cannot be named by ``--name`` *name*."""
+def option(default: _T, help: str) -> _T:  # noqa: A002 - as in cyclopts
+    """Return the field of an option with its *default* and its text in ``--help``."""
+    return field(default=default, metadata={"help": help})
+
+
+def panel(name: str) -> Parameter:
+    """Return the annotation of a class whose fields are options in a panel *name* of ``--help``."""
+    return Parameter(name="*", group=Group.create_ordered(name))
+
+
+@frozen(kw_only=True)
+class ServiceOptions:
+    """Which service the requests go to."""
+
+    proxy: Proxy = None
+    emulator: Flag = option(False, "Use an emulator that runs during this command: no API key, no cost.")
+    #: A picture takes about half a second at the default.
+    speed: Annotated[float, Parameter(validator=_POSITIVE)] = option(
+        20.0, "The speed of that emulator, in multiples of real time."
+    )
+
+
+def check_name(name: str | None, fields: Sequence[str]) -> None:
+    """Raise `InputError` if ``--name`` *name* cannot name files with these template *fields*."""
+    if name is None:
+        return
     try:
-        check_template(name, fields)
+        check_template(name, tuple(fields))
     except ConfigurationError as error:
         raise InputError(str(error).replace("name=", "--name ", 1)) from None
-
-
-def shortened(text: str, limit: int = 60) -> str:
-    """Return *text* on one line, cut to *limit* characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,4 +1,4 @@
-"""``ruxa-async report``: the page that shows what lies in a folder."""
+"""``ruxa-async report``: write the report page of a folder again."""
 
 from __future__ import annotations
 
@@ -16,18 +16,11 @@ from ._stdout import print_text
 __all__ = ("report",)
 
 
-def report(
-    folder: Annotated[Path, Parameter(name="DIR", help="The folder of a batch: the one given as --out.")], /
-) -> int:
-    """Make report.html from results.jsonl and the files beside it, and print its path.
-
-    It can be made at any time, of a batch that still runs or was killed as well.
-    """
+def report(folder: Annotated[Path, Parameter(name="DIR", help="The --out folder of a batch.")], /) -> int:
+    """Write report.html from results.jsonl and the files of a folder, and print its path."""
     try:
-        made = write_report(folder)
+        page = write_report(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"{folder} holds no results.jsonl: give the folder that a batch had as --out"
-        ) from error
-    print_text(f"{made}\n")
+        raise InputError(f"{folder} holds no results.jsonl: give the --out folder of a batch") from error
+    print_text(f"{page}\n")
     return DONE

@@ -1,4 +1,4 @@
-"""What every command needs: the client it works with, interruption, errors as sentences, exit codes."""
+"""Shared by all commands: the client, interruption, errors as sentences, exit codes."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ from ruxa_async.errors import (
 )
 from ruxa_async.settings import Retries
 
+from ._text import printable
+
 if TYPE_CHECKING:
     from ruxa_async._client.client import RuxaClient
 
@@ -43,24 +45,21 @@ __all__ = (
     "INTERRUPTED",
     "SOME_FAILED",
     "console",
-    "need_folder",
-    "need_key",
+    "exit_code_of",
     "open_client",
-    "printable",
+    "require_folder",
+    "require_key",
     "run",
     "say",
 )
 
-#: Not printable, but no more than an end of line, and what joins the letters and pictures of some scripts.
-_HARMLESS = frozenset("\n\u200c\u200d")
-
-#: What a second interrupt leaves for writing down what is known.
+#: Seconds that the journal gets to write replies after a second interrupt, before the process is ended.
 _LAST_SECONDS = 2.0
 
-#: Seconds in which the service must be reached for the first time: a user waits at the screen.
-_REACHED_WITHIN = 30.0
+#: Seconds within which the service must be reached for the first time: a user waits at the screen.
+_UNREACHABLE_TIMEOUT = 30.0
 
-#: The clients at work, which a second interrupt hurries.
+#: The open clients, whose drain a second interrupt aborts.
 _clients: set[RuxaClient] = set()
 
 DONE, SOME_FAILED, BAD_INPUT, HALTED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -76,29 +75,24 @@ _BAD_INPUT = (
 )
 _HALTED = (SubmissionHalted, AuthenticationError, InsufficientCreditsError, PermissionDeniedError)
 
-#: For people: standard error, so that standard output holds results alone.
+#: Standard error: messages for the user. Standard output holds nothing but results.
 console = Console(stderr=True, highlight=False)
 
 
 def say(sentence: str) -> None:
-    """Tell the person at the terminal, above any live display."""
+    """Print *sentence* on standard error, above the live display."""
     console.print(f"ruxa-async: {printable(sentence)}", markup=False, emoji=False, soft_wrap=True)
 
 
-def printable(text: str) -> str:
-    """Return *text* without what a terminal would obey: prompts and messages come from outside."""
-    return "".join(each if each.isprintable() or each in _HARMLESS else "\ufffd" for each in text)
-
-
 class _LogHandler(logging.Handler):
-    """Show the library's warnings above the live display."""
+    """Prints log records above the live display."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
 
 
-def explained(work: Callable[[], int]) -> int:
-    """Do *work* and return its exit code; errors become sentences and codes, unless RUXA_DEBUG is set."""
+def exit_code_of(work: Callable[[], int]) -> int:
+    """Return the exit code of *work*. An error is printed as a sentence, or raised if RUXA_DEBUG is set."""
     try:
         return work()
     except KeyboardInterrupt:
@@ -112,14 +106,14 @@ def explained(work: Callable[[], int]) -> int:
 def run(command: Callable[[], Awaitable[int]], *, quiet: bool = False) -> int:
     """Run *command* until it ends or is interrupted, and return its exit code.
 
-    The library's warnings are shown, unless *quiet*, and what RUXA_LOG asks for in any case.
+    The library's warnings are shown, with *quiet* only its errors. RUXA_LOG sets another level.
     """
     level = asked_level()
     handler = _LogHandler(level or (logging.ERROR if quiet else logging.WARNING))
     if level is not None:
         handler.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(handler)
-    logger.removeHandler(stderr_handler)  # it would write into the display
+    logger.removeHandler(stderr_handler)  # it would write into the live display
     try:
         return anyio.run(_interruptible, command)
     finally:
@@ -130,7 +124,7 @@ async def _interruptible(command: Callable[[], Awaitable[int]]) -> int:
     code = INTERRUPTED
     async with anyio.create_task_group() as tg:
         with anyio.CancelScope() as scope:
-            # On Windows Ctrl-C arrives as a KeyboardInterrupt, which cancels this as well.
+            # On Windows Ctrl-C raises KeyboardInterrupt instead, which cancels the command as well.
             if sys.platform != "win32":
                 await tg.start(_stop_on_signals, scope)
             code = await command()
@@ -139,12 +133,12 @@ async def _interruptible(command: Callable[[], Awaitable[int]]) -> int:
 
 
 async def _stop_on_signals(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-    """Stop in order at the first signal, and without waiting for answers at the second."""
+    """Cancel *scope* at the first signal; at the second, stop waiting for replies to creates."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         received = aiter(signals)
         await anext(received)
-        say("stopping; what is being sent right now may take some seconds (interrupt again to leave at once)")
+        say("stopping; creates on the wire may take some seconds (interrupt again to leave at once)")
         scope.cancel()
         await anext(received)
         say("leaving at once")
@@ -155,10 +149,7 @@ async def _stop_on_signals(scope: anyio.CancelScope, *, task_status: TaskStatus[
 
 
 def _leave_within(seconds: float) -> None:
-    """End the process after *seconds*, even if something still blocks it.
-
-    The journal's thread writes until then.
-    """
+    """End the process after *seconds*, even if something blocks. Until then the journal's thread writes."""
     last = threading.Timer(seconds, os._exit, [INTERRUPTED])
     last.daemon = True
     last.start()
@@ -175,34 +166,28 @@ def _explain(error: BaseException) -> int:
         say(str(error))
         return BAD_INPUT
     if isinstance(error, BrokenPipeError):
-        say("nobody reads standard output any more, so this was stopped; run the same again to go on")
+        say("the reader of standard output left, so the run was stopped; run the same again to continue")
         return INTERRUPTED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        say(
-            f"{error.filename or 'a file'}: the disk is full: free some space and run the same again to go on"
-        )
+        path = error.filename or "a file"
+        say(f"{path}: the disk is full: free some space and run the same again to continue")
         return SOME_FAILED
     if isinstance(error, (RuxaError, OSError)):
         say(str(error) or type(error).__name__)
         return HALTED if isinstance(error, _HALTED) else SOME_FAILED
-    say(
-        f"this should not have happened: {type(error).__name__}: {error} (RUXA_DEBUG=1 shows where; please "
-        "report it)"
-    )
+    described = f"{type(error).__name__}: {error}"
+    say(f"this is a bug, please report it: {described} (RUXA_DEBUG=1 shows the traceback)")
     return SOME_FAILED
 
 
-def need_key() -> None:
-    """Raise `InputError` without an API key, before aiohttp is imported and before a file is made."""
+def require_key() -> None:
+    """Raise `InputError` without an API key."""
     if not os.environ.get("RUXA_API_KEY"):
-        raise InputError("no key: set RUXA_API_KEY to yours, or try it out with --emulator, which needs none")
+        raise InputError("no API key: set RUXA_API_KEY, or try it out with --emulator, which needs none")
 
 
-def need_folder(folder: Path) -> None:
-    """Make *folder* if it does not exist.
-
-    Raises `InputError` if outputs could not be written to it: before any is bought.
-    """
+def require_folder(folder: Path) -> None:
+    """Create *folder* if it does not exist. Raises `InputError` if files cannot be written to it."""
     try:
         ensure_writable(folder)
     except FileExistsError as error:
@@ -213,21 +198,17 @@ def need_folder(folder: Path) -> None:
 
 @asynccontextmanager
 async def open_client(
-    *,
-    emulator: bool,
-    speed: float,
-    ledger: Path | None = None,
-    **settings: Any,
+    *, emulator: bool = False, speed: float = 1.0, ledger: Path | None = None, **settings: Any
 ) -> AsyncIterator[RuxaClient]:
-    """Yield a client with these *settings*, for the service or for an emulator.
+    """Yield a client with these *settings*, for the service or for an *emulator* that is started for it.
 
-    The emulator runs at *speed* times real time. *ledger* keeps what that emulator charged.
+    The emulator runs at *speed* times real time and keeps its charges in *ledger*.
     """
     if not emulator:
-        need_key()
-    from ruxa_async import RuxaClient  # noqa: PLC0415 - wrong usage should not wait for aiohttp
+        require_key()
+    from ruxa_async import RuxaClient  # noqa: PLC0415 - not needed to report wrong usage
 
-    settings.setdefault("retries", Retries(unreachable_timeout=_REACHED_WITHIN))
+    settings.setdefault("retries", Retries(unreachable_timeout=_UNREACHABLE_TIMEOUT))
     async with AsyncExitStack() as stack:
         if emulator:
             from ruxa_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - Pillow is an extra

@@ -1,7 +1,7 @@
-"""Standard output, which belongs to results alone.
+"""Standard output, which holds nothing but results.
 
-A reader may be slow or gone. A thread of its own therefore writes the results: the event loop, which receives
-the replies to creates, never waits for a reader.
+Its reader may be slow or gone, so a thread writes the results. The event loop, which receives the replies to
+creates, never waits for the reader.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from ruxa_async.batch import InputError
 
 __all__ = ("Put", "print_line", "print_text", "printing")
 
-#: Takes the bytes of a line, its end included, and never waits.
+#: Queues the bytes of a line, with its line end, for printing; returns at once.
 Put: TypeAlias = Callable[[bytes], object]
 
-#: For how many seconds a reader is waited for after an interrupt.
-_PATIENCE = 2.0
+#: Seconds that the reader gets to take the remaining lines after an interrupt.
+_DRAIN_SECONDS = 2.0
 _NO_OUTPUT = "there is no standard output to print to"
 
 
 def print_line(text: object) -> None:
-    """Print *text* on a line of its own; if nobody reads it, nothing is lost, so that is not an error."""
-    if sys.stdout is not None:  # as it is where the process was started without one
+    """Print *text* and a line end, or nothing if the process has no standard output."""
+    if sys.stdout is not None:
         print_text(f"{text}\n")
 
 
 def print_text(text: str) -> None:
-    """Print *text* and nothing else.
+    """Print *text*. A reader that has left is not an error.
 
-    Raises `InputError` if there is no standard output, OSError if it takes nothing.
+    Raises `InputError` if the process has no standard output, OSError if writing fails.
     """
     if sys.stdout is None:
         raise InputError(_NO_OUTPUT)
@@ -47,20 +47,20 @@ def print_text(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is left in the buffer would raise again at exit.
+        # The rest of the buffer is flushed at exit, and would raise again.
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            raise OSError(f"standard output cannot be written to: {error.strerror or error}") from error
+            raise _write_error(error) from error
 
 
 @asynccontextmanager
 async def printing() -> AsyncIterator[Put]:
-    """Give a function that prints lines, and print them all before this is left.
+    """Yield a function that prints lines; all are printed before the context is left.
 
-    When they cannot be printed, because nobody reads them or for another reason, what is inside is cancelled
-    and the OSError raised. After an interrupt what is not printed within two seconds is not printed. Raises
-    `InputError` if there is no standard output.
+    If printing fails, also because the reader has left, the body is cancelled and OSError raised. After an
+    interrupt, lines that the reader does not take within two seconds are lost. Raises `InputError` if the
+    process has no standard output.
     """
     lines, printer = SimpleQueue[bytes | None](), _Printer(_raw_output())
     threading.Thread(target=printer.work, args=(lines,), name="ruxa-async output", daemon=True).start()
@@ -71,24 +71,24 @@ async def printing() -> AsyncIterator[Put]:
         await printer.done.wait()
     finally:
         lines.put(None)
-        with anyio.move_on_after(_PATIENCE, shield=True):
+        with anyio.move_on_after(_DRAIN_SECONDS, shield=True):
             await printer.done.wait()
     if printer.error is not None:
         raise printer.error
 
 
 class _Printer:
-    """Writes lines in a thread; *scope* is cancelled when that fails, *done* is set after the last line."""
+    """Writes lines in a thread. Cancels *scope* if that fails, and sets *done* at the end."""
 
     def __init__(self, file: io.FileIO) -> None:
-        self.scope = anyio.CancelScope()
-        self.done = anyio.Event()
+        self.scope: anyio.CancelScope = anyio.CancelScope()
+        self.done: anyio.Event = anyio.Event()
         self.error: OSError | None = None
-        self._file = file
-        self._token = lowlevel.current_token()
+        self._file: io.FileIO = file
+        self._token: lowlevel.EventLoopToken = lowlevel.current_token()
 
     def work(self, lines: SimpleQueue[bytes | None]) -> None:
-        """Write what comes until None comes. For a thread that may be left waiting."""
+        """Write *lines* until one is None."""
         try:
             while (line := lines.get()) is not None:
                 view = memoryview(line)
@@ -97,7 +97,7 @@ class _Printer:
         except BrokenPipeError as error:
             self.error = error
         except OSError as error:
-            self.error = OSError(f"standard output cannot be written to: {error.strerror or error}")
+            self.error = _write_error(error)
         with suppress(anyio.RunFinishedError):
             from_thread.run_sync(self._ended, token=self._token)
 
@@ -107,8 +107,12 @@ class _Printer:
             self.scope.cancel()
 
 
+def _write_error(error: OSError) -> OSError:
+    return OSError(f"standard output cannot be written to: {error.strerror or error}")
+
+
 def _raw_output() -> io.FileIO:
-    """Return standard output without its buffer, whose lock a thread that waits would hold at exit."""
+    """Return standard output without its buffer: a thread that waits for the reader would hold its lock."""
     try:
         sys.stdout.flush()
         return io.FileIO(sys.stdout.fileno(), "wb", closefd=False)

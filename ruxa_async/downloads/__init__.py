@@ -10,16 +10,15 @@ If it differs, it is left alone, and the new file gets a name with a hash of its
 
 - `_downloader`: all outputs of one generation, concurrently
 - `_transfer`: one output: attempts, pauses, resumption, minimum rate
-- `_request`: one HTTP request for an output, with its redirects; `_ranges`: partial content
-- `_media`: file types by their first bytes; `_dimensions`: width and height
+- `_request`: one HTTP request for an output: redirects, status, ranges
+- `_media`: file types, width and height
 - `_names`: file names; `_sinks`: files and memory
 """
 
 from __future__ import annotations
 
-from ._dimensions import dimensions
 from ._downloader import Downloader
-from ._media import HEAD, content_type
+from ._media import HEAD, content_type, dimensions
 from ._names import BATCH_FIELDS, FIELDS, RowTemplate, check_template
 from ._request import MediaTransport, without_query
 

@@ -28,7 +28,6 @@ from ._transfer import Transfer
 __all__ = ("Downloader", "all_of")
 
 _T = TypeVar("_T")
-_NOTHING: Mapping[int, Path] = MappingProxyType({})
 
 
 @frozen(kw_only=True)
@@ -36,10 +35,10 @@ class Downloader:
     """Download outputs through *transport*, within the bounds of *settings*.
 
     *home* is the base URL of the service; its host may have a private address. *connect_timeout* is in
-    seconds (10). *pauses* are the seconds between attempts; an output fails when it makes no progress in one
-    attempt more than there are pauses. *window* is in seconds (30): ``Downloads.min_rate`` is measured over
-    it, and a response must begin within it. *saved* is awaited with the task id and the `SavedFile` of each
-    complete file, before the file gets its final name.
+    seconds (10). *pauses* are the seconds to wait after the first, second, ... failed attempt; an output
+    fails with the next failed attempt. An attempt that makes progress resets the count. *window* is in
+    seconds (30): ``Downloads.min_rate`` is averaged over it, and a response must begin within it. *saved* is
+    awaited with the task id and the `SavedFile` of each complete file, before the file gets its final name.
 
     A failed output raises `DownloadError` with its URL, without the query string, which may hold a signature.
     """
@@ -78,7 +77,7 @@ class Downloader:
         generation: Generation,
         folder: str | PathLike[str],
         *,
-        kept: Mapping[int, Path] = _NOTHING,
+        kept: Mapping[int, Path] = MappingProxyType({}),
         name: str | None = None,
     ) -> list[Path | Exception]:
         """Download as `save` does, and return for each output its path or its error.

@@ -18,11 +18,12 @@ FIELDS: Final = ("key", "model", "n", "prompt", "slug", "task_id")
 #: The fields of a batch, whose rows have an index.
 BATCH_FIELDS: Final = (*FIELDS, "index")
 _NUMBERS: Final = ("n", "index")
-#: bytes, at most
+#: bytes of a slug, at most
 _LONGEST_SLUG: Final = 60
+#: The format of a number: none, a width, or a width with leading zeros.
 _NUMBER: Final = re.compile(r"(?:0?[1-9])?")
 _SEPARATORS: Final = re.compile(r"[/\\]+")
-#: characters, at most
+#: characters of a template, at most
 _LONGEST_TEMPLATE: Final = 100
 
 

@@ -1,9 +1,14 @@
-"""One HTTP request for an output, with its redirects. It carries no API key and no cookie."""
+"""One HTTP request for an output: redirects, status, and ranges that resume an interrupted transfer.
+
+It carries no API key and no cookie. A transfer resumes only if the file is unchanged (RFC 9110, 13.1.5, 14).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -13,9 +18,17 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import DownloadError, LinkExpiredError
 from ruxa_async.transports import Request, StreamedResponse
 
-from ._ranges import length_of
-
-__all__ = ("MediaTransport", "Opener", "TransientError", "check_status", "without_query")
+__all__ = (
+    "MediaTransport",
+    "Opener",
+    "TransientError",
+    "Version",
+    "check_status",
+    "length_of",
+    "part_of",
+    "version_of",
+    "without_query",
+)
 
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -25,6 +38,10 @@ _EXPIRED: Final = (401, 403, 404, 410)
 _UNENCODED: Final = ("", "identity", "aws-chunked")
 #: seconds that Retry-After can delay the next attempt, at most
 _LONGEST_WAIT: Final = 60.0
+#: seconds from Last-Modified to Date from which Last-Modified, in whole seconds, identifies a version
+_SETTLED: Final = 60.0
+_STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
+_CONTENT_RANGE: Final = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
 
 
 class TransientError(Exception):
@@ -40,7 +57,6 @@ class MediaTransport(Protocol):
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
         """Open *request* for reading its body in pieces."""
-        ...
 
 
 @frozen(kw_only=True)
@@ -121,7 +137,7 @@ def _redirected(url: str, address: str, response: StreamedResponse) -> str:
 
 
 def check_status(url: str, response: StreamedResponse) -> None:
-    """Raise unless *response* is 200 or 206 and its body is not encoded."""
+    """Raise unless *response* has the status 200 or 206 and its body is not encoded."""
     status, headers = response.status, response.headers
     if status in _TRANSIENT or status >= 500:
         raise TransientError(f"HTTP {status}", _retry_after(headers))
@@ -136,5 +152,54 @@ def check_status(url: str, response: StreamedResponse) -> None:
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds in Retry-After, at most 60; a date counts as 0."""
-    seconds = length_of({"content-length": headers.get("retry-after", "")})
-    return min(float(seconds or 0), _LONGEST_WAIT)
+    return min(float(_whole_number(headers.get("retry-after", "")) or 0), _LONGEST_WAIT)
+
+
+@frozen
+class Version:
+    """A version of a file. *validator* is its strong ETag, else its Last-Modified, else ""."""
+
+    validator: str = ""
+
+    def headers(self, received: int) -> dict[str, str]:
+        """Return the headers that request the bytes after *received*, none if resuming is not possible."""
+        if not received or not self.validator:
+            return {}
+        return {"Range": f"bytes={received}-", "If-Range": self.validator}
+
+    def continues(self, headers: Mapping[str, str], received: int, total: int | None) -> bool:
+        """Return whether a 206 with *headers* continues this version after *received* of *total* bytes."""
+        first, size = part_of(headers)
+        same = self.validator in (headers.get("etag", "").strip(), headers.get("last-modified", "").strip())
+        return bool(self.validator) and same and first == received and (total is None or total == size)
+
+
+def version_of(headers: Mapping[str, str]) -> Version:
+    """Return the version of the file that a response with *headers* carries."""
+    etag = headers.get("etag", "").strip()
+    if _STRONG_ETAG.fullmatch(etag):
+        return Version(etag)
+    changed = headers.get("last-modified", "").strip()
+    try:
+        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(changed)
+    except (TypeError, ValueError, OverflowError):  # not dates, or only one of them has a time zone
+        return Version()
+    return Version(changed) if changed.isascii() and age.total_seconds() >= _SETTLED else Version()
+
+
+def part_of(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return the first byte and the total size from Content-Range, each None if absent."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    if found is None:
+        return None, None
+    return int(found[1]), None if found[3] == "*" else int(found[3])
+
+
+def length_of(headers: Mapping[str, str]) -> int | None:
+    """Return Content-Length in bytes, None if absent or invalid."""
+    return _whole_number(headers.get("content-length", ""))
+
+
+def _whole_number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

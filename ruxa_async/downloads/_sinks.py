@@ -16,8 +16,7 @@ from ruxa_async._internal.files import PartFile, WholeFile
 
 __all__ = ("FileSink", "MemorySink", "Note", "Sink")
 
-#: bytes that are collected before a worker thread writes them: one call for a small picture, one a MiB for a
-#: video
+#: bytes that are collected before a worker thread writes them; most pictures need one call
 _BLOCK: Final = 1 << 20
 
 #: Called with a complete file before it gets its final name.
@@ -29,11 +28,9 @@ class Sink(Protocol):
 
     async def add(self, chunk: bytes) -> None:
         """Append *chunk*."""
-        ...
 
     async def restart(self) -> None:
         """Discard all bytes."""
-        ...
 
 
 class FileSink:
@@ -93,7 +90,7 @@ class MemorySink:
     @classmethod
     @asynccontextmanager
     async def opened(cls) -> AsyncIterator[Self]:
-        """Yield a sink; its temporary file is deleted."""
+        """Yield a sink; delete its temporary file on exit."""
         file = SpooledTemporaryFile[bytes](max_size=_BLOCK)
         try:
             yield cls(file)

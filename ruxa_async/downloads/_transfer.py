@@ -7,14 +7,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
 
 import anyio
+from attrs import define, field
 
 from ruxa_async.errors import DownloadError, TransportError
 from ruxa_async.settings import Downloads
 from ruxa_async.transports import PrivateAddressError, StreamedResponse
 
 from ._media import HEAD, NotMediaError, extension_of
-from ._ranges import Version, length_of, part_of, version_of
-from ._request import Opener, TransientError, check_status, without_query
+from ._request import (
+    Opener,
+    TransientError,
+    Version,
+    check_status,
+    length_of,
+    part_of,
+    version_of,
+    without_query,
+)
 from ._sinks import Sink
 
 __all__ = ("Transfer",)
@@ -31,10 +40,10 @@ class TooSlowError(TransientError):
 
 
 class RateMonitor:
-    """Require at least *rate* bytes a second, averaged over windows of *window* seconds.
+    """Raises `TooSlowError` if less than *rate* bytes a second arrive, averaged over *window* seconds.
 
-    The first window also bounds the wait for the response. A window ends early, and the next one begins, as
-    soon as its bytes have arrived. Seconds given to `exclude` do not count.
+    A window ends as soon as its bytes have arrived, and the next one begins. The first window includes the
+    wait for the response. Seconds passed to `exclude` do not count.
     """
 
     def __init__(self, rate: float, window: float) -> None:
@@ -68,31 +77,24 @@ class RateMonitor:
 _NO_PROGRESS: Final = (TooSlowError, NotMediaError)
 
 
+@define(slots=False, eq=False)
 class Transfer:
     """Download *url* into *sink*.
 
-    Failed attempts are repeated after each of *pauses*, in seconds. The minimum rate is averaged over
-    *window* seconds. An interrupted transfer resumes where it stopped if the server identifies the file's
-    version and it is unchanged; otherwise it starts over.
+    The transfer is repeated after *pauses* seconds and over *window* seconds as `Downloader` says. It resumes
+    where it stopped if the server identifies the version of the file and that is unchanged; otherwise it
+    starts over.
     """
 
-    def __init__(
-        self,
-        url: str,
-        sink: Sink,
-        opener: Opener,
-        settings: Downloads,
-        *,
-        pauses: Sequence[float],
-        window: float,
-    ) -> None:
-        self._url = url
-        self._sink = sink
-        self._opener = opener
-        self._settings = settings
-        self._pauses = pauses
-        self._window = window
-        self._ends = anyio.current_time() + settings.timeout
+    _url: str
+    _sink: Sink
+    _opener: Opener
+    _settings: Downloads
+    _pauses: Sequence[float] = field(kw_only=True)
+    _window: float = field(kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self._ends = anyio.current_time() + self._settings.timeout
         self._furthest = 0
         self._reset()
 

@@ -1,4 +1,4 @@
-"""The Ruxa service in a box: behaves and misbehaves like the real one, with no key and no credits.
+"""The Ruxa service on your machine, with limits, failures and a ledger. It needs no account and no credits.
 
 ::
 
@@ -7,24 +7,23 @@
             ...
     assert emulator.service.ledger.duplicates() == []
 
-For tests without sockets, in virtual time, give a `Service` to `ruxa_async.transports.MemoryTransport`.
+For tests without sockets, in virtual time, pass a `Service` to `ruxa_async.transports.MemoryTransport`.
 """
 
 from __future__ import annotations
 
-from ._callback_sender import post_callbacks
-from ._callbacks import CALLBACK_STYLES, CallbackPost, Callbacks, CallbackStyle
+from ._callbacks import CallbackPost
 from ._dialects import DIALECTS, Dialect
 from ._emulator import Emulator
 from ._faults import AFTER, BEFORE, Fault, parse_fault
+from ._http import ServiceReply, ServiceRequest
 from ._ledger import Counts, Ledger, Purchase
-from ._limit_specs import parse_limit
-from ._limiters import Limiter
-from ._limits import Changing, FixedWindow, LeakyBucket, Limit, Shape, SlidingWindow, TokenBucket
-from ._messages import Output, ServiceReply, ServiceRequest
+from ._limit_state import Limiter
+from ._limits import Changing, FixedWindow, LeakyBucket, Limit, Shape, SlidingWindow, TokenBucket, parse_limit
+from ._outputs import Output
 from ._rate_limit_headers import FalseRateLimitHeaders, RateLimitHeadersForm, RetryAfterForm
-from ._service import Service
-from ._settings import Durations, EmulatorSettings
+from ._service import Service, post_callbacks
+from ._settings import CALLBACK_STYLES, Callbacks, CallbackStyle, Durations, EmulatorSettings
 
 __all__ = (
     "AFTER",

@@ -1,7 +1,7 @@
-"""The ways in which pages, siblings and users disagree about the service's replies.
+"""The forms that the service's replies may have, because its documentation, siblings and users disagree.
 
-A `Dialect` has a field for each disagreement; `DIALECTS` names one preset for each that somebody has seen or
-guessed. The first, ``documented``, is what docs.ruxa.ai says.
+A `Dialect` has a field for each difference. `DIALECTS` holds presets, each seen somewhere or assumed;
+``documented`` follows docs.ruxa.ai.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from attrs import evolve, field, frozen, validators
 
 __all__ = ("DIALECTS", "Dialect", "ErrorShape", "Phrases", "ResultShape", "dialect")
 
-#: Where the output URLs are: ``resultJson`` holding them as a text, an object or a text within a text; the
-#: same in ``result_json``; ``resultUrls`` or ``result_urls`` beside the state; or one URL under a name of its
-#: own.
+#: Where the output URLs are: in ``resultJson`` as JSON text, an object, or JSON text encoded twice; in
+#: ``result_json``; in ``resultUrls`` or ``result_urls`` beside the state; or a single URL under this name.
 ResultShape: TypeAlias = Literal[
     "json_string",
     "object",
@@ -37,75 +36,69 @@ Phrases: TypeAlias = Literal["english", "chinese"]
 
 @frozen(kw_only=True)
 class Dialect:
-    """How the service spells what it says. The defaults are the documented spelling."""
+    """The form of the service's replies: names, words and codes. The defaults are as documented."""
 
     name: str = "custom"
-    # The words for the five states, and where they stand.
+    # The words for the five states, and their key.
     waiting: str = "waiting"
     queuing: str = "queuing"
     generating: str = "generating"
     success: str = "success"
     fail: str = "fail"
     state_key: Literal["state", "status"] = "state"
-    # The envelope: the text's key, the task id's key, and whether the fields stand at the root or under
-    # ``data``.
+    # The keys of the text and of the task id; *at_root*: fields are at the root instead of under ``data``.
     message_key: Literal["message", "msg"] = "message"
     id_key: Literal["taskId", "task_id", "id", "uuid"] = "taskId"
     at_root: bool = False
     result: ResultShape = "json_string"
     fail_key: Literal["failMsg", "failReason", "errorMsg", "error", "message"] = "failMsg"
-    # What else a query tells: failCode, model and param, times, credits, percentage.
+    # Further fields of a query: failCode, the model, times, credits, percentage.
     fail_code: bool = True
     echo: bool = False
     times: bool = False
     credits: bool = False
     progress: bool = False
-    # Errors: in the HTTP status, or in the envelope of an HTTP 200.
+    # Errors are in the HTTP status, or in the envelope of an HTTP 200; *text_codes*: codes are strings.
     errors_in: Literal["status", "envelope"] = "status"
     error_shape: ErrorShape = "envelope"
     text_codes: bool = False
     phrases: Phrases = "english"
-    #: The code under which lacking credits, rates and unknown models are all reported; None gives each its
-    #: own.
+    #: One code for missing credits, exceeded rates and unknown models; None: each has its own.
     vague_code: int | None = None
-    #: The code that a query answers for *grace_seconds* after the create, as if the task were not there; 0:
-    #: none.
+    #: The code of queries in the first *grace_seconds* after a create, when the task seems missing; 0: none.
     grace: Literal[0, 404, 422] = 0
     grace_seconds: float = field(default=2.0, validator=validators.ge(0))
 
 
 _DOCUMENTED = Dialect(name="documented")
-_SIBLING = Dialect(
-    name="sibling",
-    message_key="msg",
-    errors_in="envelope",
-    grace=422,
-    echo=True,
-    times=True,
-    credits=True,
-    progress=True,
+_RESULTS: tuple[ResultShape, ...] = (
+    "object",
+    "double",
+    "flat",
+    "video_url",
+    "image_url",
+    "resultUrl",
+    "result_url",
 )
 _PRESETS = (
     _DOCUMENTED,
-    # As documented, with model, times, credits and progress: a bill and durations to look at.
+    # As documented, with model, times, credits and progress.
     evolve(_DOCUMENTED, name="detailed", echo=True, times=True, credits=True, progress=True),
-    # The blog's sample: one pending word, "completed".
+    # The sample in the service's blog: one word for all pending states, and "completed".
+    Dialect(name="blog", waiting="generating", queuing="generating", success="completed", fail_code=False),
+    # docs.kie.ai, whose interface the service copies, and apixo.ai, with the same envelope.
     Dialect(
-        name="blog",
-        waiting="generating",
-        queuing="generating",
-        success="completed",
-        fail_code=False,
-    ),
-    # docs.kie.ai, whose interface the service mirrors, and apixo.ai, with the same envelope again.
-    _SIBLING,
-    Dialect(
-        name="apixo",
-        waiting="pending",
-        queuing="pending",
-        generating="processing",
-        fail="failed",
+        name="sibling",
+        message_key="msg",
+        errors_in="envelope",
+        grace=422,
+        echo=True,
         times=True,
+        credits=True,
+        progress=True,
+    ),
+    Dialect(
+        name="apixo", waiting="pending", queuing="pending", generating="processing", fail="failed", times=True
     ),
     Dialect(
         name="snake",
@@ -132,7 +125,7 @@ _PRESETS = (
         text_codes=True,
         errors_in="envelope",
     ),
-    # No envelope at all, one URL, errors as a text.
+    # No envelope, one URL, errors as text.
     Dialect(
         name="bare",
         success="done",
@@ -144,7 +137,7 @@ _PRESETS = (
         fail_key="error",
         error_shape="error_string",
     ),
-    # Relays: their texts are Chinese and their codes say little.
+    # Relays, which resell the service: Chinese texts, one code for several errors.
     Dialect(
         name="relay", phrases="chinese", vague_code=500, errors_in="envelope", error_shape="bare_envelope"
     ),
@@ -155,21 +148,15 @@ _PRESETS = (
     evolve(_DOCUMENTED, name="text_codes", text_codes=True, errors_in="envelope"),
     evolve(_DOCUMENTED, name="grace_404", grace=404),
     evolve(_DOCUMENTED, name="grace_422", grace=422, errors_in="envelope"),
-    evolve(_DOCUMENTED, name="object", result="object"),
-    evolve(_DOCUMENTED, name="double", result="double"),
     evolve(_DOCUMENTED, name="snake_object", result="snake_object", success="complete"),
-    evolve(_DOCUMENTED, name="flat", result="flat"),
-    evolve(_DOCUMENTED, name="video_url", result="video_url"),
-    evolve(_DOCUMENTED, name="image_url", result="image_url"),
-    evolve(_DOCUMENTED, name="resultUrl", result="resultUrl"),
-    evolve(_DOCUMENTED, name="result_url", result="result_url"),
+    *(evolve(_DOCUMENTED, name=shape, result=shape) for shape in _RESULTS),
 )
 #: The presets by name.
 DIALECTS: dict[str, Dialect] = {preset.name: preset for preset in _PRESETS}
 
 
 def dialect(name: str) -> Dialect:
-    """Return the preset called *name*. Raises ValueError with the names there are."""
+    """Return the preset with this name. Raises ValueError with the known names."""
     try:
         return DIALECTS[name]
     except KeyError:

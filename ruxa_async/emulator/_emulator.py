@@ -1,4 +1,4 @@
-"""The service on a socket, in a thread of its own."""
+"""The service on a socket, in its own thread."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import ExitStack, closing, suppress
 from os import PathLike
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ import attrs
 
 from ruxa_async.errors import MissingExtraError
 
-from ._ledger_file import LedgerFile
+from ._ledger import LedgerFile
 from ._service import Service
 from ._settings import EmulatorSettings
 
@@ -25,14 +26,17 @@ __all__ = ("Emulator",)
 
 
 class Emulator:
-    """The service on a socket of this machine, in a thread with an event loop of its own.
+    """The service on a socket of this machine, in its own thread and event loop.
 
-    ``async with`` it from asyncio or trio, or call `start` and `stop` from plain code. *port* 0 takes a free
-    one. *url* and *key* are what a client needs, *service* has the ledger; it stays readable after the end.
-    *ledger* is a file that keeps it: the next emulator with that file goes on with its tasks, on the same
-    port if *port* is 0 and that port is free, also after this one was killed. Raises `MissingExtraError` if
-    Pillow is not installed, OSError if the address or the file cannot be had, and ValueError if the file is
-    something else.
+    Enter it with ``async with`` from asyncio or trio, or call `start` and `stop`. Pass its `url` and `key` to
+    a client, and read the ledger and counts of its `service`, also after the end.
+
+    *settings* default to `EmulatorSettings()`. *port* 0 takes a free port. *ledger* is a file for the tasks
+    that were charged: the next emulator with this file continues them, even if this one is killed, and with
+    *port* 0 it takes the same port if that is free.
+
+    Starting raises `MissingExtraError` if Pillow is not installed, OSError if the address or the file is not
+    available, and ValueError if the file is not a ledger.
     """
 
     def __init__(
@@ -43,10 +47,10 @@ class Emulator:
         port: int = 0,
         ledger: str | PathLike[str] | None = None,
     ) -> None:
-        self._settings = settings or EmulatorSettings()
-        self._address = (host, port)
-        self._ledger = ledger
-        self._file: LedgerFile | None = None
+        self._settings: EmulatorSettings = settings or EmulatorSettings()
+        self._address: tuple[str, int] = (host, port)
+        self._ledger: str | PathLike[str] | None = ledger
+        self._at_stop: ExitStack = ExitStack()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -70,57 +74,53 @@ class Emulator:
 
     @property
     def service(self) -> Service:
-        """The service behind the socket: its ledger and counts. Another thread owns it; only read it."""
+        """The service behind the socket. Another thread owns it, so only read its ledger and counts."""
         if self._service is None:
             raise RuntimeError("the emulator has no service yet: enter it with `async with`, or call start()")
         return self._service
 
     def start(self) -> None:
-        """Listen, and return once clients can connect; see the class for the errors."""
+        """Listen, and return as soon as clients can connect. Raises the errors that `Emulator` lists."""
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
         if importlib.util.find_spec("PIL") is None:
             raise MissingExtraError("the emulator's pictures", "emulator")
-        self._file = LedgerFile(self._ledger) if self._ledger is not None else None
-        try:
-            self._start(self._file)
-        except BaseException:
-            self._close_file()
-            raise
-
-    def _start(self, file: LedgerFile | None) -> None:
-        host, port = self._address
-        listener = _listen(host, port) if port or file is None else _listen_again(host, file.port)
-        try:
+        with ExitStack() as stack:
+            file = None
+            if self._ledger is not None:
+                file = stack.enter_context(closing(LedgerFile(self._ledger)))
+            listener = self._listen(file)
+            stack.callback(listener.close)
             self._url = _url(listener)
             settings = _completed(self._settings, self._url)
             if file is None:
                 self._service = Service(settings)
             else:
-                file.serve_at(listener.getsockname()[1])
+                file.record_port(listener.getsockname()[1])
                 self._service = Service(settings, past=file.tasks, keep=file.keep)
             self._run(self._service, listener)
-        except BaseException:
-            listener.close()
-            raise
+            self._at_stop = stack.pop_all()
 
-    def _close_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+    def _listen(self, file: LedgerFile | None) -> socket.socket:
+        """Listen on the port; instead of 0 on that of the ledger, if it is free."""
+        host, port = self._address
+        if file is not None and not port:
+            with suppress(OSError):
+                return _listen(host, file.port)
+        return _listen(host, port)
 
     def stop(self) -> None:
-        """Close every connection and end the thread. Calling it again does nothing."""
+        """Close every connection and wait for the end of the thread. A second call does nothing."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         if self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
         thread.join()
-        self._close_file()
+        self._at_stop.close()
 
     async def __aenter__(self) -> Self:
-        """Start; a cancel while starting waits for the start and undoes it."""
+        """Start the emulator. A cancellation takes effect after the start and stops it again."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.start)
         return self
@@ -133,7 +133,7 @@ class Emulator:
             await anyio.to_thread.run_sync(self.stop)
 
     def _run(self, service: Service, listener: socket.socket) -> None:
-        """Start the thread and wait until its loop serves; what stops it from doing so is raised here."""
+        """Start the thread and wait until it serves. Raises the error that prevents it."""
         from ._web import serve  # noqa: PLC0415 - aiohttp takes 0.2 s to import
 
         ready: Future[None] = Future()
@@ -166,22 +166,14 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _listen_again(host: str, port: int) -> socket.socket:
-    """Listen on *port* as before, on a free one if somebody else has it now."""
-    try:
-        return _listen(host, port)
-    except OSError:
-        return _listen(host, 0)
-
-
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    # An address that means every interface is none that a client can connect to.
+    # A client cannot connect to the address that stands for every interface.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _completed(settings: EmulatorSettings, url: str) -> EmulatorSettings:
-    """Return *settings* with the address of the outputs and the wall clock filled in."""
+    """Return *settings* with defaults for *public_url* and *epoch*."""
     epoch = time.time() - time.monotonic() if settings.epoch is None else settings.epoch
     return attrs.evolve(settings, public_url=settings.public_url or url, epoch=epoch)

@@ -1,34 +1,31 @@
-"""What goes wrong, and when: faults as values, and the plan that picks the next one.
+"""Faults as values, and the plan of the requests that they strike.
 
-Faults that strike before the service acts (`BEFORE`) count every request of their operation; the others count
-the requests that succeed, so that a create struck by one of them is always charged.
+A fault of `BEFORE` prevents what was asked: the service does nothing and charges nothing.
 
-Before:
-
-- ``refused``: the connection is refused, no byte leaves (on a socket: it is reset)
+- ``refused``: the connection is refused before a byte leaves (on a socket: it is reset)
 - ``reset_before``: the connection is reset
-- ``stall_before``: no answer until the client gives up
-- ``error``: HTTP *status* (500), with a Retry-After of *hint* seconds if that is given
+- ``stall_before``: no reply until the client closes the connection
+- ``error``: HTTP *status* (500), with a Retry-After of *hint* seconds if that is set
 - ``html``: an HTML page with HTTP *status* (502)
-- ``redirect``: HTTP *status* (307) that sends the client to where it just was
-- ``slow``: the plain reply, *seconds* late
+- ``redirect``: HTTP *status* (307) to the same path
+- ``slow``: the normal reply, *seconds* late; also a create is charged
 
-After, so that a create is charged:
+A fault of `AFTER` changes the reply to a request that succeeded; a create is charged.
 
-- ``reset_after``: the connection is reset and the reply lost
-- ``stall``: no answer until the client gives up
-- ``cut``: the reply breaks off half-way
-- ``drip``: the plain reply, whose body takes *seconds* to come, byte by byte
-- ``error_after``: HTTP *status* (500), with *hint* as above
+- ``reset_after``: the connection is reset instead of a reply
+- ``stall``: no reply until the client closes the connection
+- ``cut``: the connection is closed in the middle of the body
+- ``drip``: the body takes *seconds*
+- ``error_after``: HTTP *status* (500), with a Retry-After of *hint* seconds if that is set
 - ``garbage``: HTTP 200 with a body that is not JSON
 - ``empty``: HTTP 200 without a body
-- ``no_id``: HTTP 200 and an envelope that holds nothing
-- ``wrong_types``: HTTP 200 and JSON whose values are of the wrong types
-- ``truncated``: a whole HTTP reply around the first half of its body
-- ``duplicate``: HTTP 200 and the plain JSON twice over, which is none
-- ``duplicate_keys``: the plain JSON after an error under the same names, of which readers take the last
-- ``oversized``: the plain reply padded to *size* bytes
-- ``expired``: HTTP *status* (404) for a file that was there
+- ``no_id``: HTTP 200 and an envelope without data
+- ``wrong_types``: HTTP 200 and JSON with values of wrong types
+- ``truncated``: HTTP 200 and the first half of the body, as a complete reply
+- ``duplicate``: HTTP 200 and the JSON twice, which is not valid JSON
+- ``duplicate_keys``: an error and the normal JSON in one object, under the same names, the normal ones last
+- ``oversized``: the normal reply, padded to *size* bytes
+- ``expired``: HTTP *status* (404) for a file that exists
 """
 
 from __future__ import annotations
@@ -68,13 +65,27 @@ _OPERATIONS: tuple[str, ...] = get_args(Operation)
 
 @frozen
 class Fault:
-    """One thing that goes wrong with an *operation*: create, query or file.
+    """A failure of some of the requests of one *operation*: create (default), query or file.
 
-    *nth* names the requests it strikes, counted from 1; *every* strikes each n-th; *share* strikes that part
-    of them at random. Give one of the three; none means every request. *during* is an outage: only requests
-    that arrive between these seconds after the service's first request are struck, or counted. *status* is
-    for the kinds that answer with one, *hint* in seconds for errors that say when to come back, *seconds* for
-    slow and drip (default 5), *size* in bytes for oversized (default 32 MiB).
+    *kind* is one of `BEFORE`, in which case the service does not act on the request (except ``slow``), or of
+    `AFTER`, in which case it has acted and a create is charged. Kinds of `BEFORE` count every request of
+    their operation, the others only those that succeed.
+
+    Give at most one of these; without them, the fault strikes every request:
+
+    - *nth*: the numbers of the requests, counted from 1.
+    - *every*: each request whose number is a multiple of this.
+    - *share*: this share of the requests, from 0 to 1, at random.
+
+    With *during*, only requests between these two times count, in seconds since the first request.
+
+    - *status*: the HTTP status of error and error_after (default: 500), html (502), redirect (307) and
+      expired (404).
+    - *hint*: the seconds in the Retry-After header of error and error_after (default: no such header).
+    - *seconds*: the delay of slow and the length of drip (default: 5).
+    - *size*: the bytes of oversized (default: 32 MiB).
+
+    Raises ValueError for an unknown kind, a value outside its range, or ``expired`` of anything but a file.
     """
 
     kind: FaultKind = field(validator=validators.in_(BEFORE + AFTER))
@@ -91,13 +102,13 @@ class Fault:
     def __attrs_post_init__(self) -> None:
         if sum(map(bool, (self.nth, self.every, self.share))) > 1:
             raise ValueError(
-                f"the fault {self.kind!r} says more than one of nth, every and share: give one of them"
+                f"the fault {self.kind!r} has more than one of nth, every and share: give one of them"
             )
         if self.kind == "expired" and self.operation != "file":
-            raise ValueError('only files expire: say Fault("expired", "file")')
+            raise ValueError('only files expire: write Fault("expired", "file")')
 
     def strikes(self, count: int, chance: float) -> bool:
-        """Tell whether the request with this *count*, and this *chance* in [0, 1), is struck."""
+        """Return whether the fault strikes request number *count*; *chance* is a random number in [0, 1)."""
         if self.nth:
             return count in self.nth
         if self.share:
@@ -107,39 +118,44 @@ class Fault:
 
 @define(eq=False)
 class _Armed:
-    """A fault and how many requests it has looked at."""
+    """A fault, and the number of requests that it has counted."""
 
     fault: Fault
     random: random.Random
-    seen: int = 0
+    counted: int = 0
 
-    def look(self, age: float) -> bool:
+    def strikes(self, age: float) -> bool:
+        """Count a request at *age*, in seconds since the first one; return whether the fault strikes it."""
         during = self.fault.during
         if during is not None and not during[0] <= age < during[1]:
             return False
-        self.seen += 1
-        return self.fault.strikes(self.seen, self.random.random())
+        self.counted += 1
+        return self.fault.strikes(self.counted, self.random.random())
 
 
 class FaultPlan:
-    """Which fault strikes next; the same every time for the same *seed* and order of requests."""
+    """Chooses the faults of each request; the same ones for the same *seed* and order of requests."""
 
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         armed = [_Armed(fault, random.Random(f"{seed}/{place}")) for place, fault in enumerate(faults)]  # noqa: S311
-        self._began: float | None = None
-        self._before = _by_operation([each for each in armed if each.fault.kind in BEFORE])
-        self._after = _by_operation([each for each in armed if each.fault.kind in AFTER])
+        self._first_at: float | None = None
+        self._before: dict[str, list[_Armed]] = _by_operation(
+            [each for each in armed if each.fault.kind in BEFORE]
+        )
+        self._after: dict[str, list[_Armed]] = _by_operation(
+            [each for each in armed if each.fault.kind in AFTER]
+        )
 
     def before(self, operation: str, now: float) -> list[Fault]:
-        """Return the faults of the next request of *operation*, which arrives at *now*, in seconds."""
-        if self._began is None:
-            self._began = now
-        return [each.fault for each in self._before.get(operation, ()) if each.look(now - self._began)]
+        """Return the faults of `BEFORE` for a request of *operation* that arrives at *now*, in seconds."""
+        if self._first_at is None:
+            self._first_at = now
+        return [each.fault for each in self._before.get(operation, ()) if each.strikes(now - self._first_at)]
 
     def after(self, operation: str, now: float) -> Fault | None:
-        """Return the first fault that the next good reply of *operation* meets, made at *now*."""
-        age = 0.0 if self._began is None else now - self._began
-        struck = [each.fault for each in self._after.get(operation, ()) if each.look(age)]
+        """Return the first fault of `AFTER` for a request of *operation* that succeeded at *now*."""
+        age = 0.0 if self._first_at is None else now - self._first_at
+        struck = [each.fault for each in self._after.get(operation, ()) if each.strikes(age)]
         return struck[0] if struck else None
 
 
@@ -148,9 +164,10 @@ def _by_operation(armed: list[_Armed]) -> dict[str, list[_Armed]]:
 
 
 def parse_fault(text: str) -> Fault:
-    """Read a fault from ``kind[:operation][:name=value]...``, as in ``error:query:nth=3,5:status=503``.
+    """Return the fault that *text* describes: ``kind[:operation][:name=value]...``.
 
-    Raises ValueError, saying what may stand where.
+    Names are those of `Fault`, as in ``error:query:nth=3,5:status=503`` and ``stall:during=10-20``. Raises
+    ValueError with the words that are accepted.
     """
     kind, *rest = text.strip().split(":")
     words = [part for part in rest if "=" not in part]

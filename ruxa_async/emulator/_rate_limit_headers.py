@@ -1,4 +1,4 @@
-"""Headers that name a wait or what is left of a quota. None is documented; other services send them all."""
+"""Headers that state a wait, or what remains of a quota. The service documents none of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from attrs import evolve
 
-from ._limiters import Standing
+from ._limit_state import QuotaStatus
 
 __all__ = (
     "FALSE_RATE_LIMIT_HEADERS",
@@ -22,38 +22,40 @@ __all__ = (
     "retry_hint",
 )
 
-#: ``Retry-After`` in whole seconds, as a decimal or as a date; two headers in milliseconds; the draft
-#: ``RateLimit`` field; ``X-RateLimit-Reset`` in seconds or as a Unix time; ``retry_after`` in the body; or no
-#: word.
+#: The form in which a rejection names the wait. ``seconds``, ``float``, ``date``: ``Retry-After`` in whole
+#: seconds, as a decimal number or as a date. ``ms``: ``retry-after-ms``. ``x-ms``: ``x-ms-retry-after-ms``.
+#: ``ratelimit``: the ``RateLimit`` header. ``x-ratelimit``, ``x-ratelimit-epoch``: ``X-RateLimit-Reset`` in
+#: seconds or as a Unix time. ``body``: ``retry_after`` in the body, in seconds. ``none``: not at all.
 RetryAfterForm: TypeAlias = Literal[
     "none", "seconds", "float", "ms", "x-ms", "date", "ratelimit", "x-ratelimit", "x-ratelimit-epoch", "body"
 ]
 RETRY_AFTER_FORMS: tuple[str, ...] = get_args(RetryAfterForm)
 
-#: ``RateLimit`` and ``RateLimit-Policy`` as in the IETF's draft 10, in its seventh and in its third; three
-#: numbers in ``X-RateLimit``, the reset in seconds, or as a Unix time in seconds or milliseconds; or no word.
+#: The form in which every reply states what remains. ``ratelimit``, ``draft7``, ``draft3``: ``RateLimit`` and
+#: ``RateLimit-Policy`` as in drafts 10, 7 and 3 of the IETF. ``x-ratelimit``: three ``X-RateLimit-*`` headers
+#: with the reset in seconds; ``-epoch``, ``-ms``: as a Unix time in seconds or milliseconds.
 RateLimitHeadersForm: TypeAlias = Literal[
     "none", "ratelimit", "draft7", "draft3", "x-ratelimit", "x-ratelimit-epoch", "x-ratelimit-ms"
 ]
 RATE_LIMIT_HEADERS_FORMS: tuple[str, ...] = get_args(RateLimitHeadersForm)
 
-#: What such fields may say instead of the truth: never anything left, always everything, ten times the limit,
-#: or one request a minute.
+#: What these headers state instead of the truth. ``empty``: nothing remains for an hour. ``plenty``: all
+#: requests remain. ``high``: ten times the limit. ``low``: one request a minute, and nothing remains.
 FalseRateLimitHeaders: TypeAlias = Literal["none", "empty", "plenty", "high", "low"]
 FALSE_RATE_LIMIT_HEADERS: tuple[str, ...] = get_args(FalseRateLimitHeaders)
 
 
 def rate_limit_headers(
-    form: RateLimitHeadersForm, standing: Standing, wall: float, lie: FalseRateLimitHeaders = "none"
+    form: RateLimitHeadersForm, quota: QuotaStatus, wall: float, false: FalseRateLimitHeaders = "none"
 ) -> Mapping[str, str]:
-    """Return the headers that say how a client stands. *wall* is now since the epoch."""
+    """Return the headers that state *quota*, or something *false*. *wall* is the current Unix time."""
     if form == "none":
         return {}
-    standing = _lied(standing, lie)
-    limit, left, reset = str(standing.limit), str(standing.left), str(math.ceil(standing.more_in))
-    window = "" if standing.per is None else f";w={standing.per}"
-    if standing.burst is not None:
-        window += f";burst={standing.burst}"
+    quota = _falsified(quota, false)
+    limit, left, reset = str(quota.limit), str(quota.remaining), str(math.ceil(quota.reset_in))
+    window = "" if quota.per is None else f";w={quota.per}"
+    if quota.burst is not None:
+        window += f";burst={quota.burst}"
     if form == "ratelimit":
         policy = f'"default";q={limit}{window}'
         return {"ratelimit-policy": policy, "ratelimit": f'"default";r={left};t={reset}'}
@@ -63,10 +65,10 @@ def rate_limit_headers(
     if form == "draft3":
         return _three("ratelimit", f"{limit}, {limit}{window}" if window else limit, left, reset)
     if form == "x-ratelimit-epoch":
-        reset = str(math.ceil(wall + standing.more_in))
+        reset = str(math.ceil(wall + quota.reset_in))
     elif form == "x-ratelimit-ms":
-        reset = str(math.ceil(1000 * (wall + standing.more_in)))
-    limit = str(standing.burst or standing.limit)  # who says no window says what may come at once
+        reset = str(math.ceil(1000 * (wall + quota.reset_in)))
+    limit = str(quota.burst or quota.limit)  # without a window, the limit is what may come at once
     return {**_three("x-ratelimit", limit, left, reset), "date": _date(math.floor(wall))}
 
 
@@ -74,25 +76,25 @@ def _three(prefix: str, *values: str) -> dict[str, str]:
     return dict(zip((f"{prefix}-limit", f"{prefix}-remaining", f"{prefix}-reset"), values, strict=True))
 
 
-def _lied(standing: Standing, lie: FalseRateLimitHeaders) -> Standing:
-    if lie == "empty":
-        return evolve(standing, left=0, more_in=3600.0)
-    if lie == "plenty":
-        return evolve(standing, left=standing.limit)
-    if lie == "high":
-        return evolve(standing, limit=10 * standing.limit, left=9 * standing.limit + standing.left)
-    if lie == "low":
-        return Standing(limit=1, per=60, left=0, more_in=60.0)
-    return standing
+def _falsified(quota: QuotaStatus, false: FalseRateLimitHeaders) -> QuotaStatus:
+    if false == "empty":
+        return evolve(quota, remaining=0, reset_in=3600.0)
+    if false == "plenty":
+        return evolve(quota, remaining=quota.limit)
+    if false == "high":
+        return evolve(quota, limit=10 * quota.limit, remaining=9 * quota.limit + quota.remaining)
+    if false == "low":
+        return QuotaStatus(limit=1, per=60, remaining=0, reset_in=60.0)
+    return quota
 
 
 def retry_hint(
     form: RetryAfterForm, wait: float, wall: float, allowance: int
 ) -> tuple[Mapping[str, str], Mapping[str, Any]]:
-    """Return the headers and the body's fields that say: in *wait* seconds.
+    """Return the headers and the fields of the body that name a wait of *wait* seconds.
 
-    *wall* is now since the epoch, *allowance* what a rested client may send at once. Every form rounds up, so
-    that a client that waits is not refused again.
+    *wall* is the current Unix time, *allowance* the number of requests that are accepted at once after a
+    rest. Every form rounds up, so that a client that obeys is not rejected again.
     """
     whole = max(1, math.ceil(wait))
     thousandths = max(1, math.ceil(wait * 1000))

@@ -1,14 +1,13 @@
-"""What an emulated service is like."""
+"""The settings of an emulated service, and their defaults."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from attrs import field, frozen, validators
 
-from ._callbacks import Callbacks
 from ._dialects import DIALECTS, Dialect, dialect
 from ._faults import Fault
 from ._limits import Limit
@@ -21,9 +20,17 @@ from ._rate_limit_headers import (
     RetryAfterForm,
 )
 
-__all__ = ("DEFAULT_PRICES", "Durations", "EmulatorSettings")
+__all__ = (
+    "CALLBACK_STYLES",
+    "DEFAULT_PRICES",
+    "CallbackStyle",
+    "Callbacks",
+    "Durations",
+    "EmulatorSettings",
+    "is_video",
+)
 
-#: Credits for one generation, as a user copied them from the dashboard in April 2026 (veo: both spellings).
+#: Credits for one generation, from the dashboard of the service in April 2026 (veo in both spellings).
 DEFAULT_PRICES: Mapping[str, float] = {
     "google/nano-banana": 3,
     "google/nano-banana-edit": 3,
@@ -44,40 +51,106 @@ DEFAULT_PRICES: Mapping[str, float] = {
     "veo-3.1": 18,
 }
 
+#: The body of a callback. ``query``: the reply to a query in the service's dialect. ``sibling``: that in the
+#: dialect of the sibling service, with code 501 for a failed task. ``flat`` and ``flat_id``: state and
+#: ``resultUrls`` at the root, without and with the task id. ``snake``: flat, with names in snake case.
+#: ``no_id``: an envelope without the id. ``id_only``: only the id. ``empty``: no body. ``mixed``: all of them
+#: in turn. The service documents none; these follow samples, siblings and clients.
+CallbackStyle: TypeAlias = Literal[
+    "query", "sibling", "flat", "flat_id", "snake", "no_id", "id_only", "empty", "mixed"
+]
+CALLBACK_STYLES: tuple[CallbackStyle, ...] = get_args(CallbackStyle)
+
 
 @frozen
 class Durations:
-    """Durations of tasks: log-normal, *median* in seconds, *sigma* of the logarithm (0: all equal)."""
+    """Log-normal durations of tasks: *median* in seconds, *sigma* of the logarithm (default 0: all equal)."""
 
     median: float = field(validator=validators.gt(0))
     sigma: float = field(default=0.0, validator=validators.ge(0))
 
 
-def _all(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+_IS_SHARE = validators.and_(validators.ge(0.0), validators.le(1.0))
+
+
+@frozen(kw_only=True)
+class Callbacks:
+    """When and what the service posts to the callback address of a create; by default once, as the task ends.
+
+    - *style*: the body, one of `CALLBACK_STYLES`. *signing_key*: sign each post with this key, as the sibling
+      service (docs.kie.ai) does (None: no signature).
+    - *delay*: seconds from the end of a task to its post; *spread*: up to this many seconds more at random,
+      so that posts arrive out of order. *progress*: post the state at half of the duration too.
+    - *lost*, *duplicated*: the shares of the tasks, from 0 to 1, that are not posted, and posted twice.
+    - *forged*, *malformed*: the shares of the tasks for which a stranger posts while they run: a success to
+      an address with a wrong token, and invalid JSON to the right address.
+    - *attempts*: the most times that a post is sent, until a 2xx reply. *pause*: seconds before the second
+      attempt, doubled before each further one.
+
+    Raises ValueError for a value outside its range.
+    """
+
+    style: CallbackStyle = field(default="query", validator=validators.in_(CALLBACK_STYLES))
+    delay: float = field(default=0.0, validator=validators.ge(0))
+    spread: float = field(default=0.0, validator=validators.ge(0))
+    lost: float = field(default=0.0, validator=_IS_SHARE)
+    duplicated: float = field(default=0.0, validator=_IS_SHARE)
+    forged: float = field(default=0.0, validator=_IS_SHARE)
+    malformed: float = field(default=0.0, validator=_IS_SHARE)
+    progress: bool = False
+    signing_key: str | None = field(default=None, repr=False)
+    attempts: int = field(default=1, validator=validators.ge(1))
+    pause: float = field(default=1.0, validator=validators.gt(0))
+
+
+def _as_tuple(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def _a_dialect(value: str | Dialect) -> Dialect:
+def _as_dialect(value: str | Dialect) -> Dialect:
     return dialect(value) if isinstance(value, str) else value
 
 
 @frozen(kw_only=True)
 class EmulatorSettings:
-    """The settings of an emulator: by default endless credits, no limits, no faults, the documented dialect.
+    """The settings of an emulated service. By default: unlimited credits and rates, no faults, as documented.
 
-    - *key*: the only bearer key that is accepted. *credits*: the balance of the account (default: endless).
-      *prices*: the cost of each model; *default_price*: that of any other (None: other models do not exist).
-    - *image*, *video* and *durations* (by model): how long tasks take; *speed* divides all of them.
-      *fail_share* of the tasks fail, with *fail_code* and *fail_message*. *outputs*: files a task.
-    - *creates* and *queries*: limits, a `TokenBucket` or another shape; *creates* is for both if *shared*.
-      *max_running*: tasks that may run at once. Refusals have the status *throttle_status* (429 or 503) and
-      name a wait in the form *retry_after*, except those of *max_running*. Every reply states what is left in
-      the form *rate_limit_headers*, or, with *false_rate_limit_headers*, something false.
-    - *dialect*: a `Dialect` or the name of a preset. *faults*: what fails and when. *callbacks*: how ends of
-      tasks are posted to callback addresses.
-    - *seed* decides every random draw. *latency*: seconds before each reply. *task_ids* "awkward": ids with
-      characters that a URL must escape. *public_url*: the start of output URLs (default: the emulator's
-      address). *epoch*: the Unix time at which the service's clock reads 0.
+    Account:
+
+    - *key*: the only API key that is accepted (default: ``sk-emulated``). *credits*: its balance (infinite).
+    - *prices*: credits for a generation of each model (real ones). *default_price*: those of any other model
+      (5); None: other models do not exist.
+
+    Tasks:
+
+    - *image*, *video*: the `Durations` of tasks in seconds, by the kind of model (medians of 10 and 120 s);
+      *durations*: those of single models. *speed* divides them all (1).
+    - *fail_share*: the share of tasks that fail, from 0 to 1 (0), with *fail_code* and *fail_message*.
+    - *outputs*: the number of files of a task (1).
+
+    Limits:
+
+    - *creates*, *queries*: limits of requests, such as `TokenBucket` (None: unlimited). *shared*: the limit
+      of creates counts queries too (False).
+    - *max_running*: the number of tasks that may run at once (None: unlimited).
+    - *throttle_status*: the HTTP status of a rejection, 429 (default) or 503.
+    - *retry_after*: the form in which a rejection names the wait (none); one for *max_running* never does.
+    - *rate_limit_headers*: the form in which every reply states what remains (none).
+    - *false_rate_limit_headers*: what these headers state instead of the truth (none: they are true).
+
+    Replies and failures:
+
+    - *dialect*: a `Dialect`, or the name of one in `DIALECTS` (documented).
+    - *faults*: every `Fault` that may happen. *callbacks*: how the ends of tasks are posted.
+    - *latency*: seconds before each reply (0). *seed*: decides every random draw (0).
+    - *task_ids*: ``"awkward"`` for ids with characters that a URL must escape (plain).
+    - *public_url*: the start of output URLs (the address of the `Emulator`; ``https://emulator.test`` for a
+      `Service` alone).
+    - *epoch*: the Unix time at which the service's clock reads 0 (`Emulator`: so that it shows the real time;
+      `Service` alone: 1.7e9).
+
+    Raises ValueError for a value outside its range, an unknown dialect, or *shared* without *creates* or
+    with *queries*.
     """
 
     key: str = field(default="sk-emulated", repr=False)
@@ -107,8 +180,8 @@ class EmulatorSettings:
         default="none", validator=validators.in_(FALSE_RATE_LIMIT_HEADERS)
     )
 
-    dialect: Dialect = field(default=DIALECTS["documented"], converter=_a_dialect)
-    faults: tuple[Fault, ...] = field(default=(), converter=_all)
+    dialect: Dialect = field(default=DIALECTS["documented"], converter=_as_dialect)
+    faults: tuple[Fault, ...] = field(default=(), converter=_as_tuple)
 
     callbacks: Callbacks = field(factory=Callbacks)
 
@@ -125,16 +198,17 @@ class EmulatorSettings:
             raise ValueError("shared=True is one limit for everything: give it as creates, and no queries")
 
     def price(self, model: str) -> float | None:
-        """Return the credits that *model* costs, None if there is no such model."""
+        """Return the credits for one generation of *model*, None if the model does not exist."""
         return self.prices.get(model, self.default_price)
 
-    def lasting(self, model: str) -> Durations:
-        """Return how long tasks of *model* take, before *speed*."""
+    def durations_of(self, model: str) -> Durations:
+        """Return the durations of tasks of *model*, not yet divided by *speed*."""
         return self.durations.get(model) or (self.video if is_video(model) else self.image)
 
 
+_VIDEO_NAMES = ("sora", "veo", "video", "kling", "hailuo", "wan-", "seedance", "runway")
+
+
 def is_video(model: str) -> bool:
-    """Tell whether *model* makes videos, by its name."""
-    return any(
-        name in model for name in ("sora", "veo", "video", "kling", "hailuo", "wan-", "seedance", "runway")
-    )
+    """Return whether *model* makes videos, by its name."""
+    return any(name in model for name in _VIDEO_NAMES)

@@ -1,10 +1,9 @@
-"""The service on a socket: aiohttp.web carries the bytes and enacts the faults for real.
+"""The service on a socket: an aiohttp server that also carries out the faults.
 
-A reset closes the connection with a RST, a cut reply stops in the middle of its body, a stalled one lasts
-until the client goes away. One fault is only near the real one: ``refused`` resets the connection once the
-request has been read, before the service acts on it, since which operation a connection will carry is not
-known when it is accepted. A client over a socket cannot tell that nothing was done; the memory face says so
-exactly.
+A reset closes the connection with a RST. A cut reply stops in the middle of its body. A stalled one lasts
+until the client closes the connection. ``refused`` resets the connection after the request is read, because
+the operation is unknown before; a client cannot tell it from a reset that was charged. With a
+`MemoryTransport`, it is exact: nothing was sent.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 import anyio
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from ._callback_sender import post_callbacks
 from ._callbacks import CallbackPost
-from ._media import draw
-from ._messages import ServiceReply, ServiceRequest
-from ._service import Service
+from ._http import ServiceReply, ServiceRequest
+from ._pictures import draw
+from ._service import Service, post_callbacks
 
 __all__ = ("serve",)
 
-#: How long the answer to a callback may take, in seconds, as the sibling of the service has it.
-_SENDER_PATIENCE = 15.0
-#: With this a close sends RST and forgets what was not sent yet.
+#: Seconds; the reply to a callback may take that long, as at the sibling service.
+_CALLBACK_TIMEOUT = 15.0
+#: The value of SO_LINGER with which closing a socket sends a RST and discards unsent bytes.
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -38,52 +37,48 @@ async def serve(
 ) -> None:
     """Serve *service* on *listener* until *stop* is set, then close all connections.
 
-    *started* is called once, when requests are accepted.
+    *started* is called once, as soon as requests are accepted.
     """
     loop = asyncio.get_running_loop()
-    face = _Face(service)
-    # One handler and no application: routing, middleware and logs would cost more than the service itself.
-    connections = web.Server(face.answer, handler_cancellation=True, access_log=None)
+    handler = _Handler(service)
+    # No aiohttp application: its routing, middleware and logs would take longer than the service itself.
+    connections = web.Server(handler.reply, handler_cancellation=True, access_log=None)
     server = await loop.create_server(connections, sock=listener, backlog=2048)
-    timeout = ClientTimeout(total=_SENDER_PATIENCE)
+    timeout = ClientTimeout(total=_CALLBACK_TIMEOUT)
     async with (
         ClientSession(timeout=timeout, auto_decompress=False) as session,
         anyio.create_task_group() as tg,
     ):
         try:
-            tg.start_soon(post_callbacks, service, _Poster(session).post)
+            tg.start_soon(post_callbacks, service, partial(_post, session))
             started()
             await stop.wait()
         finally:
             tg.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 server.close()
-                await connections.shutdown(0.05)  # 0 would mean: without end
+                await connections.shutdown(0.05)  # seconds; 0 would wait forever
                 await server.wait_closed()
 
 
-class _Poster:
-    def __init__(self, session: ClientSession) -> None:
-        self._session = session
-
-    async def post(self, letter: CallbackPost) -> int:
-        try:
-            async with self._session.post(
-                letter.url, data=letter.body, headers=letter.headers, allow_redirects=False
-            ) as response:
-                return response.status
-        except (ClientError, ValueError) as error:  # ValueError: no URL at all
-            raise OSError(str(error)) from error
+async def _post(session: ClientSession, post: CallbackPost) -> int:
+    try:
+        async with session.post(
+            post.url, data=post.body, headers=post.headers, allow_redirects=False
+        ) as response:
+            return response.status
+    except (ClientError, ValueError) as error:  # ValueError: not a URL
+        raise OSError(str(error)) from error
 
 
-class _Face:
+class _Handler:
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self._service: Service = service
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def reply(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read() if request.can_read_body else b""
-        letter = ServiceRequest(request.method, request.raw_path, request.headers, body)
-        reply = self._service.handle(letter, time.monotonic())
+        received = ServiceRequest(request.method, request.raw_path, request.headers, body)
+        reply = self._service.handle(received, time.monotonic())
         if reply.latency:
             await asyncio.sleep(reply.latency)
         match reply.fault:
@@ -101,7 +96,7 @@ class _Face:
 
 
 async def _content(reply: ServiceReply) -> bytes:
-    """Return the body, drawn where the service could only send a placeholder."""
+    """Return the body, or the drawn picture if it is a placeholder."""
     return reply.body if reply.output is None else await asyncio.to_thread(draw, reply.output)
 
 
@@ -114,7 +109,7 @@ def _reset(request: web.BaseRequest) -> None:
 
 
 async def _drip(request: web.BaseRequest, reply: ServiceReply) -> web.StreamResponse:
-    """Announce the whole body and let it come slowly, a byte at a time up to a thousand bytes."""
+    """Send the body over *reply.drip* seconds, in equal pieces (bytes, if it is short)."""
     content = await _content(reply)
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_length = len(content)
@@ -128,7 +123,7 @@ async def _drip(request: web.BaseRequest, reply: ServiceReply) -> web.StreamResp
 
 
 async def _cut(request: web.BaseRequest, reply: ServiceReply) -> web.StreamResponse:
-    """Announce the whole body, send half of it, and hang up."""
+    """Send half of the announced body and close the connection."""
     content = await _content(reply)
     reason = HTTPStatus(reply.status).phrase
     head = [f"HTTP/1.1 {reply.status} {reason}", f"Content-Length: {len(content)}"]

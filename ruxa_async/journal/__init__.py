@@ -6,25 +6,17 @@ protocols.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ruxa_async._internal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ._base import Journal as Journal
-    from ._base import JournalRun as JournalRun
-    from ._base import LastingJournal as LastingJournal
-    from ._base import NullJournal as NullJournal
-    from ._postgres import PostgresJournal as PostgresJournal
-    from ._records import Bought as Bought
-    from ._records import JobState as JobState
-    from ._records import JournalCounts as JournalCounts
-    from ._records import JournalEntry as JournalEntry
-    from ._records import Match as Match
-    from ._records import SavedFile as SavedFile
-    from ._sqlite import SqliteJournal as SqliteJournal
-    from ._view import JournalView as JournalView
-    from ._view import view_journal as view_journal
+    from ._base import Journal, JournalRun, LastingJournal, NullJournal
+    from ._postgres import PostgresJournal
+    from ._records import Bought, JobState, JournalCounts, JournalEntry, Match, SavedFile
+    from ._sqlite import SqliteJournal
+    from ._view import JournalView, view_journal
 
 __all__ = (
     "Bought",
@@ -43,7 +35,7 @@ __all__ = (
     "view_journal",
 )
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], object] = lazy_names(
     __name__,
     {
         "_base": "Journal JournalRun LastingJournal NullJournal",

@@ -1,11 +1,12 @@
-"""The protocols of a journal, and the order of its records.
+"""The protocols of a journal: what a client records of its purchases, and in which order.
 
-The client awaits each record, so that a crash at any point can be resumed from: the intent is durable before
-the first byte of a create is sent, the task id before the first query, and the outcome before it is
-delivered. If `intend` raises, nothing is sent.
+For each request a client calls `Journal.intend` before the first byte of a create is sent, then
+`Journal.accepted` with the task id before the first query, and `Journal.finished` before it delivers the
+outcome. A create that was not accepted ends with `Journal.not_bought` or `Journal.unknown`. Each method
+returns when its record is durable. After a crash, the journal therefore shows how far each request came.
 
-`Journal` is all that a client needs. A `LastingJournal` keeps its records, which is needed to resume runs, to
-settle unknown jobs and to start with learned values. `SqliteJournal` is one.
+A client needs a `Journal`. To resume runs, to settle unknown jobs and to start with learned values, it needs
+a `LastingJournal`, such as `SqliteJournal`.
 """
 
 from __future__ import annotations
@@ -22,71 +23,66 @@ __all__ = ("Journal", "JournalRun", "LastingJournal", "NullJournal")
 
 
 class Journal(Protocol):
-    """Records purchases."""
+    """Records what a client buys."""
 
     async def intend(self, job: JobRecord) -> object:
-        """Record that *job* is about to be sent; return its entry when that is durable.
+        """Record that a create of *job* is about to be sent; return the id of the record.
 
-        The returned entry becomes ``job.entry`` in every later record of this purchase. Before, ``job.entry``
-        is None, or comes from a `Match` or from an earlier attempt of the same job.
+        If this raises, nothing is sent. The client passes the returned id as ``job.entry`` in its later calls
+        for this job. In this call, ``job.entry`` is None, a `Match.entry`, or the id of an earlier attempt.
         """
-        ...
 
     async def not_bought(self, job: JobRecord) -> None:
-        """Record that the attempt bought nothing, because it was refused, rejected (429) or never sent."""
-        ...
+        """Record that the create of *job* bought nothing: it was refused, rejected (429) or never sent."""
 
     async def accepted(self, job: JobRecord) -> None:
-        """Record the task id of *job*; return when that is durable."""
-        ...
+        """Record ``job.task_id``, the id of the task that the create bought."""
 
     async def unknown(self, job: JobRecord) -> None:
-        """Record that *job* may have been bought; ``job.error`` says why it is not known."""
-        ...
+        """Record that the create of *job* may have bought a task; ``job.error`` is the reason."""
 
     async def finished(self, job: JobRecord, status: TaskStatus | None) -> None:
-        """Record the final *status* of the task, or None and ``job.error`` if polling stopped.
+        """Record the final *status* of the task of *job*, None if polling stopped before the task ended.
 
-        A status with an error is a failed task, or one that succeeded without a usable answer. An attached
-        task has no entry; it is found by its id, if it is in the journal at all.
+        ``job.error`` is the reason why polling stopped, or the error of a task that failed or has no usable
+        output. A job that follows a known task id has no entry: its record is found by ``job.task_id``, and
+        nothing is recorded if there is none.
         """
-        ...
 
 
 class JournalRun(Protocol):
-    """One pass through the requests of a named run. Close it before the next pass begins."""
+    """One pass through the requests of a named run, which matches them with the records of earlier passes.
+
+    Only one pass of a run may be open at a time.
+    """
 
     @property
     def name(self) -> str:
         """The name of the run."""
-        ...
 
     async def match(self, request: GenerationRequest) -> Match:
-        """Return what the journal knows of *request* in this run. Call it once for each request of the pass.
+        """Return what earlier passes recorded for *request*. Call it once for each request of the pass.
 
-        A request is identified by its key, else by its model and input and the number of equal requests
-        before it in this pass. Raises `KeyConflictError` if the key belongs to another request or is used
-        twice in this pass.
+        A request is identified by its key. Without a key, it is identified by its model, its input, and the
+        number of equal requests before it in this pass. Raises `KeyConflictError` if the key belongs to a
+        different request, or is used twice in this pass.
         """
-        ...
 
     def close(self) -> None:
         """End the pass."""
-        ...
 
 
 @runtime_checkable
 class LastingJournal(Journal, Protocol):
-    """A journal that keeps its records from one process to the next.
+    """A journal whose records are kept for later processes.
 
-    It is an async context manager. The client enters and leaves it unless it is open already. Every change is
-    durable when its method returns. Cancelling a caller does not undo the change: it is still written.
+    It is an async context manager. A client opens and closes it, unless it is open already. Each method
+    returns when its change is durable. A change is completed even if its caller is cancelled.
     """
 
     @property
     def is_open(self) -> bool:
         """Whether the journal is open."""
-        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -95,75 +91,64 @@ class LastingJournal(Journal, Protocol):
     ) -> None: ...
 
     async def bind(self, *, base_url: str, api_key: str) -> None:
-        """Begin to serve a client of this service and account.
+        """Register a client that uses the service at *base_url* with *api_key*.
 
         Raises `JournalMismatchError` if the journal belongs to another account. It belongs to an account
-        while a client of it is open, and for good once a job of it was accepted or is unknown.
+        while a client of the account is registered, and forever once it has a job of the account that was
+        accepted or is unknown.
         """
-        ...
 
     async def unbind(self) -> None:
-        """End to serve a client. After the last one, jobs that are still only intended become unknown."""
-        ...
+        """Remove a registered client. After the last one, jobs that are still intended become unknown."""
 
     async def open_run(self, name: str) -> JournalRun:
-        """Begin a pass through the run *name*, which is created if it is new.
+        """Begin a pass through the run *name*, which is created if it does not exist.
 
-        Raises `JournalError` during another pass through it.
+        Raises `JournalError` while another pass through this run is open.
         """
-        ...
 
     async def saved(self, task_id: str, file: SavedFile) -> None:
-        """Record that *file* is complete on the disk. Call it before the file gets its final name.
+        """Record that *file*, an output of the task, is complete. Call it before the file is renamed.
 
-        In this order the journal knows every file with a final name. After a crash in between, the row exists
-        and the file does not; resuming finds that and downloads it again.
+        Every file with a final name then has a record. After a crash before the renaming, the recorded file
+        does not exist, and resuming downloads it again.
         """
-        ...
 
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
         """Return the jobs that may have been bought, only those of *run* if given."""
-        ...
 
     async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
-        """Record that the unknown job *name* was bought as *task_id*, as found out by a person.
+        """Record that the unknown job *name* was bought as *task_id*, and return the job.
 
-        *name* is `JournalEntry.name`; *run* is needed if several runs have a job of that name. Raises
-        `JournalError` if there is not exactly one such job, or it is not unknown.
+        *name* is `JournalEntry.name`. *run* is needed if several runs have a job of that name. Raises
+        `JournalError` if no single unknown job matches, or if *task_id* belongs to another job.
         """
-        ...
 
     async def forget(self, name: str, run: str | None = None) -> JournalEntry:
-        """Record that the unknown job *name* was not bought, so that it may be bought again.
+        """Record that the unknown job *name* was not bought, and return the job; it may be bought again.
 
-        Raises what `adopt` raises.
+        Raises `JournalError` if no single unknown job matches.
         """
-        ...
 
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
-        """Record a callback, which proves that the attempt with *callback_id* was bought.
+        """Record a callback, which proves that the create with *callback_id* was accepted.
 
-        A job that is intended, unknown or not bought becomes adopted if *task_id* is given, else ended if
-        *status* is final, else unknown. A callback that settles no job is kept for `callbacks`. Returns
-        whether a job was settled.
+        It settles a job that is recorded as intended, unknown, not bought or forgotten: the job becomes
+        adopted if *task_id* is given, else ended if *status* is final. Otherwise the job becomes unknown, and
+        the callback is kept for `callbacks`. Returns whether the callback settled a job.
         """
-        ...
 
     async def callbacks(self) -> list[KeptCallback]:
         """Return the last 10,000 callbacks that settled no job, the oldest first."""
-        ...
 
     async def counts(self, run: str | None = None) -> JournalCounts:
-        """Count the jobs by state, only those of *run* if given."""
-        ...
+        """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
 
     async def learned(self, name: str) -> Any:
-        """Return the value last stored under *name*, None if there is none."""
-        ...
+        """Return the value last stored under *name* by `learn`, None if there is none."""
 
     async def learn(self, name: str, value: Any) -> None:
         """Store *value*, which must be JSON, under *name* for later runs."""
-        ...
 
 
 class NullJournal:

@@ -1,4 +1,4 @@
-"""Opening, locking and closing the database file, and its errors. Blocking: for the journal's thread."""
+"""The database file: open, lock and close it, and explain its errors. Blocking: for the journal's thread."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ __all__ = (
     "who_holds",
 )
 
-#: Opens the database at a path; replaced in tests. Called in the thread that will use it.
+#: Opens the database at a path, in the thread that will use it. Tests pass their own.
 Connect: TypeAlias = Callable[[str], Connection]
 
-#: seconds to wait for a lock, so that a process that is closing the journal is not an error
+#: seconds to wait for a lock; a process that is closing the journal needs less
 _BUSY_TIMEOUT = 0.3
 
+#: Primary result codes of SQLite.
 _FULL, _BUSY, _LOCKED = 13, 5, 6
-#: An extended code: a file system that is mounted read-only, or one without locks.
+#: An extended result code: the file system is mounted read-only, or has no locks.
 _NO_LOCK = sqlite3.SQLITE_IOERR_LOCK
 _WRITABLE = "check the permissions of the file and of its folder, and that the disk is mounted for writing"
 #: What to do about each result code of SQLite.
@@ -131,7 +132,7 @@ def _open_store(path: str, connect: Connect) -> Store:
 
 
 def lock(path: str, connect: Connect) -> Connection:
-    """Return a connection to *path* in a transaction, with an exclusive lock that lasts until it is closed.
+    """Return a connection to *path* in a transaction, with an exclusive lock until it is closed.
 
     The lock is taken before the first read, because two processes that have both read would deadlock.
     Raises `JournalInUseError`, or `JournalError`.
@@ -156,7 +157,7 @@ def lock(path: str, connect: Connect) -> Connection:
 
 
 def _close_quietly(connection: Connection) -> None:
-    """Close *connection* after an error, which must not be hidden by another one."""
+    """Close *connection* after an error; an error of closing must not replace it."""
     with suppress(sqlite3.Error):
         connection.close()
 
@@ -196,7 +197,7 @@ def _holder(path: str) -> Path:
 
 
 def _write_holder(path: str) -> None:
-    """Write the process, host and time beside the journal, whose lock keeps others from reading it."""
+    """Write the process, host and time into a file of its own: others cannot read the locked journal."""
     note = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": round(time.time(), 3)})
     with suppress(OSError):  # it only improves an error message
         part = Path(f"{path}-holder~")
@@ -209,7 +210,7 @@ def _write_holder(path: str) -> None:
 def _close_store(path: str, store: Store) -> None:
     """Close what `_open_store` opened."""
     failpoint("journal closing")
-    if store.files is None or store.files.missing is None:  # else that file may be another process's
+    if store.files is None or store.files.missing is None:  # else the holder's file may be another process's
         with suppress(OSError):  # the next holder overwrites it
             _holder(path).unlink(missing_ok=True)
     store.connection.close()
@@ -217,7 +218,7 @@ def _close_store(path: str, store: Store) -> None:
 
 
 def who_holds(path: str) -> str:
-    """Return the holder of the journal at *path* as text, "" if unknown."""
+    """Return the process that has the journal at *path* open, as text, "" if it is not known."""
     try:
         note = json.loads(_holder(path).read_text())
         since = datetime.fromtimestamp(note["since"], UTC).astimezone()
@@ -235,7 +236,7 @@ def _code(error: BaseException) -> int:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return whether a later write may succeed. After an I/O error the state of the disk is unknown."""
+    """Return whether a later write may succeed: the disk was full, or the database locked."""
     return _code(error) in (_FULL, _BUSY, _LOCKED)
 
 

@@ -17,7 +17,9 @@ from ruxa_async.requests import CustomRequest, GenerationRequest, request_class
 
 __all__ = ("Identity", "fingerprint", "identify", "rebuild")
 
+#: The first byte of a handle: a key follows, or a digest.
 _KEY, _HASH = b"k", b"h"
+#: hex digits of a digest that people see
 _SHOWN = 12
 
 
@@ -25,8 +27,8 @@ _SHOWN = 12
 class Identity:
     """The identity of a request.
 
-    *handle* is the key, or the digest without one. *digest* is the SHA-256 of *text*: model and input as
-    canonical JSON, from which `rebuild` makes the request again.
+    *text* is its model and input as canonical JSON, from which `rebuild` makes the request again. *digest* is
+    the SHA-256 of *text*. *handle* is the request's key, or the digest if it has none.
     """
 
     handle: bytes
@@ -43,12 +45,12 @@ def identify(request: GenerationRequest) -> Identity:
 
 
 def key_of(handle: bytes) -> str | None:
-    """Return the caller's key in *handle*, None without one."""
+    """Return the request's key in *handle*, None if it has none."""
     return handle[1:].decode("utf-8", "surrogatepass") if handle[:1] == _KEY else None
 
 
 def name_of(handle: bytes, ordinal: int) -> str:
-    """Return the name of the job for people: its key, else 12 digits of its digest; ``~2`` for the second."""
+    """Return `JournalEntry.name`: the key, else 12 digits of the digest; ``~2`` is added for the second."""
     key = key_of(handle)
     name = f"#{handle[1:].hex()[:_SHOWN]}" if key is None else key
     return name if ordinal == 1 else f"{name}~{ordinal}"

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from attrs import frozen
+
 from ruxa_async.errors import JournalError, JournalMismatchError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
@@ -57,7 +59,7 @@ class DatabaseJournal:
         if self._thread is not None:
             name = type(self).__name__
             raise RuntimeError(f"this {name} is open already: share it instead of entering it twice")
-        # The thread must not refer to self, or a journal that is dropped would never be collected.
+        # A reference from the thread to self would keep an unused journal from being garbage-collected.
         thread = DatabaseThread(self._make_database())
         await thread.start()
         self._thread = thread
@@ -78,10 +80,9 @@ class DatabaseJournal:
             await thread.aclose()
 
     async def bind(self, *, base_url: str, api_key: str) -> None:
-        """Begin to serve a client of this service and account. Raises `JournalMismatchError`.
+        """Register a client that uses the service at *base_url* with *api_key*.
 
-        The journal belongs to the first account with a job that was accepted or is unknown. Until then
-        another account may take it over, unless a client of the first one is open.
+        Raises `JournalMismatchError` if the journal belongs to another account; see `LastingJournal.bind`.
         """
         service, path, new_key = self._service or base_url, self.path, self._new_key
         alone = self._clients == 0
@@ -93,7 +94,7 @@ class DatabaseJournal:
             raise
 
     async def unbind(self) -> None:
-        """End to serve a client. After the last one, jobs that are still only intended become unknown."""
+        """Remove a registered client. After the last one, jobs that are still intended become unknown."""
         self._clients -= 1
         if self._clients == 0:
             await self._run(
@@ -103,36 +104,36 @@ class DatabaseJournal:
     # ---- what the client reports
 
     async def intend(self, job: JobRecord) -> object:
-        """Record that *job* is about to be sent; return its entry when that is durable."""
+        """Record that a create of *job* is about to be sent; return the id of the record."""
         at = time.time()
         return await self._run(lambda store: store.intend(job, at))
 
     async def not_bought(self, job: JobRecord) -> None:
-        """Record that the attempt bought nothing."""
+        """Record that the create of *job* bought nothing."""
         await self._run(lambda store: store.not_bought(job))
 
     async def accepted(self, job: JobRecord) -> None:
-        """Record the task id of *job*; return when that is durable."""
+        """Record ``job.task_id``, the id of the task that the create bought."""
         at = time.time()
         await self._run(lambda store: store.accepted(job, at))
 
     async def unknown(self, job: JobRecord) -> None:
-        """Record that *job* may have been bought."""
+        """Record that the create of *job* may have bought a task."""
         await self._run(lambda store: store.unknown(job))
 
     async def finished(self, job: JobRecord, status: TaskStatus | None) -> None:
-        """Record the final *status* of the task, or None if polling stopped."""
+        """Record the final *status* of the task of *job*, None if polling stopped before the task ended."""
         at = time.time()
         await self._run(lambda store: store.finished(job, status, at))
 
     async def saved(self, task_id: str, file: SavedFile) -> None:
-        """Record that *file* is complete on the disk. Call it before the file gets its final name."""
+        """Record that *file*, an output of the task, is complete. Call it before the file is renamed."""
         await self._run(lambda store: store.saved(task_id, file))
 
     # ---- runs and unknown jobs
 
     async def open_run(self, name: str) -> DatabaseRun:
-        """Begin a pass through the run *name*. Raises `JournalError` during another pass."""
+        """Begin a pass through the run *name*. Raises `JournalError` while another one is open."""
         if not name.strip():
             raise ValueError(f"name={name!r} is not valid: the name of a run cannot be empty")
         if name in self._passes:
@@ -153,19 +154,19 @@ class DatabaseJournal:
         return await self._run(lambda store: list_unknown(store.connection, run))
 
     async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
-        """Record that the unknown job *name* was bought as *task_id*. Raises `JournalError`."""
+        """Record that the unknown job *name* was bought as *task_id*, and return the job."""
         if not task_id.strip():
             raise ValueError("task_id is empty: pass the id that the service gave the task")
         path = self.path
         return await self._run(lambda store: adopt(store.connection, path, name, task_id, run))
 
     async def forget(self, name: str, run: str | None = None) -> JournalEntry:
-        """Record that the unknown job *name* was not bought. Raises `JournalError`."""
+        """Record that the unknown job *name* was not bought, and return the job."""
         path = self.path
         return await self._run(lambda store: forget(store.connection, path, name, run))
 
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
-        """Record a callback for the attempt with *callback_id*; return whether it settled a job."""
+        """Record a callback for the create with *callback_id*; return whether it settled a job."""
         at = time.time()
         return await self._run(lambda store: called_back(store.connection, callback_id, task_id, status, at))
 
@@ -174,7 +175,7 @@ class DatabaseJournal:
         return await self._run(lambda store: list_callbacks(store.connection))
 
     async def counts(self, run: str | None = None) -> JournalCounts:
-        """Count the jobs by state, only those of *run* if given."""
+        """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
         return await self._run(lambda store: store.counts(run))
 
     # ---- learned values
@@ -188,35 +189,29 @@ class DatabaseJournal:
         at, text = time.time(), json.dumps(value)
         await self._run(lambda store: store.learn(name, text, at))
 
-    async def _match(self, run: int, name: str, request: GenerationRequest) -> Match:
-        return await self._run(lambda store: store.match(run, name, request))
-
     async def _run(self, operation: Callable[[Store], _T]) -> _T:
         if self._thread is None:
             raise JournalError(self.path, "the journal is not open: use it inside `async with`")
         return await self._thread.run(operation)
 
 
+@frozen
 class DatabaseRun:
-    """One pass through the requests of a run, made by `DatabaseJournal.open_run`."""
+    """One pass through the requests of the run *name*, made by `DatabaseJournal.open_run`."""
 
-    def __init__(self, name: str, number: int, journal: DatabaseJournal) -> None:
-        self._name = name
-        self._number = number
-        self._journal = journal
-
-    @property
-    def name(self) -> str:
-        """The name of the run."""
-        return self._name
+    name: str
+    _number: int
+    _journal: DatabaseJournal
 
     async def match(self, request: GenerationRequest) -> Match:
-        """Return what is known of *request* in this run. Raises `KeyConflictError`."""
-        return await self._journal._match(self._number, self._name, request)  # noqa: SLF001 - its only user
+        """Return what earlier passes recorded for *request*. Raises `KeyConflictError`."""
+        return await self._journal._run(  # noqa: SLF001 - the class that makes these
+            lambda store: store.match(self._number, self.name, request)
+        )
 
     def close(self) -> None:
         """End the pass."""
-        self._journal._passes.discard(self._name)  # noqa: SLF001
+        self._journal._passes.discard(self.name)  # noqa: SLF001
 
 
 def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool, alone: bool) -> None:
@@ -247,7 +242,7 @@ def _write_account(store: Store, service: str, api_key: str) -> None:
 
 def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:
     """Return the message for two accounts that differ; each is a service and the fingerprint of a key."""
-    if theirs[0] != ours[0]:  # then the keys differ anyway
+    if theirs[0] != ours[0]:  # the keys of two services always differ
         return (
             f"it belongs to {theirs[0]}, but this client uses {ours[0]}, where its tasks do not exist. "
             "Use another journal (another output folder), or the service of this one"

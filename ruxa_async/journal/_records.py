@@ -17,21 +17,22 @@ __all__ = ("Bought", "JobState", "JournalCounts", "JournalEntry", "KeptCallback"
 class JobState(enum.Enum):
     """The state of a job in the journal."""
 
-    #: Being sent. Becomes unknown when the journal is opened, or when its last client ends.
+    #: A create is being sent. If its reply is not recorded before the client or the process ends, it
+    #: becomes unknown.
     INTENDED = "intended"
     #: Refused, rejected (429) or never sent: nothing was charged.
     NOT_BOUGHT = "not_bought"
-    #: Paid; its task id is known, its outcome is not.
+    #: Paid; the task id is known, the outcome not yet.
     ACCEPTED = "accepted"
-    #: It may have been charged; a person or a callback has to settle it.
+    #: It may have been charged. You or a callback can settle it.
     UNKNOWN = "unknown"
     #: The task succeeded.
     SUCCEEDED = "succeeded"
     #: Paid, but the task failed.
     FAILED = "failed"
-    #: Was unknown; its task id was found. Followed like an accepted job.
+    #: It was unknown, and its task id was found. It is treated like an accepted job.
     ADOPTED = "adopted"
-    #: Was unknown; a person said that it was not bought. Bought like a new job.
+    #: It was unknown, and you recorded that it was not bought. Resuming buys it.
     FORGOTTEN = "forgotten"
 
 
@@ -81,7 +82,7 @@ class JournalEntry:
 
     @property
     def failure(self) -> TaskError | None:
-        """The error that the caller of a failed task got, else None."""
+        """The error with which a failed task ended, None for a job in another state."""
         if self.state is not JobState.FAILED:
             return None
         if self.status is not None and self.status.state is TaskState.FAIL:
@@ -95,7 +96,7 @@ class JournalEntry:
 
 @frozen(kw_only=True)
 class KeptCallback:
-    """A callback that matched no job in the journal. *received_at* is in seconds since the epoch."""
+    """A callback that settled no job in the journal. *received_at* is in seconds since the epoch."""
 
     callback_id: bytes
     task_id: str | None
@@ -105,9 +106,10 @@ class KeptCallback:
 
 @frozen(kw_only=True)
 class Match:
-    """What a journal knows of one request in a run. *known* is None if it was never intended to be sent.
+    """What a journal has recorded for one request of a run: *known*, None if it is a new request.
 
-    *entry* belongs into the `JobRecord` of its job; *name* identifies it for people.
+    *entry* is the `JobRecord.entry` for the next `Journal.intend` of the request. *name* is
+    `JournalEntry.name`.
     """
 
     entry: object = field(repr=False)
@@ -117,10 +119,11 @@ class Match:
 
 @define(kw_only=True)
 class Bought:
-    """The tasks of one model that were or may have been bought; running, unknown and earlier attempts count.
+    """How many *tasks* of one model were or may have been bought, and their price.
 
-    For *unpriced* of the *tasks* the service reported no price. The others cost *credits* in total, and at
-    most *highest_price* each, None if there are none.
+    Running tasks, unknown creates and earlier attempts of a job are included. The service reported no price
+    for *unpriced* of them. The others cost *credits* in total, and the dearest of them cost
+    *highest_price*, None if there are none.
     """
 
     tasks: int = 0
@@ -129,7 +132,7 @@ class Bought:
     highest_price: float | None = None
 
     def add(self, credits: float | None) -> None:  # noqa: A002 - the service's word
-        """Count one more task, with its reported price in credits, if any."""
+        """Add one task with its price in *credits*, None if the service reported none."""
         self.tasks += 1
         if credits is None:
             self.unpriced += 1
@@ -153,5 +156,5 @@ class JournalCounts:
 
     @property
     def total(self) -> int:
-        """The number of all jobs."""
+        """The number of jobs in all states."""
         return sum(self.jobs.values())

@@ -1,4 +1,4 @@
-"""Rows of the tables as values."""
+"""Rows of the tables as values: jobs, callbacks, counts. Blocking, inside a transaction."""
 
 from __future__ import annotations
 
@@ -32,16 +32,15 @@ SELECT_JOB = (
     " FROM jobs JOIN runs ON runs.id = jobs.run"
 )
 
-#: The states of jobs that were or may have been bought, as a list in SQL.
+#: SQL: the states of jobs that were or may have been bought.
 PAID_STATES = "('intended', 'accepted', 'adopted', 'unknown', 'succeeded', 'failed')"
 
 
 def entry_of(connection: Connection, row: Any) -> tuple[JournalEntry, bytes]:
     """Return the job in a *row* of `SELECT_JOB`, and the digest of its request. Raises `SchemaError`."""
     try:
-        return _entry(connection, row), b"".join(
-            [row[4]]
-        )  # not bytes(): an int in a damaged file would allocate that many
+        digest = b"".join([row[4]])  # not bytes(): an int in a damaged file would allocate that many
+        return _entry(connection, row), digest
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as exc:
         raise SchemaError(
             f"job {row[0]} cannot be read ({exc}): the file is damaged; keep it, and use another journal"
@@ -90,7 +89,7 @@ def clean(text: str) -> str:
 
 
 def dump_status(status: TaskStatus) -> str:
-    """Return *status* as JSON text."""
+    """Return *status* as JSON, which `_status` reads."""
     return json.dumps({**asdict(status, recurse=False), "state": status.state.value})
 
 
@@ -110,7 +109,7 @@ def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
 
 
 def list_callbacks(connection: Connection) -> list[KeptCallback]:
-    """Return the callbacks that matched no job, the oldest first."""
+    """Return the callbacks that settled no job, the oldest first."""
     rows = connection.execute(
         "SELECT call, task_id, status, received_at FROM callbacks ORDER BY received_at"
     ).fetchall()
@@ -126,7 +125,7 @@ def list_callbacks(connection: Connection) -> list[KeptCallback]:
 
 
 def count(connection: Connection, run: str | None) -> JournalCounts:
-    """Count the jobs by state, only those of *run* if given."""
+    """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
     states = connection.execute(
         "SELECT jobs.state, count(*), sum(jobs.credits) FROM jobs JOIN runs ON runs.id = jobs.run"
         " WHERE (CAST(? AS TEXT) IS NULL OR runs.name = ?) GROUP BY jobs.state",

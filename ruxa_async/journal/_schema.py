@@ -1,7 +1,7 @@
 """The tables and their migrations. All SQL works with SQLite 3.35.
 
-``user_version`` is the number of migrations applied to a file. Each is a tuple of statements; all missing
-ones run in one transaction. A released migration is never edited; new ones are appended.
+``PRAGMA user_version`` is the number of migrations that a file has. A migration is a tuple of statements. The
+missing ones run in one transaction. Never edit a released migration; append a new one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _TABLES = (
     ) WITHOUT ROWID""",
 )
 
-#: ``jobs.call`` is the callback id of the last attempt. ``callbacks`` holds callbacks that matched no job.
+#: ``jobs.call`` is the callback id of the last attempt. ``callbacks`` holds callbacks that settled no job.
 _CALLBACKS = (
     "ALTER TABLE jobs ADD COLUMN call BLOB",
     "CREATE INDEX jobs_by_call ON jobs (call) WHERE call IS NOT NULL",
@@ -73,9 +73,8 @@ _CALLBACKS = (
     "CREATE INDEX callbacks_by_time ON callbacks (received_at)",
 )
 
-#: Earlier attempts of a job that were or may have been bought: their number, how many of them have no price,
-#: and the credits of the others. A new attempt overwrites the last one in its row, so these sums keep it in
-#: the totals.
+#: Sums over earlier attempts of a job that were or may have been bought: their number, how many of them have
+#: no price, and the credits of the others. A new attempt overwrites the last one in the row of its job.
 _EARLIER_ATTEMPTS = (
     "ALTER TABLE jobs ADD COLUMN past_bought INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN past_untold INTEGER NOT NULL DEFAULT 0",
@@ -93,11 +92,9 @@ class Cursor(Protocol):
 
     def fetchone(self) -> Any:
         """Return the next row, None after the last."""
-        ...
 
     def fetchall(self) -> list[Any]:
         """Return the remaining rows."""
-        ...
 
 
 class Connection(Protocol):
@@ -105,15 +102,13 @@ class Connection(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
-        ...
 
     def close(self) -> None:
         """Close the file."""
-        ...
 
 
 class SchemaError(Exception):
-    """The file is intact but cannot be used; the message says why and what to do."""
+    """A file that cannot be used as a journal; the message says why and what to do."""
 
 
 def migrate(connection: Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

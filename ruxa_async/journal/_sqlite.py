@@ -12,15 +12,16 @@ __all__ = ("SqliteJournal",)
 
 
 class SqliteJournal(DatabaseJournal):
-    """A journal in the file *path*, which is created with its folders if needed, with mode 0600.
+    """A journal in the SQLite file *path*, which is created if it does not exist, with mode 0600.
 
-    Use it as ``async with SqliteJournal(path) as journal:``, or give it to a `RuxaClient`, which opens and
-    closes it unless it is open already. Only one process at a time may have it open. It belongs to the event
-    loop that opened it. *service* replaces the client's base URL if the address of the same service changes,
-    as with an emulator on a free port. *new_key* accepts a new API key of the same account. Entering it
-    raises `JournalInUseError`, or `JournalError` if the file cannot be used.
+    Use it as ``async with SqliteJournal(path) as journal:``, or pass it to a `RuxaClient`, which opens and
+    closes it unless it is open already. Only one process may have it open, and only in the event loop that
+    opened it. Opening it raises `JournalInUseError`, or `JournalError` if the file cannot be used.
 
-    Every commit is synced (``synchronous=FULL``, write-ahead log, exclusive lock), so an acknowledged row
+    *service* is recorded instead of the client's base URL; use it if the address of the same service changes,
+    as with an emulator on a free port. *new_key* accepts a new API key of the same account.
+
+    Every commit is synced (``synchronous=FULL``, write-ahead log, exclusive lock), so a durable record
     survives a crash and a loss of power.
     """
 

@@ -1,7 +1,8 @@
-"""The operations on the tables. Blocking: for the thread that owns the connection.
+"""The changes that a client makes to the tables. Blocking: for the thread that owns the connection.
 
-Every method runs inside a transaction. It checks first and writes afterwards, so that an error of ours leaves
-no partial change; an error of the database rolls the whole transaction back.
+Every method runs inside a transaction that other methods share. It makes all its checks before its first
+write, so that an error of its own leaves no partial change. An error of SQLite rolls the transaction back.
+`Journal` documents the methods of the same names.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from ._schema import Connection
 
 __all__ = ("OpenFiles", "Slot", "Store", "entry_number")
 
-#: The id of the run of jobs that belong to no run.
+#: ``jobs.run`` of jobs outside any run.
 _NO_RUN = 0
-#: Adds an attempt that was or may have been paid to the sums of earlier attempts, before the next one
-#: replaces it.
+#: SQL that adds the last attempt, if it was or may have been paid, to the sums of earlier attempts.
 _ADD_TO_PAST = (
     f"past_bought = past_bought + CASE WHEN state IN {PAID_STATES} THEN 1 ELSE 0 END,"
     f" past_untold = past_untold + CASE WHEN state IN {PAID_STATES} AND credits IS NULL THEN 1 ELSE 0 END,"
@@ -37,7 +37,7 @@ _ADD_TO_PAST = (
 
 @frozen
 class Slot:
-    """The unique key of the row that a job will get when it is first intended."""
+    """The unique key of a row in ``jobs``; the row may not exist yet."""
 
     run: int
     ordinal: int
@@ -48,8 +48,8 @@ class Slot:
 class OpenFiles:
     """The database at *path* and its write-ahead log, by device and inode.
 
-    SQLite keeps writing to a file that was moved or removed. The next run would then find no journal at
-    *path*, and buy everything again.
+    SQLite keeps writing to a file that was moved or removed. The next run would find no journal at *path*
+    and buy everything again.
     """
 
     path: str
@@ -63,7 +63,7 @@ class OpenFiles:
 
     @property
     def missing(self) -> str | None:
-        """The first file that was moved, replaced or removed since, else None."""
+        """The path of a file that was moved, replaced or removed since, None if all are in place."""
         return next((name for name, known in self._ids if file_id(name) != known), None)
 
     def ensure_in_place(self) -> None:
@@ -87,7 +87,7 @@ class Store:
 
     @classmethod
     def load(cls, connection: Connection) -> Self:
-        """Return the store of a migrated database. Its jobs that are still only intended become unknown."""
+        """Return the store of a migrated database, after changing its intended jobs to unknown."""
         store = cls(connection, 1 + connection.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchone()[0])
         store.mark_intended_unknown("the process ended while it was on the wire")
         connection.execute(
@@ -97,7 +97,7 @@ class Store:
         return store
 
     def mark_intended_unknown(self, reason: str) -> None:
-        """Change every job that is only intended to unknown, because its reply can no longer arrive."""
+        """Change every intended job to unknown for *reason*, because its reply can no longer arrive."""
         self.connection.execute(
             "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ?"
             " WHERE state = 'intended'",
@@ -107,7 +107,7 @@ class Store:
     # ---- what the client reports
 
     def intend(self, job: JobRecord, at: float) -> int:
-        """Record that *job* is about to be sent; return its id.
+        """Record that a create of *job* is about to be sent; return the id of its row.
 
         Raises `JournalError` if the journal's files are not where they were opened.
         """
@@ -153,7 +153,7 @@ class Store:
         return None if row is None else int(row[0])
 
     def _slot_outside_runs(self, identity: Identity) -> Slot:
-        """Return a new slot: jobs outside of runs never match an earlier one."""
+        """Return the key of a new row: a job outside of runs never matches an earlier one."""
         row = self.connection.execute(
             "SELECT coalesce(max(ordinal), 0) FROM jobs WHERE run = ? AND handle = ?",
             (_NO_RUN, identity.handle),
@@ -174,11 +174,9 @@ class Store:
         return number
 
     def not_bought(self, job: JobRecord) -> None:
-        """Record that the attempt bought nothing."""
         self._record_create(job, JobState.NOT_BOUGHT)
 
     def unknown(self, job: JobRecord) -> None:
-        """Record that *job* may have been bought."""
         self._record_create(job, JobState.UNKNOWN)
 
     def _record_create(self, job: JobRecord, state: JobState) -> None:
@@ -188,7 +186,6 @@ class Store:
         )
 
     def accepted(self, job: JobRecord, at: float) -> None:
-        """Record the task id of *job*."""
         self.connection.execute(
             "UPDATE jobs SET state = 'accepted', task_id = ?, accepted_at = ?, error_kind = NULL,"
             " error_message = NULL WHERE id = ?",
@@ -221,7 +218,6 @@ class Store:
         failpoint("outcome written")
 
     def saved(self, task_id: str, file: SavedFile) -> None:
-        """Record a complete file."""
         self.connection.execute(
             "INSERT INTO files (job, number, name, size, sha256)"
             " SELECT id, ?, ?, ?, ? FROM jobs WHERE task_id = ?"
@@ -234,7 +230,7 @@ class Store:
     # ---- runs
 
     def open_run(self, name: str, at: float) -> int:
-        """Begin a pass through the run *name*; return its id."""
+        """Begin a pass through the run *name*; return the id of the run."""
         row = self.connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).fetchone()
         if row is None:
             number: int = self.connection.execute("SELECT max(id) + 1 FROM runs").fetchone()[0]
@@ -244,9 +240,9 @@ class Store:
         return int(row[0])
 
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
-        """Return what is known of *request*. Raises `KeyConflictError`."""
+        """Return what earlier passes of *run* recorded for *request*. Raises `KeyConflictError`."""
         identity = identify(request)
-        times = self._times(run, identity.handle)
+        times = self._occurrence(run, identity.handle)
         if request.key is not None and times > 1:
             raise KeyConflictError(
                 request.key,
@@ -277,7 +273,8 @@ class Store:
             )
         return Match(entry=entry.entry, name=entry.name, known=entry)
 
-    def _times(self, run: int, handle: bytes) -> int:
+    def _occurrence(self, run: int, handle: bytes) -> int:
+        """Return 1 for the first request with *handle* in this pass, 2 for the second, and so on."""
         row = self.connection.execute(
             "SELECT times FROM passed WHERE run = ? AND handle = ?", (run, handle)
         ).fetchone()
@@ -286,11 +283,9 @@ class Store:
     # ---- counts and learned values
 
     def counts(self, run: str | None) -> JournalCounts:
-        """Count the jobs by state, only those of *run* if given."""
         return count(self.connection, run)
 
     def learned(self, name: str) -> Any:
-        """Return the value stored under *name*, None if there is none."""
         row = self.connection.execute("SELECT value FROM learned WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row[0])
 

@@ -1,8 +1,8 @@
 """The thread that owns the database, and its group commits.
 
-The drivers of both databases block, so one thread runs every operation. All operations that are requested
-during one commit form the next transaction. With one task, each row is a commit; with a thousand, hundreds of
-rows share one. No operation waits for others to arrive.
+The drivers of both databases block, so one thread runs every operation. The operations that are requested
+during one commit share the next transaction (group commit). With one task, each row is a commit; with a
+thousand tasks, hundreds of rows share one. An operation never waits for others to arrive.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Group:
 
 @define
 class Failed:
-    """The error of an operation that leaves the rest of its transaction intact."""
+    """The error of one operation; the other operations of its transaction are committed."""
 
     error: Exception
 
@@ -94,8 +94,7 @@ class DatabaseThread:
 
     async def start(self) -> None:
         """Start the thread and open the database. Raises `JournalError`."""
-        # A daemon, so that a program that exits without closing does not hang; what was acknowledged is
-        # durable.
+        # A daemon thread, so that a program can exit without closing the journal; its records are durable.
         self._thread = threading.Thread(
             target=self._work, args=(current_token(),), name="ruxa-async journal", daemon=True
         )

@@ -1,4 +1,4 @@
-"""Unknown jobs, settled by a person or a callback. Blocking, inside a transaction, as in `_store`."""
+"""Settling unknown jobs, by a person or a callback. Blocking, inside a transaction, as in `_store`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ._schema import Connection
 
 __all__ = ("adopt", "called_back", "forget")
 
-#: The states that a callback may change, since it proves that the job was bought.
+#: The states that a callback changes, because it proves that the job was bought.
 _CALLBACK_CHANGES = frozenset({"intended", "unknown", "not_bought", "forgotten"})
-#: Callbacks without a job that are kept, at most.
+#: callbacks without a job that are kept, at most; `LastingJournal.callbacks` documents the number
 _CALLBACKS_KEPT = 10_000
-#: The states that a person may change.
+#: The states that `adopt` and `forget` change: you may correct yourself.
 _PERSON_CHANGES = frozenset({JobState.UNKNOWN, JobState.ADOPTED, JobState.FORGOTTEN})
 
 
@@ -48,10 +48,10 @@ def forget(connection: Connection, path: str, name: str, run: str | None) -> Jou
 def called_back(
     connection: Connection, callback_id: bytes, task_id: str | None, status: TaskStatus | None, at: float
 ) -> bool:
-    """Record a callback for the attempt with *callback_id*; return whether it settled a job."""
+    """Record a callback for the create with *callback_id*; return whether it settled a job."""
     row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (callback_id,)).fetchone()
     if row is not None and row[1] not in _CALLBACK_CHANGES:
-        return False  # the job is followed already, or has ended
+        return False  # the job is known to be bought
     if row is not None and task_id is not None:
         connection.execute(
             "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = intended_at WHERE id = ?",
@@ -122,7 +122,7 @@ def _find_unknown(connection: Connection, path: str, name: str, run: str | None)
 
 
 def _named(connection: Connection, name: str, run: str | None) -> list[JournalEntry]:
-    """Return every job that may be called *name*, and possibly others."""
+    """Return the jobs that may be called *name*; `_find_unknown` compares their names."""
     stem, _, number = name.rpartition("~")
     keys = [name, stem] if number.isdecimal() else [name]
     handles = [b"k" + key.encode("utf-8", "surrogatepass") for key in keys]

@@ -1,18 +1,18 @@
-"""Read-only access to a journal, with an answer also while another process has it open."""
+"""Read-only snapshots of a journal, or the name of the process that has it open."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
 from anyio import to_thread
 from attrs import frozen
 
+from ruxa_async._internal.jsonl import read_json_lines
 from ruxa_async.errors import JournalError, JournalInUseError
 
 from ._database import Connect, connect, journal_error, lock
@@ -28,9 +28,9 @@ __all__ = ("JournalView", "read_only_store", "view_journal")
 class JournalView:
     """A snapshot of a journal.
 
-    While a process has it open, *in_use* names that process, *counts* is None and *unknowns* is empty,
-    because the lock excludes readers. *results* counts the rows of a ``results.jsonl`` by state, each by its
-    last line; it is empty without a file.
+    While a process has the journal open, its lock excludes readers: *in_use* names the process, *counts* is
+    None and *unknowns* is empty. *results* is the number of rows of a ``results.jsonl`` by state, where the
+    last line of a row counts; it is empty without a file.
     """
 
     path: str
@@ -100,19 +100,11 @@ def read_only_store(path: str | PathLike[str] | None, connect: Connect = connect
 
 
 def _count_results(path: Path) -> Mapping[str, int]:
-    states: dict[object, str] = {}
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                _note(line, states)
-    except FileNotFoundError:
-        return {}
+    states: dict[str | int, str] = {}
+    with suppress(FileNotFoundError):
+        for line in read_json_lines(path):
+            values = line.values or {}
+            row, state = values.get("id") or values.get("key") or values.get("index"), values.get("state")
+            if isinstance(row, (str, int)) and isinstance(state, str):
+                states[row] = state
     return Counter(states.values())
-
-
-def _note(line: bytes, states: dict[object, str]) -> None:
-    try:
-        result = json.loads(line)
-        states[result.get("id") or result["key"] or result["index"]] = str(result["state"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return  # a line that is still being written, or was torn by a power failure

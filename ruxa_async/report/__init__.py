@@ -1,7 +1,7 @@
-"""The report that a batch leaves: one page made from the lines in its folder, to be opened from disk.
+"""The report of a batch: one HTML page, made from the files in its folder and opened from disk.
 
-It knows the files, described in docs/results.md, and nothing of what wrote them; so a report can be made of
-any folder at any time, of a run that was killed as well.
+It needs only the files that docs/results.md describes, so it can be written for any folder, also during a run
+or after a kill.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each state means, and what to do about it: one table for the page and for its reader."""
+"""What each state means and what the user can do about it, for the page and its script."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ._reading import Entry
+from ._folder import Entry
 
 __all__ = ("ATTENTION", "STATES", "Advice", "State", "advice_for", "shown_state")
 
 
 @frozen
 class State:
-    """How a state is called, and in which *tone* it is shown."""
+    """The *name* of a state on the page, and its *tone*: good, warn or bad, a CSS class."""
 
     name: str
     tone: str
 
 
 STATES: dict[str, State] = {
-    "succeeded": State("Made", "good"),
+    "succeeded": State("Succeeded", "good"),
     "unknown": State("Unknown", "warn"),
     "unfinished": State("Unfinished", "warn"),
     "download_failed": State("Not downloaded", "warn"),
@@ -30,13 +30,13 @@ STATES: dict[str, State] = {
     "invalid": State("Invalid", "bad"),
 }
 
-#: The states that want somebody's attention, those first in which money is at stake.
+#: The states that need attention, in the order of the page: first those in which money is at stake.
 ATTENTION = ("unknown", "unfinished", "download_failed", "failed", "invalid")
 
 
 @frozen
 class Advice:
-    """What to do: *meaning* and *todo* are sentences, *commands* are pairs of a purpose and a command."""
+    """Advice about one state: its *meaning*, what *todo*, and *commands* as pairs of purpose and command."""
 
     meaning: str
     todo: str
@@ -44,57 +44,52 @@ class Advice:
 
 
 def shown_state(state: str) -> State:
-    """Return how *state* is shown; one of a version to come is called what it calls itself."""
+    """Return how *state* is shown. An unknown state is shown by its raw name, as a warning."""
     return STATES.get(state) or State(state[:60], "warn")
 
 
 def advice_for(state: str, entries: Sequence[Entry], folder: Path) -> Advice:
-    """Say what to do about *entries*, which all are in *state*; the commands name the first of them."""
+    """Return the advice about *entries*, which are all in *state*; the commands name the first of them."""
     home = _quoted(str(folder), "DIR")
     batch = f"ruxa-async batch INPUT --out {home}"
-    task_id = _first(entries, "task_id") or "TASK_ID"
     key = _first(entries, "key") or _first(entries, "id") or "KEY"
-    status = ("Ask what became of one", f"ruxa-async status {task_id}")
+    status = ("Show the state of one", f"ruxa-async status {_first(entries, 'task_id') or 'TASK_ID'}")
     match state:
         case "unknown":
             return Advice(
-                "Sent, and no answer says what became of them: each may have been charged, or not.",
-                "Look at the account first. Found there: adopt it. Not there: forget it, and it is bought "
-                "at the next run.",
+                "Sent, and no reply shows whether they were charged.",
+                "Look at your account first. Adopt each task that you find there, and forget the others.",
                 (
-                    ("Look at what is open", f"ruxa-async journal {home}"),
-                    ("It is in the account", f"ruxa-async journal {home} --adopt {key} TASK_ID"),
-                    ("It is not in the account", f"ruxa-async journal {home} --forget {key}"),
-                    ("Send all again, at your risk", f"{batch} --resend-unknown"),
+                    ("List them", f"ruxa-async journal {home}"),
+                    ("One is in the account: adopt it", f"ruxa-async journal {home} --adopt {key} TASK_ID"),
+                    ("One is not: let the next run buy it", f"ruxa-async journal {home} --forget {key}"),
+                    ("Send all of them again, which may buy twice", f"{batch} --resend-unknown"),
                 ),
             )
         case "unfinished":
             return Advice(
-                "Paid for and accepted; their end was not seen.",
-                "They may well be done by now. The same command picks them up where they are, and buys "
-                "nothing twice.",
-                (status, ("Pick up all of them", batch)),
+                "Accepted and paid for, but the run did not see their end.",
+                "Run the batch again: it waits for these tasks and buys nothing twice.",
+                (status, ("Wait for all of them", batch)),
             )
         case "download_failed":
             return Advice(
-                "Made and paid for, but not on this disk.",
-                "Links expire, so fetch these soon; asking for the state gives fresh ones.",
-                (status, ("Fetch all of them", batch)),
+                "Generated and paid for, but an output is not on this disk.",
+                "Run the batch again soon: links expire. A query returns new ones.",
+                (status, ("Download all of them", batch)),
             )
         case "failed":
             return Advice(
                 "Refused by the service, or the generation failed.",
-                "Read the reason: many prompts can be rephrased, some just tried again.",
+                "Read the reason. Some prompts must be changed; others succeed when they are tried again.",
                 (("Try all of them again", f"{batch} --retry-failed"),),
             )
         case "invalid":
             return Advice(
-                "These rows are no valid requests. Nothing was sent or charged.",
+                "These rows are not valid requests. Nothing was sent or charged.",
                 "Correct the lines named here and run the batch again.",
             )
-    return Advice(
-        "This report knows no such state.", "A newer version of ruxa-async may: it wrote these lines."
-    )
+    return Advice("This version does not know the state.", "A newer version of ruxa-async wrote these lines.")
 
 
 def _first(entries: Sequence[Entry], name: str) -> str | None:
@@ -103,5 +98,5 @@ def _first(entries: Sequence[Entry], name: str) -> str | None:
 
 
 def _quoted(text: str, otherwise: str) -> str:
-    """Return *text* as one word of a shell, or *otherwise* if it could be misread on a page."""
+    """Return *text* as one word of a shell; *otherwise* if it is too long or not printable."""
     return shlex.quote(text) if text.isprintable() and len(text) <= 200 else otherwise

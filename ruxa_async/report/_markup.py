@@ -1,4 +1,4 @@
-"""Text from outside to text in a page, one function for each place in which it may stand."""
+"""Escape text from outside, one function for each place of a page."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from urllib.parse import quote
 
 __all__ = ("address", "attributes", "csp_hash", "isolated", "json_in_script", "text")
 
-#: What would end a script or begin a comment in HTML, and what older scripts take for ends of lines.
+#: Characters that could end a script or begin a comment in HTML, and line ends of older JavaScript.
 _IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def text(value: object) -> str:
-    """Return *value* for an element or a quoted attribute."""
+    """Return *value*, escaped for an HTML element or a quoted attribute."""
     return escape(str(value), quote=True)
 
 
 def isolated(value: object) -> str:
-    """Return *value* for an element in which its direction, and marks that change it, end where it ends."""
+    """Return *value* in a ``<bdi>`` element, so that its direction does not affect its surroundings."""
     return f'<bdi dir="auto">{text(value)}</bdi>'
 
 
@@ -37,12 +37,12 @@ def address(path: str) -> str:
 
 
 def csp_hash(source: str) -> str:
-    """Return what a Content-Security-Policy calls exactly this inline *source*."""
+    """Return the source expression of a Content-Security-Policy that permits the inline *source*."""
     return f"'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'"
 
 
 def attributes(values: Mapping[str, object]) -> str:
-    """Return *values* as markup attributes, each after a space; numbers are rounded to hundredths."""
+    """Return *values* as HTML attributes, each after a space; floats are rounded to hundredths."""
     return "".join(f' {name}="{text(_plain(value))}"' for name, value in values.items())
 
 

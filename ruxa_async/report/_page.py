@@ -1,6 +1,6 @@
 """Build the page from a template, one style sheet, one script, and the data of the folder.
 
-The policy in its head lets nothing run or load but that one script, that one sheet, and media from beside it.
+Its Content-Security-Policy permits only that script, that style sheet, and media from the same folder.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import islice
@@ -16,36 +16,44 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from attrs import asdict
+
 from ._advice import ATTENTION, STATES, Advice, advice_for, shown_state
-from ._charts import plain_number
+from ._bar_chart import plain_number
+from ._folder import Entry, Folder, Media, read_folder
 from ._markup import address, csp_hash, isolated, json_in_script, text
 from ._plots import plots
-from ._reading import Entry, Error, Folder, Media, read_folder
 from ._spending import Spending, spending_of, spending_section
 
-__all__ = ("REPORT", "page", "write_report")
+__all__ = ("REPORT", "page", "spelled", "write_report")
 
 REPORT = "report.html"
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
+#: The most entries, and the most reasons, that are listed for each state.
 _SAMPLES = 4
 _REASONS = 6
-#: Parameters of a request that the page shows, and characters of each.
+#: The most parameters of a request on the page, and the most characters of each.
 _PARAMETERS, _PARAMETER = 40, 2_000
+#: Fields of an entry that the script takes unchanged.
+_ITEM_FIELDS = (
+    *("state", "prompt", "key", "model", "task_id", "line"),
+    *("credits", "queries", "submitted_at", "finished_at"),
+)
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Write the report of *folder* from its results, and return its path.
+    """Write the report of the batch in *folder* from its results, and return its path.
 
-    An existing report is replaced. It appears whole or not at all. Raises OSError if the results cannot be
-    read or the report not be written.
+    It replaces an earlier report atomically. Raises OSError if the results cannot be read or the report
+    cannot be written.
     """
     home = Path(folder)
-    made = page(read_folder(home)).encode(errors="replace")
+    content = page(read_folder(home)).encode(errors="replace")
     target = home / REPORT
     part = home / f".{REPORT}-{uuid4().hex}.part"
     try:
-        part.write_bytes(made)
+        part.write_bytes(content)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -53,36 +61,30 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 
 def page(folder: Folder) -> str:
-    """Return the whole page about *folder*."""
+    """Return the page about *folder*."""
     style, script = _asset("page.css"), _asset("page.js")
     spending = spending_of(folder)
     name = _name(folder)
-    return _filled(
-        _asset("page.html"),
-        {
-            "style": style,
-            "script": script,
-            "style_hash": csp_hash(style),
-            "script_hash": csp_hash(script),
-            "title": text(name),
-            "heading": isolated(name),
-            "facts": _facts(folder, spending),
-            "attention": _attention(folder),
-            "plots": plots(folder),
-            "spending": spending_section(spending),
-            "footing": _footing(folder),
-            "data": json_in_script(_data(folder)),
-        },
-    )
+    values = {
+        "style": style,
+        "script": script,
+        "style_hash": csp_hash(style),
+        "script_hash": csp_hash(script),
+        "title": text(name),
+        "heading": isolated(name),
+        "facts": _facts(folder, spending),
+        "attention": _attention(folder),
+        "plots": plots(folder),
+        "spending": spending_section(spending),
+        "footing": _footing(folder),
+        "data": json_in_script(_data(folder)),
+    }
+    # One pass: a value that contains a slot is not filled.
+    return _SLOT.sub(lambda slot: values[slot[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    """Fill the slots of *template* in one pass, so that no value is searched for slots."""
-    return _SLOT.sub(lambda slot: values[slot[1]], template)
 
 
 def _name(folder: Folder) -> str:
@@ -90,25 +92,26 @@ def _name(folder: Folder) -> str:
     return Path(sources[-1]).name if sources else folder.path.resolve().name or "Results"
 
 
-# ---- the head of the page
+# ---- the head and the foot of the page
 
 
 def _facts(folder: Folder, spending: Spending) -> str:
-    """Return what a reader wants to know first, as terms and values."""
-    states = Counter(entry.state for entry in folder.entries)
-    outputs = sum(len(entry.media) for entry in folder.entries)
-    missing = len(folder.entries) - states["succeeded"]
-    facts = [("rows", f"{len(folder.entries):,}"), ("files", f"{outputs:,}")]
-    if missing:
-        facts.append(("without a picture", f"{missing:,}"))
+    succeeded = sum(entry.state == "succeeded" for entry in folder.entries)
+    facts = [
+        ("rows", f"{len(folder.entries):,}"),
+        ("files", f"{sum(len(entry.media) for entry in folder.entries):,}"),
+    ]
+    if missing := len(folder.entries) - succeeded:
+        facts.append(("not succeeded", f"{missing:,}"))
     if spending.credits:
         facts.append(("credits", plain_number(spending.credits)))
-    if (seconds := _lasted(folder)) is not None:
-        facts.append(("from start to end", spelled(seconds)))
+    if (seconds := _duration(folder)) is not None:
+        facts.append(("duration", spelled(seconds)))
     return "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
 
 
-def _lasted(folder: Folder) -> float | None:
+def _duration(folder: Folder) -> float | None:
+    """Return the seconds that all runs took; if none is recorded, those from first acceptance to last end."""
     if folder.runs:
         spans = [run.ended_at - run.started_at for run in folder.runs if run.ended_at is not None]
         return sum(spans) if spans else None
@@ -118,7 +121,7 @@ def _lasted(folder: Folder) -> float | None:
 
 
 def spelled(seconds: float) -> str:
-    """Return a length of time as a person says it."""
+    """Return *seconds* in seconds below 100, else in minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -128,30 +131,29 @@ def spelled(seconds: float) -> str:
 
 def _footing(folder: Folder) -> str:
     sentences = []
-    begun = min((run.started_at for run in folder.runs), default=None)
-    if begun is not None:
-        day = datetime.fromtimestamp(begun, UTC)
-        sentences.append(f"Begun on {day.day} {day:%B %Y at %H:%M} UTC.")
-    if folder.runs and folder.runs[-1].ending not in ("", "finished"):
-        sentences.append(f"The last run was {folder.runs[-1].ending}.")
-    if left := sum(run.unsubmitted for run in folder.runs[-1:]):
-        sentences.append(f"{left:,} rows were read and not submitted, and not charged.")
+    if folder.runs:
+        day = datetime.fromtimestamp(min(run.started_at for run in folder.runs), UTC)
+        last = folder.runs[-1]
+        sentences.append(f"Started on {day.day} {day:%B %Y at %H:%M} UTC.")
+        if last.ending not in ("", "finished"):
+            sentences.append(f"The last run was {last.ending}.")
+        if last.unsubmitted:
+            sentences.append(f"{last.unsubmitted:,} rows were read and not submitted, and not charged.")
     if folder.broken:
         lines = "line" if folder.broken == 1 else "lines"
         sentences.append(f"{folder.broken:,} {lines} of results.jsonl could not be read.")
     return text(" ".join(sentences))
 
 
-# ---- what wants attention
+# ---- what needs attention
 
 
 def _attention(folder: Folder) -> str:
-    """Return a part for each state that is not a success; nothing if all went well."""
-    placed = list(enumerate(folder.entries))
+    """Return a group for each state but success; nothing if all rows succeeded."""
     others = {entry.state for entry in folder.entries} - STATES.keys()
     parts = []
     for state in (*ATTENTION, *sorted(others)):
-        group = [(place, entry) for place, entry in placed if entry.state == state]
+        group = [(place, entry) for place, entry in enumerate(folder.entries) if entry.state == state]
         if group:
             parts.append(_group(state, group, folder))
     return "\n".join(parts)
@@ -172,14 +174,14 @@ def _group(state: str, group: Sequence[tuple[int, Entry]], folder: Folder) -> st
 
 def _commands(advice: Advice) -> str:
     lines = "".join(
-        f"<div><dt>{text(what)}</dt><dd><code>{text(command)}</code></dd></div>"
-        for what, command in advice.commands
+        f"<div><dt>{text(purpose)}</dt><dd><code>{text(command)}</code></dd></div>"
+        for purpose, command in advice.commands
     )
     return f'<dl class="commands">{lines}</dl>' if lines else ""
 
 
 def _reasons(entries: Iterable[Entry]) -> str:
-    """Return why, counted; one reason that all share is said once."""
+    """Return the most common reasons with their counts."""
     counts = Counter(map(_reason, entries))
     counts.pop("", None)
     lines = "".join(
@@ -190,40 +192,36 @@ def _reasons(entries: Iterable[Entry]) -> str:
 
 
 def _reason(entry: Entry) -> str:
-    """Return why there is no picture, without the task's id, so that equal reasons are equal."""
+    """Return the error message of *entry* without its task id, so that equal reasons are counted together."""
     if entry.error is None:
         return ""
-    said = entry.error.message or entry.error.type
-    return (said.removeprefix(f"task {entry.task_id}: ") if entry.task_id else said)[:300]
+    reason = entry.error.message or entry.error.type
+    return (reason.removeprefix(f"task {entry.task_id}: ") if entry.task_id else reason)[:300]
 
 
 def _samples(group: Sequence[tuple[int, Entry]]) -> str:
     lines = "".join(
         f'<li><button type="button" class="sample" data-open="{place}">'
-        f"{isolated(_called(entry)[:200])}</button></li>"
+        f"{isolated(_caption(entry)[:200])}</button></li>"
         for place, entry in group[:_SAMPLES]
     )
     more = f'<li class="more">and {len(group) - _SAMPLES:,} more</li>' if len(group) > _SAMPLES else ""
     return f'<ul class="samples">{lines}{more}</ul>'
 
 
-def _called(entry: Entry) -> str:
+def _caption(entry: Entry) -> str:
     where = f"line {entry.line}" if entry.line is not None else "a row"
     return entry.prompt or entry.key or entry.task_id or where
 
 
-# ---- the data
+# ---- the data of the script
 
 
 def _data(folder: Folder) -> dict[str, Any]:
-    states = Counter(entry.state for entry in folder.entries)
-    order = [*STATES, *sorted(states.keys() - STATES.keys())]
-    shown = {state: shown_state(state) for state in order if states[state]}
+    found = {entry.state for entry in folder.entries}
+    states = [state for state in (*STATES, *sorted(found - STATES.keys())) if state in found]
     return {
-        "states": {
-            name: {"name": state.name, "tone": state.tone, "todo": _todo(name, folder)}
-            for name, state in shown.items()
-        },
+        "states": {state: {**asdict(shown_state(state)), "todo": _todo(state, folder)} for state in states},
         "items": [_item(entry) for entry in folder.entries],
     }
 
@@ -233,40 +231,28 @@ def _todo(state: str, folder: Folder) -> str:
 
 
 def _item(entry: Entry) -> dict[str, Any]:
-    """Return what the script needs of *entry*, without what is empty: five thousand of them are sent."""
-    values = {
-        "state": entry.state,
-        "prompt": entry.prompt,
-        "key": entry.key,
-        "model": entry.model,
-        "task": entry.task_id,
-        "index": entry.index,
-        "line": entry.line,
-        "media": [_medium(media) for media in entry.media],
-        "urls": [] if entry.media else list(entry.urls),
-        "error": None if entry.error is None else dict(_error_facts(entry.error)),
-        "credits": entry.credits,
-        "seconds": _short(entry.seconds),
-        "lag": _short(entry.lag),
-        "queries": entry.queries,
-        "submitted": entry.submitted_at,
-        "finished": entry.finished_at,
-        "input": {name: said[:_PARAMETER] for name, said in islice(entry.parameters.items(), _PARAMETERS)},
-    }
-    return {name: value for name, value in values.items() if value not in (None, "", [], {})}
+    """Return the fields of *entry* for the script, without empty ones: a page may have thousands of items."""
+    parameters = islice(entry.parameters.items(), _PARAMETERS)
+    return _filled(
+        {
+            **{name: getattr(entry, name) for name in _ITEM_FIELDS},
+            "media": [_medium(media) for media in entry.media],
+            "urls": [] if entry.media else list(entry.urls),
+            "error": None if entry.error is None else _filled(asdict(entry.error)),
+            "seconds": _rounded(entry.seconds),
+            "lag": _rounded(entry.lag),
+            "input": {name: value[:_PARAMETER] for name, value in parameters},
+        }
+    )
 
 
 def _medium(media: Media) -> dict[str, Any]:
-    measures = {"size": media.size, "width": media.width, "height": media.height}
-    known = {name: value for name, value in measures.items() if value is not None}
-    return {"kind": media.kind, "path": media.path, "src": address(media.path), **known}
+    return _filled({**asdict(media), "kind": media.kind, "src": address(media.path)})
 
 
-def _error_facts(error: Error) -> Iterator[tuple[str, str]]:
-    for name in ("type", "message", "code", "cause"):
-        if value := getattr(error, name):
-            yield name, value
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in (None, "", [], {})}
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

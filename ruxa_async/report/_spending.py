@@ -1,4 +1,4 @@
-"""What was spent: by model, and on what brought no picture."""
+"""What a batch cost: by model, and for tasks without an output."""
 
 from __future__ import annotations
 
@@ -6,143 +6,151 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from ._charts import plain_number
-from ._figures import quantile
+from ._bar_chart import plain_number
+from ._folder import Entry, Folder
 from ._markup import isolated, text
-from ._reading import Entry, Folder
+from ._statistics import quantile
 
 __all__ = ("Spending", "spending_of", "spending_section")
 
 
 @define
-class _Line:
-    """The tasks of one model."""
+class _ModelSpending:
+    """The purchases of one model. *credits* are those that the service reported; *unpriced* tasks have none.
 
-    rows: int = 0
-    made: int = 0
+    *lost_credits* are the part of *credits* for tasks without an output on disk, *seconds* the run times.
+    """
+
+    purchases: int = 0
+    succeeded: int = 0
     credits: float = 0.0
-    lost: float = 0.0
+    lost_credits: float = 0.0
     unpriced: int = 0
     seconds: list[float] = field(factory=list)
 
 
 @define
 class Spending:
-    """Credits that the service reported, and purchases for which it reported none.
+    """The purchases of a batch, each counted once.
 
-    *failed* are tasks that failed after they were accepted, *unseen* those paid for whose output is not here,
-    *unknown* requests that may have been charged. *listed* are purchases without a report whose model has a
-    listed price: *listed_credits* is their sum, *failed_listed* the part of it for tasks that failed.
+    *failed* tasks failed after they were accepted, for *failed_credits*. *missing* tasks are paid for and
+    have no output on disk. *unknown* creates may have been charged.
+
+    *listed* counts purchases for which the service reported no credits and the user gave a price. They cost
+    *listed_credits* at that price, of which *failed_listed_credits* are for failed tasks.
     """
 
-    models: dict[str, _Line] = field(factory=dict)
+    models: dict[str, _ModelSpending] = field(factory=dict)
     failed: int = 0
     failed_credits: float = 0.0
     listed: int = 0
     listed_credits: float = 0.0
-    failed_listed: float = 0.0
-    unseen: int = 0
+    failed_listed_credits: float = 0.0
+    missing: int = 0
     unknown: int = 0
 
     @property
     def credits(self) -> float:
-        """Everything that was reported."""
-        return sum(line.credits for line in self.models.values())
+        """The sum of the credits that the service reported."""
+        return sum(model.credits for model in self.models.values())
 
     @property
     def unpriced(self) -> int:
-        """Paid tasks whose price was not reported."""
-        return sum(line.unpriced for line in self.models.values())
+        """The number of tasks for which the service reported no credits."""
+        return sum(model.unpriced for model in self.models.values())
 
 
 def spending_of(folder: Folder) -> Spending:
-    """Add up what the lines in *folder* cost, each task once however many lines name it."""
+    """Return the spending of all runs in *folder*. A price of a later run replaces that of an earlier one."""
     spending = Spending()
-    prices = {
-        model: price for run in folder.runs for model, price in run.prices.items()
-    }  # the last word counts
+    prices = {model: price for run in folder.runs for model, price in run.prices.items()}
     for entry in _purchases(folder.lines):
-        line = spending.models.setdefault(entry.model or "", _Line())
-        line.rows += 1
-        line.made += entry.state == "succeeded"
-        line.credits += entry.credits or 0.0
-        line.unpriced += entry.task_id is not None and entry.credits is None
-        line.lost += 0.0 if entry.state == "succeeded" else entry.credits or 0.0
+        model = spending.models.setdefault(entry.model or "", _ModelSpending())
+        charged = entry.credits or 0.0
+        model.purchases += 1
+        model.succeeded += entry.state == "succeeded"
+        model.credits += charged
+        model.unpriced += entry.task_id is not None and entry.credits is None
+        model.lost_credits += 0.0 if entry.state == "succeeded" else charged
         if entry.seconds is not None:
-            line.seconds.append(entry.seconds)
+            model.seconds.append(entry.seconds)
         if entry.state == "failed":
             spending.failed += 1
-            spending.failed_credits += entry.credits or 0.0
+            spending.failed_credits += charged
         if entry.credits is None and (price := prices.get(entry.model or "")) is not None:
             spending.listed += 1
             spending.listed_credits += price
-            spending.failed_listed += price if entry.state == "failed" else 0.0
-        spending.unseen += entry.state in ("unfinished", "download_failed")
+            spending.failed_listed_credits += price if entry.state == "failed" else 0.0
+        spending.missing += entry.state in ("unfinished", "download_failed")
         spending.unknown += entry.state == "unknown"
     return spending
 
 
 def _purchases(lines: Iterable[Entry]) -> Iterable[Entry]:
-    """Return what was or may have been bought: the last line of each task, and of each row without one."""
+    """Return the last line of each task, and of each create of unknown outcome."""
     bought = (entry for entry in lines if entry.task_id is not None or entry.state == "unknown")
     return {entry.task_id or entry.identity: entry for entry in bought}.values()
 
 
 def spending_section(spending: Spending) -> str:
-    """Return the table and the sentences."""
+    """Return the table of models and the notes below it, as HTML."""
     if not spending.models:
         return "<p>Nothing was bought.</p>"
     head = "".join(
         f'<th scope="col"{"" if name == "Model" else " class=number"}>{name}</th>'
-        for name in ("Model", "Tasks", "Made", "Credits", "Without a picture", "Median seconds")
+        for name in (
+            "Model",
+            "Tasks",
+            "Succeeded",
+            "Credits",
+            "Credits without output",
+            "Median run time (s)",
+        )
     )
     body = "".join(
-        _row(isolated(model) if model else "not known", line)
-        for model, line in sorted(spending.models.items(), key=lambda item: -item[1].credits)
+        _row(isolated(model) if model else "not known", spent)
+        for model, spent in sorted(spending.models.items(), key=lambda item: -item[1].credits)
     )
     notes = "".join(f"<li>{text(note)}</li>" for note in _notes(spending))
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return table + (f'<ul class="notes">{notes}</ul>' if notes else "")
 
 
-def _row(model: str, line: _Line) -> str:
-    told = line.rows > line.unpriced
+def _row(name: str, spent: _ModelSpending) -> str:
+    is_reported = spent.purchases > spent.unpriced
     cells = (
-        f"{line.rows:,}",
-        f"{line.made:,}",
-        plain_number(line.credits) if told else "not reported",
-        plain_number(line.lost) if told else "not reported",
-        plain_number(float(f"{quantile(sorted(line.seconds), 0.5):.3g}")) if line.seconds else "not known",
+        f"{spent.purchases:,}",
+        f"{spent.succeeded:,}",
+        plain_number(spent.credits) if is_reported else "not reported",
+        plain_number(spent.lost_credits) if is_reported else "not reported",
+        plain_number(float(f"{quantile(sorted(spent.seconds), 0.5):.3g}")) if spent.seconds else "not known",
     )
-    return (
-        f'<tr><th scope="row">{model}</th>' + "".join(f'<td class="number">{c}</td>' for c in cells) + "</tr>"
-    )
+    columns = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+    return f'<tr><th scope="row">{name}</th>{columns}</tr>'
 
 
 def _notes(spending: Spending) -> Iterable[str]:
     if spending.failed:
-        told, listed = spending.failed_credits, spending.failed_listed
-        parts = [f"{plain_number(told)} credits"] if told else []
+        reported, listed = spending.failed_credits, spending.failed_listed_credits
+        parts = [f"{plain_number(reported)} credits"] if reported else []
         parts += [f"{plain_number(listed)} credits at the listed price"] if listed else []
         price = f" ({', '.join(parts)})" if parts else ""
         yield (
-            f"{_tasks(spending.failed)} failed after the service had accepted them{price}; "
-            "whether it gives credits back is in the account."
+            f"{_count(spending.failed, 'task')} failed after acceptance{price}. "
+            "Your account shows whether credits were refunded."
         )
-    if spending.unseen:
-        yield f"Paid for, and not on this disk yet: {_tasks(spending.unseen)}."
+    if spending.missing:
+        yield f"{_count(spending.missing, 'task')} paid for, without an output on this disk yet."
     if spending.unknown:
-        requests = "request" if spending.unknown == 1 else "requests"
-        yield f"{spending.unknown:,} {requests} may have been charged as well; nobody can tell from here."
+        yield f"{_count(spending.unknown, 'request')} may have been charged too: the outcome is not known."
     if spending.unpriced:
-        yield f"For {_tasks(spending.unpriced)} the service did not say what was charged."
+        yield f"For {_count(spending.unpriced, 'task')} the service did not report the charge."
     if spending.listed:
-        what = f"{spending.listed:,} {'purchase' if spending.listed == 1 else 'purchases'}"
         yield (
-            f"{what} for which it did not say so, those that may have been charged among them: "
-            f"{plain_number(spending.listed_credits)} credits at the listed price."
+            f"{_count(spending.listed, 'purchase')} without a reported charge, including those that may have "
+            f"been charged: {plain_number(spending.listed_credits)} credits at the listed price."
         )
 
 
-def _tasks(number: int) -> str:
-    return f"{number:,} {'task' if number == 1 else 'tasks'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,6 +1,6 @@
 "use strict";
-// The sheet, its filters, and the opened item. Text from outside only ever becomes textContent; addresses of media are
-// relative paths that were made and encoded when the report was.
+// The sheet of tiles, its filters, and the opened item. Text from outside is only set as textContent. Addresses of media
+// are relative paths, which were encoded when the report was written.
 (() => {
   const $ = (id) => document.getElementById(id);
   const { states, items } = JSON.parse($("data").textContent);
@@ -19,7 +19,7 @@
   }
   const foreign = (text) => make("bdi", { dir: "auto", textContent: text });
   const stateOf = (item) => states[item.state];
-  const called = (item) => item.prompt || item.key || item.task || `line ${item.line ?? "?"}`;
+  const captionOf = (item) => item.prompt || item.key || item.task_id || `line ${item.line ?? "?"}`;
   const short = (model) => model.slice(model.lastIndexOf("/") + 1);
   const seconds = (value) => `${number.format(value < 10 ? Math.round(value * 10) / 10 : Math.round(value))} s`;
   const credits = (value) => `${number.format(value)} ${value === 1 ? "credit" : "credits"}`;
@@ -36,20 +36,20 @@
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       nearby.unobserve(target);
-      target.src = `${target.dataset.src}#t=0.1`; // the first frame stands for the film
+      target.src = `${target.dataset.src}#t=0.1`; // shows the first frame
     }
   }, { rootMargin: "400px" });
 
   function word(item, medium) {
     const box = make("span", { className: "word" });
     if (medium && medium.size === undefined) {
-      box.append(make("b", { textContent: "File is gone" }), foreign(medium.path));
+      box.append(make("b", { textContent: "File is missing" }), foreign(medium.path));
     } else if (medium) {
       box.append(make("b", { textContent: medium.kind === "audio" ? "Sound" : "File" }), foreign(medium.path));
     } else {
       box.append(make("b", { textContent: stateOf(item).name }));
-      const said = item.error && (item.error.message || item.error.type);
-      if (said) box.append(foreign(said.slice(0, 160)));
+      const reason = item.error && (item.error.message || item.error.type);
+      if (reason) box.append(foreign(reason.slice(0, 160)));
     }
     return box;
   }
@@ -59,10 +59,10 @@
     if (!medium || medium.size === undefined) return word(item, medium);
     if (medium.kind === "image") return make("img", { loading: "lazy", decoding: "async", alt: "", src: medium.src });
     if (medium.kind !== "video") return word(item, medium);
-    const film = make("video", { muted: true, preload: "metadata", playsInline: true, tabIndex: -1 });
-    film.dataset.src = medium.src;
-    nearby.observe(film);
-    return film;
+    const video = make("video", { muted: true, preload: "metadata", playsInline: true, tabIndex: -1 });
+    video.dataset.src = medium.src;
+    nearby.observe(video);
+    return video;
   }
 
   function badge(item) {
@@ -77,7 +77,7 @@
     const item = items[place];
     const meta = [item.model && short(item.model), item.seconds !== undefined && seconds(item.seconds),
       item.credits !== undefined && credits(item.credits)].filter(Boolean).join(" · ");
-    const caption = make("span", { className: "caption" }, foreign(called(item).slice(0, 240)), make("small", { textContent: meta }));
+    const caption = make("span", { className: "caption" }, foreign(captionOf(item).slice(0, 240)), make("small", { textContent: meta }));
     const mat = make("span", { className: `mat ${stateOf(item).tone}` }, preview(item), ...badge(item));
     const tile = make("button", { type: "button", className: "tile", tabIndex: -1 }, mat, caption);
     tile.dataset.place = place;
@@ -86,22 +86,22 @@
     return entry;
   }
 
-  // ---- which are shown
+  // ---- filters
 
-  // Without accents and in small letters, so that "cafe" finds "Café".
+  // Returns text without accents and in lower case, so that "cafe" finds "Café".
   function plain(text) {
     const bare = /[^\x00-\x7f]/.test(text) ? text.normalize("NFKD").replace(/\p{M}/gu, "") : text;
     return bare.toLowerCase();
   }
   const haystacks = [];
   function haystack(place) {
-    const { prompt, key, task, model, error = {} } = items[place];
-    return haystacks[place] ??= plain([prompt, key, task, model, error.message, error.code].filter(Boolean).join("\n"));
+    const { prompt, key, task_id, model, error = {} } = items[place];
+    return haystacks[place] ??= plain([prompt, key, task_id, model, error.message, error.code].filter(Boolean).join("\n"));
   }
 
   const ORDERS = {
     index: (a, b) => a - b,
-    finished: (a, b) => (items[a].finished ?? Infinity) - (items[b].finished ?? Infinity) || a - b,
+    finished: (a, b) => (items[a].finished_at ?? Infinity) - (items[b].finished_at ?? Infinity) || a - b,
     seconds: (a, b) => (items[b].seconds ?? -1) - (items[a].seconds ?? -1) || a - b,
     credits: (a, b) => (items[b].credits ?? -1) - (items[a].credits ?? -1) || a - b,
   };
@@ -124,7 +124,7 @@
     if (!round || shown.length !== before.length || shown.some((place, at) => place !== before[at])) fill();
   }
 
-  // The first screens at once and the rest when there is time: what is not near the window costs no layout.
+  // Adds the first tiles at once and the others when the browser is idle; tiles far from the window need no layout.
   function fill() {
     const mine = ++round;
     delete sheet.dataset.full;
@@ -157,7 +157,7 @@
     if (from) opener = from;
     draw();
     if (!dialog.open) dialog.showModal();
-    // What had the focus may be gone or disabled now, and keys that go to nobody would be lost.
+    // The focused element may be removed or disabled now; without a focus the dialog would get no keys.
     const focused = document.activeElement;
     if (!dialog.contains(focused) || focused === dialog || focused.disabled || from) {
       ["after", "before", "close"].map($).find((button) => !button.disabled).focus();
@@ -222,20 +222,20 @@
     add("Model", item.model);
     for (const [name, value] of Object.entries(item.input || {})) add(foreign(name), value);
     add("Key", item.key);
-    add("Task", item.task);
+    add("Task", item.task_id);
     add("Line", item.line === undefined ? undefined : number.format(item.line));
-    add("Took", item.seconds === undefined ? undefined : seconds(item.seconds));
-    add("Seen after", item.lag === undefined ? undefined : `${number.format(item.lag)} s`);
+    add("Run time", item.seconds === undefined ? undefined : seconds(item.seconds));
+    add("Delay until the end was seen", item.lag === undefined ? undefined : `${number.format(item.lag)} s`);
     add("Queries", item.queries === undefined ? undefined : number.format(item.queries));
     add("Credits", item.credits === undefined ? undefined : number.format(item.credits));
-    add("Accepted", timed(item.submitted));
-    add("Ended", timed(item.finished));
+    add("Accepted", timed(item.submitted_at));
+    add("Ended", timed(item.finished_at));
     for (const medium of item.media || []) {
       const link = make("a", { href: medium.src, target: "_blank", rel: "noopener" }, foreign(medium.path));
-      const size = medium.size === undefined ? "is gone" : bytes(medium.size);
+      const size = medium.size === undefined ? "is missing" : bytes(medium.size);
       add("File", make("span", {}, link, ` ${[pixels(medium), size].filter(Boolean).join(", ")}`));
     }
-    for (const url of item.urls || []) add("Address", url); // text, never a link: somebody else chose it
+    for (const url of item.urls || []) add("Address", url); // text, not a link: it comes from outside
     const prompt = item.prompt ? [foreign(item.prompt)] : [];
     if (prompt.length && item.prompt.length > 400) prompt[0].className = "long";
     return [...prompt, list];
@@ -246,7 +246,7 @@
     if (next >= 0 && next < shown.length) open(next);
   };
 
-  // ---- what the reader does
+  // ---- events
 
   $("states").append(...[["", { name: "All" }, items.length], ...Object.entries(states).map(([state, value]) =>
     [state, value, items.filter((item) => item.state === state).length])].map(([state, value, count]) => {
@@ -258,7 +258,7 @@
   const models = [...new Set(items.map((item) => item.model).filter(Boolean))].sort();
   $("model").append(make("option", { value: "", textContent: "All models" }), ...models.map((model) => make("option", { value: model, textContent: model })));
   $("model-choice").hidden = models.length < 2;
-  for (const [value, name] of [["seconds", "seconds"], ["credits", "credits"], ["finished", "finished"]]) {
+  for (const [value, name] of [["seconds", "seconds"], ["credits", "credits"], ["finished", "finished_at"]]) {
     const known = items.some((item) => item[name] !== undefined);
     $("order").querySelector(`[value=${value}]`).hidden = !known;
   }
@@ -319,7 +319,7 @@
   $("after").addEventListener("click", () => step(1));
   $("close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
-    stage.replaceChildren(); // a film stops here
+    stage.replaceChildren(); // stops a video
     const tile = tiles.get(shown[current]);
     if (opener && opener.classList.contains("tile") && tile && tile.isConnected) focusTile(tile.firstElementChild);
     else if (opener && opener.isConnected) opener.focus();

@@ -12,32 +12,33 @@ import ssl
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from multidict import CIMultiDict
 from yarl import URL
 
+from ruxa_async.errors import MaybeSentError
+
 from ._addresses import public_socket
-from ._aiohttp_direct import TESTED, DirectExchange, Line
+from ._aiohttp_direct import TESTED, DirectExchange, DirectPool
 from ._aiohttp_exchange import LARGEST_HEAD, AiohttpExchange, SessionExchange, read_body
-from ._base import MaybeSentError, Request, Response, StreamedResponse
+from ._base import Request, Response, StreamedResponse
 from ._deadlines import Deadlines
-from ._proxies import Proxies, trusted_by_environment, without_credentials
+from ._exchange import FRESH_SECONDS, IDLE_SECONDS, PooledTransport, Streamed
+from ._proxies import without_credentials
 
 __all__ = ("AiohttpTransport",)
 
-#: seconds that a connection for creates may be idle; servers close idle connections later than this
-FRESH_SECONDS: Final = 2.0
-
+#: The sessions: for creates, for other requests, for downloads from public addresses, the same by proxy.
 _Kind: TypeAlias = Literal["fresh", "pooled", "public", "public by proxy"]
 
-#: Headers that aiohttp would add. It still adds Accept-Encoding, because it knows what it can decode.
+#: Headers that aiohttp must not add. It may add Accept-Encoding, which lists what it can decode.
 _ADDED: Final = frozenset({"Accept", "User-Agent"})
 _ADDED_WITH_BODY: Final = _ADDED | {"Content-Type"}
 
 
-class AiohttpTransport:
+class AiohttpTransport(PooledTransport):
     """The default transport, on aiohttp and asyncio.
 
     *pool_size* (64) bounds the connections for creates and, separately, those for other requests. *max_body*
@@ -51,8 +52,8 @@ class AiohttpTransport:
 
     A *session* of your own is used for all requests except those limited to public addresses, and is not
     closed. Its cookie jar, proxies, default headers and TLS settings apply; *pool_size* does not. Its
-    connector decides how long a connection may be idle before a create (15 s by default, 2 s without a
-    session). Its middlewares are skipped, because one of them could send a create twice.
+    connector decides how long a connection may be idle before a create uses it: 15 s by default, instead of
+    2 s. Its middlewares are skipped, because one of them could send a create twice.
 
     A transport belongs to the event loop of its first use. Raises RuntimeError in another loop, without
     asyncio, or after `aclose`.
@@ -68,26 +69,17 @@ class AiohttpTransport:
         ssl_context: ssl.SSLContext | None = None,
         max_body: int = 8 * 2**20,
     ) -> None:
-        if pool_size < 1:
-            raise ValueError(f"pool_size={pool_size!r} is not valid: at least 1 connection is needed")
-        if max_body < 1:
-            raise ValueError(f"max_body={max_body!r} is not valid: at least 1 byte is needed")
         if session is not None and (proxy is not None or ssl_context is not None):
             raise ValueError("a session of your own brings its own proxy and TLS settings: set them there")
+        super().__init__(
+            pool_size=pool_size, max_body=max_body, trust_env=trust_env, proxy=proxy, ssl_context=ssl_context
+        )
         self._supplied = session
-        self._pool_size = pool_size
-        self._proxies = Proxies(proxy, trust_env=trust_env)
-        if ssl_context is None and trust_env:
-            ssl_context = trusted_by_environment()
-        self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
-        self._max_body = max_body
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._deadlines: Deadlines | None = None
         self._sessions: dict[_Kind, ClientSession] = {}
         if session is not None:
             self._sessions = {"fresh": session, "pooled": session}
-        self._lines: dict[ClientSession, Line] = {}
-        self._closed = False
+        self._direct_pools: dict[ClientSession, DirectPool] = {}
 
     async def send(self, request: Request) -> Response:
         """Send *request* and return the complete reply, decompressed.
@@ -95,14 +87,14 @@ class AiohttpTransport:
         Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been.
         """
         proxy, session, deadlines = self._route(request)
-        line = None if proxy is not None else self._lines.get(session)
-        if line is not None and (ready := line.prepare(request)) is not None:
+        pool = None if proxy is not None else self._direct_pools.get(session)
+        if pool is not None and (ready := pool.prepare(request)) is not None:
             direct = DirectExchange(request, ready, self._max_body)
-            return await self._exchanged(direct, self._send_directly(line, direct), deadlines)
+            return await self._await_reply(direct, direct.run(pool, _connect_timeout(request)), deadlines)
         exchange = SessionExchange(request, self._max_body)
-        return await self._exchanged(exchange, self._send_through(session, proxy, exchange), deadlines)
+        return await self._await_reply(exchange, self._send_through(session, proxy, exchange), deadlines)
 
-    async def _exchanged(
+    async def _await_reply(
         self, exchange: AiohttpExchange, sending: Coroutine[Any, Any, Response], deadlines: Deadlines
     ) -> Response:
         """Await *sending* until the deadline of *exchange* and return the reply."""
@@ -122,10 +114,6 @@ class AiohttpTransport:
             deadlines.remove(exchange)
             if exchange.recorder is not None:
                 exchange.recorder.stop()
-
-    async def _send_directly(self, line: Line, exchange: DirectExchange) -> Response:
-        request = exchange.request
-        return await exchange.run(line, _timeout(min(request.timeout, request.connect_timeout)))
 
     async def _send_through(
         self, session: ClientSession, proxy: str | None, exchange: SessionExchange
@@ -148,7 +136,7 @@ class AiohttpTransport:
         try:
             with exchange:
                 response = await self._open(session, proxy, exchange, headers, decompress=False)
-            yield _Streamed(response, exchange)
+            yield Streamed(response.status, response.headers, exchange, response.content.readany)
         finally:
             exchange.close()
             deadlines.remove(exchange)
@@ -184,16 +172,14 @@ class AiohttpTransport:
             allow_redirects=False,
             raise_for_status=False,
             auto_decompress=decompress,
-            timeout=_timeout(min(request.timeout, request.connect_timeout)),
+            timeout=_connect_timeout(request),
             proxy=proxy,
             middlewares=(exchange,),
             **LARGEST_HEAD,
         )
 
     def _route(self, request: Request) -> tuple[str | None, ClientSession, Deadlines]:
-        """Return the proxy and the session for *request*."""
-        if self._closed:
-            raise RuntimeError("This AiohttpTransport is closed; make a new one.")
+        """Return the proxy, the session and the deadlines for *request*."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -202,9 +188,10 @@ class AiohttpTransport:
                 "RuxaClient(transport=Httpx2Transport()), from ruxa_async.transports, which needs the extra "
                 "'httpx2'."
             ) from None
+        self._check_usable(loop)
         deadlines = self._deadlines
-        if deadlines is None or loop is not self._loop:
-            deadlines = self._bind(loop)
+        if deadlines is None:
+            deadlines = self._deadlines = Deadlines(loop)
         proxy = None
         if self._supplied is None or request.public_only:
             proxy = self._proxies.route_of(request)
@@ -218,56 +205,21 @@ class AiohttpTransport:
             raise RuntimeError("The aiohttp session that was given to AiohttpTransport is closed.")
         return proxy, session, deadlines
 
-    def _bind(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
-        if self._loop is not None:
-            raise RuntimeError(
-                "This AiohttpTransport belongs to the event loop of its first use, and this is "
-                "another event loop; make one for each loop."
-            )
-        self._loop = loop
-        self._deadlines = Deadlines(loop)
-        return self._deadlines
-
     def _make(self, kind: _Kind) -> ClientSession:
-        if kind == "public":
-            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl, socket_factory=public_socket)
-        elif kind == "fresh":
-            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl, keepalive_timeout=FRESH_SECONDS)
-        else:
-            connector = TCPConnector(limit=self._pool_size, ssl=self._ssl)
+        connector = TCPConnector(
+            limit=self._pool_size,
+            ssl=True if self._ssl_context is None else self._ssl_context,
+            socket_factory=public_socket if kind == "public" else None,
+            keepalive_timeout=FRESH_SECONDS if kind == "fresh" else IDLE_SECONDS,
+        )
         session = self._sessions[kind] = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
         if TESTED:
-            self._lines[session] = Line(connector)
+            self._direct_pools[session] = DirectPool(connector)
         return session
 
 
-class _Streamed:
-    """A reply whose body is still arriving, and the iterator over its pieces."""
-
-    def __init__(self, response: ClientResponse, exchange: SessionExchange) -> None:
-        self._response = response
-        self._exchange = exchange
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        with self._exchange:
-            chunk = await self._response.content.readany()
-        if chunk:
-            return chunk
-        raise StopAsyncIteration
+def _connect_timeout(request: Request) -> ClientTimeout:
+    return _timeout(min(request.timeout, request.connect_timeout))
 
 
 @lru_cache(maxsize=64)

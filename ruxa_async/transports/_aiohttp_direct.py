@@ -30,7 +30,7 @@ from ._aiohttp_exchange import LARGEST_HEAD, AiohttpExchange, read_body
 from ._base import Request, Response
 from ._reply_recorder import ReplyRecorder, record
 
-__all__ = ("TESTED", "DirectExchange", "Line")
+__all__ = ("TESTED", "DirectExchange", "DirectPool")
 
 #: Whether the tests ran with this version of aiohttp.
 TESTED: Final = aiohttp.__version__.startswith("3.14.")
@@ -42,44 +42,49 @@ _FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\r\n\0]*")
 _SPECIAL: Final = frozenset(
     {"connection", "content-encoding", "content-length", "cookie", "expect", "transfer-encoding", "upgrade"}
 )
+#: heads that a pool keeps, at most: creates and queries of one service need two
 _HEADS_KEPT: Final = 16
 
 
 class _Head(NamedTuple):
-    """The common part of all requests to one server with the same headers."""
+    """The part of the bytes that all requests with one origin and the same headers share.
 
-    #: Tells the pool where to connect; holds no API key.
+    The connector reads from *opener* where to connect; it holds no API key. *fields* are the header lines.
+    """
+
     opener: ClientRequest
     fields: bytes
 
 
 class _Ready(NamedTuple):
+    """A request as *data*, the bytes to send."""
+
     head: _Head
     data: bytes
 
 
-class Line:
-    """Sends requests over one connection pool of ours."""
+class DirectPool:
+    """The connections of *connector*, for requests without a session."""
 
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
-        #: The protocols of connections that have carried a create.
+        #: The protocols of connections that have sent a create.
         self.used: WeakSet[asyncio.BaseProtocol] = WeakSet()
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], _Head | None] = {}
 
     def prepare(self, request: Request) -> _Ready | None:
-        """Return the bytes of *request*, None if it needs a session."""
+        """Return the bytes to send for *request*, None if it needs a session."""
         url, body = request.url, request.body
         start = url.find("/", url.find("//") + 2)
         if start < 0 or request.method != ("GET" if body is None else "POST"):
             return None
         target = url[start:]
         key = url[:start], tuple(request.headers.items())
-        head = self._heads.get(key)
-        if head is None:
-            if key not in self._heads:
-                self._keep(key, request.headers)
-            head = self._heads[key]
+        if key not in self._heads:
+            if len(self._heads) >= _HEADS_KEPT:
+                self._heads.clear()
+            self._heads[key] = _head(key[0], request.headers)
+        head = self._heads[key]
         if head is None or not _TARGET.fullmatch(target):
             return None
         if body is None:
@@ -87,14 +92,9 @@ class Line:
         form = b"POST %b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b"
         return _Ready(head, form % (target.encode(), head.fields, len(body), body))
 
-    def _keep(self, key: tuple[str, tuple[tuple[str, str], ...]], headers: Mapping[str, str]) -> None:
-        if len(self._heads) >= _HEADS_KEPT:
-            self._heads.clear()
-        self._heads[key] = _head(key[0], headers)
-
 
 class DirectExchange(AiohttpExchange):
-    """One request in progress over a `Line`."""
+    """One request in progress over a connection of a `DirectPool`."""
 
     __slots__ = ("_connection", "_ready", "_recorder", "_sent")
 
@@ -105,18 +105,18 @@ class DirectExchange(AiohttpExchange):
         self._connection: Connection | None = None
         self._sent = False
 
-    async def run(self, line: Line, timeout: ClientTimeout) -> Response:
+    async def run(self, pool: DirectPool, timeout: ClientTimeout) -> Response:
         """Send the request and read the whole reply."""
-        connection = self._connection = await line.connector.connect(self._ready.head.opener, [], timeout)
+        connection = self._connection = await pool.connector.connect(self._ready.head.opener, [], timeout)
         protocol = connection.protocol
         assert protocol is not None
         if protocol.should_close:  # bytes arrived early, and would be taken for the reply
             raise ConnectionError("the server sent data before the request")
         if self.request.body is not None:
             # The event loop notices a closed connection only when it polls the socket the next time.
-            if protocol in line.used and _can_be_read(connection.transport):
+            if protocol in pool.used and _can_be_read(connection.transport):
                 raise ConnectionError("the server closed the connection, or sent data before the request")
-            line.used.add(protocol)
+            pool.used.add(protocol)
         protocol.set_response_params(read_until_eof=True, **LARGEST_HEAD)
         self._write(connection)
         message, payload = await protocol.read()

@@ -39,8 +39,9 @@ from aiohttp.payload import Payload
 from yarl import URL
 
 from ruxa_async._internal.failpoints import failpoint
+from ruxa_async.errors import MaybeSentError, TransportError
 
-from ._base import MaybeSentError, Request, Response, TransportError
+from ._base import Request, Response
 from ._exchange import Exchange, raise_without_context
 from ._reply_recorder import ReplyRecorder, record
 
@@ -62,7 +63,7 @@ _REVEALING: Final = (ClientResponseError, InvalidURL, NonHttpUrlClientError)
 
 
 class _Body(Payload):
-    """A body that notes when its first byte may have been sent."""
+    """A body that sets *begun* when its first byte may be sent."""
 
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
@@ -121,7 +122,6 @@ class AiohttpExchange(Exchange):
     @abstractmethod
     def recorder(self) -> ReplyRecorder | None:
         """The recorder of the reply to a request with a body, once its first byte may have been sent."""
-        ...
 
     @abstractmethod
     def expire(self) -> bool:
@@ -130,12 +130,10 @@ class AiohttpExchange(Exchange):
         It is not possible while a connection is being made, which has its own timeout. Later the connection
         is aborted, which ends the wait for the reply.
         """
-        ...
 
     @abstractmethod
     def close(self) -> None:
         """Close the connection, unless it was released after a complete reply."""
-        ...
 
     def _translate(self, exc: BaseException) -> TransportError:
         root = _root(exc)
@@ -231,7 +229,7 @@ async def read_body(
 
 
 def _root(exc: BaseException) -> BaseException | None:
-    """Return the cause under aiohttp's own errors, some of which quote URLs and headers."""
+    """Return the innermost cause of *exc*, None if its message may hold a URL or headers."""
     root: BaseException | None = exc
     while isinstance(root, ClientError) and root.__cause__ is not None:
         root = root.__cause__

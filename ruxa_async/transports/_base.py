@@ -1,8 +1,8 @@
-"""The protocol of a transport: it moves bytes, and it knows whether any of them were sent.
+"""The protocol of a transport: it sends one HTTP request and reports whether any byte of it was sent.
 
-A transport makes no decisions: it never retries, follows a redirect, keeps a cookie or interprets a status.
-It must report failures correctly: `NotSentError` if no byte of the request left this machine,
-`MaybeSentError` if any may have. The client's guarantee against double purchases depends on that difference.
+A transport never retries, follows a redirect, keeps a cookie or interprets a status. It raises `NotSentError`
+only if no byte of the request left this machine, and `MaybeSentError` if any may have. The client sends a
+create again after a `NotSentError`, so a wrong one buys twice.
 """
 
 from __future__ import annotations
@@ -13,17 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from ruxa_async.errors import MaybeSentError, NotSentError, TransportError
-
-__all__ = (
-    "MaybeSentError",
-    "NotSentError",
-    "Request",
-    "Response",
-    "StreamedResponse",
-    "Transport",
-    "TransportError",
-)
+__all__ = ("Request", "Response", "StreamedResponse", "Transport")
 
 
 @frozen(kw_only=True)
@@ -31,15 +21,15 @@ class Request:
     """One HTTP request.
 
     *url* is absolute and percent-encoded, and is sent unchanged. *timeout* (30) bounds the whole exchange in
-    seconds, *connect_timeout* (10) the part before the first byte. *fresh* requires a new connection or one
-    that was idle for less than 2 s, so that a stale connection cannot make a create unknown. *public_only*
-    requires a connection to a public address (see `check_public`); otherwise nothing is sent, and the cause
-    of the `NotSentError` is a `PrivateAddressError`.
+    seconds, *connect_timeout* (10) the part before the first byte is sent. *fresh* requires a connection that
+    is new or was idle for less than 2 s: the server may be closing an older one, which would make the outcome
+    of a create unknown. *public_only* requires a public address (see `check_public`). For another address
+    `NotSentError` is raised, with a `PrivateAddressError` as its cause.
     """
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(factory=dict, repr=False)  # the key is among them
+    headers: Mapping[str, str] = field(factory=dict, repr=False)  # the API key is among them
     body: bytes | None = field(default=None, repr=False)
     timeout: float = 30.0
     connect_timeout: float = 10.0
@@ -62,16 +52,13 @@ class StreamedResponse(Protocol):
     @property
     def status(self) -> int:
         """The HTTP status."""
-        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers, looked up by lower-case names."""
-        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over the body as it arrives, not decompressed. Raises `MaybeSentError` if it breaks off."""
-        ...
+        """Yield the body as it arrives, not decompressed. Raises `MaybeSentError` if the body breaks off."""
 
 
 @runtime_checkable
@@ -84,15 +71,12 @@ class Transport(Protocol):
         Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been: after a timeout, a
         reset, or a reply that breaks off or is too large.
         """
-        ...
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[StreamedResponse]:
-        """Send *request* and yield the reply, whose body is read in pieces. It is used for media only.
+        """Send *request* and yield the reply, whose body is read in pieces. Only downloads use it.
 
-        Redirects are returned, not followed. Raises what `send` raises.
+        A redirect is yielded like any other reply. Raises what `send` raises.
         """
-        ...
 
     async def aclose(self) -> None:
         """Close all connections. Calling it again does nothing."""
-        ...

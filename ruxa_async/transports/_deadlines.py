@@ -18,8 +18,7 @@ _RETRY: Final = 0.01
 
 class _Expiring(Protocol):
     def expire(self) -> bool:
-        """Abort; return whether that was possible."""
-        ...
+        """Abort the exchange; return whether that was possible."""
 
 
 class Deadlines:
@@ -41,8 +40,7 @@ class Deadlines:
 
     def remove(self, exchange: _Expiring) -> None:
         """Remove *exchange*, which has ended."""
-        # The timer stays set: most exchanges end long before it, and it finds the next deadline when it
-        # fires.
+        # The timer stays set: most exchanges end long before it fires, and then it finds the next deadline.
         self._due.pop(exchange, None)
         if self._closing:
             self.close()

@@ -9,18 +9,22 @@ This module holds the pools and their settings. `_httpx2_exchange` determines wh
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import Final, Self, cast
+from typing import Any, Final, cast
 
-from anyio.lowlevel import EventLoopToken, current_token
+import anyio
+from anyio.lowlevel import current_token
 
 from ruxa_async.errors import MissingExtraError
 
+from ._addresses import PrivateAddressError, is_public
 from ._base import Request, Response, StreamedResponse
 
 try:
@@ -29,37 +33,25 @@ try:
 except ImportError as error:
     raise MissingExtraError("Httpx2Transport", "httpx2") from error
 
+from ._exchange import FRESH_SECONDS, IDLE_SECONDS, PooledTransport, Streamed
 from ._httpx2_exchange import Httpx2Exchange
-from ._httpx2_guard import PublicOnly
-from ._proxies import Proxies, trusted_by_environment, without_credentials
+from ._proxies import without_credentials
 
 __all__ = ("Httpx2Transport",)
 
-#: seconds that a connection for creates may be idle; servers close idle connections later than this
-FRESH_SECONDS: Final = 2.0
-#: seconds that any other connection may be idle
-IDLE_SECONDS: Final = 15.0
-
+#: seconds to wait for one of several addresses before the next is tried
+_HEAD_START: Final = 2.0
 _PROXY_KINDS: Final = ("http", "https")
 _SOCKS: Final = ("socks5", "socks5h")
 _ABSENT: Final = ("", "identity")
 _GZIP: Final = ("gzip", "x-gzip")
 
 
-class Httpx2Transport:
-    """A transport on httpx2, for asyncio and trio.
+class Httpx2Transport(PooledTransport):
+    """A transport on httpx2, for asyncio and trio. Its settings are those of `AiohttpTransport`.
 
-    *pool_size* (64) bounds the connections for creates and, separately, those for other requests. *max_body*
-    (8 MiB) bounds the decompressed reply that `send` accepts, in bytes.
-
-    *proxy* is the URL of a proxy, with its credentials if needed. *ssl_context* replaces the default one,
-    which trusts the system's certificates. Otherwise, if *trust_env* is set (the default), the variables
-    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are used. A loopback address
-    is never reached through a proxy. Raises `ConfigurationError` for a proxy or certificate file that cannot
-    be used.
-
-    A transport belongs to the event loop of its first use. Raises RuntimeError in another loop or after
-    `aclose`. Importing it raises `MissingExtraError` if httpx2 is not installed.
+    It belongs to the event loop of its first use, and raises RuntimeError in another loop or after `aclose`.
+    Importing it raises `MissingExtraError` if httpx2 is not installed.
     """
 
     def __init__(
@@ -71,32 +63,29 @@ class Httpx2Transport:
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if pool_size < 1:
-            raise ValueError(f"pool_size={pool_size!r} is not valid: at least 1 connection is needed")
-        if max_body < 1:
-            raise ValueError(f"max_body={max_body!r} is not valid: at least 1 byte is needed")
-        self._pool_size = pool_size
-        self._max_body = max_body
-        kinds = _PROXY_KINDS if find_spec("socksio") is None else (*_PROXY_KINDS, *_SOCKS)
-        self._proxies = Proxies(proxy, trust_env=trust_env, kinds=kinds)
-        if ssl_context is None and trust_env:
-            ssl_context = trusted_by_environment()
-        self._ssl_context = _system_context() if ssl_context is None else ssl_context
-        self._token: EventLoopToken | None = None
+        super().__init__(
+            pool_size=pool_size,
+            max_body=max_body,
+            trust_env=trust_env,
+            proxy=proxy,
+            ssl_context=ssl_context,
+            kinds=_PROXY_KINDS if find_spec("socksio") is None else (*_PROXY_KINDS, *_SOCKS),
+        )
+        if self._ssl_context is None:
+            self._ssl_context = _system_context()
         self._pools: dict[tuple[bool, bool, str | None], httpcore2.AsyncConnectionPool] = {}
         self._exchanges: set[Httpx2Exchange] = set()
-        self._closed = False
 
     async def send(self, request: Request) -> Response:
         """Send *request* and return the complete reply, decompressed.
 
         Raises `NotSentError` if no byte was sent, `MaybeSentError` if some may have been.
         """
-        async with self._opened(request, "gzip") as (exchange, response):
-            exchange.reply = Response(response.status, response.headers)
+        async with self._opened(request, "gzip") as (exchange, head, pieces):
+            exchange.reply = head
             with exchange:
-                body = await self._read(response, exchange)
-            return Response(response.status, response.headers, body)
+                body = await self._read(head, pieces, exchange)
+            return Response(head.status, head.headers, body)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
@@ -104,8 +93,8 @@ class Httpx2Transport:
 
         Raises what `send` raises, here and from ``chunks()``.
         """
-        async with self._opened(request, "identity") as (_, response):
-            yield response
+        async with self._opened(request, "identity") as (exchange, head, pieces):
+            yield Streamed(head.status, head.headers, exchange, lambda: anext(pieces, b""))
 
     async def aclose(self) -> None:
         """Cancel all requests and close every connection. Calling it again does nothing."""
@@ -119,34 +108,41 @@ class Httpx2Transport:
     @asynccontextmanager
     async def _opened(
         self, request: Request, encoding: str
-    ) -> AsyncIterator[tuple[Httpx2Exchange, _Streamed]]:
-        """Send *request* and yield its reply before the body; the connection is released after the block."""
-        proxy, pool = self._route(request)
+    ) -> AsyncIterator[tuple[Httpx2Exchange, Response, AsyncGenerator[bytes]]]:
+        """Send *request*; yield the exchange, the reply without its body, and the iterator over its body.
+
+        After the block, the connection is released, or closed if the body was not read to its end.
+        """
+        self._check_usable(current_token())
+        proxy = self._proxies.route_of(request)
+        pool = self._pool(request.fresh, request.public_only and proxy is None, proxy)
         exchange = Httpx2Exchange(request, via="" if proxy is None else without_credentials(proxy))
         self._exchanges.add(exchange)
         try:
             with exchange:
                 response = await exchange.open(pool, encoding)
-            streamed = _Streamed(response, exchange)
-            try:
-                yield exchange, streamed
-            finally:
-                await streamed.aclose()
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(response.aclose)
+                # The iterators of the pool's streams are generators.
+                pieces = cast("AsyncGenerator[bytes]", aiter(response.stream))  # type: ignore[arg-type]
+                closing.push_async_callback(pieces.aclose)
+                yield exchange, Response(response.status, _headers(response)), pieces
         finally:
             self._exchanges.discard(exchange)
 
-    async def _read(self, response: _Streamed, exchange: Httpx2Exchange) -> bytes:
-        length = response.headers.get("content-length", "")
+    async def _read(self, head: Response, received: AsyncGenerator[bytes], exchange: Httpx2Exchange) -> bytes:
+        """Return the body in *received*, decompressed. Raises `MaybeSentError` if it is too large."""
+        length = head.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_body:
             raise exchange.too_large(self._max_body)
-        encoding = response.headers.get("content-encoding", "").strip().lower()
+        encoding = head.headers.get("content-encoding", "").strip().lower()
         if encoding not in _ABSENT + _GZIP:
             raise exchange.maybe_sent(f"the reply is encoded as {encoding!r}, which was not requested")
         # The output of each step is bounded, because a compression bomb expands a thousandfold.
         unpacker = zlib.decompressobj(wbits=31) if encoding in _GZIP else None
         pieces = exchange.pieces
         left = self._max_body
-        async for chunk in response.pieces:
+        async for chunk in received:
             piece = chunk if unpacker is None else unpacker.decompress(chunk, left + 1)
             left -= len(piece)
             if left < 0:
@@ -156,65 +152,57 @@ class Httpx2Transport:
             raise exchange.maybe_sent("the reply broke off inside its compression")
         return b"".join(pieces)
 
-    def _route(self, request: Request) -> tuple[str | None, httpcore2.AsyncConnectionPool]:
-        """Return the proxy and the pool for *request*."""
-        if self._closed:
-            raise RuntimeError("This Httpx2Transport is closed; make a new one.")
-        token = current_token()
-        if token != self._token:
-            if self._token is not None:
-                raise RuntimeError(
-                    "This Httpx2Transport belongs to the event loop of its first use, and this is "
-                    "another event loop; make one for each loop."
-                )
-            self._token = token
-        proxy = self._proxies.route_of(request)
-        key = request.fresh, request.public_only and proxy is None, proxy
-        pool = self._pools.get(key)
-        return proxy, self._make(*key) if pool is None else pool
-
-    def _make(self, fresh: bool, public_only: bool, proxy: str | None) -> httpcore2.AsyncConnectionPool:
-        self._pools[fresh, public_only, proxy] = pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self._ssl_context,
-            proxy=None if proxy is None else _proxy(proxy, self._ssl_context),
-            max_connections=self._pool_size,
-            keepalive_expiry=FRESH_SECONDS if fresh else IDLE_SECONDS,
-            retries=0,
-            network_backend=PublicOnly() if public_only else None,
-        )
-        return pool
+    def _pool(self, fresh: bool, public_only: bool, proxy: str | None) -> httpcore2.AsyncConnectionPool:
+        key = fresh, public_only, proxy
+        if key not in self._pools:
+            self._pools[key] = httpcore2.AsyncConnectionPool(
+                ssl_context=self._ssl_context,
+                proxy=None if proxy is None else _proxy(proxy, self._ssl_context),
+                max_connections=self._pool_size,
+                keepalive_expiry=FRESH_SECONDS if fresh else IDLE_SECONDS,
+                retries=0,
+                network_backend=_PublicOnly() if public_only else None,
+            )
+        return self._pools[key]
 
 
-class _Streamed:
-    """A reply whose body is still arriving, and the iterator over its pieces."""
+class _PublicOnly(httpcore2.AsyncNetworkBackend):
+    """A network backend that connects to public addresses only, and tries those of a host in turn."""
 
-    def __init__(self, response: httpcore2.Response, exchange: Httpx2Exchange) -> None:
-        self._response = response
-        self._exchange = exchange
-        #: The body; the iterators of the pool's streams are generators.
-        self.pieces = cast("AsyncGenerator[bytes]", aiter(response.stream))  # type: ignore[arg-type]
-        self.status: int = response.status
-        self.headers: Mapping[str, str] = _headers(response)
+    def __init__(self) -> None:
+        on_asyncio = anyio.get_cancelled_exc_class() is asyncio.CancelledError
+        self._backend = httpcore2.AnyIOBackend() if on_asyncio else httpcore2.TrioBackend()
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Connect to *host*. Raises `PrivateAddressError` if it has no public address."""
 
-    def __aiter__(self) -> Self:
-        return self
+        async def connected(address: str) -> httpcore2.AsyncNetworkStream:
+            # By address: a second lookup of the name might return another one.
+            return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
 
-    async def __anext__(self) -> bytes:
-        with self._exchange:
-            chunk = await anext(self.pieces, b"")
-        if chunk:
-            return chunk
-        raise StopAsyncIteration
+        *others, last = await _public_addresses(host, port)
+        for address in others:
+            with anyio.move_on_after(_HEAD_START):
+                try:
+                    return await connected(address)
+                except httpcore2.ConnectError:
+                    continue
+        return await connected(last)
 
-    async def aclose(self) -> None:
-        """Release the connection, or close it if the body was not read to its end."""
-        try:
-            await self.pieces.aclose()
-        finally:
-            await self._response.aclose()
+
+async def _public_addresses(host: str, port: int) -> list[str]:
+    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
+    if public := [address for address in addresses if is_public(address)]:
+        return public
+    raise PrivateAddressError
 
 
 @cache
@@ -223,7 +211,7 @@ def _system_context() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def _proxy(address: str, ssl_context: ssl.SSLContext) -> httpcore2.Proxy:
+def _proxy(address: str, ssl_context: ssl.SSLContext | None) -> httpcore2.Proxy:
     given = httpx2.Proxy(address)
     url = httpcore2.URL(
         scheme=given.url.raw_scheme, host=given.url.raw_host, port=given.url.port, target=given.url.raw_path

@@ -1,8 +1,8 @@
 """One request in progress through httpx2's pool, and whether any byte of it may have been sent.
 
-The pool's tracing tells: it reports the moment before the first byte is written. The class of an exception
-does not. Until that moment `Request.connect_timeout` is the deadline, afterwards `Request.timeout`. The
-pool's own timeouts, one for each step, are off.
+The pool calls a trace function before it writes the first byte; the class of an exception does not show that.
+Until that call the deadline is `Request.connect_timeout`, afterwards `Request.timeout`. The pool's own
+timeouts, one for each step, are off.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import httpx2
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ruxa_async._internal.failpoints import failpoint
+from ruxa_async.errors import MaybeSentError, TransportError
 
-from ._base import MaybeSentError, Request, Response, TransportError
+from ._base import Request, Response
 from ._exchange import Exchange, raise_without_context
 
 __all__ = ("Httpx2Exchange",)
 
-#: The phases in which nothing of a request is written. All others count as sent, also unknown ones of later
-#: releases: a create that is wrongly taken for unsent is bought twice.
+#: The phases of the trace in which nothing of a request is written. In all others it counts as sent, also in
+#: new ones of later releases: a create that is wrongly taken for unsent is bought twice.
 _BEFORE_SENDING: Final = frozenset(
     {"connect_tcp", "connect_unix_socket", "start_tls", "retry", "close", "response_closed"}
 )
@@ -76,19 +77,19 @@ class Httpx2Exchange(Exchange):
 
     async def open(self, pool: httpcore2.AsyncConnectionPool, encoding: str) -> httpcore2.Response:
         """Send the request and return the head of its reply."""
-        asked = self.request
-        origin, target = _origin_and_target(asked.url)
+        ours = self.request
+        origin, target = _origin_and_target(ours.url)
         headers = [(b"Host", origin.netloc), (b"Accept-Encoding", encoding.encode())]
-        if asked.body is not None:
-            headers.append((b"Content-Length", b"%d" % len(asked.body)))
+        if ours.body is not None:
+            headers.append((b"Content-Length", b"%d" % len(ours.body)))
         headers += [
             (name.encode("ascii"), value.encode("latin-1"))
-            for name, value in asked.headers.items()
+            for name, value in ours.headers.items()
             if name.lower() != "accept-encoding"
         ]
         url = httpcore2.URL(scheme=origin.raw_scheme, host=origin.raw_host, port=origin.port, target=target)
         request = httpcore2.Request(
-            asked.method, url, headers=headers, content=asked.body, extensions={"trace": self._trace}
+            ours.method, url, headers=headers, content=ours.body, extensions={"trace": self._trace}
         )
         try:
             return await pool.handle_async_request(request)
@@ -100,7 +101,7 @@ class Httpx2Exchange(Exchange):
             raise
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the progress of the pool, which awaits this at every step."""
+        """Update the state of the exchange; the pool awaits this before and after each step."""
         phase, _, step = event.rpartition(".")
         phase = phase.rpartition(".")[2]
         if step == "complete" and phase in ("connect_tcp", "start_tls"):
@@ -109,8 +110,8 @@ class Httpx2Exchange(Exchange):
             # that is never freed. Raised here, it is a failed connection, which the pool handles.
             await checkpoint_if_cancelled()
         elif step == "started" and phase not in _BEFORE_SENDING:
-            asking = info.get("request")
-            if asking is None or asking.method != b"CONNECT":  # a CONNECT goes to the proxy only
+            request = info.get("request")
+            if request is None or request.method != b"CONNECT":  # a CONNECT goes to the proxy only
                 self._begin()
         elif event == "http11.send_request_body.complete" and self.request.body is not None:
             failpoint("create sent")

@@ -23,8 +23,9 @@ from ._base import Request, Response, StreamedResponse
 
 __all__ = ("Handler", "MemoryService", "MemoryTransport")
 
+#: bytes of a piece of an ordinary body
 _CHUNK = 64 * 1024
-#: Pieces of a body that drips.
+#: pieces in which a slow body arrives
 _DROPS = 20
 
 Handler: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
@@ -65,7 +66,6 @@ class MemoryService(Protocol):
 
     def handle(self, request: _Arrived, now: float) -> _Reply:
         """Return the reply to *request*, which arrives at *now*, in seconds of the event loop's clock."""
-        ...
 
 
 @frozen
@@ -78,11 +78,18 @@ class _ServiceRequest:
 
 @define(eq=False)
 class _Exchange:
-    """The progress of one request. *cut*: its reply breaks off half-way. *drip*: seconds for its body."""
+    """One request in progress. *sent*: the service has it. *cut*: its reply breaks off half-way.
+
+    *drip* is the number of seconds in which the body arrives.
+    """
 
     sent: bool = False
     cut: bool = False
     drip: float = 0.0
+
+    def arriving(self, body: bytes) -> bytes:
+        """Return the part of *body* that arrives."""
+        return body[: len(body) // 2] if self.cut else body
 
 
 class MemoryTransport:
@@ -109,8 +116,8 @@ class MemoryTransport:
         self._closed = False
         self.requests: list[Request] = []
         #: The number of requests that reached the handler, and of those that it is processing.
-        self.sent = 0
-        self.on_wire = 0
+        self.sent: int = 0
+        self.on_wire: int = 0
 
     def __repr__(self) -> str:
         return f"<MemoryTransport: {self.sent} sent, {self.on_wire} on the wire{', closed' * self._closed}>"
@@ -121,9 +128,7 @@ class MemoryTransport:
         response = await self._exchange(request, exchange)
         if exchange.cut:
             error = MaybeSentError(f"{_label(request)}: the reply broke off half-way")
-            error.partial = Response(
-                response.status, response.headers, response.body[: len(response.body) // 2]
-            )
+            error.partial = Response(response.status, response.headers, exchange.arriving(response.body))
             raise error
         if len(response.body) > self._max_body:
             raise MaybeSentError(f"{_label(request)}: the reply is larger than {self._max_body} bytes")
@@ -135,7 +140,7 @@ class MemoryTransport:
         exchange = _Exchange()
         ends = anyio.current_time() + request.timeout
         response = await self._exchange(request, exchange, whole=False)
-        yield _Streamed(response, cut=exchange.cut, drip=exchange.drip, ends=ends)
+        yield _Streamed(response.status, response.headers, exchange.arriving(response.body), exchange, ends)
 
     async def aclose(self) -> None:
         """Close: every later request raises RuntimeError."""
@@ -197,30 +202,29 @@ def _within(request: Request, exchange: _Exchange) -> Iterator[None]:
         raise error(f"{_label(request)}: no answer within {request.timeout:g} s")
 
 
+@frozen
 class _Streamed:
-    """A complete reply, handed out in pieces."""
+    """A reply, handed out in pieces until *ends*, in seconds of the event loop's clock."""
 
-    def __init__(self, response: Response, *, cut: bool, drip: float, ends: float) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self._body = response.body[: len(response.body) // 2] if cut else response.body
-        self._cut = cut
-        self._drip = drip
-        self._ends = ends
+    status: int
+    headers: Mapping[str, str]
+    _body: bytes
+    _exchange: _Exchange
+    _ends: float
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        size = max(1, len(self._body) // _DROPS) if self._drip else _CHUNK
+        size = max(1, len(self._body) // _DROPS) if self._exchange.drip else _CHUNK
         for start in range(0, len(self._body), size):
             await self._pause()
             yield self._body[start : start + size]
-        if self._cut:
+        if self._exchange.cut:
             raise MaybeSentError("the body broke off half-way")
 
     async def _pause(self) -> None:
-        if not self._drip:
+        if not self._exchange.drip:
             await checkpoint()
             return
         with anyio.CancelScope(deadline=self._ends) as scope:
-            await anyio.sleep(self._drip / _DROPS)
+            await anyio.sleep(self._exchange.drip / _DROPS)
         if scope.cancelled_caught:
             raise MaybeSentError("the body was not complete before the timeout")

@@ -1,8 +1,8 @@
 """Proxies and trusted certificates, from arguments or the environment.
 
 The variables are those of curl, requests and httpx: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in upper
-or lower case, SSL_CERT_FILE and SSL_CERT_DIR. A loopback address is never reached through a proxy: from there
-it is another machine, and the proxy would see the API key unencrypted.
+or lower case, SSL_CERT_FILE and SSL_CERT_DIR. A loopback address is never reached through a proxy, for which
+it is another machine. The proxy would also see the API key unencrypted.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def trusted_by_environment() -> ssl.SSLContext | None:
 def _trusting(file: str | None, folder: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=file, capath=folder)
-    except OSError as error:  # an SSLError is one
+    except OSError as error:  # SSLError is a subclass
         raise ConfigurationError(
             f"SSL_CERT_FILE={file!r} cannot be read as certificates: {error.strerror or error}"
         ) from error

@@ -1,7 +1,7 @@
 """A recorder and a lenient parser for replies to creates that aiohttp's parser rejects.
 
-aiohttp discards a reply at its first byte that violates HTTP, and closes the connection. But the task id in
-that reply is paid for. `ReplyRecorder` keeps the bytes, and `read_reply` parses as much of them as possible.
+At the first byte that violates HTTP, aiohttp discards the reply and closes the connection. The reply may hold
+the id of a paid task. `ReplyRecorder` keeps its bytes, and `read_reply` parses as much of them as possible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ._base import Response
 
 __all__ = ("ReceivedReply", "ReplyRecorder", "read_reply", "record")
 
-#: bytes; observed replies have the task id within their first kilobyte
+#: bytes of a reply that are kept; replies have the task id within their first kilobyte
 _MOST_KEPT: Final = 2**18
 
 #: A head that aiohttp's parser accepts, unless it has several Content-Length headers.

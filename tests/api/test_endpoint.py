@@ -211,7 +211,7 @@ def test_an_id_at_the_root_of_an_error_is_the_request_id() -> None:
         assert classify_create(reply) is CreateVerdict.UNKNOWN
 
 
-REFUSED, THROTTLED, UNKNOWN = CreateVerdict.REFUSED, CreateVerdict.THROTTLED, CreateVerdict.UNKNOWN
+REFUSED, THROTTLED, UNKNOWN = CreateVerdict.REFUSED, CreateVerdict.REJECTED, CreateVerdict.UNKNOWN
 CODES: list[tuple[int, type[APIError], CreateVerdict]] = [
     (400, InvalidRequestError, REFUSED),
     (401, AuthenticationError, REFUSED),
@@ -324,7 +324,7 @@ def test_a_rejection_carries_retry_after(
     assert isinstance(error, RateLimitedError)
     assert (reply.retry_after, error.retry_after) == (seconds, seconds)
     assert classify_create(reply) is THROTTLED
-    assert classify_query(queried(value, status, **headers)) is QueryVerdict.THROTTLED
+    assert classify_query(queried(value, status, **headers)) is QueryVerdict.REJECTED
 
 
 def test_a_date_is_compared_with_the_replys_own() -> None:
@@ -434,7 +434,7 @@ def test_a_failed_task_is_read_in_every_shape(value: object, status: int) -> Non
         ({"status": "error", "message": "boom"}, 200, QueryVerdict.UNCLEAR),
         ({"status": "error", "message": "boom", "id": "req_1"}, 200, QueryVerdict.UNCLEAR),
         ({"status": "error", "taskId": "t", "code": 500}, 200, QueryVerdict.UNCLEAR),
-        ({"status": "failed", "code": 429}, 200, QueryVerdict.THROTTLED),
+        ({"status": "failed", "code": 429}, 200, QueryVerdict.REJECTED),
         ({"status": "error", "code": 404}, 404, QueryVerdict.MISSING),
         ({"code": 422, "msg": "recordInfo is null", "data": None}, 200, QueryVerdict.MISSING),
         ({"status": "error", "error": {"message": "bad key"}}, 401, QueryVerdict.DENIED),

@@ -36,6 +36,8 @@ STATES = {
 }
 WORDS = [(word, state) for state, words in STATES.items() for word in words.split()]
 
+NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
+
 
 # ---- decoding
 
@@ -291,7 +293,26 @@ def test_known_phrases_are_known(message: str, phrase: Phrase | None) -> None:
     ids=lambda value: repr(value)[:40],
 )
 def test_retry_after_in_a_body_is_found(root: dict[str, Any], seconds: float | None) -> None:
-    assert retry_after_in_body(root) == seconds
+    assert retry_after_in_body(root, {}, wall_now=NOW) == seconds
+
+
+DATE = "Fri, 15 Jan 2027 08:00:{:02} GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "estimated", "seconds"),
+    [({"date": DATE.format(0)}, True, 30.0), ({}, False, 30.0), ({}, True, 30.0)],
+)
+def test_a_date_in_the_body_is_compared_with_the_time_of_the_reply(
+    headers: dict[str, str], estimated: bool, seconds: float
+) -> None:
+    root = {"retry_after": DATE.format(30)}
+    assert retry_after_in_body(root, headers, wall_now=NOW, estimated=estimated) == seconds
+
+
+def test_a_date_in_the_body_far_from_our_own_clock_is_ignored() -> None:
+    root = {"retry_after": DATE.format(30)}
+    assert retry_after_in_body(root, {}, wall_now=NOW - 86_400, estimated=True) is None
 
 
 # ---- task ids
@@ -388,7 +409,7 @@ def test_no_json_makes_a_reader_raise(root: dict[str, Any], ok: bool) -> None:
     assert isinstance(data, dict)
     assert (raw == "") is (state is None)
     assert isinstance(message_of(root), str)
-    code, hint, found = code_of(root), retry_after_in_body(root), task_id_of(root, ok=ok)
+    code, hint, found = code_of(root), retry_after_in_body(root, {}, wall_now=NOW), task_id_of(root, ok=ok)
     assert code is None or type(code) is int
     assert hint is None or 0 <= hint <= 1e9
     assert found is None or found.strip()

@@ -11,10 +11,9 @@ import pytest
 
 from ruxa_async import TaskFailedError
 from ruxa_async.batch import Summary
-from ruxa_async.batch._outputs import describe_files
-from ruxa_async.batch._record import RunRecord
-from ruxa_async.batch._results import _DETAILS, Result, State
-from ruxa_async.emulator._placeholders import placeholder
+from ruxa_async.batch._result_line import _DETAILS, Result, State, describe_files
+from ruxa_async.batch._run_record import RunRecord
+from ruxa_async.emulator._outputs import placeholder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 KINDS: dict[str, tuple[type[Any], ...]] = {
@@ -47,8 +46,8 @@ def table(title: str) -> dict[str, str]:
 
 
 def test_every_field_of_a_result_is_documented_and_has_its_type() -> None:
-    told = table("results.jsonl")
-    assert [*told] == [each.name for each in attrs.fields(Result)]
+    documented = table("results.jsonl")
+    assert [*documented] == [each.name for each in attrs.fields(Result)]
     empty = Result(index=0, line=1, state="succeeded")
     texts: dict[str, Any] = dict.fromkeys(("key", "id", "model", "prompt", "task_id"), "x")
     instants = ("credits", "duration", "submitted_at", "finished_at", "completed_at", "lag")
@@ -56,16 +55,16 @@ def test_every_field_of_a_result_is_documented_and_has_its_type() -> None:
     full = Result(index=0, line=1, state="failed", error={"type": "X"}, input={}, **texts, **numbers)
     for result in (empty, full):
         for name, value in attrs.asdict(result).items():
-            assert isinstance(value, kinds(told[name])), name
+            assert isinstance(value, kinds(documented[name])), name
 
 
 def test_every_property_of_an_output_is_documented_and_has_its_type(tmp_path: Path) -> None:
-    told = table("Outputs")
+    documented = table("Outputs")
     (tmp_path / "a.png").write_bytes(placeholder("png", "a cat"))
     for described in describe_files([tmp_path / "a.png", tmp_path / "gone.png"]):
-        assert [*told] == [*described]
+        assert [*documented] == [*described]
         for name, value in described.items():
-            assert isinstance(value, kinds(told[name])), name
+            assert isinstance(value, kinds(documented[name])), name
 
 
 def test_every_state_is_documented() -> None:
@@ -73,16 +72,16 @@ def test_every_state_is_documented() -> None:
 
 
 def test_every_detail_of_an_error_is_documented() -> None:
-    told = {*re.findall(r"`(\w+)`", section("Errors"))}
-    assert {"type", "message", "cause", *(name for _, names in _DETAILS for name in names)} <= told
+    documented = {*re.findall(r"`(\w+)`", section("Errors"))}
+    assert {"type", "message", "cause", *(name for _, names in _DETAILS for name in names)} <= documented
 
 
 def test_every_field_of_a_run_is_documented_and_has_its_type() -> None:
-    told = table("runs.jsonl")
+    documented = table("runs.jsonl")
     values = RunRecord(source="in.txt", began=0.0).values(Summary(folder=Path()), now=1.0, whole=True)
-    assert [*told] == [*values]
+    assert [*documented] == [*values]
     for name, value in values.items():
-        assert isinstance(value, kinds(told[name])), name
+        assert isinstance(value, kinds(documented[name])), name
 
 
 def test_the_version_is_one_until_a_field_changes_its_meaning() -> None:
@@ -91,5 +90,5 @@ def test_the_version_is_one_until_a_field_changes_its_meaning() -> None:
 
 
 @pytest.mark.parametrize("name", ["fail_code", "fail_message"])
-def test_what_the_service_said_is_kept_under_its_documented_name(name: str) -> None:
+def test_the_service_s_text_has_its_documented_name(name: str) -> None:
     assert getattr(TaskFailedError("t", "7", "no cats"), name) in ("7", "no cats")

@@ -1,4 +1,4 @@
-"""A rehearsal sorts the rows as a run would, and says so when it cannot know what was bought."""
+"""A dry run counts rows by what a run would do with them, and reports a journal that is in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def anyio_backend() -> str:
 ROWS = [Row(n + 1, NanoBanana(prompt=f"prompt {n}", key=f"k{n}")) for n in range(5)]
 
 
-async def test_rows_are_sorted_as_a_run_would(tmp_path: Path) -> None:
+async def test_a_dry_run_counts_rows_by_what_a_run_would_do(tmp_path: Path) -> None:
     async with folder_journal(tmp_path) as journal:
         await journal.bind(base_url="http://localhost", api_key="sk-x")
         run = await journal.open_run("batch")
@@ -41,12 +41,12 @@ async def test_rows_are_sorted_as_a_run_would(tmp_path: Path) -> None:
         held = dry_run(ROWS, tmp_path)
         assert held.in_use is not None
         assert held.wanted.total() == 5
-    told = dry_run(ROWS, tmp_path)
-    assert (told.picked_up, told.unknown, told.finished, told.wanted.total()) == (1, 1, 1, 1)
-    assert told.failed == 1
-    assert (told.prices, told.credits) == ({"google/nano-banana": 4.0}, 4.0)  # as the service reported
-    told = dry_run(ROWS, tmp_path, retry_failed=True, resend_unknown=True)
-    assert (told.picked_up, told.unknown, told.finished, told.wanted.total()) == (1, 0, 1, 3)
-    assert told.before is not None
-    (bought,) = told.before.models.values()
+    found = dry_run(ROWS, tmp_path)
+    assert (found.picked_up, found.unknown, found.finished, found.wanted.total()) == (1, 1, 1, 1)
+    assert found.failed == 1
+    assert (found.prices, found.credits) == ({"google/nano-banana": 4.0}, 4.0)  # as the service reported
+    found = dry_run(ROWS, tmp_path, retry_failed=True, resend_unknown=True)
+    assert (found.picked_up, found.unknown, found.finished, found.wanted.total()) == (1, 0, 1, 3)
+    assert found.before is not None
+    (bought,) = found.before.models.values()
     assert (bought.tasks, bought.unpriced, bought.credits, bought.highest_price) == (4, 2, 8.0, 4.0)

@@ -1,4 +1,4 @@
-"""A batch that is run again with its folder goes on: nothing is bought twice, and the folder is right in the end."""
+"""A batch that is run again continues: nothing is bought twice, and its folder is complete in the end."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ from ruxa_async import (
     Timeouts,
 )
 from ruxa_async.batch import InputError, ResultsFile, Resumed, Row, Summary, folder_journal, run_batch
-from ruxa_async.batch._outputs import describe_files
-from ruxa_async.batch._results import Result
+from ruxa_async.batch._result_line import Result, describe_files
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, parse_fault
-from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.emulator._ledger import KeptTask
 from ruxa_async.journal import SavedFile
 from ruxa_async.transports import MemoryTransport
 
@@ -76,18 +75,18 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 def check(out: Path, service: Service, count: int) -> None:
     """Insist that there is one line a row, a file for each success, and nothing was bought twice or lost."""
-    told = lines(out)
-    assert len({line["id"] for line in told}) == len(told) == count
-    for line in told:
+    written = lines(out)
+    assert len({line["id"] for line in written}) == len(written) == count
+    for line in written:
         if line["state"] == "succeeded":
             assert line["files"]
         assert all((out / name).stat().st_size > 0 for name in line["files"])
     assert service.ledger.duplicates() == []
-    assert service.ledger.missing(line["task_id"] or "" for line in told) == []
+    assert service.ledger.missing(line["task_id"] or "" for line in written) == []
 
 
 @pytest.mark.parametrize("turns", [0.0, 0.005, 0.02, 0.05, 0.08, 0.12, 0.2])
-async def test_run_that_was_stopped_anywhere_goes_on(tmp_path: Path, turns: float) -> None:
+async def test_a_run_that_was_stopped_anywhere_is_continued(tmp_path: Path, turns: float) -> None:
     service = service_of(latency=0.01)
     with anyio.move_on_after(turns):
         await run(tmp_path, service, rows(range(30)))
@@ -151,7 +150,7 @@ async def test_lines_of_a_version_without_input_and_outputs_are_accepted_and_com
         assert (line["input"], line["outputs"]) == (before["input"], before["outputs"])
 
 
-async def test_a_file_that_is_known_is_described_without_reading_all_of_it(tmp_path: Path) -> None:
+async def test_a_file_of_the_journal_is_not_hashed_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     known = SavedFile(number=0, name="a.png", size=108, sha256="ab" * 32)
@@ -161,7 +160,7 @@ async def test_a_file_that_is_known_is_described_without_reading_all_of_it(tmp_p
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-async def test_rows_are_known_again_wherever_they_stand(tmp_path: Path, keyed: bool) -> None:
+async def test_rows_are_recognised_at_another_position(tmp_path: Path, keyed: bool) -> None:
     service = service_of()
     await run(tmp_path, service, rows([1, 2, 3], keyed))
     summary = await run(tmp_path, service, rows([4, 3, 1], keyed))
@@ -190,7 +189,7 @@ async def test_missing_and_damaged_files_are_fetched_again(tmp_path: Path) -> No
     assert (await run(tmp_path, service, rows(range(4)))).resumed == Resumed(finished=4)
 
 
-async def test_name_that_was_taken_and_never_filled_is_filled(tmp_path: Path) -> None:
+async def test_an_empty_file_that_reserved_a_name_is_replaced(tmp_path: Path) -> None:
     service = service_of()
     await run(tmp_path, service, rows(range(2)))
     (tmp_path / "k0.png").write_bytes(b"")
@@ -200,7 +199,7 @@ async def test_name_that_was_taken_and_never_filled_is_filled(tmp_path: Path) ->
     check(tmp_path, service, 2)
 
 
-async def test_fresh_link_is_asked_for_once_where_the_old_one_expired(tmp_path: Path) -> None:
+async def test_one_query_asks_for_new_urls_if_the_old_ones_expired(tmp_path: Path) -> None:
     service = service_of()
     await run(tmp_path, service, rows([0]))
     (tmp_path / "k0.png").unlink()
@@ -234,7 +233,7 @@ async def test_interrupted_download_is_fetched_by_the_next_run(tmp_path: Path) -
     check(tmp_path, service, 3)
 
 
-async def test_unknown_is_left_until_a_person_says_otherwise(tmp_path: Path) -> None:
+async def test_unknown_creates_are_sent_again_only_on_request(tmp_path: Path) -> None:
     service = service_of(faults=[parse_fault("reset_after:create:nth=2")])
     await run(tmp_path, service, rows(range(3)))
     summary = await run(tmp_path, service, rows(range(3)))
@@ -328,8 +327,8 @@ async def test_results_that_name_a_task_which_the_journal_does_not_know_end_the_
     ):
         await run(tmp_path, service, rows(range(4)))
     assert service.ledger.charged == 4
-    told = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "results.jsonl").write_text("".join(line for line in told if '"id": "k3"' not in line))
+    written = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_text("".join(line for line in written if '"id": "k3"' not in line))
     await run(tmp_path, service, rows([0, 1, 3]))  # a person's word for buying it again
     assert service.ledger.charged == 5
 
@@ -346,7 +345,7 @@ async def test_folder_of_another_account_or_in_use_is_refused(tmp_path: Path) ->
     assert (service.ledger.charged, other.ledger.charged) == (1, 0)
 
 
-async def test_folder_that_a_wrong_key_tried_is_taken_by_the_right_one(tmp_path: Path) -> None:
+async def test_after_a_wrong_key_the_right_one_can_use_the_folder(tmp_path: Path) -> None:
     service = service_of()
     async with RuxaClient(
         api_key="sk-mistyped",
@@ -406,7 +405,7 @@ async def test_file_is_in_the_journal_before_it_has_its_name(tmp_path: Path) -> 
 # ---- the file of lines
 
 
-async def test_last_line_of_a_row_counts_and_the_others_go_when_the_file_is_closed(tmp_path: Path) -> None:
+async def test_overridden_lines_are_removed_when_the_file_is_closed(tmp_path: Path) -> None:
     def result(id_: str | None, index: int, state: Any = "succeeded") -> Result:
         return Result(index=index, line=index + 1, id=id_, state=state)
 
@@ -429,14 +428,15 @@ async def test_last_line_of_a_row_counts_and_the_others_go_when_the_file_is_clos
     assert [(line["id"], line["index"]) for line in lines(tmp_path)] == [("a", 0), ("b", 5), (None, 7)]
 
 
-async def test_lines_that_nobody_can_read_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "results.jsonl").write_text('nonsense\n[1]\n{"id": "a", "index": 3}\n{"id": "b"')
+async def test_damaged_lines_are_skipped_and_removed(tmp_path: Path) -> None:
+    damaged = b'nonsense\n[1]\n{"id": "c", "prompt": "caf\xe9"}\n'
+    (tmp_path / "results.jsonl").write_bytes(damaged + b'{"id": "a", "index": 3}\n{"id": "b"')
     async with ResultsFile(tmp_path, resumable=True):
         pass
     assert lines(tmp_path) == [{"id": "a", "index": 3}]
 
 
-async def test_file_that_cannot_be_tidied_is_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_rewritten_is_kept(tmp_path: Path) -> None:
     (tmp_path / ".results.jsonl.part").mkdir()
     async with ResultsFile(tmp_path, resumable=True) as file:
         file.add(Result(index=0, line=1, id="a", state="unfinished"))
@@ -455,7 +455,7 @@ async def test_row_that_was_refused_may_be_corrected_under_its_key(tmp_path: Pat
     assert (await run(tmp_path, service, rows([1]))).states == {"invalid": 1}
 
 
-async def test_what_a_kill_left_half_written_is_removed_when_it_is_old(tmp_path: Path) -> None:
+async def test_old_part_files_are_removed(tmp_path: Path) -> None:
     old, new, other = (tmp_path / name for name in (".ruxa-1.part", ".ruxa-2.part", "mine.part"))
     for path in (old, new, other):
         path.write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""Every body that a page, a sibling or a client's code suggests is understood, and none is fatal."""
+"""Every form of a callback's body that a page or a client suggests is read, and none raises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruxa_async import Callback, TaskState
-from ruxa_async.callbacks._bodies import read_body
+from ruxa_async.callbacks._messages import read_body
 from ruxa_async.emulator import CALLBACK_STYLES, DIALECTS, Callbacks
 
 URL = "https://files.example/a.png"
@@ -34,7 +34,7 @@ SUCCESS: list[tuple[dict[str, Any], str | None]] = [
 
 
 @pytest.mark.parametrize(("said", "task_id"), SUCCESS)
-def test_a_success(said: dict[str, Any], task_id: str | None) -> None:
+def test_a_success_in_each_known_form(said: dict[str, Any], task_id: str | None) -> None:
     found, status = read_body(json.dumps(said).encode())
     assert found == task_id
     assert status is not None
@@ -51,14 +51,14 @@ def test_a_success(said: dict[str, Any], task_id: str | None) -> None:
         ({"code": 501, "msg": "generation failed", "data": None}, ""),
     ],
 )
-def test_a_failure_whatever_the_code(said: dict[str, Any], why: str) -> None:
+def test_a_failure_with_each_code(said: dict[str, Any], why: str) -> None:
     _, status = read_body(json.dumps(said).encode())
     assert status is not None
     assert (status.state, status.urls) == (TaskState.FAIL, ())
     assert why in status.fail_message
 
 
-def test_a_task_that_still_runs() -> None:
+def test_a_running_task() -> None:
     task_id, status = read_body(b'{"data": {"taskId": "t", "state": "generating"}}')
     callback = Callback(job=b"x", issued_at=0.0, task_id=task_id, status=status)
     assert (callback.pending, callback.ended) == (True, False)
@@ -77,14 +77,14 @@ def test_a_task_that_still_runs() -> None:
         (b'{"data": {"state": {"of": 1}}}', None),
     ],
 )
-def test_no_state(body: bytes, task_id: str | None) -> None:
+def test_a_body_without_a_state(body: bytes, task_id: str | None) -> None:
     assert read_body(body) == (task_id, None)
     callback = Callback(job=b"x", issued_at=0.0)
     assert (callback.pending, callback.ended) == (False, False)
 
 
 @given(st.binary(max_size=200) | st.from_type(dict).map(lambda value: repr(value).encode()))
-def test_nothing_is_fatal(body: bytes) -> None:
+def test_any_bytes_are_read_without_an_error(body: bytes) -> None:
     read_body(body)
 
 
@@ -103,7 +103,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_no_json_is_fatal(said: object) -> None:
+def test_any_json_is_read_without_an_error(said: object) -> None:
     read_body(json.dumps(said).encode())
 
 
@@ -112,7 +112,7 @@ def test_no_json_is_fatal(said: object) -> None:
     "style", [style for style in CALLBACK_STYLES if style not in ("mixed", "empty", "id_only")]
 )
 @pytest.mark.parametrize("fails", [0.0, 1.0])
-def test_whatever_the_emulator_posts(dialect: str, style: Any, fails: float) -> None:
+def test_every_style_of_the_emulator_is_read(dialect: str, style: Any, fails: float) -> None:
     service = service_of(dialect=dialect, callbacks=Callbacks(style=style), fail_share=fails)
     charge(service, "https://hooks.example/x")
     (letter,) = service.callbacks.take(1_000.0)

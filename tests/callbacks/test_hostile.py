@@ -1,4 +1,4 @@
-"""Ten thousand posts by strangers and liars during a run: nothing changes, nothing is shown, nothing grows."""
+"""Two thousand forged posts during a run: no outcome changes, no token is shown, and no memory grows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from callbacks.wired import PUBLIC, SECRET, Wired, post, wired
 from harness import prompts
 
 from ruxa_async import SqliteJournal, TaskFailedError
-from ruxa_async.callbacks._tokens import Tokens
+from ruxa_async.callbacks._authentication import Tokens
 from ruxa_async.emulator import Callbacks, Durations
 
-POSTS, TASKS = 10_000, 200
+POSTS, TASKS = 2_000, 200
 LIES = (
     DONE,
     b'{"taskId": "task_of_somebody_else", "state": "success", "resultUrls": ["http://evil.example/x.png"]}',
@@ -45,7 +45,7 @@ def hostile(w: Wired, chance: random.Random) -> Iterator[tuple[str, str, bytes]]
         yield "true", real, lie
 
 
-async def test_ten_thousand_hostile_posts_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_hostile_posts_change_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     chance, answers, events = random.Random(5), Counter[tuple[str, int]](), list[Any]()
     how = Callbacks(style="mixed", duplicated=0.5, spread=2.0)
@@ -58,7 +58,7 @@ async def test_ten_thousand_hostile_posts_change_nothing(caplog: pytest.LogCaptu
             for number in range(POSTS):
                 kind, url, body = next(made)
                 answers[kind, await post(w.receiver, url, body)] += 1
-                if number % 100 == 0:
+                if number % 20 == 0:
                     await anyio.sleep(0.15)
 
         async with anyio.create_task_group() as tg:

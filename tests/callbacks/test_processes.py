@@ -1,4 +1,4 @@
-"""Whole programs that are called back: the examples, the command, and a process that is killed."""
+"""Programs in processes of their own that receive callbacks: the examples, the command, a killed client."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from ruxa_async.__main__ import main
 from ruxa_async.emulator import Callbacks, Durations, Emulator, EmulatorSettings, Fault
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 100.0
@@ -109,7 +110,7 @@ def test_an_example_answers_when_it_is_called_back(
         ("callbacks_fastapi.py", "application/json", b'{"prompt": ""}'),
     ],
 )
-def test_an_example_starts_with_a_key_of_the_users_own(
+def test_an_example_starts_with_the_users_own_key(
     example: str, kind: str, bad: bytes, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -145,19 +146,27 @@ def test_the_command_is_called_back(tmp_path: Path) -> None:
     assert not any(address.rpartition("/")[2] in out for address in addresses)
 
 
-def test_the_command_says_that_nobody_called_back(tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(3)))
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the command, without the user's variables."""
+    for name in [name for name in os.environ if name.startswith("RUXA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_reports_that_no_callback_came(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(3)))
     nowhere = f"http://127.0.0.1:{free_port()}"
-    command = ["-m", "ruxa_async", "batch", "prompts.txt", "--out", "out", "--emulator", "--speed", "50"]
-    options = ["--quiet", "--callback-url", nowhere, "--callback-listen", "127.0.0.1:0"]
-    said = []
+    command = ["batch", "prompts.txt", "--out", "out", "--emulator", "--speed", "50", "--quiet"]
+    options = ["--callback-url", nowhere, "--callback-listen", "127.0.0.1:0"]
+    printed = []
     for _ in range(2):
-        with started(*command, *options, cwd=tmp_path) as batch:
-            said.append(" ".join(batch.communicate(timeout=PATIENCE)[0].split()))
-        assert batch.returncode == 0, said
-    assert "3 tasks ended and not one callback came" in said[0]
-    assert "--callback-url" in said[0]
-    assert "callback" not in said[1]  # nothing ended in this run
+        assert main([*command, *options]) == 0
+        printed.append(" ".join("".join(capfd.readouterr()).split()))
+    assert "3 tasks ended and not one callback came" in printed[0]
+    assert "--callback-url" in printed[0]
+    assert "callback" not in printed[1]  # nothing ended in this run
 
 
 @pytest.mark.parametrize(
@@ -170,13 +179,12 @@ def test_the_command_says_that_nobody_called_back(tmp_path: Path) -> None:
         (["--callback-url", "nonsense", "--callback-listen", "127.0.0.1:0"], "public_url='nonsense'"),
     ],
 )
-def test_wrong_options_are_said(options: list[str], words: str, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a fox\n")
-    command = ["-m", "ruxa_async", "batch", "prompts.txt", "--out", "out", "--emulator", *options]
-    with started(*command, cwd=tmp_path) as batch:
-        out = batch.communicate(timeout=PATIENCE)[0]
-    assert batch.returncode == 2
-    assert words in out
+def test_invalid_callback_options_are_rejected(
+    options: list[str], words: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "prompts.txt").write_text("a fox\n")
+    assert main(["batch", "prompts.txt", "--out", "out", "--emulator", *options]) == 2
+    assert words in " ".join("".join(capfd.readouterr()).split())
 
 
 PROGRAM = """

@@ -1,4 +1,4 @@
-"""The core of a receiver: address and bytes in, answer out."""
+"""The receiver without an application: a path and bytes in, a response out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from callbacks.wired import PUBLIC, SECRET, post, receiver_of
 
 from ruxa_async import Callback, CallbackReceiver, ConfigurationError, JournalError
 from ruxa_async.callbacks import _receiver as receiving
-from ruxa_async.callbacks._answers import Answer
+from ruxa_async.callbacks._authentication import sign
+from ruxa_async.callbacks._messages import Answer
 from ruxa_async.callbacks._receiver import Claim
-from ruxa_async.callbacks._signatures import sign
 
 JOB = bytes(12)
 DONE = b'{"taskId": "t1", "state": "success", "resultUrls": ["https://files.example/a.png"]}'
@@ -48,7 +48,7 @@ def listened(ear: Ear | None = None, **options: Any) -> tuple[CallbackReceiver, 
     return receiver, ear
 
 
-async def test_only_posts_that_are_believed_are_counted() -> None:
+async def test_only_authentic_callbacks_are_counted() -> None:
     receiver = receiver_of()
     assert await post(receiver, receiver.url(job(1)), DONE) == 200
     assert await post(receiver, receiver.url(job(1)), DONE) == 200
@@ -57,7 +57,7 @@ async def test_only_posts_that_are_believed_are_counted() -> None:
     assert receiver.taken == 2
 
 
-async def test_a_post_reaches_whoever_claims_it() -> None:
+async def test_a_callback_reaches_the_listener_that_claims_it() -> None:
     receiver, ear = listened()
     url = receiver.url(JOB)
     assert url.startswith(f"{PUBLIC}/")
@@ -68,7 +68,7 @@ async def test_a_post_reaches_whoever_claims_it() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "/ruxa/", "/a/proxy/added/ruxa/", "//"])
-async def test_what_stands_before_the_token_does_not_matter(prefix: str) -> None:
+async def test_the_path_before_the_token_is_ignored(prefix: str) -> None:
     receiver, ear = listened()
     token = receiver.url(JOB).rpartition("/")[2]
     assert await post(receiver, f"http://host{prefix or '/'}{token}", DONE) == 200
@@ -86,7 +86,7 @@ def test_other_paths_are_not_found(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_only_posts_are_read_whatever_the_token(method: str) -> None:
+def test_only_the_method_post_is_allowed(method: str) -> None:
     receiver, _ = listened()
     for token in (receiver.url(JOB).rpartition("/")[2], "x" * 43):
         answer = receiver.admit(method, f"/{token}")
@@ -94,7 +94,7 @@ def test_only_posts_are_read_whatever_the_token(method: str) -> None:
         assert (answer.status, answer.headers) == (405, {"Allow": "POST"})
 
 
-def test_a_forged_and_a_stale_token_get_the_same_answer() -> None:
+def test_a_forged_and_an_expired_token_get_the_same_response() -> None:
     clock = [NOW]
     receiver = receiver_of(wall=lambda: clock[0], max_age=60.0)
     token = receiver.url(JOB).rpartition("/")[2]
@@ -108,7 +108,7 @@ def test_a_forged_and_a_stale_token_get_the_same_answer() -> None:
     assert token.encode() not in forged.body
 
 
-async def test_news_is_passed_on_once() -> None:
+async def test_a_repeated_callback_is_passed_on_once() -> None:
     receiver, ear = listened()
     url = receiver.url(JOB)
     running = b'{"data": {"taskId": "t1", "state": "generating"}}'
@@ -118,7 +118,7 @@ async def test_news_is_passed_on_once() -> None:
     assert [callback.ended for callback in ear.heard] == [False, False, True]
 
 
-async def test_a_job_makes_news_a_few_times_at_most() -> None:
+async def test_at_most_four_callbacks_of_a_job_are_passed_on() -> None:
     receiver, ear = listened()
     for number in range(10):
         assert (
@@ -127,20 +127,20 @@ async def test_a_job_makes_news_a_few_times_at_most() -> None:
     assert len(ear.heard) == 4
 
 
-async def test_a_body_that_cannot_be_read_is_a_hint_all_the_same() -> None:
+async def test_a_callback_with_an_unreadable_body_is_passed_on() -> None:
     receiver, ear = listened()
     assert await post(receiver, receiver.url(JOB), b"\x00{") == 200
     assert (ear.heard[0].task_id, ear.heard[0].status) == (None, None)
 
 
-async def test_a_large_body_is_refused() -> None:
+async def test_a_body_above_max_body_is_rejected() -> None:
     receiver, ear = listened(max_body=len(DONE))
     assert await post(receiver, receiver.url(JOB), DONE + b" ") == 413
     assert await post(receiver, receiver.url(JOB), DONE) == 200
     assert len(ear.heard) == 1
 
 
-async def test_what_is_forgotten_first_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_oldest_job_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "_JOBS_KEPT", 2)
     receiver, ear = listened()
     for number in (1, 2, 3, 3, 1):
@@ -151,21 +151,23 @@ async def test_what_is_forgotten_first_is_the_oldest(monkeypatch: pytest.MonkeyP
 # ---- what nobody claims
 
 
-async def test_what_waits_is_bounded_and_not_forgotten_as_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unclaimed_callbacks_are_bounded_and_a_rejected_one_is_not_taken_for_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(receiving, "_MOST_WAITING", 2)
     receiver, _ = listened(Ear(claims=False), on_unclaimed=print)
     urls = [receiver.url(job(number)) for number in range(3)]
     assert [await post(receiver, url, DONE) for url in (*urls, urls[0], urls[2])] == [200, 200, 503, 200, 503]
 
 
-async def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unclaimed_callbacks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "_MOST_WAITING_BYTES", 2 * len(DONE))
     receiver, _ = listened(Ear(claims=False), on_unclaimed=print)
     assert [await post(receiver, receiver.url(job(n)), DONE) for n in range(3)] == [200, 200, 503]
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_the_unclaimed_is_kept_and_handed_over(waits: bool) -> None:
+async def test_unclaimed_callbacks_are_recorded_and_handed_over(waits: bool) -> None:
     got: list[Callback] = []
 
     async def slowly(callback: Callback) -> None:
@@ -183,7 +185,7 @@ async def test_the_unclaimed_is_kept_and_handed_over(waits: bool) -> None:
     assert [callback.job for callback in got] == [job(1), job(2)] == [callback.job for callback in ear.kept]
 
 
-async def test_what_is_being_handed_over_when_the_client_leaves_is_not_lost() -> None:
+async def test_a_callback_that_is_being_handed_over_when_the_client_closes_is_kept() -> None:
     got: list[Callback] = []
 
     async def never(callback: Callback) -> None:
@@ -241,7 +243,7 @@ async def test_a_proof_is_answered_once_it_is_recorded_and_asked_for_again_if_it
     assert ear.asked == (0 if known else 2)
 
 
-async def test_a_hook_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_of_on_unclaimed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def broken(callback: Callback) -> None:
         raise ZeroDivisionError
 
@@ -256,7 +258,7 @@ async def test_a_hook_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture
     assert url.rpartition("/")[2] not in caplog.text
 
 
-async def test_nobody_is_asked_after_leaving() -> None:
+async def test_a_detached_listener_gets_no_callback() -> None:
     receiver, ear = listened()
     receiver.detach(ear)
     assert await post(receiver, receiver.url(JOB), DONE) == 200
@@ -289,7 +291,7 @@ async def answers(body: bytes, headers: dict[str, str]) -> int:
         {"data": {"task_id": "t1"}, "taskId": "t2"},
     ],
 )
-async def test_a_signed_post_is_taken_wherever_the_id_stands(said: dict[str, Any]) -> None:
+async def test_a_signature_is_verified_with_the_task_id_at_each_place(said: dict[str, Any]) -> None:
     body = json.dumps(said).encode()
     assert await answers(body, signed(body, NOW)) == 200
 
@@ -307,12 +309,12 @@ def wrong_headers() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("headers", [*wrong_headers()])
-async def test_a_post_that_is_not_signed_well_is_refused(headers: dict[str, str]) -> None:
+async def test_an_invalid_signature_is_rejected(headers: dict[str, str]) -> None:
     assert await answers(DONE, headers) == 401
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"state": "success"}', b'{"taskId": 7}'])
-async def test_what_names_no_task_cannot_be_signed(body: bytes) -> None:
+async def test_a_signed_callback_without_a_task_id_is_rejected(body: bytes) -> None:
     assert await answers(body, signed(body, NOW)) == 401
 
 
@@ -337,7 +339,7 @@ async def test_what_names_no_task_cannot_be_signed(body: bytes) -> None:
         ({"body_timeout": float("inf")}, "body_timeout=inf"),
     ],
 )
-def test_wrong_settings_are_named(options: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         receiver_of(**options)
     assert "pass@" not in str(caught.value)
@@ -358,7 +360,7 @@ async def test_secrets_rotate() -> None:
     assert await post(receiver_of(), both.url(JOB)) == 200
 
 
-def test_nothing_secret_is_shown() -> None:
+def test_no_secret_is_shown() -> None:
     receiver, _ = listened(signing_key="signing-key-canary")
     token = receiver.admit("POST", receiver.url(JOB))
     shown = repr(receiver) + repr(vars(receiver).values()) + repr(token)

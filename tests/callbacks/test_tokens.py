@@ -1,4 +1,4 @@
-"""A token is believed if it is ours and young enough, and nothing else is."""
+"""A token is accepted if it is authentic and not too old."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruxa_async.callbacks._tokens import ID_SIZE, Token, Tokens, looks_like_token
+from ruxa_async.callbacks._authentication import ID_SIZE, Token, Tokens, looks_like_token
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 JOB = bytes(range(ID_SIZE))
@@ -14,7 +14,7 @@ NOW = 1_800_000_000.0
 
 
 @given(st.binary(min_size=ID_SIZE, max_size=ID_SIZE), st.integers(0, 2**32 - 1))
-def test_what_is_given_out_is_read_back(job: bytes, at: int) -> None:
+def test_an_issued_token_is_read_back(job: bytes, at: int) -> None:
     tokens = Tokens([SECRET], 60.0)
     text = tokens.issue(job, at)
     assert looks_like_token(text)
@@ -24,12 +24,12 @@ def test_what_is_given_out_is_read_back(job: bytes, at: int) -> None:
 @pytest.mark.parametrize(
     ("later", "believed"), [(-301, False), (-300, True), (0, True), (60, True), (61, False)]
 )
-def test_a_token_lives_for_its_age(later: float, believed: bool) -> None:
+def test_a_token_is_valid_until_max_age(later: float, believed: bool) -> None:
     tokens = Tokens([SECRET], 60.0)
     assert (tokens.read(tokens.issue(JOB, NOW), NOW + later) is not None) is believed
 
 
-def test_no_character_can_be_changed() -> None:
+def test_a_changed_character_invalidates_a_token() -> None:
     tokens = Tokens([SECRET], 60.0)
     text = tokens.issue(JOB, NOW)
     # The last one carries bits that no byte is made of, so that some of its neighbours mean the same bytes.
@@ -39,7 +39,7 @@ def test_no_character_can_be_changed() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "x" * 42, "x" * 44, "+" * 43, "é" * 43, "x" * 42 + "\n"])
-def test_other_shapes_are_no_tokens(text: str) -> None:
+def test_other_texts_are_not_tokens(text: str) -> None:
     assert not looks_like_token(text)
     assert Tokens([SECRET], 60.0).read(text, NOW) is None
 

@@ -14,7 +14,7 @@ from attrs import define
 from harness import KEY, client_of, service_of
 
 from ruxa_async import CallbackReceiver, RuxaClient
-from ruxa_async.callbacks._answers import Answer
+from ruxa_async.callbacks._messages import Answer
 from ruxa_async.emulator import CallbackPost, Callbacks, Service, ServiceRequest, post_callbacks
 
 PUBLIC = "https://hooks.example/ruxa"
@@ -27,7 +27,7 @@ def receiver_of(**options: Any) -> CallbackReceiver:
 
 
 async def post(receiver: CallbackReceiver, url: str, body: bytes = b"", **headers: str) -> int:
-    """Post to *receiver* as a face does; return the status."""
+    """Post to *receiver* as an application does; return the status."""
     token = receiver.admit("POST", urlsplit(url).path)
     answer = token if isinstance(token, Answer) else await receiver.take(token, headers, body)
     return answer.status

@@ -1,4 +1,4 @@
-"""The commands, run for real against the embedded emulator."""
+"""The commands, run against an emulator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ruxa_async.__main__ import main
-from ruxa_async.cli._runtime import explained
+from ruxa_async.cli._runtime import exit_code_of
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -66,7 +66,7 @@ def test_files_are_named_by_a_template(tmp_path: Path, capsys: pytest.CaptureFix
         assert "--name '../{key}' cannot name files" in capsys.readouterr().err
 
 
-def test_batch_takes_the_example_of_every_model(tmp_path: Path) -> None:
+def test_batch_generates_the_example_of_every_model(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert (
         main(["batch", str(EXAMPLES / "prompts.jsonl"), "--emulator", "--speed", "500", "--out", str(out)])
@@ -76,7 +76,7 @@ def test_batch_takes_the_example_of_every_model(tmp_path: Path) -> None:
     assert (out / "fox.jpg").exists()
 
 
-def test_batch_goes_on_past_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_batch_skips_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "in.csv"
     source.write_text("prompt,aspect_ratio\na cat,16:9\n,\nx,9:9\n")
     arguments = ["batch", str(source), "--emulator", "--speed", "200", "--out", str(tmp_path / "out")]
@@ -226,6 +226,18 @@ def test_help_is_on_standard_output(arguments: list[str], capsys: pytest.Capture
     assert "Usage: ruxa-async" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["batch", "emulate", "generate", "journal", "report", "status"])
+def test_help_of_an_option_is_one_paragraph_that_ends_with_a_period(command: str) -> None:
+    program = [sys.executable, "-m", "ruxa_async", command, "--help"]
+    wide = {**os.environ, "COLUMNS": "2000", "PYTHONUTF8": "1"}  # no text is so long that it is wrapped
+    done = subprocess.run(program, capture_output=True, encoding="utf-8", env=wide, check=True, timeout=60)
+    rows = [line.strip("│ ") for line in done.stdout.splitlines() if line.startswith("│")]
+    assert rows
+    for row in rows:
+        assert re.match(r"(\* +)?(--[a-z]|[A-Z])", row)
+        assert re.sub(r"( \[[^]]*\])+$", "", row).endswith((".", "hint=2", "burst=10"))
+
+
 def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert re.fullmatch(r"ruxa-async \d+\.\d+\.\d+\n", capsys.readouterr().out)
@@ -243,7 +255,7 @@ def test_missing_extra_is_named() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_way_in_is_cheap() -> None:
+def test_the_entry_point_imports_no_dependency() -> None:
     program = "import sys, ruxa_async.__main__; print(*(m for m in ('cyclopts', 'rich', 'aiohttp', 'anyio') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -251,7 +263,9 @@ def test_way_in_is_cheap() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupted_batch_records_every_task_that_is_paid_for(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     out = tmp_path / "out"
     source = tmp_path / "in.txt"
     source.write_text("a prompt\n" * 500)
@@ -280,7 +294,7 @@ def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: sig
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopping" in err
-    assert "paid for and have not ended yet" in err
+    assert "paid for and not ended yet" in err
     assert json.loads((out / "runs.jsonl").read_text())["ending"] == "interrupted"
     assert "Unfinished</bdi>" in (out / "report.html").read_text()
     assert "Traceback" not in err
@@ -289,11 +303,11 @@ def test_interrupted_batch_writes_down_what_was_paid(tmp_path: Path, number: sig
     assert all(line["task_id"] for line in unfinished)
 
 
-def test_a_full_disk_is_said_with_the_file_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_with_the_file_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "out/results.jsonl")
 
-    assert explained(work) == 1
+    assert exit_code_of(work) == 1
     assert (
         "out/results.jsonl: the disk is full: free some space and run the same again"
         in capsys.readouterr().err
@@ -327,7 +341,7 @@ def test_old_journal_beside_newer_results_is_refused_before_anything_is_bought(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-def test_results_that_find_no_room_end_the_run_and_every_paid_task_is_named(
+def test_a_results_file_on_a_full_disk_ends_the_run_and_every_paid_task_is_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync = os.fsync
@@ -359,16 +373,16 @@ def test_results_that_find_no_room_end_the_run_and_every_paid_task_is_named(
     kept = [json.loads(line) for line in (out / "emulator.jsonl").read_text().splitlines()]
     charged = {line["task_id"]: line["input"]["prompt"] for line in kept if "task_id" in line}
     assert len(charged) == 3
-    named = re.findall(r"task (\S+) is paid for, or may be: (.{20})", said)
+    named = re.findall(r"task (\S+) was or may have been charged: (.{20})", said)
     assert named
     assert all(charged[task_id].startswith(prompt) for task_id, prompt in named)
 
 
-# ---- where it is written
+# ---- output folders and files
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", "/proc/missing"])
-def test_what_cannot_be_written_to_is_refused_before_anything_is_sent(
+def test_an_output_folder_that_cannot_be_written_to_is_refused_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
     (tmp_path / "file").write_text("kept")
@@ -388,7 +402,7 @@ def test_what_cannot_be_written_to_is_refused_before_anything_is_sent(
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_a_folder_without_room_is_refused_before_anything_is_sent(
+def test_an_output_folder_on_a_full_disk_is_refused_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(_: object, __: object) -> int:
@@ -401,7 +415,7 @@ def test_a_folder_without_room_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("ledger", ["file/below", "/proc/missing/ledger", "."])
-def test_a_ledger_that_cannot_be_kept_is_said(
+def test_a_ledger_that_cannot_be_written_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ledger: str
 ) -> None:
     (tmp_path / "file").write_text("kept")
@@ -409,19 +423,19 @@ def test_a_ledger_that_cannot_be_kept_is_said(
     assert "cannot be kept" in capsys.readouterr().err
 
 
-def test_a_ledger_of_deep_json_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_of_deep_json_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "ledger").write_text("[" * 100_000 + "\n")
     assert main(["emulate", "--port", "0", "--ledger", str(tmp_path / "ledger")]) == 1
     assert "is no ledger" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["99999", "-1"])
-def test_a_port_that_does_not_exist_is_said(capsys: pytest.CaptureFixture[str], port: str) -> None:
+def test_a_port_out_of_range_is_reported(capsys: pytest.CaptureFixture[str], port: str) -> None:
     assert main(["emulate", "--port", port]) == 2
     assert "for --port" in capsys.readouterr().err
 
 
-def test_an_address_with_a_bad_port_is_said(
+def test_a_base_url_with_a_bad_port_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RUXA_API_KEY", "sk-canary")
@@ -453,7 +467,7 @@ def test_commands_without_standard_input_or_output_say_so(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
-def test_an_output_that_takes_nothing_is_said_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_standard_output_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text("")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -467,7 +481,7 @@ def test_an_output_that_takes_nothing_is_said_and_nothing_else(tmp_path: Path) -
     assert done.stderr == "ruxa-async: standard output cannot be written to: No space left on device\n"
 
 
-def test_results_with_strange_ids_and_deep_json_are_passed_over(
+def test_results_with_strange_ids_and_deep_json_are_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -480,5 +494,5 @@ def test_results_with_strange_ids_and_deep_json_are_passed_over(
         file.write("\n".join(strange) + "\n")
     for again in (["journal", str(out)], ["report", str(out)], [*command, "--dry-run"], command):
         assert main(again) == 0
-        assert "should not" not in capsys.readouterr().err
+        assert "is a bug" not in capsys.readouterr().err
     assert [line["state"] for line in result_lines(out)] == ["succeeded"]

@@ -1,4 +1,4 @@
-"""The bill over the command line: what would be bought, where buying stops, and what was spent."""
+"""The costs of a batch: what would be bought, where the budget stops it, and what was spent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ruxa_async.__main__ import main
 from ruxa_async.batch import Summary
 from ruxa_async.batch._dry_run import DryRun
 from ruxa_async.cli._spending import budget_reason, dry_run_code, spent
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 from ruxa_async.journal import Bought
 from ruxa_async.settings import Budget
 
@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
+def test_dry_run_shows_what_would_be_bought_and_writes_nothing(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["batch", prompts(tmp_path, 5), "--out", str(out), "--dry-run"]
@@ -61,13 +61,13 @@ def test_dry_run_says_what_would_be_bought_and_leaves_nothing(
     assert f"{MODEL}: 5, 15 credits at 3 each" in said
     assert (
         f"the budget would stop this after 3 of 5 tasks: one more task of {MODEL} costs 3 credits and would "
-        "exceed --max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to go on"
+        "exceed --max-credits 10: 9 spent, or perhaps spent; raise it and run the same again to continue"
     ) in said
     assert "max_credits" not in said
     assert main([*arguments, "--price", "sora-3=1"]) == 0
     said = capsys.readouterr().err
     assert f"its price is not known (add --price {MODEL}=CREDITS)" in said
-    assert "no row to be bought asks for sora-3" in said
+    assert "no task of sora-3 would be bought" in said
     assert not out.exists()
 
 
@@ -82,7 +82,7 @@ def test_dry_run_reports_bad_rows(tmp_path: Path, out: Path, capsys: pytest.Capt
     assert "28 rows read, 27 bad" in said
     assert main(["batch", str(source), "--out", str(out), "--dry-run", "--strict"]) == 2
     assert "2 rows read, 1 bad" in (said := capsys.readouterr().err)
-    assert "it would stop at the first bad row (--strict)" in said
+    assert "the run would stop at the first bad row (--strict)" in said
 
 
 def test_dry_run_knows_what_was_bought_and_changes_nothing(
@@ -107,12 +107,12 @@ def test_dry_run_knows_what_was_bought_and_changes_nothing(
         (["--max-credits", "-1"], "--max-credits -1"),
         (["--max-credits", "nan"], "--max-credits nan"),
         (["--max-tasks", "-3"], "--max-tasks -3"),
-        (["--price", "sora-2"], "--price 'sora-2' is not valid: it is MODEL=CREDITS"),
-        (["--price", "=3"], "--price '=3' is not valid"),
+        (["--price", "sora-2"], "--price 'sora-2' is not MODEL=CREDITS"),
+        (["--price", "=3"], "--price '=3' is not MODEL=CREDITS"),
         (["--price", "sora-2=inf"], "--price: inf for 'sora-2' is not valid"),
     ],
 )
-def test_budget_that_is_none_is_refused_before_anything(
+def test_an_invalid_budget_is_refused_before_anything_is_sent(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
     assert main(["batch", prompts(tmp_path, 1), "--out", str(out), "--emulator", *options]) == 2
@@ -120,7 +120,7 @@ def test_budget_that_is_none_is_refused_before_anything(
     assert not out.exists()
 
 
-def test_batch_stops_at_its_budget_and_goes_on_with_a_larger_one(
+def test_batch_stops_at_its_budget_and_continues_with_a_larger_one(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["batch", prompts(tmp_path, 8), "--out", str(out), "--emulator", "--speed", "300"]
@@ -167,8 +167,8 @@ def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals
     before = charged(out)
     assert 2 <= before < 12
     assert main([*arguments, "--speed", "200"]) == 3
-    told = [json.loads(line) for line in lines.read_text().splitlines()]
-    unknown = sum(line["state"] == "unknown" for line in told)
+    results = [json.loads(line) for line in lines.read_text().splitlines()]
+    unknown = sum(line["state"] == "unknown" for line in results)
     # A create that was on the wire at the kill counts whether it was charged or not.
     assert 12 - unknown <= charged(out) <= 12
     assert main([*arguments, "--speed", "200"]) == 3
@@ -176,7 +176,7 @@ def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("found", "code"),
     [
         (DryRun(), 0),
         (DryRun(finished=3, picked_up=1), 0),
@@ -188,8 +188,8 @@ def test_budget_holds_over_a_kill(tmp_path: Path, out: Path, how: signal.Signals
         (DryRun(in_use=JournalInUseError("journal.sqlite", "a run has it")), 2),
     ],
 )
-def test_a_dry_run_ends_with_the_code_of_the_real_one(told: DryRun, code: int) -> None:
-    assert dry_run_code(told) == code
+def test_a_dry_run_ends_with_the_code_of_the_real_one(found: DryRun, code: int) -> None:
+    assert dry_run_code(found) == code
 
 
 def test_a_budget_without_a_price_is_explained_by_options() -> None:
@@ -199,12 +199,12 @@ def test_a_budget_without_a_price_is_explained_by_options() -> None:
     )
 
 
-def test_a_price_that_nobody_reported_is_said_so() -> None:
+def test_a_price_that_was_not_reported_is_shown_as_such() -> None:
     summary = Summary(folder=Path(), models={MODEL: Bought(tasks=2, unpriced=2)})
     assert [*spent(summary, None)] == ["  spent: 2 tasks, price not reported by the service"]
 
 
-def test_bill_names_each_model_and_what_failed_after_being_paid_for() -> None:
+def test_the_spending_names_each_model_and_what_failed_after_being_paid_for() -> None:
     sora = Bought(tasks=3, unpriced=2, credits=10.0)
     summary = Summary(
         folder=Path(),

@@ -1,4 +1,4 @@
-"""Standard output: results alone, whoever reads them, or nobody."""
+"""Standard output holds nothing but results, with a fast, slow or absent reader."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_json_lines_are_those_of_the_file_and_nothing_else(tmp_path: Path) -> No
     rows = [json.loads(line) for line in ran.stdout.splitlines()]
     assert {row["line"]: row["state"] for row in rows} == {2: "succeeded", 3: "invalid", 4: "succeeded"}
     assert b"3 rows in" in ran.stderr
-    # What earlier runs finished is told again: a reader gets the whole of it.
+    # Results of earlier runs are printed again, so that a reader gets all of them.
     again = done(batch(tmp_path / "out", "--json-lines", source=source))
     assert sorted(json.loads(line)["line"] for line in again.stdout.splitlines()) == [2, 3, 4]
 
 
-def test_nothing_in_a_pipe_is_for_a_terminal(tmp_path: Path) -> None:
+def test_a_pipe_gets_no_control_characters(tmp_path: Path) -> None:
     source = tmp_path / "in.txt"
     source.write_text("\x1b[31mred \u202egnp.exe\n" + "x\n" * 3)
     ran = done(batch(tmp_path / "out", source=source))
@@ -92,7 +92,7 @@ def test_the_summary_is_one_block_and_no_line_is_cut_off(tmp_path: Path, columns
     assert "…" not in ran.stderr.decode()
 
 
-def test_quiet_says_nothing_but_what_wants_doing(tmp_path: Path) -> None:
+def test_quiet_shows_only_what_is_left_to_do(tmp_path: Path) -> None:
     ran = done(batch(tmp_path / "good", "--quiet"))
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
     source = tmp_path / "in.csv"
@@ -105,7 +105,7 @@ def test_quiet_says_nothing_but_what_wants_doing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
-def test_a_reader_that_leaves_stops_the_batch_in_order_and_it_can_go_on(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_stops_the_batch_which_can_be_continued(tmp_path: Path) -> None:
     source, out = tmp_path / "in.txt", tmp_path / "out"
     source.write_text("".join(f"prompt {n}\n" for n in range(400)))
     options = ("--json-lines", "--max-in-flight", "10")
@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_stops_the_batch_in_order_and_it_can_go_on(tmp_path
         process.stdout.close()
         said = process.stderr.read().decode()
     assert process.returncode == 130
-    assert "nobody reads standard output any more" in said
+    assert "the reader of standard output left" in said
     assert "Traceback" not in said
     assert json.loads((out / "runs.jsonl").read_text())["ending"] == "interrupted"
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
@@ -132,7 +132,7 @@ def test_a_reader_that_leaves_stops_the_batch_in_order_and_it_can_go_on(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
-def test_nobody_who_reads_standard_output_is_no_trouble(tmp_path: Path) -> None:
+def test_a_batch_that_prints_no_results_needs_no_reader(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -146,7 +146,7 @@ def test_nobody_who_reads_standard_output_is_no_trouble(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_full_standard_output_ends_the_batch_with_its_cause(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         ran = done(batch(tmp_path / "out", "--json-lines"), stdout=full)
     assert ran.returncode == 1
@@ -154,7 +154,7 @@ def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
-def test_a_reader_that_is_slow_holds_nothing_back(tmp_path: Path) -> None:
+def test_a_slow_reader_does_not_delay_purchases_and_downloads(tmp_path: Path) -> None:
     """A pipe holds 64 kB; everything is bought and on the disk before the reader takes a byte."""
     source, out = tmp_path / "in.txt", tmp_path / "out"
     source.write_text("".join(f"{n} {'long ' * 300}\n" for n in range(120)))

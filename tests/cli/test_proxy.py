@@ -1,4 +1,4 @@
-"""``--proxy`` and the variables: every command that asks the service goes through it, and shows no password."""
+"""``--proxy`` and its variables: every command that sends requests uses the proxy and shows no password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every batch leaves a page to look at, and `report` makes it again."""
+"""Every batch writes a report page, and ``ruxa-async report`` writes it again."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_report_of_no_batch_is_bad_usage(
     assert "holds no results.jsonl" in capsys.readouterr().err
 
 
-def test_a_batch_whose_page_cannot_be_made_has_done_its_work(
+def test_a_report_that_cannot_be_written_does_not_fail_the_batch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"

@@ -1,7 +1,4 @@
-"""A batch goes on after a kill, and the journal's command shows and settles what is in doubt.
-
-Real processes, few.
-"""
+"""A batch continues after a kill, and ``ruxa-async journal`` shows and settles creates of unknown outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ import pytest
 
 from ruxa_async.__main__ import main
 from ruxa_async.emulator import Emulator, EmulatorSettings, parse_fault
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -74,7 +71,7 @@ def prompts(path: Path, count: int) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_killed_batch_goes_on_with_its_emulator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_batch_continues_with_its_emulator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = ["batch", str(EXAMPLES / "prompts.txt"), "--emulator", "--out", str(out)]
     with started(*arguments, "--speed", "4", "--max-in-flight", "8") as process:
@@ -87,17 +84,17 @@ def test_killed_batch_goes_on_with_its_emulator(tmp_path: Path, capsys: pytest.C
     assert main([*arguments, "--speed", "100"]) in (0, 1)
     said = capsys.readouterr().err
     assert "finished before" in said
-    told = result_lines(out)
-    ids = [line["task_id"] for line in told]
-    assert len({line["id"] for line in told}) == len(told) == 24
-    unknown = [line for line in told if line["state"] == "unknown"]
+    results = result_lines(out)
+    ids = [line["task_id"] for line in results]
+    assert len({line["id"] for line in results}) == len(results) == 24
+    unknown = [line for line in results if line["state"] == "unknown"]
     assert len({*charged(out)} - {*ids}) <= len(unknown)
     assert {*before} - {*ids} == {*charged(out)} - {*ids}
     assert len(charged(out)) == len({*charged(out)}) <= 24
-    assert all((out / name).exists() for line in told for name in line["files"])
+    assert all((out / name).exists() for line in results for name in line["files"])
 
 
-def test_second_batch_on_a_folder_is_refused_and_the_journal_says_who_has_it(
+def test_second_batch_in_a_folder_is_refused_and_journal_names_the_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, source = tmp_path / "out", prompts(tmp_path / "in.jsonl", 50)
@@ -163,7 +160,7 @@ def test_unknowns_are_shown_and_settled(
         assert "not in doubt" in capsys.readouterr().err
 
 
-def test_unknown_row_without_a_key_is_settled_by_what_is_shown(
+def test_unknown_row_without_a_key_is_settled_by_the_name_that_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, source = tmp_path / "out", tmp_path / "in.txt"
@@ -181,7 +178,7 @@ def test_unknown_row_without_a_key_is_settled_by_what_is_shown(
         assert emulator.service.ledger.charged == 4
 
 
-def test_unknown_is_bought_again_at_a_word_and_so_is_what_failed(
+def test_unknown_creates_are_sent_again_only_with_resend_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, source = tmp_path / "out", prompts(tmp_path / "in.jsonl", 3)

@@ -1,7 +1,4 @@
-"""Interrupted with forty creates on the wire, the journal holds every task id that was answered.
-
-Real processes.
-"""
+"""After an interrupt with forty creates on the wire, the journal holds every task id that a reply named."""
 
 from __future__ import annotations
 
@@ -79,7 +76,7 @@ def child(
 
 
 def wait_for_creates(emulator: Emulator, process: subprocess.Popen[str]) -> None:
-    """Return once the service has charged all of them: their answers are still to come."""
+    """Return once the service has charged all creates; their replies are still to come."""
     while emulator.service.ledger.charged < CREATES:
         assert process.poll() is None
         time.sleep(0.005)
@@ -95,7 +92,9 @@ async def entries(path: Path) -> list[JournalEntry]:
 
 @pytest.mark.parametrize("stack", ["aiohttp-asyncio", "httpx2-asyncio", "httpx2-trio"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_every_create_on_the_wire_is_kept(tmp_path: Path, number: signal.Signals, stack: str) -> None:
+async def test_every_create_on_the_wire_is_recorded(
+    tmp_path: Path, number: signal.Signals, stack: str
+) -> None:
     with served(latency=0.4) as emulator:
         with child(emulator, tmp_path / "journal", 60, stack) as process:
             wait_for_creates(emulator, process)
@@ -111,11 +110,11 @@ async def test_every_create_on_the_wire_is_kept(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_second_signal_ends_it_at_once_and_keeps_what_was_answered(
+async def test_second_signal_ends_the_process_at_once_and_keeps_the_replies(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with served(faults=[parse_fault("stall:create:every=2")]) as emulator:
-        # Half of the answers never come, and the drain alone would wait for them for ten minutes.
+        # Half of the replies never come, and the drain alone would wait for them for ten minutes.
         with child(emulator, tmp_path / "journal", drain=600) as process:
             wait_for_creates(emulator, process)
             time.sleep(0.5)  # the other half is answered by now, and read soon after

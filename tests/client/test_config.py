@@ -116,7 +116,7 @@ def test_plain_http_is_for_loopback_only(given: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve_base_url(given)
     assert str(caught.value) == (
-        f"base_url={given!r} is plain http: the key would travel in the open. "
+        f"base_url={given!r} is plain http: the key would be sent unencrypted. "
         "Use https (http is for loopback only)"
     )
 
@@ -222,9 +222,7 @@ async def _generator(event: object) -> AsyncIterator[object]:
 
 @pytest.mark.parametrize("hook", [_hook, _generator, _AsyncHook(), functools.partial(_hook, 1)])
 def test_an_async_hook_raises(hook: Any) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"on_event=.* is an async function, and nobody would await it"
-    ):
+    with pytest.raises(ConfigurationError, match=r"on_event=.* is an async function, which is never awaited"):
         RuxaClient(api_key=KEY, on_event=hook, transport=MemoryTransport(lambda _: Response(200)))
 
 

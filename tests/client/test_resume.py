@@ -37,7 +37,7 @@ from ruxa_async import (
 from ruxa_async._client import learned_state
 from ruxa_async._engine import denial
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply, TokenBucket, parse_fault
-from ruxa_async.emulator._ledger_file import KeptTask
+from ruxa_async.emulator._ledger import KeptTask
 from ruxa_async.journal import JobState, Match
 from ruxa_async.transports import MemoryService, MemoryTransport
 

@@ -18,7 +18,7 @@ from ruxa_async._client.config import resolve_base_url
 from ruxa_async._engine.classify import classify_create, classify_query
 from ruxa_async._internal.files import PartFile
 from ruxa_async.batch import InputError, open_rows
-from ruxa_async.callbacks._bodies import read_body
+from ruxa_async.callbacks._messages import read_body
 from ruxa_async.downloads import Downloader
 from ruxa_async.downloads._names import names_of
 from ruxa_async.requests import GenerationRequest

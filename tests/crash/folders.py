@@ -1,4 +1,4 @@
-"""What a kill leaves behind: what must be true of a batch's folder, its journal and the service's ledger."""
+"""What must be true after a kill of a batch's folder, its journal and the service's ledger."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from crash.lanes import KILLED, ROWS, Ended, Lane
 
 from ruxa_async import NanoBanana, SqliteJournal
 from ruxa_async.emulator import Emulator, Purchase
-from ruxa_async.emulator._ledger_file import KeptTask
-from ruxa_async.emulator._media import draw
+from ruxa_async.emulator._ledger import KeptTask
+from ruxa_async.emulator._pictures import draw
 from ruxa_async.journal import JournalEntry, view_journal
 
 

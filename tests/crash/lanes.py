@@ -1,4 +1,4 @@
-"""The service that lives through every kill, and processes that are killed before it."""
+"""A service that survives every kill, and the processes that are killed."""
 
 from __future__ import annotations
 

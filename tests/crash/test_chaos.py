@@ -35,7 +35,7 @@ from ruxa_async import (
     Succeeded,
 )
 from ruxa_async.emulator import Emulator, EmulatorSettings, Fault
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 from ruxa_async.journal import view_journal
 from ruxa_async.transports import AiohttpTransport, Request, Response, Transport
 

@@ -20,7 +20,7 @@ import pytest
 from crash.lanes import served
 
 from ruxa_async.emulator import Durations
-from ruxa_async.emulator._ledger_file import LedgerFile
+from ruxa_async.emulator._ledger import LedgerFile
 from ruxa_async.journal import view_journal
 
 pytestmark = [
@@ -49,7 +49,7 @@ def command(path: Path, rows: int, *options: str, **environment: str) -> subproc
     )
 
 
-async def test_killed_with_the_emulator_it_brings_along(tmp_path: Path) -> None:
+async def test_a_kill_of_the_command_and_its_emulator_loses_nothing(tmp_path: Path) -> None:
     """The ledger in the folder is the witness.
 
     It is written before the answer, in the process that is killed.
@@ -89,7 +89,7 @@ async def test_killed_with_the_emulator_it_brings_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [10, 1000, 10_000])
-def test_restart_is_at_work_soon(tmp_path: Path, rows: int) -> None:
+def test_a_restarted_command_buys_within_seconds(tmp_path: Path, rows: int) -> None:
     """Half of the rows are bought when it is killed; how long until the next process sends its first request?"""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import ruxa_async.cli._app, aiohttp, cattrs"], check=True)

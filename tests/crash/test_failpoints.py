@@ -1,4 +1,4 @@
-"""The points at which tests kill: all listed, all used, and nothing but a test can arm them."""
+"""The failpoints at which tests kill: all are listed and used, and only tests set their hook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(ruxa_async.__file__).parent
 TREES = {path: ast.parse(path.read_bytes()) for path in ROOT.rglob("*.py")}
 
 
-def test_list_names_every_point_and_no_other() -> None:
+def test_the_list_names_exactly_the_failpoints_in_the_code() -> None:
     calls = {
         ast.literal_eval(node.args[0])
         for tree in TREES.values()
@@ -25,14 +25,14 @@ def test_list_names_every_point_and_no_other() -> None:
     assert len(calls) == len(failpoints.FAILPOINTS)
 
 
-def test_hook_that_a_test_sets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_is_called_with_the_name_of_the_failpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(failpoints, "hook", told.append)
     failpoints.failpoint("reply read")
     assert told == ["reply read"]
 
 
-def test_nothing_in_the_library_arms_them() -> None:
+def test_the_library_sets_no_hook() -> None:
     assert failpoints.hook is None
     for path, tree in TREES.items():
         if path.name == "failpoints.py":

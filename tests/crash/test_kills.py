@@ -100,7 +100,7 @@ def plain(backend: str, lanes: SimpleQueue[Lane], tmp_path_factory: pytest.TempP
     return {**counts[1], **counts[0]}
 
 
-def test_every_point_is_reached_by_a_plain_run(plain: dict[str, int]) -> None:
+def test_every_failpoint_is_reached_by_a_run_without_kills(plain: dict[str, int]) -> None:
     assert [point for point in FAILPOINTS if not plain[point]] == []
     assert {plain[point] for point in ONCE_A_JOB} == {10}
 
@@ -142,7 +142,7 @@ def side_by_side(
 
 
 @pytest.mark.parametrize("point", [*FAILPOINTS, CHARGED])
-def test_killed_at(
+def test_a_kill_at_each_failpoint_loses_nothing(
     backend: str,
     point: str,
     plain: dict[str, int],
@@ -168,7 +168,7 @@ def test_killed_at(
         ("careless name", "file named", "partial"),
     ],
 )
-def test_what_would_be_wrong_is_seen(
+def test_the_checks_find_lost_and_duplicate_purchases(
     lanes: SimpleQueue[Lane], tmp_path: Path, worse: str, point: str, bad: str
 ) -> None:
     lane = lanes.get()
@@ -200,7 +200,7 @@ def killed_at_random(path: Path, lane: Lane, backend: str, seed: int) -> Finding
         return folder.finish()
 
 
-def test_killed_at_random_times(backend: str, lanes: SimpleQueue[Lane], tmp_path: Path) -> None:
+def test_kills_at_random_times_lose_nothing(backend: str, lanes: SimpleQueue[Lane], tmp_path: Path) -> None:
     found, seed = Findings(), 0
     while found.kills < KILLS:
         batch = range(seed, seed + LANES)

@@ -1,4 +1,4 @@
-"""What a client's generations do with their outputs: names, fresh links, and never two in one file."""
+"""Outputs of a client's generations: file names, renewed links, and never two outputs in one file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_files_are_named_by_a_template(tmp_path: Path) -> None:
     assert len([*tmp_path.iterdir()]) == 2
 
 
-async def test_a_batch_names_its_files_so(tmp_path: Path) -> None:
+async def test_a_batch_names_its_files_by_its_template(tmp_path: Path) -> None:
     async with client_of(service()) as ruxa:
         rows = [Row(1, request("a")), Row(2, request("b"))]
         summary: Summary = await run_batch(ruxa, rows, tmp_path, name="{key}-{n}")
@@ -59,7 +59,7 @@ async def test_a_batch_names_its_files_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["save", "read"])
-async def test_the_state_is_asked_once_for_fresh_links(tmp_path: Path, way: str) -> None:
+async def test_expired_links_are_renewed_by_one_query(tmp_path: Path, way: str) -> None:
     there = service("expired:file:nth=2", outputs=3)
     async with client_of(there) as ruxa:
         made = await ruxa.generate(request())
@@ -71,7 +71,7 @@ async def test_the_state_is_asked_once_for_fresh_links(tmp_path: Path, way: str)
     assert there.counts.files == 3 + 1
 
 
-async def test_links_that_stay_expired_are_said_after_one_question(tmp_path: Path) -> None:
+async def test_links_that_stay_expired_raise_after_one_query(tmp_path: Path) -> None:
     there = service("expired:file:status=410")
     async with client_of(there) as ruxa:
         made = await ruxa.generate(request())
@@ -82,7 +82,7 @@ async def test_links_that_stay_expired_are_said_after_one_question(tmp_path: Pat
         assert there.counts.queries == asked + 2
 
 
-async def test_nobody_can_tell_is_the_cause_of_the_error() -> None:
+async def test_a_failed_query_for_fresh_links_is_the_cause_of_the_error() -> None:
     there = service("expired:file")
     async with client_of(there) as ruxa:
         made = await ruxa.generate(request())
@@ -95,7 +95,7 @@ async def test_nobody_can_tell_is_the_cause_of_the_error() -> None:
             await nameless.read()
 
 
-async def test_other_failures_ask_for_nothing() -> None:
+async def test_other_failures_send_no_query() -> None:
     there = service("error:file:status=400")
     async with client_of(there) as ruxa:
         made = await ruxa.generate(request())
@@ -105,7 +105,7 @@ async def test_other_failures_ask_for_nothing() -> None:
         assert there.counts.queries == asked
 
 
-async def test_twenty_outputs_of_one_name_are_twenty_files(tmp_path: Path) -> None:
+async def test_twenty_outputs_with_one_name_make_twenty_files(tmp_path: Path) -> None:
     async with client_of(service(outputs=2), downloads=Downloads(max_concurrent=20)) as ruxa:
         async with ruxa.as_completed(request(f"k{n}") for n in range(10)) as outcomes:
             all_made = [each.generation async for each in outcomes if isinstance(each, Succeeded)]
@@ -119,7 +119,7 @@ async def test_twenty_outputs_of_one_name_are_twenty_files(tmp_path: Path) -> No
     assert len(files) == 20
 
 
-async def test_no_hostile_key_writes_elsewhere_or_over_another(tmp_path: Path) -> None:
+async def test_no_hostile_key_writes_outside_the_folder_or_over_another_file(tmp_path: Path) -> None:
     """On a disk that ignores case as well: no two names differ in that alone."""
     keys = [*HOSTILE, "cat", "a", "\N{LATIN SMALL LETTER E WITH ACUTE}", "output"]
     home = tmp_path / "inner" / "home"
@@ -152,7 +152,7 @@ class Place:
 
 
 @pytest.mark.parametrize("kind", [str, Path, anyio.Path, Place])
-async def test_a_folder_may_be_anything_that_is_like_a_path(
+async def test_the_folder_may_be_any_path_like_object(
     kind: Callable[[Path], str | PathLike[str]], tmp_path: Path
 ) -> None:
     async with client_of(service()) as ruxa:

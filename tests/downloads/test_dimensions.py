@@ -1,4 +1,4 @@
-"""Width and height come from a file's header bytes, whatever else it holds, and never from a decoder."""
+"""Width and height are read from the header of a file, with anything behind it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FILM = box(b"ftyp", b"isom\0\0\0\0") + box(b"mdat", bytes(500))
         b"\xff\xd8\xff\x01" + picture("JPEG")[2:],
     ],
 )
-def test_the_header_says_how_large_it_is(data: bytes) -> None:
+def test_width_and_height_are_read_from_the_header(data: bytes) -> None:
     assert dimensions(io.BytesIO(data)) == (37, 21)
 
 
@@ -92,7 +92,7 @@ def test_the_clip_of_the_emulator_has_a_size() -> None:
         b"<html>",
     ],
 )
-def test_what_does_not_say_how_large_it_is_has_no_size(data: bytes) -> None:
+def test_a_file_without_a_size_has_none(data: bytes) -> None:
     assert dimensions(io.BytesIO(data)) is None
 
 
@@ -103,7 +103,7 @@ def test_what_does_not_say_how_large_it_is_has_no_size(data: bytes) -> None:
     st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=8),
     st.integers(0, 700),
 )
-def test_no_damage_raises(data: bytes, changes: list[tuple[int, int]], length: int) -> None:
+def test_a_damaged_file_raises_nothing(data: bytes, changes: list[tuple[int, int]], length: int) -> None:
     damaged = bytearray(data)
     for place, value in changes:
         damaged[place % len(damaged)] = value

@@ -1,4 +1,4 @@
-"""Outputs arrive whole, under safe names, and nothing of ours goes with the request."""
+"""Outputs are saved whole, under safe names, by requests that carry nothing secret."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ async def test_large_output_is_written_block_by_block(tmp_path: Path) -> None:
         (Reply(parts=(b"\x1f\x8b\x08" + bytes(1000),)), "gzip"),
     ],
 )
-async def test_what_is_no_medium_is_said_and_leaves_nothing(tmp_path: Path, reply: Reply, said: str) -> None:
+async def test_a_file_that_is_not_media_raises_and_leaves_no_file(
+    tmp_path: Path, reply: Reply, said: str
+) -> None:
     with pytest.raises(DownloadError, match=said):
         await save(Site(reply), tmp_path)
     assert names(tmp_path) == []
@@ -154,13 +156,13 @@ async def test_only_two_harmless_headers_are_sent(tmp_path: Path) -> None:
     assert site.requests[0].url == URL
 
 
-async def test_address_is_percent_encoded_once(tmp_path: Path) -> None:
+async def test_the_url_is_percent_encoded_once(tmp_path: Path) -> None:
     site = Site(Reply())
     await save(site, tmp_path, "http://h/a b%20ü.png?q=ü&x=%2F#part")
     assert site.requests[0].url == "http://h/a%20b%20%C3%BC.png?q=%C3%BC&x=%2F"
 
 
-async def test_extension_is_that_of_the_content(tmp_path: Path) -> None:
+async def test_the_extension_follows_the_content(tmp_path: Path) -> None:
     site = Site(Reply(headers={"content-type": "image/png"}, parts=(b"\xff\xd8", b"\xff\xe0 jpeg")))
     (path,) = await save(site, tmp_path, "http://h/x.mp4?name=y.webp")
     assert path.name == "pic.jpg"
@@ -180,7 +182,7 @@ async def test_a_different_file_is_never_replaced(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 2
 
 
-async def test_a_link_that_stands_in_the_way_is_not_followed(tmp_path: Path) -> None:
+async def test_a_symbolic_link_with_the_name_is_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "pic.png").symlink_to(outside)
@@ -189,7 +191,7 @@ async def test_a_link_that_stands_in_the_way_is_not_followed(tmp_path: Path) -> 
     assert not outside.exists()
 
 
-async def test_a_disk_without_links_is_used_all_the_same(
+async def test_a_disk_without_hard_links_is_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -203,7 +205,7 @@ async def test_a_disk_without_links_is_used_all_the_same(
     assert len(names(tmp_path)) == 2
 
 
-async def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
+async def test_a_file_in_place_of_the_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DownloadError, match="cannot be written"):
         await save(Site(Reply()), tmp_path / "file")
@@ -220,7 +222,7 @@ async def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
         (Reply(status=500), MaybeSentError("reset"), Reply()),
     ],
 )
-async def test_what_may_pass_is_tried_again(tmp_path: Path, replies: tuple[Reply, ...]) -> None:
+async def test_a_transient_failure_is_repeated(tmp_path: Path, replies: tuple[Reply, ...]) -> None:
     (path,) = await save(Site(*replies), tmp_path)
     assert path.read_bytes() == PNG
     assert names(tmp_path) == ["pic.png"]
@@ -235,7 +237,7 @@ async def test_what_may_pass_is_tried_again(tmp_path: Path, replies: tuple[Reply
         (Reply(status=502), "HTTP 502"),
     ],
 )
-async def test_what_does_not_pass_is_an_error_and_leaves_nothing(
+async def test_a_lasting_failure_raises_and_leaves_no_file(
     tmp_path: Path, reply: Reply | Exception, said: str
 ) -> None:
     site = Site(reply)
@@ -249,7 +251,7 @@ async def test_what_does_not_pass_is_an_error_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("status", [204, 304, 400, 206, 300])
-async def test_refusals_are_final(tmp_path: Path, status: int) -> None:
+async def test_a_refusal_is_not_repeated(tmp_path: Path, status: int) -> None:
     site = Site(Reply(status=status))
     with pytest.raises(DownloadError, match=str(status)):
         await save(site, tmp_path)
@@ -258,7 +260,7 @@ async def test_refusals_are_final(tmp_path: Path, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_expired_links_are_told_from_broken_ones(tmp_path: Path, status: int) -> None:
+async def test_expired_links_have_an_error_of_their_own(tmp_path: Path, status: int) -> None:
     site = Site(Reply(status=status))
     with pytest.raises(LinkExpiredError, match=f"HTTP {status}: the link has expired"):
         await save(site, tmp_path)
@@ -266,17 +268,17 @@ async def test_expired_links_are_told_from_broken_ones(tmp_path: Path, status: i
     assert names(tmp_path) == []
 
 
-async def test_encoding_that_is_none_is_taken(tmp_path: Path) -> None:
+async def test_an_encoding_that_changes_nothing_is_accepted(tmp_path: Path) -> None:
     assert await save(Site(Reply(headers={"content-encoding": "aws-chunked"})), tmp_path)
 
 
-async def test_encoded_body_is_refused(tmp_path: Path) -> None:
+async def test_an_encoded_body_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="gzip"):
         await save(Site(Reply(headers={"content-encoding": "gzip"})), tmp_path)
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-length": "21"}, {"content-length": "junk"}])
-async def test_output_above_the_cap_is_refused(tmp_path: Path, headers: dict[str, str]) -> None:
+async def test_an_output_above_max_bytes_is_rejected(tmp_path: Path, headers: dict[str, str]) -> None:
     site = Site(Reply(headers=headers, parts=(PNG, b"67890", b"1")))
     with pytest.raises(DownloadError, match="larger than the 20 bytes"):
         await save(site, tmp_path, max_bytes=20)
@@ -284,7 +286,7 @@ async def test_output_above_the_cap_is_refused(tmp_path: Path, headers: dict[str
     assert names(tmp_path) == []
 
 
-async def test_output_at_the_cap_is_saved(tmp_path: Path) -> None:
+async def test_an_output_of_max_bytes_is_saved(tmp_path: Path) -> None:
     (path,) = await save(Site(Reply(parts=(PNG, b"67890"))), tmp_path, max_bytes=20)
     assert path.stat().st_size == 20
 
@@ -312,7 +314,7 @@ async def test_redirects_from_http_to_https_are_followed(tmp_path: Path) -> None
         ("", "without a Location"),
     ],
 )
-async def test_redirects_elsewhere_are_refused(tmp_path: Path, location: str, said: str) -> None:
+async def test_invalid_redirects_are_rejected(tmp_path: Path, location: str, said: str) -> None:
     site = Site(Reply(status=302, headers={"location": location}))
     with pytest.raises(DownloadError, match=said):
         await save(site, tmp_path)
@@ -389,7 +391,7 @@ async def test_cancel_at_any_moment_leaves_a_whole_file_or_nothing(tmp_path: Pat
     assert () in left
 
 
-async def test_files_are_told_of_before_they_have_their_names(tmp_path: Path) -> None:
+async def test_files_are_recorded_before_they_get_their_final_names(tmp_path: Path) -> None:
     told: list[tuple[str, SavedFile, list[str]]] = []
 
     async def saved(task_id: str, file: SavedFile) -> None:
@@ -404,7 +406,7 @@ async def test_files_are_told_of_before_they_have_their_names(tmp_path: Path) ->
     assert told[1][1].name == path.name != "pic.png"
 
 
-async def test_a_name_that_is_taken_in_between_is_told_again(tmp_path: Path) -> None:
+async def test_a_file_whose_name_is_taken_meanwhile_is_recorded_again(tmp_path: Path) -> None:
     told: list[str] = []
 
     async def saved(_: str, file: SavedFile) -> None:

@@ -1,4 +1,4 @@
-"""What a file is, is told by its first bytes; what its server says of it is only held against them."""
+"""The type of a file follows from its first bytes; a contradicting Content-Type is an error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HEADS = [
 
 @pytest.mark.parametrize(("head", "extension"), HEADS)
 @pytest.mark.parametrize("told", ["", "image/png", "text/html; charset=utf-8", "application/octet-stream"])
-def test_known_media_are_recognized_whatever_type_is_declared(head: bytes, extension: str, told: str) -> None:
+def test_known_media_are_recognized_with_any_declared_type(head: bytes, extension: str, told: str) -> None:
     assert extension_of(head, told) == extension
 
 
@@ -74,13 +74,13 @@ def test_known_media_are_recognized_whatever_type_is_declared(head: bytes, exten
         (b"RIFF....XXXX\0\xff", "image/webp", "has the Content-Type image/webp"),
     ],
 )
-def test_what_is_no_medium_is_named(head: bytes, told: str, said: str) -> None:
+def test_a_file_that_is_not_media_is_named(head: bytes, told: str, said: str) -> None:
     with pytest.raises(NotMediaError, match=said):
         extension_of(head, told)
 
 
 @pytest.mark.parametrize("told", ["", "application/octet-stream", "model/gltf-binary", "image/x-new"])
-def test_what_is_not_known_is_kept_for_it_was_paid_for(told: str) -> None:
+def test_a_file_of_an_unknown_type_is_kept(told: str) -> None:
     assert extension_of(b"glTF\2\0\0\0\xff\xfe", told) == ".bin"
 
 

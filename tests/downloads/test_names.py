@@ -1,4 +1,4 @@
-"""Files are called by key, model and number, and no key can call one by anything that matters to a disk."""
+"""File names are made of key, model and number; no key makes a name that is dangerous to a file system."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_names_follow_the_template(template: str | None, urls: int, names: list[
     assert [name.partition("~")[0] for name in found] == [name.partition("~")[0] for name in names]
 
 
-def test_without_a_key_or_a_task_there_is_a_name_all_the_same() -> None:
+def test_an_output_without_key_and_task_id_has_a_name() -> None:
     assert names_of(made(None), "{key}") == ["task_1"]
     nameless = Generation(task_id=None, model=None, urls=("http://h/x",))
     assert names_of(nameless, "{key} {task_id} {model}") == ["output output model"]
@@ -70,7 +70,7 @@ def test_without_a_key_or_a_task_there_is_a_name_all_the_same() -> None:
         ("x" * 100 + "{n}", "longer than 100"),
     ],
 )
-def test_templates_that_do_not_work_are_said(template: str, said: str) -> None:
+def test_invalid_templates_raise(template: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         check_template(template)
     with pytest.raises(ConfigurationError, match=r"Use \{key\}"):
@@ -142,7 +142,7 @@ def test_hostile_keys_become_one_plain_marked_name(text: str) -> None:
     assert clean_stem(text) != text
 
 
-def test_hostile_keys_do_not_meet() -> None:
+def test_hostile_keys_get_different_names() -> None:
     stems = [clean_stem(text) for text in [*HOSTILE, "cat", "a", "é", "output", "_", "a_b"]]
     assert len({stem.casefold() for stem in stems}) == len(stems)
 
@@ -157,13 +157,13 @@ def _check_stem(stem: str, size: int = 100) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))
-def test_any_two_keys_keep_apart(one: str, other: str) -> None:
+def test_any_two_keys_get_different_names(one: str, other: str) -> None:
     _check_stem(clean_stem(one))
     assert (clean_stem(one).casefold() == clean_stem(other).casefold()) == (one == other)
 
 
 @given(st.sampled_from("aA."), st.text("aAbB.~/", max_size=4), st.text("aAbB.~/", max_size=4))
-def test_similar_keys_keep_apart(prefix: str, one: str, other: str) -> None:
+def test_similar_keys_get_different_names(prefix: str, one: str, other: str) -> None:
     left, right = clean_stem(prefix + one), clean_stem(prefix + other)
     assert (left.casefold() == right.casefold()) == (one == other)
 
@@ -195,7 +195,7 @@ def test_a_slug_is_the_words_of_the_prompt(prompt: object, slug: str) -> None:
     assert names_of(drawn(prompt), RowTemplate("{index:04}-{slug}", 7)) == [f"0007-{slug}"]
 
 
-def test_a_name_that_windows_reserves_is_not_taken() -> None:
+def test_names_that_windows_reserves_are_not_used() -> None:
     assert names_of(drawn("CON"), "{slug}")[0].startswith("_con~")
     assert names_of(drawn("x", model="!"), RowTemplate("{index}", 3)) == ["3"]
     assert names_of(drawn(None, model="!"), "{slug}") == ["output"]
@@ -244,6 +244,6 @@ def test_no_hostile_key_escapes_the_folder_by_any_template(template: str, tmp_pa
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_whole_names_are_as_safe(text: str) -> None:
+def test_clean_name_makes_safe_names(text: str) -> None:
     _check_stem(clean_name(text), 200)
     assert clean_name(clean_name(text)) == clean_name(text)

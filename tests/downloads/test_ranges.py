@@ -1,10 +1,10 @@
-"""A transfer goes on only where it is certain that the file is the same."""
+"""A transfer resumes only if the file is certainly the same."""
 
 from __future__ import annotations
 
 import pytest
 
-from ruxa_async.downloads._ranges import Version, length_of, part_of, version_of
+from ruxa_async.downloads._request import Version, length_of, part_of, version_of
 
 DATE = "Sun, 22 Nov 2026 12:10:00 GMT"
 OLD = "Sun, 22 Nov 2026 12:09:00 GMT"
@@ -25,11 +25,11 @@ JUST_NOW = "Sun, 22 Nov 2026 12:09:01 GMT"
         ({}, ""),
     ],
 )
-def test_only_what_is_strong_names_a_version(headers: dict[str, str], validator: str) -> None:
+def test_only_strong_validators_identify_a_version(headers: dict[str, str], validator: str) -> None:
     assert version_of(headers) == Version(validator)
 
 
-def test_the_rest_is_asked_for_only_of_a_known_version() -> None:
+def test_a_range_is_requested_only_of_a_known_version() -> None:
     assert Version('"a"').headers(10) == {"Range": "bytes=10-", "If-Range": '"a"'}
     assert Version('"a"').headers(0) == {}
     assert Version().headers(10) == {}
@@ -52,14 +52,14 @@ def test_the_rest_is_asked_for_only_of_a_known_version() -> None:
         ({"etag": '"a"'}, 100, False),
     ],
 )
-def test_a_part_is_taken_only_if_it_is_the_rest_of_that_version(
+def test_a_part_continues_only_the_same_version_at_the_same_place(
     headers: dict[str, str], total: int | None, goes_on: bool
 ) -> None:
     assert Version('"a"').continues(headers, 10, total) is goes_on
     assert not Version().continues(headers, 10, total)
 
 
-def test_sizes_are_read_where_they_can_be() -> None:
+def test_lengths_and_ranges_are_read() -> None:
     assert part_of({"content-range": "bytes 1-2/3"}) == (1, 3)
     assert part_of({}) == (None, None)
     told = ["12", " 12 ", "", "-1", "1.5", "²", "9" * 20]

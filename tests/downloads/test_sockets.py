@@ -1,4 +1,4 @@
-"""Downloads over real sockets, on each transport: cuts, redirects, private addresses, drips."""
+"""Downloads over real sockets, on each transport: interruptions, redirects, private addresses, slow bodies."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_fifty_random_cuts_leave_the_same_bytes(make: Make, tmp_path: Path
 
 
 @pytest.mark.parametrize("options", [{"ranges": False}, {"changing": True}])
-async def test_what_cannot_be_gone_on_with_begins_anew(
+async def test_a_transfer_that_cannot_be_resumed_starts_over(
     make: Make, tmp_path: Path, options: dict[str, bool]
 ) -> None:
     with serving(cutting(random.Random(3), 3, **options)) as server:
@@ -109,7 +109,7 @@ async def test_what_cannot_be_gone_on_with_begins_anew(
     assert path.read_bytes() == CONTENT
 
 
-async def test_a_drip_is_cut(make: Make, tmp_path: Path) -> None:
+async def test_a_slow_body_is_cut_off(make: Make, tmp_path: Path) -> None:
     async def dripping(peer: Peer) -> None:
         await peer.request()
         await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", PNG)
@@ -142,7 +142,7 @@ def hops(chance: random.Random, hosts: list[str], chains: int) -> dict[str, str]
     return leads
 
 
-async def test_a_hundred_chains_of_redirects_show_the_key_to_nobody(make: Make) -> None:
+async def test_a_hundred_chains_of_redirects_never_carry_the_key(make: Make) -> None:
     chance, chains = random.Random(100), 100
     leads: dict[str, str] = {}
 
@@ -199,7 +199,7 @@ async def test_no_private_address_is_connected_to_however_it_is_spelled(
     assert [*tmp_path.iterdir()] == []
 
 
-async def test_a_redirect_to_a_private_address_is_refused(
+async def test_a_redirect_to_a_private_address_is_rejected(
     make: Make, tmp_path: Path, listening: Server
 ) -> None:
     away = reply(b"", "302 Found", f"Location: {listening.url.replace('127.0.0.1', '0.0.0.0')}/x\r\n")
@@ -226,7 +226,7 @@ async def test_a_connection_that_may_go_anywhere_serves_no_request_for_public_ad
 
 
 @pytest.mark.parametrize("stack", ["aiohttp"], indirect=True)
-async def test_a_session_of_the_user_s_own_fetches_nothing_from_strangers(listening: Server) -> None:
+async def test_a_supplied_session_is_not_used_for_public_addresses(listening: Server) -> None:
     async with ClientSession(headers={"X-Secret": "of the user"}) as session:
         async with aclosing(AiohttpTransport(session)) as transport:
             asked = Request(method="GET", url=f"{listening.url}/x")
@@ -267,7 +267,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Answers:
         ([["127.0.0.3", "127.0.0.2", "127.0.0.1"]], True),  # nobody listens at the first
     ],
 )
-async def test_a_name_that_leads_elsewhere_later_leads_nowhere(
+async def test_a_name_whose_address_becomes_private_is_rejected(
     make: Make, tmp_path: Path, names: Answers, answers: Answers, fetched: bool
 ) -> None:
     names += answers

@@ -1,4 +1,4 @@
-"""How long an output may take, and how it goes on where it was cut off: in virtual time, to the second."""
+"""Timeouts, minimum rate and resumption of a transfer, in virtual time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def fails(host: Host, said: str, **settings: Any) -> float:
     return round(anyio.current_time() - host.began, 3)
 
 
-async def test_a_drip_is_cut_after_half_a_minute_each_time() -> None:
+async def test_a_slow_body_is_cut_off_after_each_window() -> None:
     host = Host(Answer(rate=10, piece=10))
     ended = await fails(host, r"less than 1,024 bytes a second came for 30 s \(4 attempts\)")
     # It goes on where it was, for what came is good, but gets no more chances than others.
@@ -99,13 +99,13 @@ async def test_a_drip_is_cut_after_half_a_minute_each_time() -> None:
     assert ended == 127.5
 
 
-async def test_just_fast_enough_is_fast_enough() -> None:
+async def test_a_transfer_at_the_minimum_rate_completes() -> None:
     host = Host(Answer(rate=1100, piece=100))
     assert await host.read() == [CONTENT]
     assert len(host.asked) == 1
 
 
-async def test_a_slow_disk_is_not_the_server_s_fault() -> None:
+async def test_time_spent_on_writing_does_not_count() -> None:
     kept: list[bytes] = []
 
     class SlowDisk:
@@ -125,13 +125,13 @@ async def test_a_slow_disk_is_not_the_server_s_fault() -> None:
     assert anyio.current_time() - host.began == pytest.approx(120)
 
 
-async def test_silence_is_as_slow_as_a_drip() -> None:
+async def test_a_silent_server_is_cut_off_like_a_slow_one() -> None:
     host = Host(Answer(silent=31.0), Answer(silent=29.0))
     assert await host.read() == [CONTENT]
     assert [at for at, _ in host.asked] == [0.0, 30.5]
 
 
-async def test_the_whole_has_a_deadline_with_all_attempts() -> None:
+async def test_the_timeout_includes_all_attempts() -> None:
     # Each attempt comes further, so there is no end to them but the deadline.
     host = Host(Answer(rate=2000, cut=5000))
     assert await fails(host, "not complete after 20 s", timeout=20.0) == 20.0
@@ -139,7 +139,7 @@ async def test_the_whole_has_a_deadline_with_all_attempts() -> None:
     assert await fails(host, "not complete after 12.5 s", timeout=12.5) == 12.5
 
 
-async def test_attempts_pause_longer_each_time_and_as_long_as_the_server_says() -> None:
+async def test_pauses_grow_and_retry_after_is_obeyed() -> None:
     host = Host(Answer(status=503))
     assert await fails(host, r"HTTP 503 \(4 attempts\)") == 7.5
     assert [at for at, _ in host.asked] == [0.0, 0.5, 2.5, 7.5]
@@ -151,26 +151,26 @@ async def test_attempts_pause_longer_each_time_and_as_long_as_the_server_says() 
     assert [at for at, _ in host.asked] == [0.0, 60.0]
 
 
-async def test_what_is_cut_off_goes_on_where_it_was() -> None:
+async def test_an_interrupted_transfer_resumes_where_it_stopped() -> None:
     host = Host(Answer(cut=50_000), Answer(cut=30_000), Answer())
     assert await host.read() == [CONTENT]
     assert [part for _, part in host.asked] == [None, "bytes=50000-", "bytes=80000-"]
 
 
-async def test_progress_gives_all_chances_again() -> None:
+async def test_progress_resets_the_count_of_failed_attempts() -> None:
     host = Host(*(Answer(cut=5000) for _ in range(19)), Answer())
     assert await host.read() == [CONTENT]
     assert len(host.asked) == 20
 
 
-async def test_without_ranges_it_begins_anew() -> None:
+async def test_without_ranges_a_transfer_starts_over() -> None:
     host = Host(Answer(cut=50_000), Answer(cut=60_000), Answer(), ranges=False)
     assert await host.read() == [CONTENT]
     assert len(host.asked) == 3
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-async def test_what_has_no_version_begins_anew(etag: str | None) -> None:
+async def test_a_file_without_a_version_starts_over(etag: str | None) -> None:
     headers = {} if etag is None else {"etag": etag}
     host = Host(Answer(cut=50_000, headers=headers), Answer(headers=headers))
     assert await host.read() == [CONTENT]
@@ -180,7 +180,7 @@ async def test_what_has_no_version_begins_anew(etag: str | None) -> None:
 OTHER = CONTENT[:20] + b"changed" * 20_000
 
 
-async def test_a_file_that_changed_is_never_glued() -> None:
+async def test_parts_of_different_versions_are_never_joined() -> None:
     changed = Answer(content=OTHER, headers={"etag": '"two"', "content-length": str(len(OTHER))})
     host = Host(Answer(cut=50_000), changed)
     assert await host.read() == [OTHER]
@@ -197,7 +197,7 @@ async def test_a_file_that_changed_is_never_glued() -> None:
         {"etag": '"one"'},
     ],
 )
-async def test_a_part_that_does_not_fit_is_not_glued(lie: dict[str, str]) -> None:
+async def test_a_part_at_another_place_is_not_joined(lie: dict[str, str]) -> None:
     host = Host(
         Answer(cut=50_000),
         Answer(content=OTHER[50_000:], status=206, headers=lie),
@@ -208,46 +208,46 @@ async def test_a_part_that_does_not_fit_is_not_glued(lie: dict[str, str]) -> Non
     assert [part for _, part in host.asked] == [None, "bytes=50000-", None]
 
 
-async def test_a_range_that_is_not_there_any_more_begins_anew() -> None:
+async def test_a_range_beyond_the_end_starts_over() -> None:
     host = Host(Answer(cut=50_000), Answer(status=416), Answer(), ranges=False)
     assert await host.read() == [CONTENT]
     assert [part for _, part in host.asked] == [None, "bytes=50000-", None]
 
 
-async def test_more_than_was_told_is_not_taken() -> None:
+async def test_bytes_beyond_content_length_are_rejected() -> None:
     told = {"etag": '"one"', "content-length": "5000"}
     host = Host(Answer(headers=told), Answer())
     assert await host.read() == [CONTENT]
 
 
-async def test_a_page_on_the_way_is_not_gone_on_with() -> None:
+async def test_an_html_page_is_not_resumed() -> None:
     page = Answer(content=b"<html>" + b"wait " * 2000, headers={"etag": '"page"'})
     host = Host(page, Answer())
     assert await host.read() == [CONTENT]
     assert [part for _, part in host.asked] == [None, None]
 
 
-async def test_a_link_that_expires_in_between_is_said() -> None:
+async def test_a_link_that_expires_between_attempts_raises() -> None:
     host = Host(Answer(cut=50_000), Answer(status=403), ranges=False)
     with pytest.raises(LinkExpiredError):
         await host.read()
 
 
 @pytest.mark.parametrize(("urls", "at_once", "seconds"), [(1, 8, 10), (8, 8, 10), (9, 8, 20), (7, 2, 40)])
-async def test_outputs_are_fetched_side_by_side(urls: int, at_once: int, seconds: float) -> None:
+async def test_outputs_are_downloaded_concurrently(urls: int, at_once: int, seconds: float) -> None:
     host = Host(Answer(silent=10.0))
     assert await host.read(urls=urls, max_concurrent=at_once) == [CONTENT] * urls
     assert anyio.current_time() - host.began == pytest.approx(seconds)
     assert host.most == min(urls, at_once)
 
 
-async def test_one_output_that_fails_keeps_no_other_back() -> None:
+async def test_a_failed_output_does_not_stop_the_others() -> None:
     host = Host(Answer(status=400), Answer(silent=5.0))
     assert await fails(host, "HTTP 400", urls=3) == 5.0
     assert len(host.asked) == 3
 
 
-async def test_an_error_of_ours_comes_before_one_of_an_output() -> None:
+async def test_an_unexpected_error_is_raised_before_a_download_error() -> None:
     class Broken(Host):
         @asynccontextmanager
         async def stream(self, request: Request) -> AsyncIterator[Answer]:
@@ -261,7 +261,7 @@ async def test_an_error_of_ours_comes_before_one_of_an_output() -> None:
 
 
 @pytest.mark.parametrize("silent", [100.0, 0.0])
-async def test_a_cancel_ends_it_at_once(silent: float) -> None:
+async def test_a_cancellation_ends_a_transfer_at_once(silent: float) -> None:
     host = Host(Answer(silent=silent, rate=2000))
     with anyio.move_on_after(10) as scope:
         await host.read(urls=3)

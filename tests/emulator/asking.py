@@ -1,4 +1,4 @@
-"""What tests of the emulated service share: asking it by hand, at made-up times."""
+"""Requests to an emulated service at made-up times, for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = {"authorization": "Bearer sk-emulated"}
 
 
 def service_of(**settings: Any) -> Service:
-    """Return a service on which every task takes ten seconds, unless told otherwise."""
+    """Return a service on which images take 10 s and videos 120 s, unless *settings* say otherwise."""
     return Service(EmulatorSettings(**{"image": Durations(10.0), "video": Durations(120.0), **settings}))
 
 
@@ -24,7 +24,7 @@ def create(
 
 
 def created(service: Service, now: float, *args: Any, **given: Any) -> str:
-    """Create a task that is accepted and return its id, as the ledger knows it."""
+    """Create a task, which must be accepted, and return its id from the ledger."""
     reply = create(service, now, *args, **given)
     assert reply.status == 200
     return service.ledger.entries[-1].task_id

@@ -1,4 +1,4 @@
-"""What the service posts, and when."""
+"""When the service posts callbacks, and which."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from callbacks.test_receiver import Ear
 from callbacks.wired import charge, receiver_of
 
-from ruxa_async.callbacks._answers import Answer
+from ruxa_async.callbacks._messages import Answer
 from ruxa_async.emulator import CallbackPost, Callbacks, Durations, EmulatorSettings, Service, post_callbacks
 
 URL = "https://hooks.example/ruxa/token"
@@ -23,10 +23,10 @@ def service_of(**how: Any) -> Service:
 
 
 def times(service: Service) -> list[float]:
-    seen = []
+    due = []
     while (at := service.callbacks.next_time()) < float("inf"):
-        seen += [at] * len(service.callbacks.take(at))
-    return seen
+        due += [at] * len(service.callbacks.take(at))
+    return due
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def times(service: Service) -> list[float]:
         ({"forged": 1.0, "malformed": 1.0}, [105.0, 105.0, 110.0]),
     ],
 )
-def test_posts_come_when_they_should(how: dict[str, Any], when: list[float]) -> None:
+def test_callbacks_are_due_as_the_settings_say(how: dict[str, Any], when: list[float]) -> None:
     service = service_of(**how)
     charge(service, URL, 100.0)
     assert times(service) == when
@@ -53,13 +53,13 @@ def test_a_task_without_an_address_is_not_posted() -> None:
     assert times(service) == []
 
 
-def test_a_post_that_is_refused_is_tried_again_with_growing_pauses() -> None:
+def test_a_refused_post_is_sent_again_after_growing_pauses() -> None:
     service = service_of(attempts=3, pause=1.0)
     charge(service, URL, 100.0)
     now, attempts = 110.0, []
-    while letters := service.callbacks.take(now):
-        attempts.append((now, letters[0].attempt))
-        service.callbacks.refused(letters[0], now)
+    while posts := service.callbacks.take(now):
+        attempts.append((now, posts[0].attempt))
+        service.callbacks.failed(posts[0], now)
         now = service.callbacks.next_time()
     assert attempts == [(110.0, 1), (111.0, 2), (113.0, 3)]
     assert service.counts.callbacks_refused == 3
@@ -68,30 +68,30 @@ def test_a_post_that_is_refused_is_tried_again_with_growing_pauses() -> None:
 def test_forged_posts_go_to_a_wrong_token_and_claim_success() -> None:
     service = service_of(forged=1.0, lost=1.0)
     charge(service, URL, 100.0)
-    (letter,) = service.callbacks.take(105.0)
-    assert (letter.genuine, letter.url) == (False, "https://hooks.example/ruxa/nekot")
-    assert json.loads(letter.body)["data"]["state"] == "success"
-    assert "token" not in repr(letter)
+    (post,) = service.callbacks.take(105.0)
+    assert (post.genuine, post.url) == (False, "https://hooks.example/ruxa/nekot")
+    assert json.loads(post.body)["data"]["state"] == "success"
+    assert "token" not in repr(post)
 
 
-async def test_a_signed_post_is_believed_by_a_receiver_that_asks_for_it() -> None:
+async def test_a_receiver_with_the_key_accepts_a_signed_post() -> None:
     service = service_of(signing_key="a key", style="flat_id")
     receiver, ear = receiver_of(signing_key="a key", wall=lambda: service.epoch + 110.0), Ear()
     receiver.attach(ear)
     charge(service, receiver.url(bytes(12)), 100.0)
-    (letter,) = service.callbacks.take(110.0)
-    token = receiver.admit("POST", letter.url)
+    (post,) = service.callbacks.take(110.0)
+    token = receiver.admit("POST", post.url)
     assert not isinstance(token, Answer)
-    headers = {name.lower(): value for name, value in letter.headers.items()}
-    assert (await receiver.take(token, headers, letter.body)).status == 200
+    headers = {name.lower(): value for name, value in post.headers.items()}
+    assert (await receiver.take(token, headers, post.body)).status == 200
     assert len(ear.heard) == 1
 
 
-async def test_a_receiver_that_cannot_be_reached_is_tried_again() -> None:
+async def test_an_unreachable_receiver_is_tried_again() -> None:
     service = service_of(attempts=3, pause=1.0)
     seen: list[float] = []
 
-    async def send(letter: CallbackPost) -> int:
+    async def send(post: CallbackPost) -> int:
         seen.append(anyio.current_time())
         if len(seen) == 1:
             raise ConnectionRefusedError

@@ -1,4 +1,4 @@
-"""``ruxa-async emulate`` as a process: it starts, says where it is, and ends with a summary."""
+"""``ruxa-async emulate`` as a process: it starts, prints its address, and ends with a summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "ruxa_async", "emulate", "--port", "0"]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_interrupted_and_then_says_what_was_charged(ending: signal.Signals) -> None:
+def test_it_serves_until_it_is_interrupted_and_then_prints_what_was_charged(ending: signal.Signals) -> None:
     with subprocess.Popen([*COMMAND, "--key", "sk-mine"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip() for _ in range(3)]
@@ -38,7 +38,7 @@ def test_it_serves_until_it_is_interrupted_and_then_says_what_was_charged(ending
 
 
 def _post(url: str) -> tuple[int, float]:
-    """Create a task; return the status, and the seconds until one would be accepted."""
+    """Create a task; return the status and the seconds in Retry-After."""
     body = json.dumps({"model": "sora-2", "input": {"prompt": "a fox"}}).encode()
     request = urllib.request.Request(
         f"{url}/api/v1/tasks/create", body, {"Authorization": "Bearer sk-emulated"}
@@ -58,7 +58,7 @@ def _post(url: str) -> tuple[int, float]:
         (["--create-limit", "token:rate=0.001,burst=3"], 990, 1000),
         (["--create-limit", "leaky:rate=0.001,burst=2"], 990, 1000),
         (["--create-limit", "sliding:count=3,per=1000"], 990, 1000),
-        # Windows and changes count from the start, not from the machine's.
+        # Windows and changes count from the start of the emulator, not of the machine.
         (["--create-limit", "fixed:count=3,per=1000", "--shared"], 900, 1000),
         (["--create-limit", "fixed:count=3,per=1000,phase=-500"], 400, 500),
         (["--create-limit", "token:rate=0.001,burst=3@500=token:rate=100,burst=9"], 400, 500.1),
@@ -97,7 +97,7 @@ def test_every_shape_of_limit_can_be_chosen(options: list[str], shortest: float,
         (["--max-running", "0"], "max_running"),
     ],
 )
-def test_wrong_options_are_refused_with_what_may_stand_there(options: list[str], complaint: str) -> None:
+def test_wrong_options_are_refused_with_what_is_accepted(options: list[str], complaint: str) -> None:
     ended = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 2
     assert complaint in ended.stderr
@@ -108,15 +108,15 @@ def test_callbacks_can_be_lost_doubled_and_forged() -> None:
     shares = {"duplicates": 1, "forgeries": 1, "garbage": 1, "spread": 0, "attempts": 1}
     options = [word for name, value in shares.items() for word in (f"--callback-{name}", str(value))]
     with (
-        socket.create_server(("127.0.0.1", 0)) as ear,
+        socket.create_server(("127.0.0.1", 0)) as receiver,
         subprocess.Popen(
             [*COMMAND, "--speed", "100", *options], stdout=subprocess.PIPE, text=True
         ) as process,
     ):
-        ear.settimeout(60)
+        receiver.settimeout(60)
         assert process.stdout is not None
         lines = [process.stdout.readline().strip() for _ in range(3)]
-        address = f"http://127.0.0.1:{ear.getsockname()[1]}/a"
+        address = f"http://127.0.0.1:{receiver.getsockname()[1]}/a"
         body = {
             "model": "google/nano-banana",
             "input": {"prompt": "a fox"},
@@ -129,13 +129,13 @@ def test_callbacks_can_be_lost_doubled_and_forged() -> None:
         )
         with urllib.request.urlopen(request) as reply:
             assert reply.status == 200
-        asked = []
+        paths = []
         for _ in range(4):
-            connection, _ = ear.accept()
+            connection, _ = receiver.accept()
             with connection:
-                asked.append(connection.recv(65_536).split(b" ")[1])
+                paths.append(connection.recv(65_536).split(b" ")[1])
                 connection.sendall(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
-    assert sorted(asked) == [b"/a/" + b"ab" * 9] * 3 + [b"/a/" + b"ba" * 9]
+    assert sorted(paths) == [b"/a/" + b"ab" * 9] * 3 + [b"/a/" + b"ba" * 9]
     assert "Posted 4 callbacks, of which " in rest

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from emulator.asking import create, created, query, said, service_of
 
-from ruxa_async.emulator import DIALECTS, Dialect, ServiceReply, TokenBucket
+from ruxa_async.emulator import DIALECTS, Dialect, Durations, ServiceReply, TokenBucket
 from ruxa_async.emulator._dialects import dialect
 
 URL = "https://emulator.test/files/{}/0.png"
@@ -20,8 +20,7 @@ def _documented(**result: Any) -> dict[str, Any]:
     return {"code": 200, "message": "success", "data": {"taskId": "ID", "state": "success", **result}}
 
 
-# What a query says of a task of ten seconds that has ended well; ID stands for its id, and URL for its
-# output.
+# The reply to a query of a task that succeeded after ten seconds, with ID for its id and URL for its output.
 _ENDED: dict[str, Any] = {
     "documented": _documented(resultJson=_json("URL")),
     "blog": {
@@ -87,15 +86,14 @@ def _plain(reply: ServiceReply, task_id: str) -> str:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_finished_task_is_told_in_each_dialect(name: str) -> None:
+def test_a_query_of_an_ended_task_in_each_dialect(name: str) -> None:
     service = service_of(dialect=name)
     task_id = created(service, 0.0)
     reply = query(service, 10.0, task_id)
     assert said(ServiceReply(body=_plain(reply, task_id).encode())) == _ENDED[name]
 
 
-# The words for waiting, queuing, generating, then for a failure: state, key of its text, whether there is a
-# code.
+# The words for waiting, queuing, generating and failed; the key of the reason; whether there is a code.
 _WORDS: dict[str, tuple[str, str, str, str, str, bool]] = {
     "blog": ("generating", "generating", "generating", "fail", "failMsg", False),
     "apixo": ("pending", "pending", "processing", "failed", "failMsg", True),
@@ -108,20 +106,14 @@ _DOCUMENTED_WORDS = ("waiting", "queuing", "generating", "fail", "failMsg", True
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_states_and_failures_are_spelt_in_each_dialect(name: str) -> None:
-    spoken = DIALECTS[name]
-    service = service_of(dialect=name, fail_share=1.0, fail_message="no", image=_hundred())
+def test_states_and_failures_in_each_dialect(name: str) -> None:
+    dialect = DIALECTS[name]
+    service = service_of(dialect=name, fail_share=1.0, fail_message="no", image=Durations(100.0))
     task_id = created(service, 0.0)
     data = [_data(query(service, at, task_id)) for at in (5.0, 20.0, 50.0, 100.0)]
     *pending, fail, key, has_code = _WORDS.get(name, _DOCUMENTED_WORDS)
-    assert [each[spoken.state_key] for each in data] == [*pending, fail]
+    assert [each[dialect.state_key] for each in data] == [*pending, fail]
     assert (data[3][key], "failCode" in data[3]) == ("no", has_code)
-
-
-def _hundred() -> Any:
-    from ruxa_async.emulator import Durations
-
-    return Durations(100.0)
 
 
 def _data(reply: ServiceReply) -> Any:
@@ -130,7 +122,7 @@ def _data(reply: ServiceReply) -> Any:
 
 
 _SLOW = "Too many requests: slow down"
-# What a throttled create is answered: the HTTP status and the JSON (a text: part of the page).
+# The reply to a throttled create: the HTTP status, and the JSON or a part of the HTML page.
 _THROTTLED: dict[str, tuple[int, Any]] = {
     "sibling": (200, {"code": 429, "msg": _SLOW, "data": None}),
     "upper": (200, {"code": "429", "message": _SLOW, "data": None}),
@@ -144,7 +136,7 @@ _THROTTLED: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_refusal_is_told_in_each_dialect(name: str) -> None:
+def test_a_rejection_in_each_dialect(name: str) -> None:
     service = service_of(dialect=name, creates=TokenBucket(1.0))
     created(service, 0.0)
     reply = create(service, 0.0)
@@ -153,7 +145,7 @@ def test_a_refusal_is_told_in_each_dialect(name: str) -> None:
     assert body in reply.body.decode() if isinstance(body, str) else said(reply) == body
 
 
-def test_relays_say_in_chinese_what_is_missing() -> None:
+def test_relays_report_errors_in_chinese() -> None:
     poor = said(create(service_of(dialect="relay", credits=1), 0.0))
     assert poor == {"code": 500, "message": "积分不足, 需要 / 余额 3.00 / 1.00"}
     unknown = said(create(service_of(dialect="relay", default_price=None), 0.0, model="x"))
@@ -168,7 +160,7 @@ def test_relays_say_in_chinese_what_is_missing() -> None:
         ("sibling", 200, {"code": 422, "msg": "recordInfo is null", "data": None}),
     ],
 )
-def test_a_new_task_is_not_there_at_once(name: str, status: int, body: dict[str, Any]) -> None:
+def test_a_new_task_seems_missing_during_the_grace(name: str, status: int, body: dict[str, Any]) -> None:
     service = service_of(dialect=name)
     task_id = created(service, 0.0)
     early = query(service, 1.9, task_id)
@@ -176,18 +168,18 @@ def test_a_new_task_is_not_there_at_once(name: str, status: int, body: dict[str,
     assert _data(query(service, 2.0, task_id))["state"] == "queuing"
 
 
-def test_a_running_task_tells_its_progress_and_no_end() -> None:
+def test_a_running_task_states_its_progress_and_no_end() -> None:
     service = service_of(dialect="sibling")
     data = _data(query(service, 5.5, created(service, 0.0)))
     assert (data["progress"], data["completeTime"], data["costTime"]) == (55, None, None)
     assert "creditsConsumed" not in data
 
 
-def test_a_dialect_of_ones_own_can_be_given() -> None:
+def test_a_custom_dialect_can_be_given() -> None:
     service = service_of(dialect=Dialect(id_key="uuid", at_root=True))
     assert said(create(service, 0.0)) == {"uuid": service.ledger.entries[0].task_id}
 
 
-def test_an_unknown_dialect_is_refused_with_those_there_are() -> None:
+def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'klingon' is not known: use one of documented, detailed, blog"):
         dialect("klingon")

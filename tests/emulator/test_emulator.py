@@ -1,4 +1,4 @@
-"""The service on a real socket, in real time: what a client of it sees."""
+"""The service on a real socket, in real time, as a client sees it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def emulator_of(*faults: Fault, **settings: Any) -> Emulator:
 
 
 async def _output(session: aiohttp.ClientSession, emulator: Emulator, **input_: str) -> tuple[str, bytes]:
-    """Create a task, wait for it and return the kind and the bytes of what it made."""
+    """Create a task, wait for it and return the content type and bytes of its output."""
     body = {**CREATE, "input": {**CREATE["input"], **input_}}  # type: ignore[dict-item]
     async with session.post(f"{emulator.url}/api/v1/tasks/create", json=body) as reply:
         task_id = (await reply.json())["data"]["taskId"]
@@ -96,13 +96,13 @@ async def test_headers_of_a_refusal_arrive_once(session: aiohttp.ClientSession) 
         ("slow", TimeoutError, 1),
     ],
 )
-async def test_a_fault_is_enacted_on_the_socket(
+async def test_faults_on_the_socket(
     session: aiohttp.ClientSession, kind: Any, error: type[Exception], charged: int
 ) -> None:
     async with emulator_of(Fault(kind, nth=(1,), seconds=100.0)) as emulator:
-        url, patience = f"{emulator.url}/api/v1/tasks/create", aiohttp.ClientTimeout(0.2)
+        url, timeout = f"{emulator.url}/api/v1/tasks/create", aiohttp.ClientTimeout(0.2)
         with pytest.raises(error):
-            async with session.post(url, json=CREATE, timeout=patience) as reply:
+            async with session.post(url, json=CREATE, timeout=timeout) as reply:
                 await reply.read()
         assert emulator.service.ledger.charged == charged
         async with session.post(url, json=CREATE) as reply:

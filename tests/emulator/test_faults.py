@@ -8,8 +8,7 @@ from emulator.asking import create, created, fetch, query, said, service_of
 from ruxa_async.emulator import AFTER, BEFORE, Fault, Service, TokenBucket, parse_fault
 
 _ERROR = {"code": 500, "message": "Internal server error", "data": None}
-# kind: HTTP status, what the face enacts, whether the create is charged, the JSON of the reply (None: not
-# looked at)
+# By kind: HTTP status, what happens to the connection, whether the create is charged, the JSON (None: any).
 _ON_CREATE: dict[str, tuple[int, str, bool, Any]] = {
     "refused": (200, "refused", False, None),
     "reset_before": (200, "reset", False, None),
@@ -52,7 +51,7 @@ def test_every_kind_is_tested() -> None:
     assert {*_ON_CREATE, "slow", "oversized", "expired"} == {*BEFORE, *AFTER}
 
 
-def test_bodies_that_cannot_be_read() -> None:
+def test_bodies_that_are_not_json() -> None:
     service = service_of(faults=[Fault("garbage", nth=(1,)), Fault("empty", nth=(2,))])
     assert create(service, 0.0).body == b"\x00{not json \xff"
     assert create(service, 0.0).body == b""
@@ -61,12 +60,12 @@ def test_bodies_that_cannot_be_read() -> None:
     assert page.body.startswith(b"<!DOCTYPE html>")
 
 
-def test_a_redirect_sends_the_client_to_where_it_just_was() -> None:
+def test_a_redirect_names_the_same_path() -> None:
     reply = create(service_of(faults=[Fault("redirect", status=308)]), 0.0)
     assert (reply.status, reply.headers["location"]) == (308, "/api/v1/tasks/create")
 
 
-def test_an_error_says_when_to_come_back_if_it_is_told_to() -> None:
+def test_an_error_has_a_retry_after_if_the_fault_has_a_hint() -> None:
     faults = [Fault("error", status=503, hint=1.5, nth=(1,)), Fault("error_after", hint=0.0)]
     service = service_of(faults=faults)
     replies = [create(service, 0.0) for _ in range(2)]
@@ -74,13 +73,13 @@ def test_an_error_says_when_to_come_back_if_it_is_told_to() -> None:
     assert "retry-after" not in create(service_of(faults=[Fault("error")]), 0.0).headers
 
 
-def test_a_body_that_drips_is_the_plain_one() -> None:
+def test_a_dripping_body_is_the_normal_one() -> None:
     service = service_of(faults=[Fault("drip", seconds=3.0)])
     reply = create(service, 0.0)
     assert (reply.drip, said(reply)["data"]["taskId"]) == (3.0, service.ledger.entries[0].task_id)
 
 
-def test_json_that_is_truncated_or_comes_twice() -> None:
+def test_json_can_be_truncated_or_doubled() -> None:
     plain = len(create(service_of(), 0.0).body)
     assert len(create(service_of(faults=[Fault("truncated")]), 0.0).body) == plain // 2
     assert len(create(service_of(faults=[Fault("duplicate")]), 0.0).body) == plain * 2
@@ -89,14 +88,14 @@ def test_json_that_is_truncated_or_comes_twice() -> None:
     assert said(doubled)["code"] == 200
 
 
-def test_slow_is_the_plain_reply_later() -> None:
+def test_slow_is_the_normal_reply_later() -> None:
     service = service_of(latency=0.5, faults=[Fault("slow", seconds=7.0, nth=(2,))])
     assert create(service, 0.0).latency == 0.5
     late = create(service, 0.0)
     assert (late.latency, late.status, service.ledger.charged) == (7.5, 200, 2)
 
 
-def test_oversized_is_the_plain_reply_with_padding() -> None:
+def test_oversized_is_the_normal_reply_with_padding() -> None:
     service = service_of(faults=[Fault("oversized", size=5000)])
     reply = create(service, 0.0)
     assert len(reply.body) == 5000
@@ -153,7 +152,7 @@ def test_a_share_strikes_the_same_requests_for_the_same_seed() -> None:
         ("stall", Fault("stall")),
     ],
 )
-def test_a_fault_is_read_from_a_text(text: str, fault: Fault) -> None:
+def test_a_fault_is_read_from_text(text: str, fault: Fault) -> None:
     assert parse_fault(text) == fault
 
 
@@ -169,6 +168,6 @@ def test_a_fault_is_read_from_a_text(text: str, fault: Fault) -> None:
         ("expired:query", "only files expire"),
     ],
 )
-def test_a_text_that_names_no_fault_is_refused_with_what_may_stand_there(text: str, complaint: str) -> None:
+def test_an_invalid_fault_is_refused_with_what_is_accepted(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_fault(text)

@@ -26,7 +26,7 @@ from ruxa_async.emulator import (
 )
 from ruxa_async.emulator._rate_limit_headers import RETRY_AFTER_FORMS
 
-# Most waits are forgiven when they are shorter than this; see `limiters`.
+# Seconds; differences within this are rounding errors.
 _SLACK = 1e-6
 _GAPS = st.lists(st.one_of(st.floats(0, 5), st.floats(0, 0.05)), min_size=1, max_size=80)
 _STARTS = st.sampled_from([0.0, 0.3, 1e5, 1.7e9])
@@ -39,7 +39,7 @@ _SHAPES = st.one_of(
     st.builds(SlidingWindow, st.integers(1, 20), _PERS),
     st.builds(FixedWindow, st.integers(1, 20), _PERS, st.floats(-20, 20)),
 )
-# Changes that the gaps reach, from any shape to any other and once more.
+# One or two changes within the time that the gaps cover, from any shape to any other.
 _CHANGING = st.one_of(
     st.builds(Changing, _SHAPES, _SHAPES, st.floats(0, 20)),
     st.builds(
@@ -59,25 +59,25 @@ _LIMITS: dict[str, Shape] = {
 
 
 def _accepted(limiter: Limiter, gaps: list[float], start: float = 0.0) -> list[float]:
-    """Return when a client is let in that asks after each of *gaps*."""
-    now, admitted = start, []
+    """Return the times at which a client is accepted that sends after each of *gaps*."""
+    now, accepted = start, []
     for gap in gaps:
         now += gap
         if limiter.take(now) == 0.0:
-            admitted.append(now)
-    return admitted
+            accepted.append(now)
+    return accepted
 
 
 def _answers(limiter: Limiter, *instants: float) -> list[Any]:
     return [pytest.approx(limiter.take(now), abs=1e-9) for now in instants]
 
 
-def test_a_rested_bucket_admits_its_burst_and_then_says_how_long() -> None:
+def test_a_full_bucket_accepts_its_burst_and_then_returns_the_wait() -> None:
     bucket = TokenBucket(rate=2.0, burst=3).limiter()
     assert [bucket.take(0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
 
 
-def test_a_refused_request_takes_no_token() -> None:
+def test_a_rejected_request_takes_no_token() -> None:
     bucket = TokenBucket(rate=2.0).limiter()
     assert bucket.take(0.0) == 0.0
     assert [bucket.take(0.25), bucket.take(0.25)] == [0.25, 0.25]
@@ -90,18 +90,18 @@ def test_a_bucket_fills_no_further_than_its_burst() -> None:
     assert [bucket.take(100.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(0.1)]
 
 
-def test_a_leaky_bucket_admits_one_more_than_its_burst_at_once() -> None:
+def test_a_leaky_bucket_accepts_one_more_than_its_burst_at_once() -> None:
     bucket = LeakyBucket(rate=2.0, burst=2).limiter()
     assert _answers(bucket, 0, 0, 0, 0, 0.25, 0.5, 0.5, 1.5, 1.5) == [0, 0, 0, 0.5, 0.25, 0, 0.5, 0, 0]
     assert _answers(LeakyBucket(rate=4.0).limiter(), 7, 7, 7.25, 7.25) == [0, 0.25, 0, 0.25]
 
 
-def test_a_sliding_window_frees_a_place_when_the_oldest_request_has_left_it() -> None:
+def test_a_sliding_window_accepts_again_when_the_oldest_request_has_left_it() -> None:
     window = SlidingWindow(count=3, per=10.0).limiter()
     assert _answers(window, 0, 4, 9, 9, 9.5, 10, 10, 14, 14, 30) == [0, 0, 0, 1, 0.5, 0, 4, 0, 5, 0]
 
 
-def test_a_fixed_window_begins_anew_at_the_clocks_round_instants() -> None:
+def test_fixed_windows_start_at_multiples_of_the_period_after_the_phase() -> None:
     window = FixedWindow(count=2, per=10.0).limiter()
     assert _answers(window, 9, 9.5, 9.5, 10, 10, 10, 39, 39, 39) == [0, 0, 0.5, 0, 0, 10, 0, 0, 1]
     shifted = FixedWindow(count=1, per=10.0, phase=3.0).limiter()
@@ -117,13 +117,13 @@ def test_halving_a_rate_keeps_what_is_in_the_bucket() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "first", "wait"),
     [
-        # 4 of 4 are used at 9.5; by 10, a bucket of 2/s has got one back.
+        # 4 of 4 are used at 9.5; by 10, a bucket of 2/s has gained one.
         (TokenBucket(2.0, 4), TokenBucket(5.0, 8), 5, 0.2),
         (TokenBucket(2.0, 4), LeakyBucket(5.0, 2), 0, 0.2),
         (TokenBucket(2.0, 4), SlidingWindow(4, 10.0), 1, 10.0),
         (TokenBucket(2.0, 4), FixedWindow(5, 4.0), 2, 2.0),
         (LeakyBucket(2.0, 3), TokenBucket(0.5, 2), 0, 2.0),
-        # A window's count and log stay in force for as long as the new limit says.
+        # What a window counted is kept for as long as the new limit says.
         (SlidingWindow(4, 5.0), SlidingWindow(6, 2.0), 2, 1.5),
         (SlidingWindow(4, 5.0), SlidingWindow(3, 2.0), 0, 1.5),
         (SlidingWindow(4, 5.0), TokenBucket(1.0, 10), 6, 1.0),
@@ -146,20 +146,20 @@ def test_what_counts_against_the_client_carries_over(
     assert _answers(limiter, *[10.0] * (first + 1)) == [0] * first + [wait]
 
 
-def test_who_is_refused_is_told_of_the_change() -> None:
-    def told(at: float) -> list[Any]:
+def test_the_wait_takes_a_coming_change_into_account() -> None:
+    def waits(at: float) -> list[Any]:
         limiter = Changing(SlidingWindow(1, 60.0), TokenBucket(0.5, 1), at).limiter()
-        # Asking again and again changes nothing.
+        # Rejected requests change nothing.
         return _answers(limiter, 0, 1, 2, 2)
 
-    assert told(10.0) == [0, 11, 10, 10]  # the token is lacking at 10 and there at 12
-    assert told(60.0) == [0, 59, 58, 58]
-    assert told(70.0) == [0, 59, 58, 58]
+    assert waits(10.0) == [0, 11, 10, 10]  # no token at 10, one at 12
+    assert waits(60.0) == [0, 59, 58, 58]
+    assert waits(70.0) == [0, 59, 58, 58]
     opening = Changing(TokenBucket(0.01), LeakyBucket(5.0, 8), at=10.0).limiter()
     assert _answers(opening, 0, 4, 10) == [0, 6, 0]
 
 
-def test_a_limit_changes_more_than_once_and_unseen() -> None:
+def test_a_limit_changes_more_than_once_and_without_a_request_in_between() -> None:
     steps = Changing(Changing(TokenBucket(4.0), TokenBucket(2.0), 10.0), TokenBucket(1.0), 20.0)
     again = Changing(TokenBucket(4.0), Changing(TokenBucket(2.0), TokenBucket(1.0), 20.0), 10.0)
     for each in (steps, again):
@@ -182,14 +182,14 @@ def test_each_service_has_a_limiter_of_its_own(limit: Limit) -> None:
 
 
 @given(rate=_RATES, burst=st.integers(1, 20), gaps=_GAPS)
-def test_no_stretch_of_time_admits_more_than_burst_and_rate_allow(
+def test_no_interval_accepts_more_than_burst_and_rate_allow(
     rate: float, burst: int, gaps: list[float]
 ) -> None:
     for limit in (TokenBucket(rate, burst), LeakyBucket(rate, burst - 1)):
-        admitted = _accepted(limit.limiter(), gaps)
-        for first in range(len(admitted)):
-            for last in range(first, len(admitted)):
-                assert last - first + 1 <= burst + rate * (admitted[last] - admitted[first]) + 1e-6
+        accepted = _accepted(limit.limiter(), gaps)
+        for first in range(len(accepted)):
+            for last in range(first, len(accepted)):
+                assert last - first + 1 <= burst + rate * (accepted[last] - accepted[first]) + 1e-6
 
 
 @given(rate=_RATES, burst=st.integers(0, 20), gaps=_GAPS)
@@ -207,38 +207,38 @@ def test_a_leaky_bucket_decides_as_nginx_does(rate: float, burst: int, gaps: lis
 
 
 @given(count=st.integers(1, 20), per=_PERS, gaps=_GAPS, start=_STARTS)
-def test_a_sliding_window_decides_as_counting_does(
+def test_a_sliding_window_decides_as_a_plain_count_does(
     count: int, per: float, gaps: list[float], start: float
 ) -> None:
     window, now = SlidingWindow(count, per).limiter(), start
-    admitted: list[float] = []
+    accepted: list[float] = []
     for gap in gaps:
         now += gap
-        free = sum(since > now - per for since in admitted) < count
+        free = sum(since > now - per for since in accepted) < count
         if window.take(now) == 0.0:
-            assert free or sum(since > now - per + 1e-5 for since in admitted) < count
-            admitted.append(now)
+            assert free or sum(since > now - per + 1e-5 for since in accepted) < count
+            accepted.append(now)
         else:
             assert not free
 
 
 @given(count=st.integers(1, 20), per=_PERS, phase=st.floats(-20, 20), gaps=_GAPS)
 @example(count=1, per=0.1, phase=0.0, gaps=[0.1, 0.1, 0.1])
-def test_a_fixed_window_decides_as_counting_does(
+def test_a_fixed_window_decides_as_a_plain_count_does(
     count: int, per: float, phase: float, gaps: list[float]
 ) -> None:
-    admitted = _accepted(FixedWindow(count, per, phase).limiter(), gaps)
-    # A request within a rounding error of a window's start belongs to it.
-    seen = [math.floor((now - phase + 1e-9) / per) for now in admitted]
+    accepted = _accepted(FixedWindow(count, per, phase).limiter(), gaps)
+    # A request within a rounding error before a window belongs to it.
+    seen = [math.floor((now - phase + 1e-9) / per) for now in accepted]
     asked = [math.floor((sum(gaps[: place + 1]) - phase + 1e-9) / per) for place in range(len(gaps))]
     for window in set(asked):
         assert seen.count(window) == min(count, asked.count(window))
 
 
 @given(limit=st.one_of(_SHAPES, _CHANGING), gaps=_GAPS, start=_STARTS)
-def test_the_wait_that_is_told_is_exact(limit: Shape, gaps: list[float], start: float) -> None:
+def test_the_returned_wait_is_exact(limit: Shape, gaps: list[float], start: float) -> None:
     limiter, now = limit.limiter(), start
-    early = _SLACK * max(1.0, start / 1e6)  # what the clock can tell apart, with a margin
+    early = _SLACK * max(1.0, start / 1e6)  # the resolution of the clock, with a margin
     for gap in gaps:
         now += gap
         wait = limiter.take(now)
@@ -252,7 +252,7 @@ def test_the_wait_that_is_told_is_exact(limit: Shape, gaps: list[float], start: 
 
 
 @given(limit=st.one_of(_SHAPES, _CHANGING), gaps=_GAPS)
-def test_asking_in_vain_changes_nothing(limit: Shape, gaps: list[float]) -> None:
+def test_rejected_requests_change_nothing(limit: Shape, gaps: list[float]) -> None:
     patient, eager = limit.limiter(), limit.limiter()
     now = 0.0
     for earlier, later in pairwise([0.0, *gaps]):
@@ -265,7 +265,7 @@ def test_asking_in_vain_changes_nothing(limit: Shape, gaps: list[float]) -> None
 
 
 @given(before=_SHAPES, after=_SHAPES, gaps=_GAPS)
-def test_a_limit_that_has_changed_admits_no_more_than_the_new_one_ever_would(
+def test_a_changed_limit_accepts_no_more_than_the_new_one(
     before: Shape, after: Shape, gaps: list[float]
 ) -> None:
     changed = Changing(before, after, at=0.0)
@@ -278,7 +278,7 @@ def test_a_limit_that_has_changed_admits_no_more_than_the_new_one_ever_would(
 
 
 class _Counted(float):
-    """An instant that counts how often it is computed with."""
+    """An instant that counts the operations on it."""
 
     work = 0
 
@@ -292,7 +292,7 @@ class _Counted(float):
 
 
 @pytest.mark.parametrize("limit", _LIMITS.values(), ids=_LIMITS)
-def test_a_hundred_thousand_requests_take_the_same_few_steps_each(limit: Shape) -> None:
+def test_each_of_a_hundred_thousand_requests_takes_at_most_four_steps(limit: Shape) -> None:
     limiter = limit.limiter()
     _Counted.work = 0
     assert sum(limiter.take(_Counted(place / 1000)) == 0.0 for place in range(100_000)) in range(30, 45)
@@ -302,7 +302,7 @@ def test_a_hundred_thousand_requests_take_the_same_few_steps_each(limit: Shape) 
 @pytest.mark.parametrize(
     ("limit", "asked"),
     [
-        # As long as there is room, whatever the log's length.
+        # While requests remain, for a log of any length.
         (SlidingWindow(100_000, 1e6), 100_000),
         (FixedWindow(100_000, 1e6), 100_000),
         (TokenBucket(1e-6, 100_000), 100_000),
@@ -316,7 +316,7 @@ def test_large_limits_cost_no_more(limit: Shape, asked: int) -> None:
 
 
 def _hint(service: Service, reply: ServiceReply, now: float) -> float:
-    """Return the instant at which *reply* to a request at *now* says to come back."""
+    """Return the instant that *reply* to a request at *now* names for the next request."""
     headers, form = reply.headers, service.settings.retry_after
     if form == "date":
         return parsedate_to_datetime(headers["retry-after"]).timestamp() - service.epoch
@@ -331,18 +331,18 @@ def _hint(service: Service, reply: ServiceReply, now: float) -> float:
 
 @pytest.mark.parametrize("form", [form for form in RETRY_AFTER_FORMS if form != "none"])
 @pytest.mark.parametrize("limit", _LIMITS.values(), ids=_LIMITS)
-def test_who_comes_back_as_a_hint_says_is_let_in_and_waits_little_longer(limit: Limit, form: str) -> None:
+def test_a_client_that_obeys_retry_after_is_accepted_and_waits_little_longer(limit: Limit, form: str) -> None:
     service = service_of(creates=limit, retry_after=form)
-    admitted: list[float] = []
+    accepted: list[float] = []
     now = 0.3141
-    while len(admitted) < 8:
+    while len(accepted) < 8:
         reply = create(service, now)
         if reply.status == 200:
-            admitted.append(now)
+            accepted.append(now)
             continue
         later = _hint(service, reply, now)
         exact = limit.limiter()
-        assert [exact.take(at) for at in admitted] == [0.0] * len(admitted)
+        assert [exact.take(at) for at in accepted] == [0.0] * len(accepted)
         wait = exact.take(now)
         assert now + wait - 1e-6 <= later <= now + max(1.0, math.ceil(wait) + 1)
         now = later
@@ -350,7 +350,7 @@ def test_who_comes_back_as_a_hint_says_is_let_in_and_waits_little_longer(limit: 
 
 
 @pytest.mark.parametrize("limit", _LIMITS.values(), ids=_LIMITS)
-def test_one_quota_of_any_shape_can_stand_for_creates_and_queries(limit: Limit) -> None:
+def test_creates_and_queries_can_share_a_limit_of_any_shape(limit: Limit) -> None:
     service = service_of(creates=limit, shared=True, retry_after="float")
     task_id = created(service, 5.0)
     assert [query(service, 5.0, task_id).status for _ in range(2)] == [200, 200]
@@ -363,7 +363,7 @@ def test_one_quota_of_any_shape_can_stand_for_creates_and_queries(limit: Limit) 
 
 
 @pytest.mark.parametrize("form", RETRY_AFTER_FORMS)
-def test_the_running_cap_gives_no_hint_in_any_form(form: str) -> None:
+def test_rejections_of_the_running_cap_name_no_wait_in_any_form(form: str) -> None:
     service = service_of(max_running=1, retry_after=form, creates=TokenBucket(100.0, 100))
     created(service, 0.0)
     reply = create(service, 1.0)
@@ -376,16 +376,16 @@ def test_the_running_cap_gives_no_hint_in_any_form(form: str) -> None:
 def test_the_running_cap_counts_only_tasks_that_run() -> None:
     service = service_of(max_running=2, creates=TokenBucket(1.0, 2), fail_share=1.0)
     task_id = created(service, 0.0)
-    # Refused for their parameters, their model or the rate: none of them runs.
+    # Refused for its parameters, and rejected by the rate: neither runs.
     assert create(service, 0.0, prompt=" ").status == 422
     assert create(service, 0.0).status == 429
     assert service.running(0.0) == 1
     created(service, 5.0)
     assert create(service, 6.0).status == 429
     assert service.counts.creates_capped == 1
-    assert query(service, 9.9, task_id).status == 200  # queries are not capped, and asking frees nothing
+    assert query(service, 9.9, task_id).status == 200  # queries are not capped and end no task
     assert create(service, 9.9).status == 429
-    # One that failed runs no longer, seen or not.
+    # A failed task does not run, even if no query has shown its end.
     assert (service.running(10.0), create(service, 10.0).status) == (1, 200)
     assert [service.running(at) for at in (14.9, 15.0, 20.0)] == [2, 1, 0]
 
@@ -400,12 +400,14 @@ def test_the_running_cap_counts_only_tasks_that_run() -> None:
         (Changing, (TokenBucket(1.0), TokenBucket(1.0), math.nan)),
     ],
 )
-def test_a_limit_that_admits_nothing_or_everything_is_an_error(shape: Any, settings: tuple[Any, ...]) -> None:
+def test_a_limit_that_accepts_nothing_or_everything_is_an_error(
+    shape: Any, settings: tuple[Any, ...]
+) -> None:
     with pytest.raises(ValueError):
         shape(*settings)
 
 
-def test_a_cap_that_admits_nothing_is_an_error() -> None:
+def test_a_cap_that_accepts_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="max_running"):
         EmulatorSettings(max_running=0)
 
@@ -446,13 +448,13 @@ def test_a_limit_is_read_from_text(text: str, limit: Shape | None) -> None:
         ("token:rate=2,rate=3", "'rate' stands twice"),
         ("token:rate=fast", "must be a number, not 'fast'"),
         ("sliding:count=1.5,per=1", "must be a whole number, not '1.5'"),
-        ("token:rate=1@30", "is no change: say @seconds=shape"),
+        ("token:rate=1@30", "is not a change: say @seconds=shape"),
         ("token:rate=1@soon=token:rate=2", "must be a number, not 'soon'"),
         ("token:rate=1@30=", "use one of token"),
         ("token:rate=1@5=token:rate=2@5=token:rate=1", "ever later"),
         ("token:rate=0", "'rate' must be a number above 0"),
     ],
 )
-def test_what_cannot_be_read_says_what_may_stand_there(text: str, complaint: str) -> None:
+def test_an_invalid_limit_is_refused_with_what_is_accepted(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_limit(text)

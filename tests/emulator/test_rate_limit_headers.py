@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
+from emulator.asking import create, service_of
 
 from ruxa_async.emulator import Changing, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
-from ruxa_async.emulator._limiters import Standing
+from ruxa_async.emulator._limit_state import QuotaStatus
 from ruxa_async.emulator._rate_limit_headers import (
     RATE_LIMIT_HEADERS_FORMS,
     RETRY_AFTER_FORMS,
@@ -20,7 +22,7 @@ _FORMS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "float": ({"retry-after": "1.251"}, {}),
     "ms": ({"retry-after-ms": "1251"}, {}),
     "x-ms": ({"x-ms-retry-after-ms": "1251"}, {}),
-    # The clock reads 0.9 s after the full second: in 1.2501 s it is past the second one.
+    # It is 0.9 s past a full second; 1.2501 s later it is past the second next one.
     "date": ({"retry-after": "Tue, 14 Nov 2023 22:13:23 GMT", "date": "Tue, 14 Nov 2023 22:13:20 GMT"}, {}),
     "ratelimit": ({"ratelimit": '"default";r=0;t=2'}, {}),
     "x-ratelimit": ({**_RESET, "x-ratelimit-reset": "2"}, {}),
@@ -30,7 +32,7 @@ _FORMS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("form", RETRY_AFTER_FORMS)
-def test_a_wait_of_1_2501_seconds_is_said_in_every_form_and_never_too_short(form: Any) -> None:
+def test_every_form_of_retry_after_names_a_wait_rounded_up(form: Any) -> None:
     assert retry_hint(form, 1.2501, 1_700_000_000.9, allowance=5) == _FORMS[form]
 
 
@@ -52,12 +54,12 @@ _FIELDS: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("form", RATE_LIMIT_HEADERS_FORMS)
-def test_what_is_left_is_said_in_every_form(form: Any) -> None:
-    assert rate_limit_headers(form, Standing(20, 10, 5, 1.2501), 1_700_000_000.9) == _FIELDS[form]
+def test_every_form_of_rate_limit_headers_states_what_remains(form: Any) -> None:
+    assert rate_limit_headers(form, QuotaStatus(20, 10, 5, 1.2501), 1_700_000_000.9) == _FIELDS[form]
 
 
 @pytest.mark.parametrize(
-    ("lie", "policy", "field"),
+    ("false", "policy", "field"),
     [
         ("none", "q=50;w=1;burst=10", "r=3;t=1"),
         ("empty", "q=50;w=1;burst=10", "r=0;t=3600"),
@@ -66,49 +68,64 @@ def test_what_is_left_is_said_in_every_form(form: Any) -> None:
         ("low", "q=1;w=60", "r=0;t=60"),
     ],
 )
-def test_the_fields_can_lie(lie: Any, policy: str, field: str) -> None:
-    said = rate_limit_headers("ratelimit", Standing(50, 1, 3, 0.1, burst=10), 0.0, lie)
+def test_headers_can_be_false(false: Any, policy: str, field: str) -> None:
+    said = rate_limit_headers("ratelimit", QuotaStatus(50, 1, 3, 0.1, burst=10), 0.0, false)
     assert said == {"ratelimit-policy": f'"default";{policy}', "ratelimit": f'"default";{field}'}
 
 
-def test_a_window_of_no_whole_seconds_is_not_named() -> None:
-    assert rate_limit_headers("draft3", Standing(3, None, 1, 0.0), 0.0)["ratelimit-limit"] == "3"
+@pytest.mark.parametrize(("false", "remaining"), [("none", "5"), ("empty", "0"), ("plenty", "10")])
+def test_false_rate_limit_headers_change_what_replies_state_and_not_the_limit(
+    false: Any, remaining: str
+) -> None:
+    service = service_of(
+        creates=TokenBucket(0.1, 10), rate_limit_headers="x-ratelimit", false_rate_limit_headers=false
+    )
+    replies = [create(service, 0.0) for _ in range(11)]
+    assert replies[4].headers["x-ratelimit-remaining"] == remaining
+    assert [reply.status for reply in replies] == [200] * 10 + [429]
+
+
+def test_unknown_false_rate_limit_headers_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'none', 'empty', 'plenty', 'high', 'low'"):
+        service_of(false_rate_limit_headers="bogus")
+
+
+def test_a_window_that_is_not_whole_seconds_is_not_stated() -> None:
+    assert rate_limit_headers("draft3", QuotaStatus(3, None, 1, 0.0), 0.0)["ratelimit-limit"] == "3"
 
 
 @pytest.mark.parametrize(
-    ("limit", "taken", "now", "standing"),
+    ("limit", "taken", "now", "quota"),
     [
-        (TokenBucket(5.0, 10), 0, 0.0, Standing(10, 2, 10, 0.0)),
-        (TokenBucket(5.0, 10), 10, 0.5, Standing(10, 2, 2, 0.1)),
-        (TokenBucket(50.0, 10), 10, 0.0, Standing(50, 1, 0, 0.02, burst=10)),
-        (TokenBucket(0.4, 1), 1, 0.0, Standing(2, 5, 0, 2.5, burst=1)),
-        (TokenBucket(0.0001, 1), 1, 0.0, Standing(1, None, 0, 10_000.0)),
-        (LeakyBucket(1.0, 4), 2, 0.0, Standing(5, 5, 3, 1.0)),
-        (SlidingWindow(20, 10.0), 0, 0.0, Standing(20, 10, 20, 0.0)),
-        (SlidingWindow(20, 10.0), 3, 4.0, Standing(20, 10, 17, 6.0)),
-        (SlidingWindow(20, 2.5), 20, 1.0, Standing(20, None, 0, 1.5)),
-        (FixedWindow(20, 10.0, phase=3.0), 20, 1.0, Standing(20, 10, 0, 2.0)),
-        (FixedWindow(20, 10.0, phase=3.0), 20, 3.0, Standing(20, 10, 20, 10.0)),
+        (TokenBucket(5.0, 10), 0, 0.0, QuotaStatus(10, 2, 10, 0.0)),
+        (TokenBucket(5.0, 10), 10, 0.5, QuotaStatus(10, 2, 2, 0.1)),
+        (TokenBucket(50.0, 10), 10, 0.0, QuotaStatus(50, 1, 0, 0.02, burst=10)),
+        (TokenBucket(0.4, 1), 1, 0.0, QuotaStatus(2, 5, 0, 2.5, burst=1)),
+        (TokenBucket(0.0001, 1), 1, 0.0, QuotaStatus(1, None, 0, 10_000.0)),
+        (LeakyBucket(1.0, 4), 2, 0.0, QuotaStatus(5, 5, 3, 1.0)),
+        (SlidingWindow(20, 10.0), 0, 0.0, QuotaStatus(20, 10, 20, 0.0)),
+        (SlidingWindow(20, 10.0), 3, 4.0, QuotaStatus(20, 10, 17, 6.0)),
+        (SlidingWindow(20, 2.5), 20, 1.0, QuotaStatus(20, None, 0, 1.5)),
+        (FixedWindow(20, 10.0, phase=3.0), 20, 1.0, QuotaStatus(20, 10, 0, 2.0)),
+        (FixedWindow(20, 10.0, phase=3.0), 20, 3.0, QuotaStatus(20, 10, 20, 10.0)),
         (
             Changing(SlidingWindow(20, 10.0), SlidingWindow(5, 10.0), at=5.0),
             4,
             4.0,
-            Standing(20, 10, 16, 6.0),
+            QuotaStatus(20, 10, 16, 6.0),
         ),
-        (Changing(SlidingWindow(20, 10.0), SlidingWindow(5, 10.0), at=5.0), 4, 6.0, Standing(5, 10, 1, 4.0)),
+        (
+            Changing(SlidingWindow(20, 10.0), SlidingWindow(5, 10.0), at=5.0),
+            4,
+            6.0,
+            QuotaStatus(5, 10, 1, 4.0),
+        ),
     ],
 )
-def test_every_limit_says_how_the_client_stands(
-    limit: Any, taken: int, now: float, standing: Standing
-) -> None:
+def test_every_limit_states_what_remains(limit: Any, taken: int, now: float, quota: QuotaStatus) -> None:
     limiter = limit.limiter()
     assert [limiter.take(0.0) for _ in range(taken)] == [0.0] * taken
-    said = limiter.standing(now)
-    assert said.more_in == pytest.approx(standing.more_in)
-    assert (said.limit, said.per, said.left, said.burst) == (
-        standing.limit,
-        standing.per,
-        standing.left,
-        standing.burst,
-    )
-    assert limiter.wait(now) == pytest.approx(0.0 if said.left else said.more_in)
+    status = limiter.quota(now)
+    assert status.reset_in == pytest.approx(quota.reset_in)
+    assert status == evolve(quota, reset_in=status.reset_in)
+    assert limiter.wait(now) == pytest.approx(0.0 if status.remaining else status.reset_in)

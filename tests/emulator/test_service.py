@@ -13,7 +13,7 @@ from emulator.asking import KEY, create, created, fetch, query, said, service_of
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceRequest, TokenBucket
 
 
-def test_a_create_is_accepted_with_an_id_of_the_services_form() -> None:
+def test_an_accepted_create_returns_an_id_in_the_form_of_the_service() -> None:
     reply = create(service_of(), 1.5)
     body = said(reply)
     assert (reply.status, body["code"], body["message"]) == (200, 200, "success")
@@ -23,12 +23,12 @@ def test_a_create_is_accepted_with_an_id_of_the_services_form() -> None:
 def test_a_task_goes_through_its_states() -> None:
     service = service_of()
     task_id = created(service, 100.0)
-    seen = [
+    states = [
         (at, said(query(service, 100.0 + at, task_id))["data"]["state"])
         for at in (0, 0.9, 1, 2.9, 3, 9.9, 10, 1e6)
     ]
     words = ["waiting", "waiting", "queuing", "queuing", "generating", "generating", "success", "success"]
-    assert [state for _, state in seen] == words
+    assert [state for _, state in states] == words
 
 
 def test_a_finished_task_names_its_outputs_and_they_can_be_fetched() -> None:
@@ -60,7 +60,7 @@ def test_files_are_of_the_kind_that_was_asked_for(
     assert (file.output.prompt, file.output.model) == ("a fox", model)
 
 
-def test_there_is_no_file_before_the_end_nor_under_another_name() -> None:
+def test_a_file_exists_only_after_the_end_and_under_its_name() -> None:
     service = service_of()
     task_id = created(service, 0.0)
     assert fetch(service, 9.9, f"http://x/files/{task_id}/0.png").status == 404
@@ -75,7 +75,7 @@ def test_there_is_no_file_before_the_end_nor_under_another_name() -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/api/v1/tasks/create"), ("GET", "/api/v1/tasks/query/t")]
 )
-def test_nobody_is_let_in_without_the_key(headers: dict[str, str], method: str, path: str) -> None:
+def test_requests_without_the_key_are_refused(headers: dict[str, str], method: str, path: str) -> None:
     reply = service_of().handle(ServiceRequest(method, path, headers), 0.0)
     assert (reply.status, said(reply)["code"]) == (401, 401)
 
@@ -83,7 +83,7 @@ def test_nobody_is_let_in_without_the_key(headers: dict[str, str], method: str, 
 @pytest.mark.parametrize(
     "path", ["/", "/api/v1/tasks", "/api/v1/tasks/query/", "/api/v1/tasks/query/a/b", "/files/"]
 )
-def test_a_path_that_is_none_is_not_found(path: str) -> None:
+def test_an_unknown_path_is_not_found(path: str) -> None:
     assert service_of().handle(ServiceRequest("GET", path, KEY), 0.0).status == 404
 
 
@@ -123,7 +123,7 @@ def test_wrong_parameters_are_refused_and_not_charged(body: bytes, complaint: st
 
 
 @pytest.mark.parametrize("name", ["callback_url", "callBackUrl"])
-def test_the_callback_address_is_written_down(name: str) -> None:
+def test_the_callback_address_is_recorded(name: str) -> None:
     service = service_of()
     body = json.dumps({"model": "m", "input": {"prompt": "x"}, name: "https://me.example/hook"}).encode()
     service.handle(ServiceRequest("POST", "/api/v1/tasks/create", KEY, body), 0.0)
@@ -144,7 +144,7 @@ def test_a_model_without_a_price_does_not_exist_unless_there_is_a_default() -> N
     assert service.ledger.credits_spent == 5
 
 
-def test_creates_and_queries_are_limited_apart() -> None:
+def test_creates_and_queries_have_separate_limits() -> None:
     service = service_of(creates=TokenBucket(1.0, 2), queries=TokenBucket(1.0))
     task_id = created(service, 0.0)
     assert [create(service, 0.0).status for _ in range(2)] == [200, 429]
@@ -159,18 +159,18 @@ def test_creates_and_queries_are_limited_apart() -> None:
     assert (service.ledger.charged, counts.throttled) == (2, 2)
 
 
-def test_one_limit_can_stand_for_both() -> None:
+def test_creates_and_queries_can_share_a_limit() -> None:
     service = service_of(creates=TokenBucket(1.0, 2), shared=True)
     task_id = created(service, 0.0)
     assert [query(service, 0.0, task_id).status, create(service, 0.0).status] == [200, 429]
 
 
-def test_a_shared_limit_is_given_once() -> None:
+def test_a_shared_limit_without_a_limit_of_creates_is_an_error() -> None:
     with pytest.raises(ValueError, match="give it as creates"):
         EmulatorSettings(shared=True, queries=TokenBucket(1.0))
 
 
-def test_too_many_running_tasks_are_refused_without_a_hint_until_one_ends() -> None:
+def test_creates_beyond_max_running_are_rejected_without_retry_after_until_a_task_ends() -> None:
     service = service_of(max_running=2, retry_after="seconds")
     assert [create(service, at).status for at in (0.0, 1.0, 2.0)] == [200, 200, 429]
     assert "retry-after" not in create(service, 9.9).headers
@@ -178,7 +178,7 @@ def test_too_many_running_tasks_are_refused_without_a_hint_until_one_ends() -> N
     assert (service.counts.creates_capped, service.ledger.charged) == (2, 3)
 
 
-def test_a_refusal_says_when_to_come_back() -> None:
+def test_a_rejection_names_the_wait() -> None:
     service = service_of(creates=TokenBucket(0.4), retry_after="float", throttle_status=503)
     assert create(service, 0.0).status == 200
     late = create(service, 1.0)
@@ -187,7 +187,7 @@ def test_a_refusal_says_when_to_come_back() -> None:
     assert "retry_after" not in said(body)
 
 
-def test_a_hint_in_the_body_stands_beside_the_code() -> None:
+def test_retry_after_in_the_body_is_beside_the_code() -> None:
     service = service_of(creates=TokenBucket(0.4), retry_after="body")
     create(service, 0.0)
     reply = said(create(service, 1.0))
@@ -197,12 +197,12 @@ def test_a_hint_in_the_body_stands_beside_the_code() -> None:
 def test_durations_follow_the_model_and_the_speed() -> None:
     settings: dict[str, Any] = {"speed": 10.0, "durations": {"sora-2": Durations(30.0)}}
     service = service_of(**settings)
-    lasting = []
+    durations = []
     for model in ("google/nano-banana", "sora-2", "veo3"):
         task = service.task(created(service, 5.0, model=model))
         assert task is not None
-        lasting.append(task.ends - task.created)
-    assert lasting == pytest.approx([1.0, 3.0, 12.0])
+        durations.append(task.ends - task.created)
+    assert durations == pytest.approx([1.0, 3.0, 12.0])
 
 
 def test_durations_are_log_normal_and_the_same_for_the_same_seed() -> None:
@@ -218,7 +218,7 @@ def test_durations_are_log_normal_and_the_same_for_the_same_seed() -> None:
     assert statistics.stdev(first) == pytest.approx(0.4, abs=0.03)
 
 
-def test_failing_tasks_say_why_and_leave_the_durations_as_they_are() -> None:
+def test_failed_tasks_name_the_reason_and_change_no_duration() -> None:
     service = Service(EmulatorSettings(fail_share=0.25))
     plain = Service(EmulatorSettings())
     ids = [created(service, 0.0) for _ in range(1000)]

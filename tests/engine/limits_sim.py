@@ -1,4 +1,4 @@
-"""Limits, and a client that discovers one of them, in virtual time.
+"""A client that discovers a limit of the emulator, in virtual time.
 
 Everything is determined by its arguments: a client wakes up to 0.4 ms late, as event loops do, by a fixed
 sequence.
@@ -12,75 +12,19 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ruxa_async._engine.rate_limits.discovery import Discovery
+from ruxa_async.emulator import Limiter
 
 _SLACK = 1e-9  # rounding errors reject no request
 _LATE = 0.0004
 _ON_WIRE = 64
 
 
-class Limit(Protocol):
-    """A limit; it is asked in the order of time."""
-
-    def take(self, now: float) -> float:
-        """Let one in at *now* and return 0, or return the seconds until one would be let in."""
-        ...
-
-
-class Tokens:
-    """A bucket of *burst* tokens that fills with *rate* a second, full at first."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate, self._burst = rate, burst
-        self._level, self._at = float(burst), 0.0
-
-    def take(self, now: float) -> float:
-        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
-        if self._level < 1 - _SLACK:
-            return (1 - self._level) / self._rate
-        self._level -= 1
-        return 0.0
-
-
-class Sliding:
-    """At most *count* in any *per* seconds."""
-
-    def __init__(self, count: int, per: float) -> None:
-        self._per = per
-        self._log: deque[float] = deque([-math.inf] * count, maxlen=count)
-
-    def take(self, now: float) -> float:
-        wait = self._log[0] + self._per - now
-        if wait > _SLACK:
-            return wait
-        self._log.append(now)
-        return 0.0
-
-
-class Fixed:
-    """At most *count* in each window of *per* seconds, the first of which ends at *ends*."""
-
-    def __init__(self, count: int, per: float, *, ends: float) -> None:
-        self._count, self._per, self._ends = count, per, ends
-        self._used = 0
-
-    def take(self, now: float) -> float:
-        while now >= self._ends - _SLACK:
-            self._ends += self._per
-            self._used = 0
-        if self._used == self._count:
-            return self._ends - now
-        self._used += 1
-        return 0.0
-
-
 class Changing:
-    """One limit until *at*, then another that was idle until then."""
+    """The state of one limit until *at*, then that of another, to which nothing carries over."""
 
-    def __init__(self, before: Limit, after: Limit, at: float) -> None:
+    def __init__(self, before: Limiter, after: Limiter, at: float) -> None:
         self._before, self._after, self._at = before, after, at
 
     def take(self, now: float) -> float:
@@ -104,11 +48,11 @@ class Run:
         self.forbidden.append((start, end))
 
     @property
-    def refusals(self) -> float:
+    def rejections(self) -> float:
         """The number of rejections for each accepted request."""
         return len(self.refused) / len(self.passed)
 
-    def share(self, fresh: Callable[[], Limit], start: float = 0.0, end: float = math.inf) -> float:
+    def share(self, fresh: Callable[[], Limiter], start: float = 0.0, end: float = math.inf) -> float:
         """Return the share of the accepted requests in those that the limit allows from *start* to *end*.
 
         What could have been is what a client gets that knows all, at the same limit, and keeps out of the
@@ -118,12 +62,12 @@ class Run:
         end = min(end, self.passed[-1] + _SLACK)
         return _between(self.passed, start, end) / _between(best, start, end)
 
-    def steady(self, fresh: Callable[[], Limit]) -> float:
+    def steady(self, fresh: Callable[[], Limiter]) -> float:
         """Return the share from a fifth to four fifths of the run."""
         end = self.passed[-1]
         return self.share(fresh, 0.2 * end, 0.8 * end)
 
-    def _best(self, limit: Limit) -> list[float]:
+    def _best(self, limit: Limiter) -> list[float]:
         now, best, closed = 0.0, [], deque(self.forbidden)
         while now <= self.passed[-1]:
             if closed and now >= closed[0][0]:
@@ -141,7 +85,7 @@ def _between(times: Sequence[float], start: float, end: float) -> int:
 
 
 def simulate(
-    limit: Limit,
+    limit: Limiter,
     *,
     rtt: float,
     told: bool = False,

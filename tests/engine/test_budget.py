@@ -27,7 +27,7 @@ def buy(spending: Spending[Job], model: str = A) -> Job:
     """Create one task, which is accepted or of unknown outcome."""
     job = Job(model=model)
     assert spending.reserve(job, model) is None
-    spending.answered(job)
+    spending.on_answer(job)
     return job
 
 
@@ -72,7 +72,7 @@ def test_an_uncharged_create_is_refunded_and_the_next_attempt_counts_once() -> N
         assert spending.reserve(job, A) is None
         assert lack(spending) is BudgetLimit.TASKS
         spending.refund(job, A)
-        spending.answered(job)
+        spending.on_answer(job)
         assert spending.tasks == 0
     buy(spending)
     assert spending.tasks == 1
@@ -82,9 +82,9 @@ def test_an_attempt_of_unknown_outcome_counts_in_addition_to_the_next() -> None:
     spending = books(max_credits=7, prices={A: 3})
     job = buy(spending)
     assert spending.reserve(job, A) is None
-    spending.answered(job)
+    spending.on_answer(job)
     assert (spending.tasks, spending.credits) == (2, 6.0)
-    spending.ended(job, A, 3.0)
+    spending.on_end(job, A, 3.0)
     assert (spending.tasks, spending.credits) == (2, 6.0)
 
 
@@ -94,7 +94,7 @@ def test_a_create_waits_while_one_on_the_wire_may_be_refunded() -> None:
     assert not spending.must_wait(A)
     assert spending.reserve(first, A) is None
     assert spending.must_wait(A)
-    spending.answered(first)
+    spending.on_answer(first)
     assert not spending.must_wait(A)
     assert lack(spending) is BudgetLimit.TASKS
 
@@ -103,17 +103,17 @@ def test_a_create_waits_while_one_on_the_wire_may_be_refunded() -> None:
 def test_a_reported_charge_replaces_the_estimate(said: float | None, counts: float) -> None:
     spending = books(max_credits=100, prices={A: 3})
     job = buy(spending)
-    spending.ended(job, A, said)
-    spending.ended(job, A, 50.0)  # counted already
+    spending.on_end(job, A, said)
+    spending.on_end(job, A, 50.0)  # counted already
     assert (spending.tasks, spending.credits) == (1, counts)
 
 
 def test_a_charge_above_the_price_raises_the_estimate_and_one_below_does_not_lower_it() -> None:
     spending = books(max_credits=100, prices={A: 3})
     first, second, _ = buy(spending), buy(spending), buy(spending)
-    spending.ended(first, A, 1.0)
+    spending.on_end(first, A, 1.0)
     assert spending.credits == 1 + 3 + 3
-    spending.ended(second, A, 5.0)
+    spending.on_end(second, A, 5.0)
     assert spending.credits == 1 + 5 + 5
     assert spending.price(A) == 5.0
 
@@ -133,7 +133,7 @@ def test_without_a_price_no_credits_are_risked() -> None:
 
 def test_a_reported_charge_serves_as_the_missing_price() -> None:
     spending = books(max_credits=10)
-    spending.earlier(A, tasks=2, unpriced=1, credits=4.0, highest_price=4.0)
+    spending.count_recorded(A, tasks=2, unpriced=1, credits=4.0, highest_price=4.0)
     assert (spending.tasks, spending.credits) == (2, 8.0)
     assert lack(spending) is BudgetLimit.CREDITS
     assert lack(spending, B) is BudgetLimit.PRICE
@@ -141,13 +141,13 @@ def test_a_reported_charge_serves_as_the_missing_price() -> None:
 
 def test_earlier_tasks_of_unknown_price_stop_creates_under_max_credits() -> None:
     spending = books(max_credits=10, prices={A: 1})
-    spending.earlier(B, tasks=1, unpriced=1, credits=0.0, highest_price=None)
+    spending.count_recorded(B, tasks=1, unpriced=1, credits=0.0, highest_price=None)
     shortfall = spending.shortfall(A)
     assert shortfall is not None
     assert (shortfall.lack, shortfall.model) == (BudgetLimit.PAST_PRICE, B)
     assert spending.known_credits is None
     tasks_only = books(max_tasks=2)
-    tasks_only.earlier(B, tasks=1, unpriced=1, credits=0.0, highest_price=None)
+    tasks_only.count_recorded(B, tasks=1, unpriced=1, credits=0.0, highest_price=None)
     assert tasks_only.known_credits is None
     assert lack(tasks_only) is None
     assert books(max_tasks=2).known_credits == 0.0
@@ -155,18 +155,18 @@ def test_earlier_tasks_of_unknown_price_stop_creates_under_max_credits() -> None
 
 def test_a_recovered_task_replaces_its_earlier_estimate() -> None:
     spending = books(max_credits=10, prices={A: 3})
-    spending.earlier(A, tasks=1, unpriced=1, credits=0.0, highest_price=None)
+    spending.count_recorded(A, tasks=1, unpriced=1, credits=0.0, highest_price=None)
     job = Job()
-    spending.picked_up(job)
-    spending.ended(job, A, 2.0)
+    spending.expect_charge(job)
+    spending.on_end(job, A, 2.0)
     assert (spending.tasks, spending.credits) == (1, 2.0)
 
 
 def test_a_task_of_another_client_does_not_count() -> None:
     spending = books(max_credits=10, prices={A: 3})
-    spending.ended(Job(), A, 5.0)
+    spending.on_end(Job(), A, 5.0)
     job = buy(spending)
-    spending.ended(job, None, 5.0)
+    spending.on_end(job, None, 5.0)
     assert (spending.tasks, spending.credits) == (1, 3.0)
 
 
@@ -176,7 +176,7 @@ def test_a_task_that_a_callback_proved_accepted_counts_once() -> None:
     assert spending.reserve(refused, A) is None
     spending.refund(refused, A)
     for job in (refused, lost):
-        spending.proven(job, A)
+        spending.on_proven(job, A)
     assert spending.tasks == 2
 
 
@@ -185,12 +185,12 @@ def test_the_engine_delays_a_create_while_the_budget_is_held_by_others() -> None
     spending = engine.spending
     assert spending is not None
     first, second = Job(model=A), Job(model=A)
-    engine.submit(first, 0.0)
-    engine.submit(second, 0.0)
+    engine.creates.submit(first, 0.0)
+    engine.creates.submit(second, 0.0)
     assert engine.take_create(0.0) is first
     assert spending.reserve(first, A) is None
     assert engine.take_create(0.0) is None
-    spending.answered(first)
+    spending.on_answer(first)
     assert engine.take_create(0.0) is second  # its shortfall is then reported
 
 
@@ -231,13 +231,13 @@ class Shop(RuleBasedStateMachine):
         else:
             self.spending.refund(job, job.model)
             self.bought -= 1
-        self.spending.answered(job)
+        self.spending.on_answer(job)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), said=st.none() | PRICES)
     def end(self, data: st.DataObject, said: float | None) -> None:
         job = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
-        self.spending.ended(job, job.model, said)
+        self.spending.on_end(job, job.model, said)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -246,7 +246,7 @@ class Shop(RuleBasedStateMachine):
         job = self.held[data.draw(st.integers(0, len(self.held) - 1))]
         assert job.model is not None
         if job not in self.wire and self.spending.reserve(job, job.model) is None:
-            self.spending.answered(job)
+            self.spending.on_answer(job)
             self.bought += 1
 
     @invariant()
@@ -266,6 +266,6 @@ def test_charges_up_to_the_price_never_exceed_the_budget(reports: list[float], m
     for said, _ in zip(reports, itertools.count(), strict=False):
         job = Job()
         if spending.reserve(job, A) is None:
-            spending.answered(job)
-            spending.ended(job, A, said)
+            spending.on_answer(job)
+            spending.on_end(job, A, said)
         assert spending.credits <= most

@@ -18,7 +18,7 @@ from ruxa_async._engine.classify import (
     refusal_of,
 )
 
-ACCEPTED, THROTTLED = CreateVerdict.ACCEPTED, CreateVerdict.THROTTLED
+ACCEPTED, THROTTLED = CreateVerdict.ACCEPTED, CreateVerdict.REJECTED
 REFUSED, UNKNOWN = CreateVerdict.REFUSED, CreateVerdict.UNKNOWN
 
 REFUSED_CODES = (400, 401, 402, 403, 404, 422, 455, 505)
@@ -59,7 +59,7 @@ def test_an_empty_task_id_is_still_an_id() -> None:
 
 @pytest.mark.parametrize(("status", "code"), everywhere(429))
 @pytest.mark.parametrize("retry_after", [None, 0.0, 7.0])
-def test_429_is_throttled_in_the_status_and_in_the_envelope(
+def test_429_is_a_rejection_in_the_status_and_in_the_envelope(
     status: int, code: int | None, retry_after: float | None
 ) -> None:
     assert classify_create(Reply(status, code, retry_after=retry_after)) is THROTTLED
@@ -67,7 +67,7 @@ def test_429_is_throttled_in_the_status_and_in_the_envelope(
 
 @pytest.mark.parametrize(("status", "code"), everywhere(503))
 @pytest.mark.parametrize("retry_after", [0.0, 7.0, 1e9])
-def test_503_with_retry_after_is_throttled(status: int, code: int | None, retry_after: float) -> None:
+def test_503_with_retry_after_is_a_rejection(status: int, code: int | None, retry_after: float) -> None:
     assert classify_create(Reply(status, code, retry_after=retry_after)) is THROTTLED
 
 
@@ -157,7 +157,7 @@ def test_precedence_where_the_parts_of_a_reply_disagree(
     assert classify_create(Reply(status, code, phrase=phrase, retry_after=retry_after)) is verdict
 
 
-def test_retry_after_alone_makes_no_reply_throttled() -> None:
+def test_retry_after_alone_makes_no_reply_a_rejection() -> None:
     for status, code in itertools.product((200, 408, 500, 501, 502, 504), (None, 200, 500)):
         assert classify_create(Reply(status, code, retry_after=1.0)) is UNKNOWN
 
@@ -224,20 +224,20 @@ def test_a_known_state_counts_regardless_of_the_codes(
 @pytest.mark.parametrize(
     ("status", "code", "phrase", "retry_after", "verdict"),
     [
-        *((s, c, None, None, QueryVerdict.THROTTLED) for s, c in everywhere(429)),
-        *((s, c, None, 5.0, QueryVerdict.THROTTLED) for s, c in everywhere(503)),
+        *((s, c, None, None, QueryVerdict.REJECTED) for s, c in everywhere(429)),
+        *((s, c, None, 5.0, QueryVerdict.REJECTED) for s, c in everywhere(503)),
         *((s, c, None, None, QueryVerdict.UNCLEAR) for s, c in everywhere(503)),
         *((s, c, None, None, QueryVerdict.DENIED) for s, c in everywhere(401, 403)),
         *((s, c, None, None, QueryVerdict.MISSING) for s, c in everywhere(404, 422)),
         *((s, c, None, None, QueryVerdict.UNCLEAR) for s, c in everywhere(400, 402, 408, 455, 500, 501, 505)),
         *((s, None, None, 5.0, QueryVerdict.UNCLEAR) for s in (200, 201, 302, 408, 500, 502, 504)),
-        (200, 200, Phrase.RATE, None, QueryVerdict.THROTTLED),
-        (401, 404, Phrase.RATE, None, QueryVerdict.THROTTLED),
+        (200, 200, Phrase.RATE, None, QueryVerdict.REJECTED),
+        (401, 404, Phrase.RATE, None, QueryVerdict.REJECTED),
         (500, 500, Phrase.CREDITS, None, QueryVerdict.UNCLEAR),
         (500, 500, Phrase.MODEL, None, QueryVerdict.UNCLEAR),
-        (429, 401, None, None, QueryVerdict.THROTTLED),
-        (401, 429, None, None, QueryVerdict.THROTTLED),
-        (503, 403, None, 5.0, QueryVerdict.THROTTLED),
+        (429, 401, None, None, QueryVerdict.REJECTED),
+        (401, 429, None, None, QueryVerdict.REJECTED),
+        (503, 403, None, 5.0, QueryVerdict.REJECTED),
         (503, 403, None, None, QueryVerdict.DENIED),
         (404, 401, None, None, QueryVerdict.DENIED),
         (403, 422, None, None, QueryVerdict.DENIED),
@@ -256,7 +256,7 @@ def test_a_query_without_a_known_state(
     assert classify_query(reply) is verdict
 
 
-def test_no_answer_to_a_query_is_final_but_a_state_or_a_refused_key() -> None:
+def test_only_a_state_or_a_refused_key_ends_polling() -> None:
     final = {
         number
         for number in range(600)

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["ruxa_async"]):
     from ruxa_async._api.retry_after import retry_after
     from ruxa_async._api.task_status import instants, task_status
     from ruxa_async._engine.classify import classify_create, classify_query
-    from ruxa_async.callbacks._bodies import read_body
+    from ruxa_async.callbacks._messages import read_body
     from ruxa_async.journal._rows import entry_of
     from ruxa_async.journal._schema import SchemaError
     from ruxa_async.transports import Response

@@ -117,7 +117,7 @@ async def test_intent_id_and_outcome_are_durable_before_what_follows_them(path: 
     assert rows(path, "SELECT state, count(*) FROM jobs GROUP BY state") == [("succeeded", 30)]
 
 
-async def test_a_commit_that_takes_long_holds_back_the_create(path: Path) -> None:
+async def test_a_create_waits_for_a_slow_commit(path: Path) -> None:
     service, gate = service_in_real_time(), Gate()
     async with client_of(service, SqliteJournal(path, connect=watching(gate))) as ruxa:
         gate.shut()
@@ -189,16 +189,16 @@ async def test_the_exception_of_the_body_comes_back_as_itself(path: Path) -> Non
 async def test_durations_are_learned_for_the_next_client(path: Path) -> None:
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         await ruxa.generate(CAT)
-        learned = ruxa._driver.engine.polling.median(CAT.model)
+        learned = ruxa._driver.engine.schedule.median(CAT.model)
         assert learned is not None
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
-        again = ruxa._driver.engine.polling.median(CAT.model)
+        again = ruxa._driver.engine.schedule.median(CAT.model)
         assert ruxa.stats().durations == {CAT.model: pytest.approx(again)}
         assert again == pytest.approx(learned, rel=0.5)
 
 
 @pytest.mark.parametrize("nonsense", [[1], {"m": 3}, {"m": {}}, {"m": {"mu": "x", "sigma": 1}}, "text", 7])
-async def test_durations_that_make_no_sense_are_learned_anew(
+async def test_invalid_learned_durations_are_replaced(
     path: Path, nonsense: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with SqliteJournal(path) as journal:
@@ -240,7 +240,7 @@ class Silent(MemoryTransport):
         return response
 
 
-async def test_a_create_that_is_cut_off_at_the_end_is_listed(path: Path) -> None:
+async def test_a_create_that_is_on_the_wire_at_the_end_is_listed(path: Path) -> None:
     service = service_in_real_time()
     async with SqliteJournal(path) as journal:
         async with (
@@ -286,7 +286,7 @@ async def test_nothing_is_sent_if_the_intent_cannot_be_written(
     assert journal_threads() == []
 
 
-async def test_with_room_again_the_same_client_buys_again(path: Path) -> None:
+async def test_the_client_buys_again_once_the_disk_has_room(path: Path) -> None:
     service, disk = service_in_real_time(), Disk()
     async with client_of(service, SqliteJournal(path, connect=disk.connect)) as ruxa:
         disk.fail("write", apsw.FullError)
@@ -378,7 +378,7 @@ async def test_a_journal_that_fails_at_the_end_is_logged_and_nothing_is_lost(
     assert rows(path, "SELECT state FROM jobs") == [("succeeded",)]
 
 
-async def test_nothing_shows_the_key(path: Path) -> None:
+async def test_no_output_shows_the_key(path: Path) -> None:
     async with client_of(service_in_real_time(), SqliteJournal(path)) as ruxa:
         await ruxa.generate(CAT)
         assert KEY not in repr(ruxa._learned_state)

@@ -1,4 +1,4 @@
-"""What is told to a journal is there again when it is opened anew, and runs match it."""
+"""Records of a journal are there after it is reopened, and runs match them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def begin(journal: LastingJournal, key: str | None, run: str = "run", prom
     return await journal.intend(job(key, prompt=prompt, entry=match.entry))
 
 
-def test_both_journals_are_journals(place: Place) -> None:
+def test_both_classes_implement_their_protocols(place: Place) -> None:
     one: Journal = NullJournal()
     two: LastingJournal = place.journal()
     assert isinstance(two, LastingJournal)
@@ -143,7 +143,7 @@ async def test_a_task_that_was_attached_to_is_found_by_its_id(place: Place) -> N
         assert (await journal.counts()).total == 1
 
 
-async def test_what_was_not_bought_is_known_with_the_reason(place: Place) -> None:
+async def test_a_job_that_was_not_bought_is_recorded_with_the_reason(place: Place) -> None:
     async with opened(place) as journal:
         entry = await begin(journal, "k")
         await journal.not_bought(of(entry, error=InsufficientCreditsError(402, None, "no credits")))
@@ -153,7 +153,7 @@ async def test_what_was_not_bought_is_known_with_the_reason(place: Place) -> Non
     assert "no credits" in (found.error_message or "")
 
 
-async def test_another_attempt_counts_and_forgets_the_reason(place: Place) -> None:
+async def test_another_attempt_is_counted_and_clears_the_reason(place: Place) -> None:
     async with opened(place) as journal:
         entry = await begin(journal, "k")
         await journal.not_bought(of(entry, error=InsufficientCreditsError(402, None, "no credits")))
@@ -165,7 +165,7 @@ async def test_another_attempt_counts_and_forgets_the_reason(place: Place) -> No
         assert (await journal.counts()).total == 1
 
 
-async def test_buying_a_failed_one_again_keeps_the_id_of_the_first(place: Place) -> None:
+async def test_buying_a_failed_job_again_keeps_the_first_task_id(place: Place) -> None:
     async with opened(place) as journal:
         entry = await begin(journal, "k")
         for number in ("task_1", "task_2"):
@@ -180,7 +180,7 @@ async def test_buying_a_failed_one_again_keeps_the_id_of_the_first(place: Place)
     assert (found.earlier_task_ids, found.files) == (("task_1", "task_2"), ())
 
 
-async def test_what_was_intended_when_the_process_ended_is_unknown(place: Place) -> None:
+async def test_a_job_that_was_intended_when_the_process_ended_is_unknown(place: Place) -> None:
     async with opened(place) as journal:
         await begin(journal, "k")
         assert await journal.unknowns() == []
@@ -190,7 +190,7 @@ async def test_what_was_intended_when_the_process_ended_is_unknown(place: Place)
         assert "process ended" in (job_.error_message or "")
 
 
-async def test_what_is_intended_when_the_last_client_ends_is_unknown(place: Place) -> None:
+async def test_a_job_that_is_intended_when_the_last_client_ends_is_unknown(place: Place) -> None:
     async with opened(place) as journal:
         for _ in range(2):
             await journal.bind(base_url=URL, api_key=KEY)
@@ -231,7 +231,7 @@ async def test_order_and_other_rows_do_not_matter(place: Place) -> None:
         assert found == {"new": None, "b": "task_b", "other": None, "a": "task_a"}
 
 
-async def test_a_key_that_stands_for_another_request_is_a_conflict(place: Place) -> None:
+async def test_a_key_of_another_request_is_a_conflict(place: Place) -> None:
     async with opened(place) as journal:
         await begin(journal, "k")
         run = await journal.open_run("run")
@@ -241,7 +241,7 @@ async def test_a_key_that_stands_for_another_request_is_a_conflict(place: Place)
 
 
 @pytest.mark.parametrize("prompt", ["a cat", "a dog"])
-async def test_a_key_that_comes_twice_in_one_pass_is_a_conflict(place: Place, prompt: str) -> None:
+async def test_a_key_that_is_used_twice_in_a_pass_is_a_conflict(place: Place, prompt: str) -> None:
     async with opened(place) as journal:
         run = await journal.open_run("run")
         await run.match(request("a cat", "k"))
@@ -250,7 +250,7 @@ async def test_a_key_that_comes_twice_in_one_pass_is_a_conflict(place: Place, pr
                 await run.match(request(prompt, "k"))
 
 
-async def test_runs_know_nothing_of_each_other_nor_of_what_belongs_to_none(place: Place) -> None:
+async def test_a_run_matches_no_job_of_another_run_or_of_none(place: Place) -> None:
     async with opened(place) as journal:
         await journal.intend(job("k"))
         await begin(journal, "k", "one")
@@ -261,7 +261,7 @@ async def test_runs_know_nothing_of_each_other_nor_of_what_belongs_to_none(place
         assert (await journal.counts()).total == 2
 
 
-async def test_what_belongs_to_no_run_is_bought_anew_each_time(place: Place) -> None:
+async def test_a_job_outside_of_runs_is_bought_each_time(place: Place) -> None:
     async with opened(place) as journal:
         entries = [await journal.intend(job(key)) for key in ("k", "k", None, None)]
         assert len({*entries}) == 4
@@ -279,7 +279,7 @@ def name_begins(asked: NanoBanana) -> str:
     return f"#{identify(asked).digest.hex()}"[:2]
 
 
-async def test_a_place_that_was_taken_meanwhile_is_the_same_job(place: Place) -> None:
+async def test_two_intents_with_one_entry_make_one_job(place: Place) -> None:
     async with opened(place) as journal:
         run = await journal.open_run("run")
         match = await run.match(request(key="k"))
@@ -301,7 +301,7 @@ async def test_one_pass_at_a_time_and_another_after_it(place: Place) -> None:
             await journal.open_run(" ")
 
 
-async def test_odd_texts_are_kept(place: Place) -> None:
+async def test_unusual_texts_are_kept(place: Place) -> None:
     odd = "\ud800\x00\u2028'\"; DROP TABLE jobs; --"
     async with opened(place) as journal:
         entry = await begin(journal, odd, odd, prompt=odd)
@@ -314,7 +314,7 @@ async def test_odd_texts_are_kept(place: Place) -> None:
     assert found.earlier_task_ids == ("task\u2028\\ud800",)
 
 
-async def test_an_entry_of_another_journal_is_refused_and_disturbs_nobody(place: Place) -> None:
+async def test_an_entry_of_another_journal_is_refused_and_others_are_recorded(place: Place) -> None:
     async with opened(place) as journal:
         for write in (journal.intend, journal.accepted, journal.not_bought, journal.unknown):
             with pytest.raises(TypeError, match="not an entry of this journal"):
@@ -334,7 +334,7 @@ async def in_doubt(journal: LastingJournal, key: str | None, run: str = "run", p
 
 
 @pytest.mark.parametrize("key", ["k", None])
-async def test_an_unknown_one_is_adopted_under_its_id(place: Place, key: str | None) -> None:
+async def test_an_unknown_job_is_adopted_with_its_task_id(place: Place, key: str | None) -> None:
     async with opened(place) as journal:
         name = await in_doubt(journal, key)
         adopted = await journal.adopt(name, "task_9")
@@ -345,7 +345,7 @@ async def test_an_unknown_one_is_adopted_under_its_id(place: Place, key: str | N
         assert await known(journal, request(key=key)) == adopted
 
 
-async def test_an_unknown_one_is_forgotten(place: Place) -> None:
+async def test_an_unknown_job_is_forgotten(place: Place) -> None:
     async with opened(place) as journal:
         await in_doubt(journal, "k")
         forgotten = await journal.forget("k")
@@ -353,7 +353,7 @@ async def test_an_unknown_one_is_forgotten(place: Place) -> None:
         assert await known(journal, request(key="k")) == forgotten
 
 
-async def test_a_person_may_change_her_mind(place: Place) -> None:
+async def test_an_adopted_job_can_be_forgotten_and_adopted_again(place: Place) -> None:
     async with opened(place) as journal:
         await in_doubt(journal, "k")
         await journal.adopt("k", "wrong")
@@ -362,7 +362,7 @@ async def test_a_person_may_change_her_mind(place: Place) -> None:
         assert (await journal.adopt("k", "task_9")).task_id == "task_9"
 
 
-async def test_only_what_is_in_doubt_can_be_settled(place: Place) -> None:
+async def test_only_an_unknown_job_can_be_settled(place: Place) -> None:
     async with opened(place) as journal:
         await journal.accepted(of(await begin(journal, "paid"), "task_1"))
         await in_doubt(journal, "k")
@@ -388,7 +388,7 @@ async def test_a_name_in_two_runs_needs_the_run(place: Place) -> None:
         assert (await journal.adopt("k", "task_1")).run == "one"  # only one is still unknown
 
 
-async def test_each_of_equal_ones_has_a_name_of_its_own(place: Place) -> None:
+async def test_equal_requests_get_different_names(place: Place) -> None:
     async with opened(place) as journal:
         for key in ("k", "k", None, None):
             await journal.unknown(of(await journal.intend(job(key))))
@@ -421,7 +421,7 @@ async def test_a_journal_belongs_to_one_service_and_one_account(place: Place) ->
     assert KEY.encode() not in place.bytes()
 
 
-async def test_a_renewed_key_takes_over_when_a_person_says_so(place: Place) -> None:
+async def test_a_new_key_of_the_account_is_accepted_with_new_key(place: Place) -> None:
     async with opened(place) as journal:
         await journal.bind(base_url=URL, api_key=KEY)
         await begin(journal, "bought")
@@ -468,7 +468,7 @@ async def test_the_first_job_that_may_have_been_bought_binds_a_journal_for_good(
         await journal.bind(base_url=URL, api_key=KEY)
 
 
-async def test_an_account_at_work_keeps_its_journal_although_it_bought_nothing_yet(place: Place) -> None:
+async def test_an_account_with_an_open_client_keeps_its_journal(place: Place) -> None:
     async with opened(place) as journal:
         await journal.bind(base_url=URL, api_key=KEY)
         for _ in range(2):  # a client that was refused does not count as one at work
@@ -478,7 +478,7 @@ async def test_an_account_at_work_keeps_its_journal_although_it_bought_nothing_y
         await journal.bind(base_url=URL, api_key="sk-another")
 
 
-async def test_a_service_may_have_a_name_for_its_changing_address(place: Place) -> None:
+async def test_service_replaces_a_changing_address(place: Place) -> None:
     for port in (1, 2):
         async with place.journal(service="the emulator") as journal:
             await journal.bind(base_url=f"http://localhost:{port}", api_key=KEY)
@@ -487,7 +487,7 @@ async def test_a_service_may_have_a_name_for_its_changing_address(place: Place) 
 # ---- what is learned
 
 
-async def test_what_is_learned_is_there_next_time(place: Place) -> None:
+async def test_learned_values_are_kept(place: Place) -> None:
     async with opened(place) as journal:
         assert await journal.learned("durations") is None
         await journal.learn("durations", {"m": {"mu": 1.0}})
@@ -501,7 +501,7 @@ async def test_what_is_learned_is_there_next_time(place: Place) -> None:
 # ---- opening and closing
 
 
-async def test_a_closed_journal_says_so(place: Place) -> None:
+async def test_a_closed_journal_raises(place: Place) -> None:
     journal = place.journal()
     for _ in range(2):
         assert not is_open(journal)

@@ -1,4 +1,4 @@
-"""A request is known by its key, else by model and input, whatever order or spelling they came in."""
+"""A request is identified by its key, else by its model and input in any order and notation."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_different_content_is_another_identity(other: GenerationRequest) -> None
     assert identify(other).handle != identify(CAT).handle
 
 
-def test_a_key_is_the_handle_whatever_it_stands_for_and_the_digest_tells_requests_apart() -> None:
+def test_the_handle_is_the_key_and_the_digest_distinguishes_requests() -> None:
     one, two = identify(NanoBanana(prompt="a cat", key="k")), identify(NanoBanana(prompt="a dog", key="k"))
     assert one.handle == two.handle
     assert one.digest != two.digest
     assert one.digest == identify(CAT).digest
 
 
-def test_a_key_never_meets_a_digest() -> None:
+def test_a_key_and_a_digest_never_make_the_same_handle() -> None:
     digest = identify(CAT).handle[1:]
     key = digest.decode("latin-1")
     assert identify(NanoBanana(prompt="a cat", key=key)).handle[:1] != identify(CAT).handle[:1]
@@ -91,7 +91,7 @@ def test_keys_of_several_types_count_as_the_texts_that_are_sent() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}, b"x"])
-def test_what_is_no_json_is_refused_as_it_is_when_sent(value: object) -> None:
+def test_input_that_is_not_json_is_rejected_as_when_it_is_sent(value: object) -> None:
     with pytest.raises(RequestValidationError, match="cannot be sent as JSON"):
         identify(custom({"a": value}))
 
@@ -118,7 +118,7 @@ URLS = ("https://example.com/a.png",)
         custom({"deep": [{"x": 1.5}, None]}),
     ],
 )
-def test_a_request_is_rebuilt_as_what_it_was(request_: GenerationRequest) -> None:
+def test_a_request_is_rebuilt_with_its_class(request_: GenerationRequest) -> None:
     again = rebuild(identify(request_).text, "key")
     assert type(again) is type(request_)
     assert again.key == "key"
@@ -149,13 +149,13 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
-def test_whatever_can_be_sent_is_rebuilt_with_the_same_identity(given_: dict[str, Any]) -> None:
+def test_any_request_is_rebuilt_with_the_same_identity(given_: dict[str, Any]) -> None:
     asked = custom(given_)
     assert identify(rebuild(identify(asked).text, None)) == identify(asked)
     assert json.loads(identify(asked).text) == {"model": "m", "input": given_}
 
 
-def test_a_fingerprint_tells_keys_apart_depends_on_the_salt_and_holds_no_key() -> None:
+def test_a_fingerprint_distinguishes_keys_depends_on_the_salt_and_reveals_no_key() -> None:
     one = fingerprint("sk-canary-0123456789", b"a" * 16)
     assert one == fingerprint("sk-canary-0123456789", b"a" * 16)
     assert one != fingerprint("sk-canary-0123456780", b"a" * 16)

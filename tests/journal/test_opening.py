@@ -72,7 +72,7 @@ class Holder:
         self.process.stdout.close()
 
 
-async def test_files_are_the_owner_s_alone(path: Path) -> None:
+async def test_files_are_readable_by_their_owner_only(path: Path) -> None:
     umask = os.umask(0)
     try:
         async with SqliteJournal(path) as journal:
@@ -88,7 +88,7 @@ async def test_files_are_the_owner_s_alone(path: Path) -> None:
         os.umask(umask)
 
 
-async def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
+async def test_a_file_that_others_can_read_is_made_private(path: Path) -> None:
     async with SqliteJournal(path):
         pass
     path.chmod(0o644)
@@ -155,7 +155,7 @@ async def test_after_a_kill_the_lock_is_free_and_everything_acknowledged_is_ther
         assert rows(path, "SELECT task_id FROM jobs WHERE state = 'accepted'") == [("task_1",)]
 
 
-async def test_who_holds_it_is_said_as_far_as_the_note_can_be_read(path: Path) -> None:
+async def test_the_error_names_the_holder_if_its_note_can_be_read(path: Path) -> None:
     note = path.with_name("journal.db-holder")
     assert who_holds(str(path)) == ""
     for nonsense in ("", "{}", "[]", '{"pid": 1, "host": "h", "since": 1e999}', "\x00"):
@@ -180,7 +180,7 @@ async def refusal(path: Path) -> JournalError:
     return caught.value
 
 
-async def test_what_is_no_database_is_refused(path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
     path.write_bytes(b"these are my notes\n" * 100)
     assert "not a journal" in str(await refusal(path))
 
@@ -234,7 +234,7 @@ async def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "cannot be opened" in str(await refusal(tmp_path))
 
 
-async def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "check the permissions" in str(await refusal(tmp_path / "file" / "journal.db"))
 
@@ -257,7 +257,7 @@ async def test_an_empty_file_is_a_new_journal(path: Path) -> None:
         await journal.intend(job("k"))
 
 
-def test_a_disk_without_locks_is_told_from_one_that_failed() -> None:
+def test_a_disk_without_locks_has_an_error_of_its_own() -> None:
     """A file system that is mounted for reading answers so."""
     for code, said in (
         (sqlite3.SQLITE_IOERR_LOCK, "mounted for writing"),
@@ -295,7 +295,7 @@ async def test_nothing_is_intended_in_a_journal_whose_folder_was_moved(deep: Pat
     assert not deep.exists()
 
 
-async def test_a_journal_in_the_place_of_another_is_left_alone(deep: Path) -> None:
+async def test_a_moved_journal_does_not_touch_the_one_in_its_place(deep: Path) -> None:
     async with SqliteJournal(deep) as journal:
         await journal.intend(job("first"))
         elsewhere = moved(deep)
@@ -333,7 +333,7 @@ async def test_what_was_written_survives_a_lost_write_ahead_log(deep: Path) -> N
     assert rows(deep, "SELECT task_id FROM jobs") == [("task_1",)]
 
 
-async def test_a_journal_that_is_back_in_its_place_goes_on(deep: Path) -> None:
+async def test_a_journal_that_is_moved_back_continues(deep: Path) -> None:
     async with SqliteJournal(deep) as journal:
         elsewhere = moved(deep)
         with pytest.raises(JournalError):

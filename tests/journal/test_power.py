@@ -134,7 +134,7 @@ def unsynced(inner: Connection) -> Unsynced:
     return Unsynced(inner, lambda *_: None)
 
 
-async def test_these_cuts_find_a_journal_that_syncs_too_little(tmp_path: Path) -> None:
+async def test_the_simulated_power_cuts_find_a_journal_that_does_not_sync(tmp_path: Path) -> None:
     wrong = 0
     for seed in range(8):
         try:

@@ -1,4 +1,4 @@
-"""An older journal becomes a newer one in one step, or stays as it was."""
+"""An older journal is migrated in one transaction, or not changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def test_a_new_file_goes_through_all_of_them(connection: sqlite3.Connection) -> None:
+def test_a_new_file_gets_every_migration(connection: sqlite3.Connection) -> None:
     migrate(connection)
     assert version(connection) == len(MIGRATIONS)
     assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
@@ -32,7 +32,7 @@ def test_a_new_file_goes_through_all_of_them(connection: sqlite3.Connection) -> 
 
 
 @pytest.mark.parametrize("was", [1, 2, 3])
-def test_an_older_file_goes_through_those_it_lacks_and_keeps_its_rows(
+def test_an_older_file_gets_the_missing_migrations_and_keeps_its_rows(
     connection: sqlite3.Connection, was: int
 ) -> None:
     everything = (OLD, ADDED, SPLIT)
@@ -75,7 +75,7 @@ def test_a_file_of_another_program_is_left_alone(connection: sqlite3.Connection,
     connection.close()
 
 
-def test_tasks_of_earlier_attempts_are_on_the_bill_of_an_older_file(connection: sqlite3.Connection) -> None:
+def test_tasks_of_earlier_attempts_in_an_older_file_are_counted(connection: sqlite3.Connection) -> None:
     migrate(connection, MIGRATIONS[:2])
     connection.execute(
         "INSERT INTO jobs"

@@ -27,7 +27,7 @@ async def reached(gate: Gate) -> None:
     await to_thread.run_sync(gate.reached.wait, 30)
 
 
-async def test_one_alone_is_one_commit(path: Path) -> None:
+async def test_a_single_operation_is_one_commit(path: Path) -> None:
     gate = Gate()
     async with SqliteJournal(path, connect=watching(gate)) as journal:
         before = gate.commits
@@ -36,7 +36,7 @@ async def test_one_alone_is_one_commit(path: Path) -> None:
         assert gate.commits - before == 3
 
 
-async def test_what_is_queued_meanwhile_is_one_commit(path: Path) -> None:
+async def test_operations_queued_during_a_commit_share_the_next_one(path: Path) -> None:
     gate = Gate()
     async with SqliteJournal(path, connect=watching(gate)) as journal:
         before = gate.commits
@@ -52,7 +52,7 @@ async def test_what_is_queued_meanwhile_is_one_commit(path: Path) -> None:
         assert (await journal.counts()).total == 501
 
 
-async def test_nobody_goes_on_before_the_commit(path: Path) -> None:
+async def test_no_caller_continues_before_the_commit(path: Path) -> None:
     gate, done = Gate(), []
 
     async def intend() -> None:
@@ -68,7 +68,7 @@ async def test_nobody_goes_on_before_the_commit(path: Path) -> None:
     assert done == [1]
 
 
-async def test_who_is_cancelled_while_queued_has_still_written(path: Path) -> None:
+async def test_an_operation_whose_caller_is_cancelled_is_still_written(path: Path) -> None:
     gate = Gate()
     async with SqliteJournal(path, connect=watching(gate)) as journal:
         async with anyio.create_task_group() as tg:
@@ -83,7 +83,7 @@ async def test_who_is_cancelled_while_queued_has_still_written(path: Path) -> No
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_who_is_cancelled_natively_while_queued_has_still_written(path: Path) -> None:
+async def test_an_operation_whose_caller_is_cancelled_natively_is_still_written(path: Path) -> None:
     gate = Gate()
     async with SqliteJournal(path, connect=watching(gate)) as journal:
         gate.shut()
@@ -158,7 +158,7 @@ async def test_a_native_cancel_of_opening_leaves_nothing_open(path: Path) -> Non
         pass
 
 
-async def test_an_error_of_one_is_not_that_of_the_others(path: Path) -> None:
+async def test_an_error_of_one_operation_does_not_affect_the_others(path: Path) -> None:
     gate = Gate()
     errors: list[Exception] = []
 
@@ -187,7 +187,7 @@ FULL, BUSY, IOERR, READONLY, CORRUPT = 13, 5, 10, 8, 11
 
 @pytest.mark.parametrize("at", ["BEGIN", "INSERT INTO jobs", "COMMIT"])
 @pytest.mark.parametrize("code", [FULL, BUSY])
-async def test_after_a_full_disk_it_goes_on_once_there_is_room(path: Path, at: str, code: int) -> None:
+async def test_writing_continues_once_a_full_disk_has_room(path: Path, at: str, code: int) -> None:
     spoiler = Spoiler()
     async with SqliteJournal(path, connect=watching(spoiler)) as journal:
         kept = await journal.intend(job("kept"))
@@ -219,7 +219,7 @@ async def test_after_any_other_failure_nothing_more_is_written(path: Path, code:
     assert journal_threads() == []
 
 
-async def test_everybody_in_a_failed_group_is_told_by_an_error_of_their_own(path: Path) -> None:
+async def test_each_caller_of_a_failed_group_gets_its_own_error(path: Path) -> None:
     gate, spoiler = Gate(), Spoiler()
     errors: list[Exception] = []
 
@@ -248,7 +248,7 @@ async def test_everybody_in_a_failed_group_is_told_by_an_error_of_their_own(path
     assert rows(path, "SELECT * FROM jobs") == []
 
 
-async def test_a_failure_that_is_no_database_s_reaches_the_caller_too(path: Path) -> None:
+async def test_an_error_that_is_not_sqlite_s_reaches_the_caller(path: Path) -> None:
     def told(sql: str, _parameters: Sequence[Any]) -> None:
         if armed and sql == "COMMIT":
             raise MemoryError("out of it")
@@ -261,9 +261,7 @@ async def test_a_failure_that_is_no_database_s_reaches_the_caller_too(path: Path
         armed.clear()
 
 
-async def test_a_connection_that_does_not_close_well_is_logged_and_no_hang(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_error_of_closing_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Sticky(Watched):
         def close(self) -> None:
             super().close()

@@ -1,4 +1,4 @@
-"""Looking at a journal changes nothing, and while somebody has it open it says who."""
+"""A view does not change the journal, and names the process that has it open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def fill(path: Path) -> None:
         await journal.intend(job("cut off"))
 
 
-async def test_it_shows_counts_and_what_is_in_doubt(path: Path) -> None:
+async def test_a_view_shows_counts_and_unknown_jobs(path: Path) -> None:
     await fill(path)
     view = await view_journal(path)
     assert view.in_use is None
@@ -42,13 +42,15 @@ async def test_it_shows_counts_and_what_is_in_doubt(path: Path) -> None:
     assert (of_run.counts.total, of_run.unknowns) == (1, ())
 
 
-async def test_looking_changes_nothing(path: Path) -> None:
+async def test_a_view_does_not_change_the_journal(path: Path) -> None:
     await fill(path)
     await view_journal(path)
     assert rows(path, "SELECT state FROM jobs ORDER BY id") == [("succeeded",), ("unknown",), ("intended",)]
 
 
-async def test_while_it_is_open_it_says_who_has_it_and_counts_the_results(path: Path, tmp_path: Path) -> None:
+async def test_a_view_of_an_open_journal_names_its_holder_and_counts_the_results(
+    path: Path, tmp_path: Path
+) -> None:
     lines = [
         {"index": 0, "key": "a", "state": "download_failed"},
         {"index": 1, "key": None, "state": "succeeded"},
@@ -65,18 +67,18 @@ async def test_while_it_is_open_it_says_who_has_it_and_counts_the_results(path: 
     assert view.results == {"succeeded": 2, "failed": 1}
 
 
-async def test_there_need_be_no_results_yet(path: Path, tmp_path: Path) -> None:
+async def test_a_view_works_without_results(path: Path, tmp_path: Path) -> None:
     await fill(path)
     assert (await view_journal(path, results=tmp_path / "results.jsonl")).results == {}
 
 
-async def test_where_there_is_no_journal_none_is_made(path: Path) -> None:
+async def test_a_view_creates_no_journal(path: Path) -> None:
     with pytest.raises(JournalError, match="no journal here"):
         await view_journal(path)
     assert not path.exists()
 
 
-async def test_what_is_no_journal_is_refused_and_let_go(path: Path) -> None:
+async def test_a_view_refuses_a_file_that_is_not_a_journal_and_closes_it(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE mine (x)")
     connection.close()
@@ -85,7 +87,7 @@ async def test_what_is_no_journal_is_refused_and_let_go(path: Path) -> None:
     assert rows(path, "SELECT * FROM mine") == []
 
 
-async def test_a_look_is_over_when_it_returns(path: Path) -> None:
+async def test_a_view_holds_no_lock_when_it_returns(path: Path) -> None:
     await fill(path)
     await view_journal(path)
     async with SqliteJournal(path) as journal:

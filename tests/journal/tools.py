@@ -1,4 +1,4 @@
-"""What the journal's tests share: jobs, statuses, and connections that watch or spoil."""
+"""Shared by the tests of the journal: jobs, statuses, and connections that observe or fail."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ _FLAGS = (
 class Page:
     """One tab.
 
-    *requests* are the addresses it asked for, *blocked* why those that never left did not, *complaints* what
-    its console and its policy said.
+    *requests* are the URLs that it requested, *blocked* the reasons of requests that were not sent, and
+    *complaints* the messages of its console and its policy.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -168,10 +168,10 @@ async def opened_browser(extra: Sequence[str] = ()) -> AsyncIterator[Page]:
 
 async def _port(profile: Path, process: Process) -> int:
     """Wait for the file in which chromium says where it listens."""
-    said = anyio.Path(profile / "DevToolsActivePort")
+    port_file = anyio.Path(profile / "DevToolsActivePort")
     with anyio.fail_after(60):
         while True:
             assert process.returncode is None, "chromium ended before it could be asked for anything"
-            if await said.exists() and (lines := (await said.read_text()).splitlines()):
+            if await port_file.exists() and (lines := (await port_file.read_text()).splitlines()):
                 return int(lines[0])
             await anyio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Folders of results as tests want them, the hostile ones among them."""
+"""Folders of results for tests, also with hostile text."""
 
 from __future__ import annotations
 

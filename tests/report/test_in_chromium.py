@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, searches, opens, goes by keyboard, and lets nothing from outside act."""
+"""The report in a real browser: drawing, search, keyboard, and hostile text that does nothing."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_pictures_far_below_are_not_loaded_and_nothing_jumps(page: Page, p
     assert any(address.endswith(f"/p{MANY - 1}.png") for address in page.requests)
 
 
-async def test_five_thousand_lie_ready_and_only_those_in_view_are_loaded_and_drawn(
+async def test_of_five_thousand_tiles_only_those_in_view_are_loaded_and_drawn(
     page: Page, tmp_path: Path
 ) -> None:
     folder = folder_of(tmp_path, (row(n, files=[f"p{n}.png"]) for n in range(5_000)))
@@ -157,7 +157,7 @@ async def test_searching_and_filtering_narrow_the_sheet(page: Page, plain: Path)
     assert await shown(page) == 1
 
 
-async def test_what_to_do_about_trouble_leads_to_it(page: Page, plain: Path) -> None:
+async def test_advice_leads_to_its_results(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)
     await page.click(".group summary")
@@ -168,10 +168,10 @@ async def test_what_to_do_about_trouble_leads_to_it(page: Page, plain: Path) -> 
     await page.until("document.getElementById('item').open")
     facts = await page.value("document.getElementById('facts').textContent")
     assert "Unknown" in facts
-    assert "Look at the account first" in facts
+    assert "Look at your account first" in facts
 
 
-async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, plain: Path) -> None:
+async def test_an_opened_item_shows_all_facts_and_is_used_by_keyboard(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)
     await page.value("document.querySelector('.tile').focus()")
@@ -185,12 +185,17 @@ async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, 
     )
     known = dict(facts)
     assert {
-        "State": "Made",
+        "State": "Succeeded",
         "Model": "google/nano-banana",
         "Task": "task_1",
-        "Took": "6 s",
+        "Run time": "6 s",
     }.items() <= known.items()
-    assert {"Credits": "3", "Queries": "2", "Seen after": "0.01 s", "Line": "2"}.items() <= known.items()
+    assert {
+        "Credits": "3",
+        "Queries": "2",
+        "Delay until the end was seen": "0.01 s",
+        "Line": "2",
+    }.items() <= known.items()
     assert known["File"].startswith("p1.png 1024 \N{MULTIPLICATION SIGN} 576, ")
     assert known["aspect_ratio"] == "16:9"
     await page.press("ArrowRight")
@@ -208,13 +213,13 @@ async def test_an_opened_item_shows_everything_and_goes_by_keyboard(page: Page, 
     quiet(page)
 
 
-async def test_a_file_that_is_gone_is_said(page: Page, plain: Path) -> None:
+async def test_a_tile_says_that_its_file_is_missing(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)
-    assert "File is gone" in await page.value("document.querySelector('[data-place=\"9\"]').textContent")
+    assert "File is missing" in await page.value("document.querySelector('[data-place=\"9\"]').textContent")
 
 
-async def test_everything_that_can_be_used_has_a_name_and_shows_its_focus(page: Page, plain: Path) -> None:
+async def test_controls_have_a_name_and_show_their_focus(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)
     await page.value("document.querySelector('.tile').click()")
@@ -255,7 +260,7 @@ async def test_hostile_texts_are_shown_as_text_and_do_nothing(page: Page, hostil
     quiet(page)
 
 
-async def test_markup_that_got_in_all_the_same_could_not_run(page: Page, hostile: Path) -> None:
+async def test_the_policy_stops_injected_markup(page: Page, hostile: Path) -> None:
     """The second wall: were something not escaped, the policy would keep it from running and from loading."""
     await page.open(hostile)
     page.requests.clear()

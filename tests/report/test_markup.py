@@ -1,4 +1,4 @@
-"""Text from outside stays text, wherever it stands."""
+"""Text from outside is escaped in each place of a page."""
 
 from __future__ import annotations
 

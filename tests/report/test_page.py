@@ -1,4 +1,4 @@
-"""The page is whole, says what matters first, and holds nothing that runs but its own script."""
+"""The page is complete, begins with what matters, and runs only its own script."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from report.rows import HOSTILE, RUN, folder_of, row
 
 from ruxa_async.report import write_report
+from ruxa_async.report._folder import read_folder
 from ruxa_async.report._page import page, spelled
-from ruxa_async.report._reading import read_folder
 
 
 class Seen(HTMLParser):
@@ -46,7 +46,7 @@ def data_of(text: str) -> dict[str, list[dict[str, Any]]]:
     return values
 
 
-def test_the_page_says_first_what_came_of_which_input(tmp_path: Path) -> None:
+def test_the_page_begins_with_the_input_and_the_counts(tmp_path: Path) -> None:
     rows = [*(row(n, files=[f"{n}.png"], credits=3) for n in range(3)), row(3, "unknown", task_id=None)]
     text = made(folder_of(tmp_path, rows, [RUN]))
     assert '<h1><bdi dir="auto">prompts.txt</bdi></h1>' in text
@@ -56,11 +56,11 @@ def test_the_page_says_first_what_came_of_which_input(tmp_path: Path) -> None:
     assert facts == [
         ("rows", "4"),
         ("files", "3"),
-        ("without a picture", "1"),
+        ("not succeeded", "1"),
         ("credits", "9"),
-        ("from start to end", "40 s"),
+        ("duration", "40 s"),
     ]
-    assert "Begun on 1 January 1970 at 00:16 UTC." in text
+    assert "Started on 1 January 1970 at 00:16 UTC." in text
 
 
 def test_a_folder_without_runs_is_called_by_its_name(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_folder_without_runs_is_called_by_its_name(tmp_path: Path) -> None:
     assert "<dd>11 s</dd>" in text
 
 
-def test_what_wants_attention_comes_before_the_pictures_and_money_first(tmp_path: Path) -> None:
+def test_attention_comes_before_the_pictures_and_money_comes_first(tmp_path: Path) -> None:
     rows = [row(n, state) for n, state in enumerate(("failed", "unknown", "invalid", "succeeded", "newer"))]
     text = made(folder_of(tmp_path, rows))
     order = [
@@ -80,7 +80,7 @@ def test_what_wants_attention_comes_before_the_pictures_and_money_first(tmp_path
     assert "succeeded" not in re.findall(r'data-show="(\w+)"', text)
 
 
-def test_equal_reasons_are_said_once(tmp_path: Path) -> None:
+def test_equal_reasons_are_counted_together(tmp_path: Path) -> None:
     rows = [
         row(n, "failed", error={"type": "TaskFailedError", "message": f"task task_{n}: no"}) for n in range(9)
     ]
@@ -115,7 +115,7 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path / "hostile", rows, [run]))
     seen = Seen(text)
     for tag in ("script", "style", "img", "svg", "a", "iframe", "link", "meta", "object", "input"):
-        assert seen.count(tag) == plain.count(tag) + (tag == "svg"), tag  # the refusals of the run
+        assert seen.count(tag) == plain.count(tag) + (tag == "svg"), tag  # the rejections of the run
     names = {name for _, attributes in seen.tags for name in attributes}
     assert not {name for name in names if name.startswith("on")}
     targets = {attributes.get("href") for tag, attributes in seen.tags if tag == "a"}
@@ -124,7 +124,7 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
     assert [item["prompt"] for item in items] == [one.replace("\ud800", "?") for one in HOSTILE]
 
 
-def test_the_page_knows_parameters_and_pixels(tmp_path: Path) -> None:
+def test_the_page_has_parameters_and_pixels(tmp_path: Path) -> None:
     given = {"prompt": "a cat", "aspect_ratio": "16:9", "note": "x" * 5_000}
     outputs = [{"bytes": 5, "width": 1024, "height": 576}]
     lines = [row(0, files=["a.png"], input=given, outputs=outputs), row(1, files=["b.png"])]
@@ -148,7 +148,7 @@ def test_paths_are_relative_and_their_names_are_encoded(tmp_path: Path) -> None:
     ]
 
 
-def test_the_policy_lets_only_our_script_run(tmp_path: Path) -> None:
+def test_the_policy_permits_only_the_script_of_the_page(tmp_path: Path) -> None:
     seen = Seen(made(folder_of(tmp_path, [row(0)])))
     (policy,) = [
         attributes["content"]
@@ -182,7 +182,7 @@ def test_the_report_replaces_the_last_one_whole_or_not_at_all(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.jsonl"]
 
 
-def test_runs_that_were_cut_short_and_lines_that_were_lost_are_said(tmp_path: Path) -> None:
+def test_the_foot_names_an_interrupted_run_and_broken_lines(tmp_path: Path) -> None:
     run = {**RUN, "ending": "interrupted", "unsubmitted": 1200}
     folder_of(tmp_path, [row(0)], [run])
     with (tmp_path / "results.jsonl").open("a") as file:
@@ -192,35 +192,35 @@ def test_runs_that_were_cut_short_and_lines_that_were_lost_are_said(tmp_path: Pa
     assert "1 line of results.jsonl could not be read" in text
 
 
-def test_refusals_are_drawn_where_they_were(tmp_path: Path) -> None:
+def test_rejections_are_drawn_at_their_time(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path, [row(n) for n in range(31)], [RUN]))
-    assert "4 creates and 5 queries were told to wait" in text
-    assert "<title>0 seconds: 3 creates, 0 queries</title>" in text
+    assert "4 creates and 5 queries were rejected" in text
+    assert "<title>0 to 1 seconds: 3 creates, 0 queries</title>" in text
 
 
-def test_what_is_drawn_comes_before_what_is_only_said(tmp_path: Path) -> None:
+def test_charts_come_before_figures_without_data(tmp_path: Path) -> None:
     text = page(read_folder(folder_of(tmp_path, [row(n) for n in range(3)])))
-    places = [text.index(title) for title in ("How often each", "<h3>Refused for", "<h3>How late")]
+    places = [text.index(title) for title in ("Queries per task", "<h3>Rejected by", "<h3>Delay until")]
     assert text.count("<svg") == 3
     assert places[0] < text.rindex("<svg") < min(places[1:])
 
 
-def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
+def test_figures_without_data_say_why(tmp_path: Path) -> None:
     text = page(read_folder(folder_of(tmp_path, [row(0, finished_at=None, queries=0)])))
     assert "<svg" not in text
-    for said in (
-        "Nothing ended yet",
+    for sentence in (
+        "No task has ended yet",
         "Not recorded",
         "No task that ended",
-        "nobody can tell",
-        "No task was asked",
+        "Not known: the service did not report",
+        "No query was sent",
     ):
-        assert said in text
+        assert sentence in text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(0.04, "0.0 s"), (9.96, "10.0 s"), (93, "93 s"), (125, "2 min 05 s"), (7260, "2 h 01 min")],
 )
-def test_lengths_of_time_are_spelled(seconds: float, said: str) -> None:
-    assert spelled(seconds) == said
+def test_durations_are_spelled_in_seconds_minutes_or_hours(seconds: float, expected: str) -> None:
+    assert spelled(seconds) == expected

@@ -1,4 +1,4 @@
-"""The bill adds up, each purchase once."""
+"""Spending is the sum of all purchases, each counted once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from report.rows import folder_of, row
 
-from ruxa_async.report._reading import read_folder
+from ruxa_async.report._folder import read_folder
 from ruxa_async.report._spending import spending_of, spending_section
 
 
-def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
+def test_each_task_counts_once_and_for_its_model(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path,
         [
@@ -19,7 +19,7 @@ def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
             row(1, "unfinished"),
             row(1, credits=3),  # the same task, seen to its end by a later run
             row(2, "failed", credits=3, error={"message": "no"}),
-            row(2, credits=3, task_id="task_2b"),  # bought anew
+            row(2, credits=3, task_id="task_2b"),  # bought again
             row(3, "failed", task_id=None),  # refused: not bought
             row(4, "unknown", task_id=None),
             row(5, "download_failed", credits=10, model="sora-2"),
@@ -30,33 +30,35 @@ def test_each_task_is_paid_once_and_by_its_model(tmp_path: Path) -> None:
     spending = spending_of(read_folder(folder))
     assert spending.credits == 22
     assert (spending.failed, spending.failed_credits) == (1, 3)
-    assert (spending.unseen, spending.unknown, spending.unpriced) == (1, 1, 1)
-    assert {name: (line.rows, line.made, line.lost) for name, line in spending.models.items()} == {
+    assert (spending.missing, spending.unknown, spending.unpriced) == (1, 1, 1)
+    assert {
+        name: (each.purchases, each.succeeded, each.lost_credits) for name, each in spending.models.items()
+    } == {
         "google/nano-banana": (6, 4, 3),
         "sora-2": (1, 0, 10),
     }
     section = spending_section(spending)
     assert section.index("google/nano-banana") < section.index("sora-2")
-    for said in (
-        "1 task failed after",
+    for sentence in (
+        "1 task failed after acceptance",
         "(3 credits)",
         "1 request may have been charged",
         "For 1 task the service",
     ):
-        assert said in section
+        assert sentence in section
 
 
-def test_nothing_bought_is_said(tmp_path: Path) -> None:
+def test_the_section_says_that_nothing_was_bought(tmp_path: Path) -> None:
     folder = read_folder(folder_of(tmp_path, [row(0, "invalid", task_id=None)]))
     assert spending_section(spending_of(folder)) == "<p>Nothing was bought.</p>"
 
 
-def test_prices_that_nobody_told_are_not_called_nothing(tmp_path: Path) -> None:
+def test_a_price_that_was_not_reported_is_not_shown_as_zero(tmp_path: Path) -> None:
     section = spending_section(spending_of(read_folder(folder_of(tmp_path, [row(0)]))))
     assert section.count("not reported") == 2
 
 
-def test_what_was_not_told_counts_at_the_last_listed_price(tmp_path: Path) -> None:
+def test_purchases_without_a_reported_charge_count_at_the_last_listed_price(tmp_path: Path) -> None:
     rows = [
         row(0),
         row(1, "failed", error={"message": "no"}),
@@ -70,13 +72,13 @@ def test_what_was_not_told_counts_at_the_last_listed_price(tmp_path: Path) -> No
     ]
     (folder / "runs.jsonl").write_text("".join(f"{json.dumps(run)}\n" for run in runs))
     spending = spending_of(read_folder(folder))
-    assert (spending.credits, spending.listed, spending.listed_credits, spending.failed_listed) == (
+    assert (spending.credits, spending.listed, spending.listed_credits, spending.failed_listed_credits) == (
         4,
         3,
         9,
         3,
     )
     section = spending_section(spending)
-    assert "1 task failed after the service had accepted them (3 credits at the listed price)" in section
-    assert "3 purchases for which it did not say so" in section
+    assert "1 task failed after acceptance (3 credits at the listed price)" in section
+    assert "3 purchases without a reported charge" in section
     assert "9 credits at the listed price." in section

@@ -26,8 +26,8 @@ from transports.servers import (
 )
 from transports.stepping import ASYNCIO_ONLY, MEANS, Stepped, interrupted, nothing_leaks
 
+from ruxa_async.errors import MaybeSentError, NotSentError, TransportError
 from ruxa_async.transports import Request, Response, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError, TransportError
 
 KEY = "sk-canary-0123456789"
 SIGNATURE = "signature-canary"
@@ -116,7 +116,7 @@ class SocketContract:
 
     # Ordinary exchanges
 
-    async def test_a_request_arrives_as_it_is(self) -> None:
+    async def test_a_request_is_sent_unchanged(self) -> None:
         with serving(answering(reply(b'{"a":1}', "201 Created", "X-Some: Thing\r\n"))) as server:
             async with self.make() as transport:
                 answer = await transport.send(request(server.url))
@@ -136,7 +136,7 @@ class SocketContract:
                 await send(transport, request(server.url, method, headers={}))
         assert "authorization" not in server.requests[0].lower()
 
-    async def test_an_encoded_address_goes_out_untouched(self, send: Send) -> None:
+    async def test_an_encoded_url_is_sent_unchanged(self, send: Send) -> None:
         target = "/a%2Fb%20c/%e4%c3%A4/~x;y,z?q=%3D+%20&callback=https%3A%2F%2Fh%2f&&empty="
         with serving(answering(reply())) as server:
             async with self.make() as transport:
@@ -161,7 +161,7 @@ class SocketContract:
             async with self.make() as transport:
                 assert (await transport.send(request(server.url))).body == b'{"a":1}'
 
-    async def test_a_stream_asks_for_no_compression_and_decodes_none(self) -> None:
+    async def test_a_stream_requests_no_compression_and_decodes_none(self) -> None:
         with serving(answering(gzipped(b"pixels"))) as server:
             async with self.make() as transport:
                 answer = await stream_whole(transport, request(server.url, "GET"))
@@ -180,7 +180,7 @@ class SocketContract:
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("status", ["400 Bad", "401 No", "429 Slow Down", "503 Down"])
-    async def test_a_refusal_is_a_reply(self, send: Send, status: str) -> None:
+    async def test_an_error_status_is_a_reply(self, send: Send, status: str) -> None:
         with serving(answering(reply(b"no", status))) as server:
             async with self.make() as transport:
                 answer = await send(transport, request(server.url))
@@ -225,9 +225,7 @@ class SocketContract:
         assert isinstance(error, NotSentError)
 
     @pytest.mark.parametrize("limits", [{"connect_timeout": 0.1}, {"timeout": 0.1}], ids=["connect", "total"])
-    async def test_waiting_for_a_place_in_the_pool_sends_nothing(
-        self, method: str, limits: dict[str, float]
-    ) -> None:
+    async def test_waiting_for_the_pool_sends_nothing(self, method: str, limits: dict[str, float]) -> None:
         with serving(saying_then_silent()) as server:
             async with self.make(pool_size=1) as transport, anyio.create_task_group() as group:
                 group.start_soon(transport.send, request(server.url, method))
@@ -252,7 +250,7 @@ class SocketContract:
                 error = await failure(send_whole, transport, request(url, method, connect_timeout=0.2))
         assert isinstance(error, NotSentError)
 
-    async def test_an_address_that_cannot_be_used_sends_nothing(self, method: str) -> None:
+    async def test_an_invalid_url_sends_nothing(self, method: str) -> None:
         async with self.make() as transport:
             for url in ("http://[/", "ftp://127.0.0.1/x", "http:///x", "http://127.0.0.1:9/a\r\nX: y"):
                 with pytest.raises(NotSentError):
@@ -283,9 +281,7 @@ class SocketContract:
             "two-lengths",
         ],
     )
-    async def test_a_broken_answer_may_mean_sent(
-        self, send: Send, method: str, script: servers.Script
-    ) -> None:
+    async def test_a_broken_reply_may_be_sent(self, send: Send, method: str, script: servers.Script) -> None:
         with serving(script) as server:
             async with self.make() as transport:
                 error = await failure(send, transport, request(server.url, method))
@@ -302,7 +298,7 @@ class SocketContract:
         ],
         ids=["silence", "half-headers", "half-body", "drip"],
     )
-    async def test_an_answer_that_takes_too_long_may_mean_sent(
+    async def test_a_reply_that_takes_too_long_may_be_sent(
         self, send: Send, method: str, script: servers.Script
     ) -> None:
         with serving(script) as server:
@@ -311,13 +307,13 @@ class SocketContract:
         assert isinstance(error, MaybeSentError)
         assert len(server.requests) == 1
 
-    async def test_a_reset_during_the_request_may_mean_sent(self) -> None:
+    async def test_a_reset_during_the_request_may_be_sent(self) -> None:
         with serving(servers.resetting_during_request) as server:
             async with self.make() as transport:
                 error = await failure(send_whole, transport, request(server.url, body=BIG))
         assert isinstance(error, MaybeSentError)
 
-    async def test_a_request_that_is_not_taken_in_time_may_mean_sent(self) -> None:
+    async def test_a_request_that_is_not_read_in_time_may_be_sent(self) -> None:
         async def deaf(peer: Peer) -> None:
             await peer.reader.readexactly(1000)
             await anyio.sleep(30)
@@ -327,7 +323,7 @@ class SocketContract:
                 error = await failure(send_whole, transport, request(server.url, body=BIG, timeout=0.2))
         assert isinstance(error, MaybeSentError)
 
-    async def test_a_dropped_connection_is_not_tried_again(self, method: str) -> None:
+    async def test_a_dropped_connection_is_not_retried(self, method: str) -> None:
         async def once(peer: Peer) -> None:
             await peer.request()
             await peer.say(reply())
@@ -387,7 +383,7 @@ class SocketContract:
                         assert await anext(aiter(streamed.chunks()))
         assert server.connections == 3
 
-    async def test_a_stream_passes_its_readers_error_on(self) -> None:
+    async def test_an_error_in_the_block_of_a_stream_is_raised(self) -> None:
         with serving(servers.endless_chunks) as server:
             async with self.make() as transport, servers.nothing_left_open(server):
                 with pytest.raises(ZeroDivisionError):
@@ -482,7 +478,7 @@ class SocketContract:
 
     # The end
 
-    async def test_closing_lets_every_connection_go(self) -> None:
+    async def test_closing_closes_every_connection(self) -> None:
         with serving(answering(reply())) as server:
             async with self.make() as transport, aclosing(transport):
                 await transport.send(request(server.url, fresh=True))
@@ -494,7 +490,7 @@ class SocketContract:
             await transport.aclose()
             await transport.aclose()
 
-    async def test_a_closed_transport_says_so(self, send: Send) -> None:
+    async def test_a_closed_transport_raises(self, send: Send) -> None:
         async with self.make() as transport:
             await transport.aclose()
             with pytest.raises(RuntimeError, match="closed"):

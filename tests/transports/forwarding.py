@@ -1,4 +1,4 @@
-"""A proxy as companies have them: it tunnels (CONNECT), forwards plain HTTP, and may ask for a password."""
+"""A proxy that tunnels (CONNECT), forwards plain HTTP, and may require a password."""
 
 from __future__ import annotations
 

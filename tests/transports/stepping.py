@@ -1,4 +1,4 @@
-"""Cancel a coroutine at each of its suspension points in turn, by every means there is."""
+"""Cancel a coroutine at each of its suspension points in turn, with every kind of cancellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sixty ways to write an address that is not public, and some that are."""
+"""Sixty notations of private addresses are rejected, and public addresses are accepted."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PUBLIC = """
 """
 
 
-def test_there_are_at_least_sixty() -> None:
+def test_at_least_sixty_notations_are_tested() -> None:
     assert len({*SPELLINGS}) >= 60
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
-def test_no_spelling_of_a_private_address_gets_a_socket(host: str) -> None:
+def test_no_notation_of_a_private_address_gets_a_socket(host: str) -> None:
     for info in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM):
         with pytest.raises(PrivateAddressError):
             public_socket(info)

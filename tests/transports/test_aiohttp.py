@@ -1,3 +1,5 @@
+"""The transport on aiohttp: the contract, and what its sessions add to it."""
+
 from __future__ import annotations
 
 import asyncio
@@ -24,8 +26,8 @@ from transports.contract import (
 )
 from transports.servers import Peer, answering, reply, saying_then_closing, saying_then_silent, serving
 
+from ruxa_async.errors import MaybeSentError, NotSentError, TransportError
 from ruxa_async.transports import AiohttpTransport, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError, TransportError
 
 __all__ = ("method", "quiet_about_the_key", "send")
 
@@ -143,7 +145,7 @@ async def test_closing_ends_a_wait_for_the_pool_as_not_sent_and_an_exchange_as_m
 # A session of one's own
 
 
-async def test_a_supplied_session_sets_no_meaning_into_a_status() -> None:
+async def test_a_supplied_session_that_raises_for_status_still_returns_the_reply() -> None:
     with serving(answering(reply(b"no", "503 Down"))) as server:
         async with aiohttp.ClientSession(raise_for_status=True, auto_decompress=False) as session:
             answer = await AiohttpTransport(session).send(request(server.url))
@@ -163,7 +165,7 @@ async def test_the_middlewares_of_a_supplied_session_cannot_send_twice() -> None
     assert len(server.requests) == 1
 
 
-async def test_a_supplied_session_that_was_closed_says_so() -> None:
+async def test_a_closed_supplied_session_raises() -> None:
     session = aiohttp.ClientSession()
     await session.close()
     with pytest.raises(RuntimeError, match=r"session .* is closed"):
@@ -189,7 +191,7 @@ async def test_the_tracing_of_a_supplied_session_still_works() -> None:
 # Loops
 
 
-def test_it_may_be_made_anywhere_and_belongs_to_the_loop_of_its_first_use() -> None:
+def test_a_transport_belongs_to_the_loop_of_its_first_use() -> None:
     transport = AiohttpTransport()
 
     async def use(url: str) -> None:
@@ -209,7 +211,7 @@ def test_it_may_be_made_anywhere_and_belongs_to_the_loop_of_its_first_use() -> N
             runner.run(another.aclose())
 
 
-def test_trio_is_told_where_to_go() -> None:
+def test_the_error_on_trio_names_the_other_transport() -> None:
     async def use() -> None:
         transport = AiohttpTransport()
         with pytest.raises(RuntimeError, match="asyncio only"):
@@ -260,7 +262,7 @@ async def test_a_cancel_wins_over_a_timeout_of_the_same_turn(stage: str, first: 
             assert task.cancelled()
 
 
-async def test_a_cancel_passes_as_the_very_same_exception() -> None:
+async def test_a_cancellation_is_raised_as_the_same_exception() -> None:
     with serving(saying_then_silent()) as server:
         async with aclosing(AiohttpTransport()) as transport:
             task = asyncio.create_task(transport.send(request(server.url)))
@@ -282,7 +284,7 @@ async def test_a_timeout_leaves_no_cancel_behind() -> None:
             assert task.cancelling() == 0
 
 
-async def test_an_early_answer_counts_although_the_body_is_not_out() -> None:
+async def test_an_early_reply_is_returned_before_the_body_is_sent() -> None:
     async def hasty(peer: Peer) -> None:
         await peer.reader.readuntil(b"\r\n\r\n")
         await peer.say(reply(b"too much", "413 Content Too Large"))

@@ -1,4 +1,4 @@
-"""Requests that go past aiohttp's session: as a session would send them, and only where it would add nothing."""
+"""Requests without aiohttp's session have the same bytes, and are only sent where a session would add nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from transports.contract import BIG, failure, request, send_whole
 from transports.servers import Peer, answering, reply, saying_then_silent, serving
 
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import AiohttpTransport, Request, _aiohttp_direct
 from ruxa_async.transports import _aiohttp as aiohttp_transport
-from ruxa_async.transports._aiohttp_direct import TESTED, Line
-from ruxa_async.transports._base import MaybeSentError, NotSentError
+from ruxa_async.transports._aiohttp_direct import TESTED, DirectPool
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def line() -> Any:
+async def pool() -> Any:
     async with aiohttp.TCPConnector() as connector:
-        yield Line(connector)
+        yield DirectPool(connector)
 
 
 @pytest.fixture(params=[True, False], ids=["direct", "session"])
@@ -37,7 +37,7 @@ def direct(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return bool(request.param)
 
 
-def test_this_version_of_aiohttp_is_one_that_is_trusted() -> None:
+def test_the_installed_version_of_aiohttp_is_tested() -> None:
     # With another, all goes through the session: if what is here passes with it, `TESTED` may name it.
     assert TESTED, aiohttp.__version__
 
@@ -64,7 +64,7 @@ async def head_of(method: str, headers: dict[str, str]) -> tuple[str, list[str]]
         {"Host": "elsewhere.test"},
     ],
 )
-async def test_a_request_leaves_as_a_session_would_send_it(
+async def test_a_request_has_the_bytes_that_a_session_would_send(
     method: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if method == "POST":
@@ -74,10 +74,10 @@ async def test_a_request_leaves_as_a_session_would_send_it(
     assert directly == await head_of(method, headers)
 
 
-async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line) -> None:
+async def test_only_requests_that_a_session_would_not_change_skip_it(pool: DirectPool) -> None:
     def goes(url: str, method: str = "GET", headers: dict[str, str] | None = None) -> bool:
         body = b"{}" if method == "POST" else None
-        return line.prepare(Request(method=method, url=url, headers=headers or {}, body=body)) is not None
+        return pool.prepare(Request(method=method, url=url, headers=headers or {}, body=body)) is not None
 
     for url in ("http://a.test/", "https://a.test:8443/b?c=d", "http://[::1]:8080/b/c%20d"):
         assert goes(url)
@@ -102,8 +102,8 @@ async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line)
         assert not goes(url), url
     assert not goes("http://user:secret@a.test/")  # nor when it comes again
     assert not goes("http://a.test/", "DELETE")
-    assert line.prepare(Request(method="POST", url="http://a.test/")) is None
-    assert line.prepare(Request(method="GET", url="http://a.test/", body=b"{}")) is None
+    assert pool.prepare(Request(method="POST", url="http://a.test/")) is None
+    assert pool.prepare(Request(method="GET", url="http://a.test/", body=b"{}")) is None
     for name in ("Connection", "content-length", "Transfer-Encoding", "Expect", "Cookie", "UPGRADE"):
         assert not goes("http://a.test/", headers={name: "1"}), name
     for headers in (
@@ -117,7 +117,7 @@ async def test_only_what_a_session_would_add_nothing_to_goes_past_it(line: Line)
         assert not goes("http://a.test/", headers=headers), headers
 
 
-async def test_headers_that_cannot_be_leave_neither_way() -> None:
+async def test_invalid_headers_are_rejected_on_both_ways() -> None:
     with serving(answering(reply())) as server:
         async with aclosing(AiohttpTransport()) as transport:
             for headers in ({"X": "1\r\nX-Evil: 1"}, {"X\r\nX-Evil": "1"}):
@@ -127,35 +127,35 @@ async def test_headers_that_cannot_be_leave_neither_way() -> None:
     assert server.requests == []
 
 
-async def test_other_headers_are_other_requests_however_many_there_are(line: Line) -> None:
+async def test_heads_are_kept_for_each_set_of_headers_and_bounded(pool: DirectPool) -> None:
     for turn in range(100):
         for _ in range(2):
-            ready = line.prepare(
+            ready = pool.prepare(
                 Request(method="GET", url="http://a.test/", headers={"Authorization": f"key {turn}"})
             )
             assert ready is not None
             assert f"Authorization: key {turn}\r\n".encode() in ready.data
-    assert len(line._heads) <= _aiohttp_direct._HEADS_KEPT
+    assert len(pool._heads) <= _aiohttp_direct._HEADS_KEPT
 
 
-async def test_what_says_where_to_connect_carries_no_key(line: Line) -> None:
-    ready = line.prepare(request("http://a.test"))
+async def test_the_request_given_to_the_connector_holds_no_key(pool: DirectPool) -> None:
+    ready = pool.prepare(request("http://a.test"))
     assert ready is not None
     assert "Authorization" not in ready.head.opener.headers
 
 
-async def test_a_version_that_is_not_known_goes_through_the_session(direct: bool) -> None:
+async def test_an_untested_version_of_aiohttp_uses_the_session(direct: bool) -> None:
     with serving(answering(reply(b"{}"))) as server:
         async with aclosing(AiohttpTransport()) as transport:
             assert (await transport.send(request(server.url))).body == b"{}"
-            assert bool(transport._lines) is direct
+            assert bool(transport._direct_pools) is direct
 
 
 # What comes back
 
 
 @pytest.mark.parametrize("early", ["100 Continue", "103 Early Hints"])
-async def test_what_comes_before_the_reply_is_not_the_reply(direct: bool, early: str) -> None:
+async def test_interim_replies_are_skipped(direct: bool, early: str) -> None:
     hint = f"HTTP/1.1 {early}\r\nLink: </a>\r\n\r\n".encode()
     with serving(answering(hint + hint + reply(b"{}"))) as server:
         async with aclosing(AiohttpTransport()) as transport:
@@ -165,7 +165,7 @@ async def test_what_comes_before_the_reply_is_not_the_reply(direct: bool, early:
     assert server.connections == 1
 
 
-async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones() -> None:
+async def test_an_unrequested_reply_is_not_taken_for_the_next_one() -> None:
     answered, spoken = threading.Event(), threading.Event()  # the server has a loop of its own
 
     async def talkative(peer: Peer) -> None:
@@ -191,7 +191,7 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones() -> No
     assert len(server.requests) == server.connections == 2
 
 
-async def test_a_create_does_not_leave_over_a_connection_that_has_just_ended() -> None:
+async def test_a_create_is_not_sent_on_a_connection_that_was_just_closed() -> None:
     """The event loop has not looked at the socket since: it would be written to nobody, and be of unknown outcome."""
     answered, gone = threading.Event(), threading.Event()
 
@@ -218,12 +218,12 @@ async def test_a_create_does_not_leave_over_a_connection_that_has_just_ended() -
     assert len(server.requests) == server.connections == 2
 
 
-def test_what_has_no_socket_has_nothing_to_read() -> None:
+def test_a_transport_without_a_socket_has_nothing_to_read() -> None:
     assert not _aiohttp_direct._can_be_read(None)
     assert not _aiohttp_direct._can_be_read(asyncio.Transport())
 
 
-async def test_a_connection_is_not_used_again_before_the_last_request_is_out() -> None:
+async def test_a_connection_with_unsent_bytes_is_not_used_again() -> None:
     async def hasty(peer: Peer) -> None:
         if peer.server.connections == 1:
             await peer.reader.readuntil(b"\r\n\r\n")
@@ -238,7 +238,7 @@ async def test_a_connection_is_not_used_again_before_the_last_request_is_out() -
     assert server.connections == 2
 
 
-async def test_what_is_not_out_when_the_time_is_up_does_not_leave_later() -> None:
+async def test_bytes_unsent_at_the_deadline_are_not_sent_later() -> None:
     came = 0
 
     async def slow(peer: Peer) -> None:
@@ -257,7 +257,7 @@ async def test_what_is_not_out_when_the_time_is_up_does_not_leave_later() -> Non
     assert came < len(BIG)
 
 
-async def test_a_whole_body_that_came_at_once_is_bounded_too(direct: bool) -> None:
+async def test_a_body_that_arrives_with_its_head_is_bounded_too(direct: bool) -> None:
     with serving(answering(reply(b"x" * 1001))) as server:
         async with aclosing(AiohttpTransport(max_body=1000)) as transport:
             error = await failure(send_whole, transport, request(server.url))

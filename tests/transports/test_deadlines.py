@@ -1,4 +1,4 @@
-"""One timer ends whatever takes too long. In virtual time."""
+"""The deadlines of many exchanges share one timer. In virtual time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_each_expires_at_its_own_time_and_once(deadlines: Deadlines) -> No
     assert (early.expired, middle.expired, late.expired) == ([1.0], [7.5], [30.0])
 
 
-async def test_what_is_over_does_not_expire_and_what_came_later_still_does(deadlines: Deadlines) -> None:
+async def test_a_removed_exchange_does_not_expire_and_a_later_one_does(deadlines: Deadlines) -> None:
     done, going = Exchange(), Exchange()
     deadlines.add(done, 5.0)
     await asyncio.sleep(2)
@@ -60,7 +60,7 @@ async def test_what_is_over_does_not_expire_and_what_came_later_still_does(deadl
     assert (done.expired, going.expired) == ([], [7.0])
 
 
-async def test_what_cannot_be_ended_yet_is_tried_again(deadlines: Deadlines) -> None:
+async def test_an_exchange_that_cannot_expire_yet_is_tried_again(deadlines: Deadlines) -> None:
     connecting = Exchange(connected=3.0)
     deadlines.add(connecting, 2.0)
     await asyncio.sleep(100)
@@ -68,7 +68,7 @@ async def test_what_cannot_be_ended_yet_is_tried_again(deadlines: Deadlines) -> 
     assert 3.0 <= connecting.expired[0] <= 3.0 + 0.0101
 
 
-async def test_closing_leaves_no_timer_behind_but_ends_what_is_under_way(deadlines: Deadlines) -> None:
+async def test_closing_leaves_no_timer_and_still_expires_open_exchanges(deadlines: Deadlines) -> None:
     loop = asyncio.get_running_loop()
     done, stuck = Exchange(), Exchange()
     deadlines.add(done, 50.0)

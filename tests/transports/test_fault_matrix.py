@@ -298,7 +298,7 @@ def test_every_fault_has_a_row_for_each_direction() -> None:
     assert kinds == {*BEFORE, *AFTER} - {"refused"}  # which the table of the unreachable has
 
 
-async def test_faults_on_the_way(make: Make, tmp_path: Path) -> None:
+async def test_faults_on_the_network(make: Make, tmp_path: Path) -> None:
     table = {f"{fault} {direction}": outcomes for fault, direction, *outcomes in rows(FAULT_TABLE)}
     async with Emulator(settings()) as emulator:
         port = int(emulator.url.rpartition(":")[2])
@@ -412,9 +412,7 @@ async def test_a_create_that_loses_the_keep_alive_race_is_unknown_and_the_next_o
 
 
 @pytest.mark.parametrize("status", [307, 308])
-async def test_a_redirect_of_an_api_call_takes_neither_prompt_nor_key_elsewhere(
-    make: Make, status: int
-) -> None:
+async def test_a_redirect_of_an_api_call_is_not_followed(make: Make, status: int) -> None:
     with servers.serving(servers.answering(servers.reply())) as elsewhere:
         away = servers.reply(b"", f"{status} Away", f"Location: {elsewhere.url}/api/v1/tasks/create\r\n")
         with servers.serving(servers.answering(away)) as server:

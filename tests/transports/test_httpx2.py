@@ -1,3 +1,5 @@
+"""The transport on httpx2: the contract on asyncio and trio, and its pools."""
+
 from __future__ import annotations
 
 import asyncio
@@ -33,8 +35,8 @@ from transports.stepping import ASYNCIO_ONLY, Stepped, interrupted, nothing_leak
 import ruxa_async.transports
 from ruxa_async import NanoBanana, RuxaClient
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import Httpx2Transport, Request, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError
 from ruxa_async.transports._httpx2_exchange import Httpx2Exchange
 
 __all__ = ("method", "quiet_about_the_key", "send")
@@ -145,7 +147,7 @@ async def test_an_address_without_a_path_or_with_a_fragment(tail: str) -> None:
 # What comes
 
 
-async def test_a_reply_in_an_encoding_that_was_not_asked_for_cannot_be_read() -> None:
+async def test_a_reply_in_an_encoding_that_was_not_requested_raises() -> None:
     with serving(answering(reply(b"??", headers="Content-Encoding: br\r\n"))) as server:
         async with aclosing(Httpx2Transport()) as transport:
             error = await failure(send_whole, transport, request(server.url))
@@ -154,7 +156,7 @@ async def test_a_reply_in_an_encoding_that_was_not_asked_for_cannot_be_read() ->
 
 
 @pytest.mark.parametrize("packed", [gzip.compress(b"x" * 100, mtime=0)[:-9], b"no gzip at all"])
-async def test_a_compression_that_breaks_off_or_is_none_cannot_be_read(packed: bytes) -> None:
+async def test_an_incomplete_or_invalid_compression_raises(packed: bytes) -> None:
     with serving(answering(reply(packed, headers="Content-Encoding: gzip\r\n"))) as server:
         async with aclosing(Httpx2Transport()) as transport:
             error = await failure(send_whole, transport, request(server.url))
@@ -205,7 +207,7 @@ async def test_a_cancel_at_any_step_over_tls_leaves_nothing_behind(
 # Loops and settings
 
 
-def test_it_may_be_made_anywhere_and_belongs_to_the_loop_of_its_first_use(anyio_backend_name: str) -> None:
+def test_a_transport_belongs_to_the_loop_of_its_first_use(anyio_backend_name: str) -> None:
     transport = Httpx2Transport()
 
     async def use(url: str) -> None:
@@ -229,12 +231,12 @@ def test_a_setting_below_one_is_refused(setting: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["AiohttpTransport", "Httpx2Transport", "MemoryTransport"])
-def test_the_transports_are_found_in_their_package(name: str) -> None:
+def test_the_package_exports_its_transports(name: str) -> None:
     assert getattr(ruxa_async.transports, name).__name__ == name
     assert name in ruxa_async.transports.__all__
 
 
-def test_there_is_no_other_transport() -> None:
+def test_an_unknown_name_of_the_package_raises() -> None:
     with pytest.raises(AttributeError, match="'Httpx3Transport'"):
         ruxa_async.transports.Httpx3Transport  # noqa: B018
 
@@ -297,7 +299,7 @@ async def test_a_cancel_wins_over_a_timeout_of_the_same_turn(stage: str, first: 
             assert task.cancelled()
 
 
-async def test_a_phase_that_is_not_known_counts_as_sent() -> None:
+async def test_an_unknown_phase_counts_as_sent() -> None:
     with servers.never_accepting() as nowhere:
         asked = request(nowhere, timeout=0.2, connect_timeout=0.1)
         for phase, error in (("connect_tcp", NotSentError), ("http11.send_in_another_way", MaybeSentError)):

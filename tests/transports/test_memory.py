@@ -1,3 +1,5 @@
+"""The transport without a network: handlers, services and simulated faults."""
+
 from __future__ import annotations
 
 import json
@@ -11,8 +13,8 @@ from attrs import field, frozen
 
 from ruxa_async.emulator import Durations, EmulatorSettings, Fault, Service, ServiceRequest
 from ruxa_async.emulator._service import CREATE_PATH
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import MemoryTransport, Request, Response, Transport
-from ruxa_async.transports._base import MaybeSentError, NotSentError
 
 BASE = "http://localhost"
 HEADERS = {"Authorization": "Bearer sk-emulated"}
@@ -57,7 +59,7 @@ async def test_an_async_function_answers_in_its_own_time() -> None:
 
 
 @pytest.mark.parametrize("error", [NotSentError("x"), MaybeSentError("x")])
-async def test_a_handler_can_play_a_broken_network(error: Exception) -> None:
+async def test_a_handler_can_simulate_a_broken_network(error: Exception) -> None:
     def answer(request: Request) -> Response:
         raise error
 
@@ -65,7 +67,7 @@ async def test_a_handler_can_play_a_broken_network(error: Exception) -> None:
         await MemoryTransport(answer).send(create_request())
 
 
-async def test_requests_are_kept_only_when_asked_for() -> None:
+async def test_requests_are_kept_only_with_record() -> None:
     silent, recording = (MemoryTransport(lambda _: Response(200), record=record) for record in (False, True))
     asked = create_request()
     for transport in (silent, recording):
@@ -113,7 +115,9 @@ async def test_a_task_is_followed_to_its_file_in_virtual_time() -> None:
         ("slow", MaybeSentError, 1),
     ],
 )
-async def test_a_fault_is_enacted(kind: Any, error: type[Exception], charged: int) -> None:
+async def test_each_fault_of_the_service_is_simulated(
+    kind: Any, error: type[Exception], charged: int
+) -> None:
     service = service_of(Fault(kind, seconds=60.0, nth=(1,)))
     transport = MemoryTransport(service)
     with pytest.raises(error) as caught:
@@ -144,12 +148,12 @@ async def test_a_stall_lasts_exactly_as_long_as_the_client_waits(kind: Any) -> N
     assert anyio.current_time() - start == pytest.approx(20)
 
 
-async def test_without_a_time_out_a_slow_answer_is_waited_for() -> None:
+async def test_an_infinite_timeout_waits_for_a_slow_reply() -> None:
     service = service_of(Fault("slow", seconds=1e5))
     assert (await MemoryTransport(service).send(create_request(timeout=math.inf))).status == 200
 
 
-async def test_a_time_that_is_up_before_the_start_sends_nothing() -> None:
+async def test_a_timeout_of_zero_sends_nothing() -> None:
     service = service_of()
     with pytest.raises(NotSentError):
         await MemoryTransport(service).send(create_request(timeout=0))
@@ -199,7 +203,7 @@ async def test_a_stream_comes_in_pieces() -> None:
         assert [len(chunk) async for chunk in streamed.chunks()] == [65536, 65536, 18928]
 
 
-async def test_a_cut_reply_goes_with_the_error_as_far_as_it_came() -> None:
+async def test_the_error_of_a_cut_reply_holds_the_part_that_arrived() -> None:
     service = service_of(Fault("cut", "create"))
     with pytest.raises(MaybeSentError) as caught:
         await MemoryTransport(service).send(create_request())
@@ -225,7 +229,7 @@ async def test_a_cut_stream_breaks_off_half_way() -> None:
     assert b"".join(seen).startswith(b"\x89PNG")
 
 
-async def test_after_the_end_a_request_says_what_to_do() -> None:
+async def test_a_request_after_aclose_raises() -> None:
     transport = MemoryTransport(lambda _: Response(200))
     await transport.aclose()
     await transport.aclose()
@@ -237,7 +241,7 @@ async def test_after_the_end_a_request_says_what_to_do() -> None:
     assert repr(transport) == "<MemoryTransport: 0 sent, 0 on the wire, closed>"
 
 
-async def test_a_stream_that_drips_ends_at_its_deadline() -> None:
+async def test_a_slow_stream_ends_at_its_deadline() -> None:
     service = Service(EmulatorSettings(image=Durations(0.1), faults=[Fault("drip", "file", seconds=20)]))
     body = b'{"model": "google/nano-banana", "input": {"prompt": "a cat"}}'
     created = service.handle(

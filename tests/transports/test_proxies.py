@@ -1,4 +1,4 @@
-"""Proxies and certificates: which proxy is used, what it gets to see, and what was sent when it fails."""
+"""Proxies and certificates: which proxy is used, what it sees, and what was sent if it fails."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ import ruxa_async
 from ruxa_async import ConfigurationError, DownloadError, Generation, NanoBanana, RuxaClient
 from ruxa_async.downloads import Downloader
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, PrivateAddressError, Request, check_host
-from ruxa_async.transports._base import MaybeSentError, NotSentError
 from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
 
 __all__ = ("method", "quiet_about_the_key")
@@ -138,7 +138,7 @@ async def test_a_proxy_may_speak_tls_itself(make: Any, home: Server) -> None:
     assert not any(KEY.encode() in data for data in proxy.bodies)
 
 
-async def test_a_password_is_only_for_the_proxy_that_asks_for_it(make: Any, home: Server) -> None:
+async def test_the_password_is_sent_only_to_its_proxy(make: Any, home: Server) -> None:
     with serving(forwarding_to(home.url, asks=True)) as proxy:
         async with aclosing(make(proxy=proxy.url, ssl_context=trusting())) as transport:
             error = await failure_at_home(transport)
@@ -173,9 +173,7 @@ async def failure_at_home(transport: Any, **changes: Any) -> Exception:
     ],
     ids=["407", "502", "403", "close", "garbage", "reset", "silent", "no-handshake", "no-tunnel"],
 )
-async def test_a_tunnel_that_does_not_stand_sends_nothing(
-    make: Any, method: str, script: servers.Script
-) -> None:
+async def test_a_tunnel_that_fails_sends_nothing(make: Any, method: str, script: servers.Script) -> None:
     with serving(script) as proxy:
         given = with_password(proxy.url)
         async with aclosing(make(proxy=given, ssl_context=trusting())) as transport:
@@ -192,7 +190,7 @@ async def test_a_proxy_that_is_down_sends_nothing(make: Any, method: str) -> Non
     assert f"through the proxy {nowhere}" in str(error)
 
 
-async def test_a_server_with_a_certificate_that_is_not_trusted_gets_nothing(make: Any, home: Server) -> None:
+async def test_a_server_with_an_untrusted_certificate_gets_no_byte(make: Any, home: Server) -> None:
     with serving(forwarding_to(home.url)) as proxy:
         async with aclosing(make(proxy=proxy.url)) as transport:
             assert isinstance(await failure_at_home(transport), NotSentError)
@@ -208,7 +206,7 @@ async def test_a_server_with_a_certificate_that_is_not_trusted_gets_nothing(make
         saying_then_silent(reply(b"{", length=9)),
     ],
 )
-async def test_what_fails_behind_a_tunnel_that_stands_may_have_been_sent(
+async def test_a_failure_behind_an_open_tunnel_may_be_sent(
     make: Any, method: str, script: servers.Script
 ) -> None:
     with serving(script, tls=True) as server, serving(forwarding_to(server.url)) as proxy:
@@ -239,7 +237,7 @@ async def save(transport: Any, url: str, folder: Path) -> Path:
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\0" * 17 + b"\0\0\0\0IEND\xaeB`\x82"
 
 
-async def test_a_download_goes_through_the_proxy_wherever_that_is(make: Any, tmp_path: Path) -> None:
+async def test_a_download_uses_a_proxy_at_a_private_address(make: Any, tmp_path: Path) -> None:
     # The proxy itself is at a private address, as proxies are.
     picture = reply(PNG, headers="Content-Type: image/png\r\n")
     with serving(answering(picture)) as files, serving(forwarding_to(files.url)) as proxy:
@@ -275,7 +273,7 @@ async def test_a_host_that_is_not_public_by_its_text_is_refused_behind_a_proxy_t
         "::ffff:10.0.0.1",
     ],
 )
-def test_hosts_that_are_not_public_by_their_text(host: str) -> None:
+def test_private_hosts_are_rejected_in_every_notation(host: str) -> None:
     with pytest.raises(PrivateAddressError):
         check_host(host)
 
@@ -283,7 +281,7 @@ def test_hosts_that_are_not_public_by_their_text(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["files.test", "8.8.8.8", "2606:4700::1111", "b\u00fccher.example", "localhost.example"]
 )
-def test_hosts_of_which_the_text_proves_nothing(host: str) -> None:
+def test_check_host_accepts_other_hosts(host: str) -> None:
     check_host(host)
 
 
@@ -325,7 +323,7 @@ class TestRoutes:
             ("api.test", "https://api.test.", True),
         ],
     )
-    def test_no_proxy_names_what_is_reached_directly(
+    def test_hosts_in_no_proxy_are_reached_directly(
         self, environment: pytest.MonkeyPatch, excepted: str, url: str, direct: bool
     ) -> None:
         proxies = routes(environment, NO_PROXY=excepted, HTTPS_PROXY=PROXY, HTTP_PROXY=PROXY)
@@ -340,19 +338,21 @@ class TestRoutes:
     def test_a_proxy_for_one_scheme_is_not_for_the_other(self, environment: pytest.MonkeyPatch) -> None:
         assert routes(environment, HTTP_PROXY=PROXY).route("https://api.test") is None
 
-    def test_what_is_given_comes_before_the_environment(self, environment: pytest.MonkeyPatch) -> None:
+    def test_the_argument_takes_precedence_over_the_environment(
+        self, environment: pytest.MonkeyPatch
+    ) -> None:
         proxies = routes(environment, PROXY, HTTPS_PROXY="http://other.test", NO_PROXY="*")
         assert proxies.route("https://api.test") == PROXY
 
     @pytest.mark.parametrize("url", ["", "/a", "https://[/", "https://a:b/", "ftp://api.test", "https://"])
-    def test_what_is_no_address_has_no_proxy(self, environment: pytest.MonkeyPatch, url: str) -> None:
+    def test_an_invalid_url_has_no_proxy(self, environment: pytest.MonkeyPatch, url: str) -> None:
         assert routes(environment, PROXY).route(url) is None
 
-    def test_the_environment_may_be_left_out(self, environment: pytest.MonkeyPatch) -> None:
+    def test_the_environment_is_ignored_without_trust_env(self, environment: pytest.MonkeyPatch) -> None:
         environment.setenv("HTTPS_PROXY", PROXY)
         assert Proxies(None, trust_env=False).route("https://api.test") is None
 
-    def test_however_many_hosts_there_are_few_are_remembered(self, environment: pytest.MonkeyPatch) -> None:
+    def test_the_routes_kept_are_bounded(self, environment: pytest.MonkeyPatch) -> None:
         proxies = routes(environment, PROXY)
         for number in range(1000):
             assert proxies.route(f"https://{number}.test/") == PROXY
@@ -425,7 +425,7 @@ class TestRoutes:
             transport(trust_env=False)
             transport(ssl_context=trusting())
 
-    def test_what_belongs_to_another_transport_is_refused(self) -> None:
+    def test_proxy_schemes_of_other_transports_are_refused(self) -> None:
         for options in ({"proxy": PROXY}, {"ssl_context": trusting()}):
             with pytest.raises(ConfigurationError, match="your own transport"):
                 RuxaClient(api_key=KEY, base_url=HOME, transport=AiohttpTransport(), **options)
@@ -455,7 +455,7 @@ async def test_a_proxy_of_the_environment_that_cannot_be_used_sends_nothing(
 
 
 @pytest.mark.parametrize("stack", ["aiohttp-asyncio"])
-async def test_a_client_goes_through_the_proxy_that_it_was_given(home: Server) -> None:
+async def test_a_client_uses_the_proxy_of_its_transport(home: Server) -> None:
     with serving(forwarding_to(home.url, asks=True)) as proxy:
         async with RuxaClient(
             api_key=KEY, base_url=HOME, proxy=with_password(proxy.url), ssl_context=trusting()
@@ -466,7 +466,7 @@ async def test_a_client_goes_through_the_proxy_that_it_was_given(home: Server) -
     assert proxy.requests[0].startswith("CONNECT api.test:443 ")
 
 
-async def test_the_emulator_works_whatever_proxy_the_environment_names(
+async def test_the_emulator_is_reached_directly_with_a_proxy_in_the_environment(
     make: Any, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -479,7 +479,7 @@ async def test_the_emulator_works_whatever_proxy_the_environment_names(
 
 
 @pytest.mark.parametrize("stack", ["aiohttp-asyncio"])
-async def test_a_session_of_ones_own_keeps_its_proxy(environment: pytest.MonkeyPatch) -> None:
+async def test_a_supplied_session_keeps_its_proxy(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("HTTP_PROXY", "http://proxy.invalid:1")
     with serving(answering(reply())) as files, serving(forwarding_to(files.url)) as proxy:
         async with aiohttp.ClientSession(proxy=proxy.url) as session:

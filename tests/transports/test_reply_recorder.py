@@ -1,4 +1,4 @@
-"""Replies to a create that break a rule of HTTP: what can be read of them is read, however they arrive."""
+"""Replies to creates that violate HTTP are read as far as possible."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from transports.servers import (
 )
 
 from ruxa_async import NanoBanana, RuxaClient, SubmissionUnknownError, Timeouts
+from ruxa_async.errors import MaybeSentError
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, Response, Transport
 from ruxa_async.transports import _aiohttp as aiohttp_transport
-from ruxa_async.transports._base import MaybeSentError
 from ruxa_async.transports._reply_recorder import ReplyRecorder, read_reply
 
 BOUGHT = b'{"code":200,"message":"success","data":{"taskId":"task_1","model":"google/nano-banana"}}'
@@ -107,7 +107,7 @@ def in_two_parts(answer: bytes) -> Script:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-async def test_a_whole_reply_is_read_although_it_breaks_a_rule(way: str, name: str) -> None:
+async def test_a_complete_reply_that_violates_http_is_read(way: str, name: str) -> None:
     with serving(answering(WHOLE[name])) as server:
         async with transport_of(way) as transport:
             for _ in range(3):
@@ -116,7 +116,7 @@ async def test_a_whole_reply_is_read_although_it_breaks_a_rule(way: str, name: s
 
 
 @pytest.mark.parametrize("name", ["same-length-twice", "space-in-a-name", "behind-an-interim-reply"])
-async def test_a_body_that_comes_after_a_broken_head_is_waited_for(way: str, name: str) -> None:
+async def test_a_body_after_an_invalid_head_is_awaited(way: str, name: str) -> None:
     with serving(in_two_parts(WHOLE[name])) as server:
         async with transport_of(way) as transport:
             answer = await transport.send(request(server.url))
@@ -124,7 +124,7 @@ async def test_a_body_that_comes_after_a_broken_head_is_waited_for(way: str, nam
 
 
 @pytest.mark.parametrize("name", PARTIAL)
-async def test_what_came_of_a_broken_reply_goes_with_the_error(way: str, name: str) -> None:
+async def test_the_error_of_a_broken_reply_holds_the_part_that_arrived(way: str, name: str) -> None:
     with serving(saying_then_closing(PARTIAL[name])) as server:
         async with transport_of(way) as transport:
             with pytest.raises(MaybeSentError) as caught:
@@ -143,7 +143,7 @@ async def test_a_reply_without_a_length_behind_a_broken_head_is_whole_when_the_c
     assert (answer.status, answer.body) == (201, BOUGHT)
 
 
-async def test_nothing_is_kept_of_a_query_or_when_nothing_came(way: str) -> None:
+async def test_the_error_of_a_query_or_of_an_empty_reply_holds_no_part(way: str) -> None:
     with serving(saying_then_closing(reply(BOUGHT[:60], length=len(BOUGHT)))) as server:
         async with transport_of(way) as transport:
             with pytest.raises(MaybeSentError) as caught:
@@ -183,14 +183,14 @@ async def test_a_create_whose_reply_names_a_task_is_accepted(name: str) -> None:
     [saying_then_closing(PARTIAL["cut-behind-the-id"]), saying_then_silent(PARTIAL["cut-behind-the-id"])],
     ids=["closed", "silent"],
 )
-async def test_a_create_whose_reply_is_cut_behind_the_id_is_accepted(library: str, script: Script) -> None:
+async def test_a_create_whose_reply_breaks_off_after_the_id_is_accepted(library: str, script: Script) -> None:
     with serving(script) as server:
         async with client(server.url, transports(library)) as ruxa:
             assert (await ruxa.submit(NanoBanana(prompt="a fox"))).task_id == "task_1"
 
 
 @pytest.mark.parametrize("library", ["aiohttp", "httpx2"])
-async def test_a_create_whose_reply_is_cut_inside_the_id_is_unknown(library: str) -> None:
+async def test_a_create_whose_reply_breaks_off_inside_the_id_is_unknown(library: str) -> None:
     inside = BOUGHT.index(b"sk_1")
     with serving(saying_then_closing(reply(BOUGHT[:inside], length=len(BOUGHT)))) as server:
         async with client(server.url, transports(library)) as ruxa:
@@ -202,7 +202,7 @@ async def test_a_create_whose_reply_is_cut_inside_the_id_is_unknown(library: str
 
 
 @pytest.mark.parametrize("answer", ["429 Too Many Requests", "422 Unprocessable", "401 Unauthorized"])
-async def test_a_refusal_with_bytes_behind_it_proves_nothing(answer: str) -> None:
+async def test_a_refusal_followed_by_bytes_leaves_the_create_unknown(answer: str) -> None:
     # A relay that tried twice may have been refused once.
     with serving(saying_then_closing(reply(b'{"code":429}', answer) + b"more")) as server:
         async with client(server.url, AiohttpTransport()) as ruxa:
@@ -247,7 +247,7 @@ PACKED = gzip.compress(b"abc" * 200, mtime=0)
         (reply(b"x" * 1001), (200, b"x" * 1001, False)),
     ],
 )
-def test_a_reply_is_read_as_far_as_it_goes(raw: bytes, read_as: tuple[int, bytes, bool]) -> None:
+def test_a_broken_reply_is_read_as_far_as_possible(raw: bytes, read_as: tuple[int, bytes, bool]) -> None:
     assert read(raw) == read_as
 
 
@@ -307,7 +307,7 @@ def test_a_clean_reply_is_passed_on_as_it_arrives() -> None:
 
 
 @pytest.mark.parametrize("ending", ["eof", "lost"])
-def test_what_was_held_back_is_passed_on_before_the_end(ending: str) -> None:
+def test_held_bytes_are_passed_on_before_the_end(ending: str) -> None:
     recorder, parser = recording(b"HTTP/1.1 200 OK\r\nX Y: 1\r\n\r\nabc")
     assert parser.calls == []
     if ending == "eof":
@@ -319,7 +319,7 @@ def test_what_was_held_back_is_passed_on_before_the_end(ending: str) -> None:
     assert received.whole
 
 
-def test_a_connection_that_was_reset_makes_nothing_whole() -> None:
+def test_a_reply_that_ends_with_a_reset_is_not_whole() -> None:
     recorder, parser = recording(b"HTTP/1.1 200 OK\r\nX Y: 1\r\n\r\nabc")
     reset = ConnectionResetError()
     recorder.connection_lost(reset)
@@ -329,7 +329,7 @@ def test_a_connection_that_was_reset_makes_nothing_whole() -> None:
     assert not received.whole
 
 
-def test_no_more_is_kept_than_a_quarter_of_a_megabyte() -> None:
+def test_at_most_256_kib_are_kept() -> None:
     data = b"x" * 100_000
     recorder, parser = recording(*[data] * 5)
     assert b"".join(parser.calls) == data * 5
@@ -338,7 +338,7 @@ def test_no_more_is_kept_than_a_quarter_of_a_megabyte() -> None:
     assert len(received.response.body) == 2**18
 
 
-def test_between_two_exchanges_all_is_passed_on_and_nothing_kept() -> None:
+def test_bytes_between_two_exchanges_are_passed_on_unrecorded() -> None:
     recorder, parser = recording()
     recorder.stop()
     recorder.data_received(b"abc")

@@ -1,10 +1,10 @@
-"""The durations of one model's tasks as a log-normal distribution, fitted to interval-censored samples.
+"""The log-normal distribution of a model's durations, fitted to interval-censored samples.
 
-A poll shows an interval, not a duration: the task was pending at one age and had ended at a later one. The
-fit is maximum a posteriori for intervals and right-censored samples, by EM (Dempster, Laird and Rubin, J. R.
-Stat. Soc. B 39, 1977), accelerated by SQUAREM (Varadhan and Roland, Scand. J. Stat. 35, 2008).
+Polls show an interval, not a duration: a task was pending at one age and had ended at a later one. The fit is
+maximum a posteriori for intervals and right-censored samples, by EM (Dempster, Laird and Rubin, J. R. Stat.
+Soc. B 39, 1977), accelerated by SQUAREM (Varadhan and Roland, Scand. J. Stat. 35, 2008).
 
-Fitting the ages of detection instead would drift: late polls, longer durations, later polls.
+A fit of the ages at which ends are detected would drift: later polls, longer durations, still later polls.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from attrs import frozen
 
 __all__ = ("LogNormal", "Prior", "Span", "fit", "moments", "span")
 
-# Seconds to which durations are clipped before the logarithm: a clock's tick to 30 years.
+# Durations are clipped to these seconds before the logarithm: the tick of a clock, and 30 years.
 _SHORTEST = 1e-3
 _LONGEST = 1e9
-# Bounds of sigma. Round trips alone spread durations by 2 %; at 3, the distribution spans a factor of 400
-# either way.
+# Bounds of sigma. Round-trip times alone spread durations by 2 %. At 3, durations two standard deviations
+# apart differ by a factor of 400.
 _MIN_SIGMA = 0.02
 _MAX_SIGMA = 3.0
-_MAX_ROUNDS = 12  # of three EM steps each, so that a fit has a bounded cost
+_MAX_ROUNDS = 12  # of three EM steps each; bounds the cost of a fit
 _TOLERANCE = 0.01  # standard deviations at which the fit stops; the sampling error is larger
 _NARROW = 0.05  # standard deviations of width below which the density within an interval counts as uniform
 _FAR = 30.0  # standard deviations beyond which erfc underflows; the asymptote is then exact to a thousandth
@@ -34,7 +34,7 @@ _ROOT_HALF = math.sqrt(0.5)
 
 
 class Span(NamedTuple):
-    """A sample of *weight* tasks whose log of the duration in seconds is from *low* to *high*."""
+    """*weight* tasks, each with a log of its duration in seconds between *low* and *high*."""
 
     low: float
     high: float
@@ -43,10 +43,10 @@ class Span(NamedTuple):
 
 @frozen
 class Prior:
-    """The belief about a model before its first sample.
+    """The prior for a model without samples.
 
-    *mu* is the mean of the log of the duration, *mu_sigma* the standard deviation of that belief. *sigma* is
-    the standard deviation of the log of the duration, which counts as *samples* tasks.
+    *mu* and *sigma* are the mean and the standard deviation of the log of the duration. *mu_sigma* is the
+    standard deviation of *mu* itself. *sigma* weighs as much as *samples* tasks.
     """
 
     mu: float
@@ -56,7 +56,7 @@ class Prior:
 
     @property
     def weight(self) -> float:
-        """The number of tasks that the belief in *mu* counts as."""
+        """The number of tasks that *mu* weighs as much as."""
         return (self.sigma / self.mu_sigma) ** 2
 
 
@@ -71,8 +71,8 @@ class LogNormal:
 def span(low: float, high: float, exact: float | None = None) -> Span | None:
     """Return the sample for a duration between *low* and *high* seconds, None if one of them is not finite.
 
-    *exact* narrows it to one value if it lies between them. Outside, the service's clock or this one is
-    wrong.
+    *exact* is the duration that the service reports. It is used if it lies between them; outside, one of the
+    two clocks is wrong.
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         return None
@@ -83,7 +83,7 @@ def span(low: float, high: float, exact: float | None = None) -> Span | None:
 
 
 def fit(spans: Iterable[Span], prior: Prior, start: LogNormal | None = None) -> LogNormal:
-    """Return the most probable distribution; *start* is where the iteration begins."""
+    """Return the distribution of the highest posterior probability; the iteration begins at *start*."""
     samples = list(spans)
     at = start or LogNormal(prior.mu, prior.sigma)
     for _ in range(_MAX_ROUNDS):
@@ -96,7 +96,7 @@ def fit(spans: Iterable[Span], prior: Prior, start: LogNormal | None = None) -> 
 
 
 def _em_step(samples: list[Span], prior: Prior, current: LogNormal) -> LogNormal:
-    """Return *current* after one EM step: expected moments, then the mode of the posterior."""
+    """Return *current* after one EM step: expected moments (E), then the mode of the posterior (M)."""
     mu, sigma = current.mu, current.sigma
     total = first = second = 0.0  # the moments in standard deviations
     for low, high, weight in samples:

@@ -11,9 +11,8 @@ the recursion of optimum checking schedules (Barlow, Hunter and Proschan, J. SIA
 tends to a density of sqrt(h / (2 price)) polls per second, where h is the hazard (Keller, Management Science
 21, 1974).
 
-The second term depends on b alone. So the minimum is over straight lines in S(a) with slope b, and their
-lower envelope solves the recursion in one pass from the highest age down. The solution is exact on the grid
-of ages.
+The second term depends on b alone. So the minimum is over straight lines in S(a) with slope b. Their lower
+envelope solves the recursion in one pass from the highest age down, exactly on the grid of ages.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from collections import deque
 
 __all__ = ("Plan", "Shape", "upper_tail")
 
-# The grid of ages, in standard deviations of the log of the duration. One task in 30,000 ends below it, one
-# in three million above it. A step is a seventh of the usual gap between two polls and costs less than a
-# thousandth.
+# The grid of ages, in standard deviations of the log of the duration from its mean. One task in 30,000 ends
+# below the grid, one in three million above it. A step is a seventh of the usual gap between two polls; a
+# finer grid lowers the expected cost by less than a thousandth.
 _LOWEST = -4.0
 _HIGHEST = 5.0
 _STEP = 0.04
-# Standard deviations up to which the distribution is trusted. One task in 700 runs longer if it holds; such a
-# task more likely shows that it does not hold.
+# Standard deviations above the mean up to which the plan follows the fitted distribution. If the fit is
+# right, only one task in 700 runs longer. When one does, the likelier explanation is that the fit is wrong.
 _TRUSTED = 3.0
-# Bound of prices and intervals in medians: larger ones make no difference, and nothing overflows.
+# Largest price and interval, in medians of the duration: a larger one changes no plan, and could overflow.
 _MAX_RATIO = 1e9
 _ROOT_HALF = math.sqrt(0.5)
 
@@ -48,27 +47,23 @@ _LAST = round((_TRUSTED - _LOWEST) / _STEP)
 
 
 class Shape:
-    """A plan in units of the median duration, which serves all distributions with the same *sigma*.
+    """The poll ages in units of the median duration, for all distributions with the same *sigma*.
 
     *sigma* is the standard deviation of the log of the duration. *price* is the cost of a poll. *shortest*
-    and *longest* bound the interval between two polls. All but *sigma* are in medians.
+    and *longest* bound the interval between two polls. All but *sigma* are in medians of the duration.
     """
 
-    __slots__ = ("price", "scale", "targets")
-
     def __init__(self, sigma: float, price: float, *, shortest: float, longest: float) -> None:
-        self.price = min(price, _MAX_RATIO)
-        self.scale = 1.0 / (sigma * _STEP)
-        self.targets = _solve(sigma, self.price, min(shortest, _MAX_RATIO), longest)
+        self.price: float = min(price, _MAX_RATIO)
+        self.scale: float = 1.0 / (sigma * _STEP)
+        self.targets: list[float] = _solve(sigma, self.price, min(shortest, _MAX_RATIO), longest)
 
 
 class Plan:
-    """The optimal age of the next poll, for each age at which a task was last pending.
+    """The optimal age of the next poll of a task, by the age at which it was last pending.
 
     *mu* is the mean of the log of the duration in seconds.
     """
-
-    __slots__ = ("_median", "_mu", "_price", "_scale", "_targets")
 
     def __init__(self, mu: float, shape: Shape) -> None:
         self._mu = mu
@@ -80,8 +75,8 @@ class Plan:
     def next_poll(self, age: float) -> float:
         """Return the age in seconds at which to poll a task that was last pending at *age*, 0 if never.
 
-        Beyond the trusted ages, the hazard is taken as 1/age: the task as likely ends within another *age*
-        seconds as not. Keller's interval is then sqrt(2 price age).
+        Beyond `_TRUSTED` standard deviations the hazard is taken as 1/age, as if half of the tasks that old
+        ran for twice their age. Keller's interval is then sqrt(2 price age).
         """
         targets = self._targets
         place = (math.log(age) - self._mu) * self._scale - _LOWEST / _STEP if age > 0.0 else 0.0
@@ -95,7 +90,7 @@ class Plan:
 
 
 def _solve(sigma: float, price: float, shortest: float, longest: float) -> list[float]:
-    """Return the age of the next poll for every trusted age of the grid, in medians."""
+    """Return the age of the next poll for each age of the grid up to `_TRUSTED`, all in medians."""
     ages = [math.exp(sigma * z) for z in _GRID]
     scale = math.exp(0.5 * sigma * sigma)
     beyond = [scale * upper_tail(z - sigma) for z in _GRID]
@@ -123,12 +118,11 @@ def _solve(sigma: float, price: float, shortest: float, longest: float) -> list[
 
 
 class _Envelope:
-    """The lower envelope of lines (the "convex hull trick"), for slopes that fall and places that rise.
+    """The lower envelope of lines: the lowest line at each x (the "convex hull trick").
 
-    *heights* and *slopes* define line i as heights[i] + slopes[i] x.
+    Line i is heights[i] + slopes[i] x. Each line added must have a smaller slope than the last, and each x
+    asked for must be larger than the last. So every line is added and dropped once: O(1) amortised.
     """
-
-    __slots__ = ("_heights", "_kept", "_slopes")
 
     def __init__(self, heights: list[float], slopes: list[float]) -> None:
         self._heights = heights
@@ -136,7 +130,7 @@ class _Envelope:
         self._kept: deque[int] = deque()
 
     def add(self, line: int) -> None:
-        """Add the line with that index; drop lines that are nowhere the lowest any more."""
+        """Add line number *line*; drop lines that are the lowest at no x any more."""
         kept, heights, slopes = self._kept, self._heights, self._slopes
         height, slope = heights[line], slopes[line]
         while len(kept) > 1:
@@ -147,12 +141,12 @@ class _Envelope:
             kept.pop()
         kept.append(line)
 
-    def lowest(self, place: float) -> int | None:
-        """Return the index of the lowest line at *place*, None without lines."""
+    def lowest(self, x: float) -> int | None:
+        """Return the number of the lowest line at *x*, None without lines; drop those before it."""
         kept, heights, slopes = self._kept, self._heights, self._slopes
         while len(kept) > 1:
             one, two = kept[0], kept[1]
-            if heights[two] + slopes[two] * place > heights[one] + slopes[one] * place:
+            if heights[two] + slopes[two] * x > heights[one] + slopes[one] * x:
                 break
             kept.popleft()
         return kept[0] if kept else None

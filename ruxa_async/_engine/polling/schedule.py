@@ -1,8 +1,8 @@
 """When to poll each task.
 
-The durations of each model are learned as a log-normal distribution (`duration_model`). The poll times follow
-from it and from the price of a query, by optimal inspection (`inspection`). While no task of a model has
-ended, a few exploration polls search for the first end; the other tasks wait for it.
+The durations of each model are fitted with a log-normal distribution (`duration_model`). The poll times
+follow from the fit and from the price of a query (`inspection`). Until a task of a model has ended, only a
+few tasks are polled early, to find the first end (exploration polls).
 """
 
 from __future__ import annotations
@@ -21,62 +21,62 @@ from .inspection import Plan, Shape
 
 __all__ = ("PollingSchedule",)
 
-# Price of a query in standard deviations of lateness, unless `Polling.price` is set. It leads to 5 to 6
-# queries a task (benchmarks/cadence.py); half the lateness would take twice as many.
+# Price of a query in standard deviations of the log of the duration, times the median duration: the seconds
+# of lateness that one query may cost. `Polling.price` overrides it. It leads to 5 to 6 queries a task
+# (benchmarks/cadence.py); half the lateness would take twice as many.
 _DEFAULT_PRICE = 0.035
-# Factors on the price for a query that was sent late and for one that was on time. They balance where one
-# query in five is late (1.04 ~ 1.01 ** 4), so the query limit is nearly used up, but seldom delays a query
-# for long.
+# A query that the rate limit delayed multiplies the price by the first factor; one on time divides it by the
+# second. They balance where one query in five is delayed (1.04 ~ 1.01 ** 4): then the rate limit is nearly
+# used up, and seldom delays a query for long.
 _PRICE_INCREASE = 1.04
 _PRICE_DECREASE = 1.01
-_MAX_PRICE_FACTOR = 30.0  # bounds the thinning of polls to a factor of about sqrt(30)
-# Lateness in medians that a task may cost while a concurrency limit makes others wait for its end. The price
-# that leads to it is that at a hazard of 1 / (median sigma), which holds about where most tasks end.
+_MAX_PRICE_FACTOR = 30.0  # polls then are about sqrt(30) times as far apart
+# Mean lateness, in medians of the duration, while creates wait for running tasks to end. The price is set so
+# that it results at a hazard of 1 / (median sigma), which is about the hazard where most tasks end.
 _URGENT_LATENESS = 0.012
-# Plans are cached for prices rounded to this factor (log). Polls are at most 10 % too dense or too sparse for
-# it, which costs less than 1 % of the expected cost, because the cost is flat around its minimum.
+# Plans are cached for prices that are rounded to powers of 1.5. Polls are then at most 10 % too dense or too
+# sparse, which raises the expected cost by less than 1 %: it is flat around its minimum.
 _PRICE_STEP = math.log(1.5)
-# Shapes are cached for parameters rounded to this factor (log). Computing one takes as long as three
-# requests, and no distribution is known to 10 %. 64 shapes serve dozens of models, at a few kB each.
+# Shapes are cached for parameters that are rounded to powers of 1.1, since no distribution is known to 10 %
+# and computing one takes as long as three requests. 64 shapes, of a few kB each, serve dozens of models.
 _SHAPE_STEP = math.log(1.1)
 _MAX_SHAPES = 64
-# Exploration: this many tasks are polled at each step of age, and the steps grow by this factor. So the first
-# end is detected at most 13 % late, for four queries a step.
+# Exploration polls: four tasks are polled at each step of age, and each step is 13 % above the last one. So
+# the first end is found when the task is at most 13 % older than it took.
 _EXPLORATION_POLLS = 4
 _EXPLORATION_GROWTH = 1.13
 _AGE_STEP = math.log(_EXPLORATION_GROWTH)
-# The weight of a sample shrinks by this factor with each newer one (exponential forgetting). About a hundred
-# samples count, so the fit follows a slow change of the service within a hundred tasks.
+# The weight of a sample shrinks by this factor with each newer one (exponential forgetting). The fit so
+# follows a slow change of the service within about a hundred tasks.
 _FORGETTING = 1.0 - 1.0 / 64.0
 _MAX_SAMPLES = 192  # an older one weighs less than 5 %
 _WEIGHTS = [_FORGETTING**back for back in range(_MAX_SAMPLES)]
-# The distribution is fitted again after this share of new samples, so the fits take a number of steps that
-# grows with the logarithm of the number of samples.
+# The distribution is fitted again when a third of the samples are new, so the number of fits grows with the
+# logarithm of the number of tasks.
 _REFIT_SHARE = 1.0 / 3.0
-# Outliers in a row that prove a change, and the standard deviations that make one: by chance it happens once
-# in 50 million.
+# Three samples in a row beyond three standard deviations show that the service changed: they replace all
+# older ones. By chance that happens once in 50 million.
 _MAX_OUTLIERS = 3
 _OUTLIER = 3.0
-# Samples from which running tasks are left out of the fit: they add little to what ended tasks show, but cost
-# time.
+# With this many samples, running tasks are left out of the fit: they would add little, and cost time.
 _CENSORED_BELOW = 48.0
-# Waiting queries are rescheduled when mu moved by this many standard deviations, or sigma by this factor
-# (log).
+# Waiting queries are rescheduled when a fit moved mu by this many standard deviations, or sigma by 15 %.
 _REPLAN_SHIFT = 0.15
-# Samples that a distribution from an earlier run counts as: few, so a changed service outweighs them within
-# ten tasks.
+# Samples that a distribution of an earlier run counts as: so few that ten tasks of a changed service outweigh
+# it.
 _LOADED_SAMPLES = 8
-# Bounds of ratios to the median; beyond, a bound has no effect.
+# Smallest and largest price and interval, in medians of the duration; others change no plan.
 _MIN_RATIO, _MAX_RATIO = 1e-9, 1e9
 # Quantiles of the standard normal distribution.
 _Z90, _Z99 = 1.2816, 2.3263
-# Seconds that a task at most waits for its callback without a query; users see a lost callback no later.
+# Most seconds without a query for a task whose callback is awaited: a lost callback delays its result no
+# more.
 _MAX_CALLBACK_WAIT = 600.0
-# Bound of a loaded log(seconds); a millisecond to 30 years is -7 to 21, so a larger one means a damaged file.
+# A loaded log of seconds beyond this means a damaged file: a millisecond to 30 years is -7 to 21.
 _MAX_LOG = 25.0
 
-# Model names that tell videos and images apart, for the prior of a fit. Without callbacks the first polls of
-# a model without durations do not depend on it: see `PollingSchedule._explore`.
+# Words in the names of models that make videos and images, for the prior of the fit. Exploration polls do not
+# depend on it.
 _VIDEO = re.compile(
     r"(?<![a-z])(?:veo|sora|kling|wan|hailuo|runway|seedance|luma|pika|vidu|pixverse)(?![a-z])|video|[ti]2v"
 )
@@ -97,16 +97,15 @@ class _Durations:
     prior: Prior
     samples: deque[Span] = field(factory=lambda: deque(maxlen=_MAX_SAMPLES))
     fitted: LogNormal | None = None
-    #: Effective number of samples behind the fit, and samples since the fit.
+    #: Effective number of samples in the fit (Kish), and the number of samples since.
     sample_size: float = 0.0
     new_samples: int = 0
-    #: Outliers in a row.
-    outliers: int = 0
-    #: Exploration polls sent at each step of age, while nothing is fitted.
+    outliers_in_a_row: int = 0
+    #: Exploration polls by step of age, until the first fit.
     explored: dict[int, int] = field(factory=dict)
-    #: A task has succeeded. Until then failed tasks are samples too.
+    #: Whether a task has succeeded. Until then failed tasks are samples too.
     has_succeeded: bool = False
-    #: Plans for the fit, by the level of the price and urgency.
+    #: Plans for the fit, by the level of the price and whether creates wait for tasks to end.
     plans: dict[tuple[int, bool], Plan] = field(factory=dict)
 
     @property
@@ -125,25 +124,18 @@ class PollingSchedule:
         self._shapes: dict[tuple[int, ...], Shape] = {}
         self._price_factor = 1.0
         self._price_level = 0
-        #: Creates wait for tasks to end, so lateness costs more, unless `Polling.price` is set.
-        self.urgent = False
+        #: Whether creates wait for running tasks to end: then tasks are polled more often, unless
+        #: `Polling.price` is set.
+        self.urgent: bool = False
 
     # ---- poll times
-
-    def first_poll(self, model: str | None, age: float) -> float:
-        """Return the age at which to poll first a task that is *age* seconds old."""
-        return self._bounded(age, self._planned(model, 0.0))
 
     def next_poll(self, model: str | None, age: float, pending_at: float | None = None) -> float:
         """Return the age at which to poll next a task that is *age* seconds old.
 
-        *pending_at* is its age when it was last pending, *age* by default.
+        *pending_at* is its age when it was last pending: *age* by default, 0 before the first poll.
         """
         return self._bounded(age, self._planned(model, age if pending_at is None else pending_at))
-
-    def replanned_poll(self, model: str | None, pending_at: float) -> float:
-        """Return the age at which to poll a task that was last pending at *pending_at*, 0 if never."""
-        return self._bounded(pending_at, self._planned(model, pending_at))
 
     def _bounded(self, age: float, target: float) -> float:
         """Return *target* within `Polling.min_interval` and `Polling.max_interval` from *age*."""
@@ -163,7 +155,7 @@ class PollingSchedule:
         return plan.next_poll(pending_at)
 
     def _explore(self, durations: _Durations, age: float) -> float:
-        """Return the age of the next exploration poll, or a late one if enough explore that age."""
+        """Return the age of the next exploration poll, a late one if four tasks are polled at that age."""
         target = max(age * _EXPLORATION_GROWTH, age + self._polling.min_interval)
         step = round(math.log(target) / _AGE_STEP) if target < math.inf else 0
         sent = durations.explored.get(step, 0)
@@ -173,21 +165,22 @@ class PollingSchedule:
         return target
 
     def _plan(self, durations: _Durations, fitted: LogNormal) -> Plan:
-        """Return the optimal inspection plan for *fitted*, widened by its own uncertainty."""
+        """Return the plan for the distribution *fitted*, with the sigma of a prediction from few samples."""
         polling, sigma, median = self._polling, durations.predictive_sigma, math.exp(fitted.mu)
         if polling.price is not None:
             price = polling.price / median
         else:
             price = _DEFAULT_PRICE * sigma
             if self.urgent:
-                # Keller's gap sqrt(2 price / hazard), at a hazard of 1 / sigma, is twice the mean lateness.
+                # Keller's interval sqrt(2 price / hazard), at a hazard of 1 / sigma, is twice the mean
+                # lateness.
                 price = min(price, 2.0 * _URGENT_LATENESS**2 / sigma)
         price *= math.exp(self._price_level * _PRICE_STEP)
         bounds = polling.min_interval / median, polling.max_interval / median
         return Plan(fitted.mu, self._shape(tuple(map(_shape_step, (sigma, price, *bounds)))))
 
     def _shape(self, steps: tuple[int, ...]) -> Shape:
-        """Return the cached shape for the rounded sigma, price and bounds of the intervals."""
+        """Return the shape for sigma, price, shortest and longest interval, each as a power of 1.1."""
         shape = self._shapes.get(steps)
         if shape is None:
             if len(self._shapes) >= _MAX_SHAPES:
@@ -200,11 +193,11 @@ class PollingSchedule:
 
     @property
     def price(self) -> float:
-        """The factor on the base price of a query, 1 to 30."""
+        """The factor on the price of a query, 1 to 30: more while the rate limit delays queries."""
         return self._price_factor
 
     def on_poll(self, *, late: bool) -> None:
-        """Adapt the price to a query that is sent: raise it if the query is *late*, lower it otherwise."""
+        """Note that a query is sent: raise its price if the rate limit made it *late*, lower it otherwise."""
         if late or self._price_factor > 1.0:
             factor = self._price_factor * _PRICE_INCREASE if late else self._price_factor / _PRICE_DECREASE
             self._price_factor = min(max(factor, 1.0), _MAX_PRICE_FACTOR)
@@ -222,11 +215,12 @@ class PollingSchedule:
         *,
         succeeded: bool = True,
     ) -> bool:
-        """Learn from an ended task; return whether waiting queries of its model should be rescheduled.
+        """Learn the duration of an ended task; return whether to reschedule the waiting queries of its model.
 
-        The task was last pending at age *low* and first seen ended at age *high*. *exact* is the duration
-        that the service reports. *running* returns the ages at which the running tasks of *model* were last
-        pending; it is called only for a fit that needs them. A failed task counts until one has *succeeded*.
+        The task was pending at the age *low*, and had ended at the age *high*. *exact* is the duration that
+        the service reports. *running* returns, for each task of *model* that has not ended, its age at the
+        last query; it is called only for a fit that needs them. Once a task has *succeeded*, failed ones are
+        ignored.
         """
         sample = span(max(low, 0.0), high, exact)
         durations = self._durations(model)
@@ -239,8 +233,10 @@ class PollingSchedule:
         durations.samples.append(sample)
         durations.new_samples += 1
         if durations.fitted is not None:
-            durations.outliers = durations.outliers + 1 if _is_outlier(sample, durations.fitted) else 0
-            if durations.outliers >= _MAX_OUTLIERS:
+            durations.outliers_in_a_row = (
+                durations.outliers_in_a_row + 1 if _is_outlier(sample, durations.fitted) else 0
+            )
+            if durations.outliers_in_a_row >= _MAX_OUTLIERS:
                 _keep_outliers(durations)
             elif durations.new_samples < durations.sample_size * _REFIT_SHARE:
                 return False
@@ -253,7 +249,7 @@ class PollingSchedule:
         return None if durations is None or durations.fitted is None else math.exp(durations.fitted.mu)
 
     def latest_usual_age(self, model: str | None) -> float:
-        """Return the age by which 99 % of the tasks of *model* end (90 % by the prior), at most 600."""
+        """Return the age by which 99 % of the tasks of *model* end (90 % while none has), at most 600."""
         durations = self._durations(model)
         if durations.fitted is None:
             prior = durations.prior
@@ -263,7 +259,7 @@ class PollingSchedule:
         return min(age, _MAX_CALLBACK_WAIT)
 
     def export(self) -> dict[str, dict[str, float]]:
-        """Return the fitted distributions by model, for `load` in a later run."""
+        """Return mu and sigma of each model's fitted distribution, for `load` in a later run."""
         return {
             name: {"mu": durations.fitted.mu, "sigma": durations.fitted.sigma}
             for name, durations in self._models.items()
@@ -271,7 +267,7 @@ class PollingSchedule:
         }
 
     def load(self, exported: Mapping[str, Mapping[str, float]]) -> None:
-        """Start from the distributions that an earlier run exported, as if from a few samples."""
+        """Begin with the distributions that an earlier run exported, each as if fitted to eight samples."""
         for name, found in exported.items():
             durations, mu, sigma = self._durations(name), found["mu"], found["sigma"]
             # Pairs of samples at one standard deviation on either side have this mu and sigma.
@@ -289,20 +285,23 @@ class PollingSchedule:
 
 
 def _refit(durations: _Durations, pending: Iterable[float]) -> bool:
-    """Fit the distribution again; return whether waiting queries should be rescheduled."""
+    """Fit the distribution again; return whether it moved enough to reschedule waiting queries.
+
+    *pending* are the ages of the running tasks.
+    """
     before, weights = durations.fitted, _WEIGHTS[: len(durations.samples)]
     newest_first = zip(reversed(durations.samples), weights, strict=True)
     spans = [Span(low, high, weight) for (low, high, _), weight in newest_first]
     durations.fitted = fit([*spans, *_censored(pending)], durations.prior, before)
     durations.sample_size = sum(weights) ** 2 / sum(weight * weight for weight in weights)  # Kish
-    durations.new_samples = durations.outliers = 0
+    durations.new_samples = durations.outliers_in_a_row = 0
     durations.explored.clear()
     durations.plans.clear()
     return before is None or _has_moved(before, durations.fitted)
 
 
 def _censored(ages: Iterable[float]) -> list[Span]:
-    """Return running tasks as right-censored samples, grouped by steps of age."""
+    """Return running tasks of *ages* as right-censored samples: one for each step of age, with its count."""
     counts: dict[int, int] = {}
     for age in ages:
         if 0.0 < age < math.inf:
@@ -317,7 +316,7 @@ def _is_outlier(sample: Span, fitted: LogNormal) -> bool:
 
 
 def _keep_outliers(durations: _Durations) -> None:
-    """Drop all samples but the last ones, which show that the distribution changed."""
+    """Drop all samples but the last three, which are outliers: the distribution changed."""
     for _ in range(len(durations.samples) - _MAX_OUTLIERS):
         durations.samples.popleft()
     durations.sample_size = float(_MAX_OUTLIERS)

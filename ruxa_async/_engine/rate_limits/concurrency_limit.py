@@ -16,12 +16,12 @@ confirmed  probes are accepted, each followed by another                        
 confirmed  a create below the cap is rejected                                               confirmed, lowered
 =========  ===============================================================================  ==================
 
-The cap of the first *tentative* state is the number of tasks that ran at the rejections. We see ends late,
-so a rejection below the cap means that the cap fell, or that other clients use it too. The cap is lowered to
-what ran, and by more at each rejection in a row (multiplicative decrease, as in AIMD). Each time costs
-*trust*, which accepted creates restore. Without trust, or if a known rate explains it, a rejection counts
-for the rate and begins a suspicion beside the cap. After a suspicion that failed, the next needs more
-accepted creates before it.
+A tentative cap is the number of tasks that ran at the rejections. A rejection below a confirmed cap means
+that the cap fell, or that other clients use it too: our count of running tasks can only be too high, because
+we see ends late. The cap is then lowered to what ran, and by more at each rejection in a row (multiplicative
+decrease, as in AIMD). Each time costs *trust*, which accepted creates restore. Without trust, or if a known
+rate explains it, a rejection counts for the rate limit and begins a suspicion beside the cap. After a
+suspicion that failed, more creates must be accepted before the next one.
 
 The rate limiter learns from rejections that no cap explains. What it learned is undone once a cap is
 confirmed.
@@ -31,33 +31,34 @@ from __future__ import annotations
 
 import math
 
+from attrs import define
+
 __all__ = ("ConcurrencyLimit",)
 
-#: Rejections in a row, with no end between them, that make a suspicion strong enough to test.
+#: Rejections in a row, with no end of a task between them, after which a suspicion is tested.
 _TESTED_FROM = 2
-#: Rejections in a row from which an accepted create may mean an unseen end. Creates then wait, in seconds
-#: and round trips, for the queries of all tasks.
+#: After three rejections in a row, an accepted create may show that a task ended unseen. Creates then wait
+#: 0.1 s and two round trips, while all tasks are queried.
 _DOUBTED_FROM = 3
 _DOUBT_SECONDS, _DOUBT_RTTS = 0.1, 2.0
 #: Accepted creates until the next suspicion after one that failed; doubled each time.
 _QUIET, _LONGEST_QUIET = 32, 4096
 #: Failed tests in a row that end a suspicion beside a cap; without a cap one is enough.
 _MOST_FAILED_TESTS = 5
-#: How often a cap may be lowered before rejections count for the rate: at first, at most, and the accepted
-#: creates that restore one.
+#: Trust: how often a cap may be lowered before rejections count for the rate limit, at first and at most. 32
+#: accepted creates restore one.
 _FIRST_TRUST, _MOST_TRUST, _TRUST_RESTORED_AFTER = 2, 5, 32
 #: Accepted creates until the next probe: of a tentative cap, after its confirmation, of a cap that was just
-#: found or moved, and at most. A probe in vain doubles it.
+#: found or moved, and at most. A probe that finds no room doubles it.
 _CONFIRMED_AFTER, _PROBED_AFTER_CONFIRMATION, _PROBED_AFTER, _PROBED_AFTER_AT_MOST = 2, 32, 64, 192
 #: Probes in flight at most, where the cap is small.
 _PROBES_AT_ONCE = 4
 #: The cap after each rejection in a row, as a part of what ran then.
 _LOWERED_TO = (1.0, 0.875, 0.75, 0.5)
-#: Probes in a row that ended just above the cap: an unseen end explains one, but not three. The cap rises by
-#: one.
+#: Probes in a row that got just above the cap and so raise it by one: an unseen end explains one of them.
 _CLIMBS_BELIEVED = 3
-#: A tentative cap is given up when this many times the cap run, and two more: the first tasks end together,
-#: which we see late.
+#: A tentative cap is given up when more than 1.25 times as many tasks run, and two more: as the first tasks
+#: end together, we see many ends late.
 _REFUTED_BY, _UNSEEN_AT_FIRST = 1.25, 2
 #: Seconds without an accepted create until one is sent in spite of the cap: at first, and at most. Each
 #: rejected one doubles them.
@@ -65,22 +66,22 @@ _FIRST_SILENCE, _LONGEST_SILENCE = 60.0, 960.0
 
 
 def _unseen(cap: float) -> float:
-    """Return how many of *cap* tasks may have ended without our having seen it."""
+    """Return how many of *cap* running tasks may have ended unseen."""
     return 1 + 0.06 * cap
 
 
+@define
 class _Suspicion:
     """Rejections in a row while *running* tasks ran and none was seen to end."""
 
-    def __init__(self, running: int) -> None:
-        self.running = running
-        self.rejections = 1
-        self.failed_tests = 0
-        self.doubted_until = -math.inf
+    running: int
+    rejections: int = 1
+    failed_tests: int = 0
+    doubted_until: float = -math.inf
 
     @property
     def is_in_doubt(self) -> bool:
-        """Tell whether a create was accepted although no end was seen."""
+        """Tell whether a create was accepted although no task was seen to end."""
         return self.doubted_until > -math.inf
 
 
@@ -104,7 +105,10 @@ class _Cap:
         self.most_running = 0  # as far as we saw, since the probing began
 
     def may_probe(self, in_flight: int, probes: int) -> bool:
-        """Tell whether one more probe may be sent beside *probes* others."""
+        """Tell whether one more create above the cap may be sent.
+
+        *in_flight* tasks run or are being created; *probes* of them were sent above the cap.
+        """
         if not self._is_probing and self._accepted < self._probed_after:
             return False
         allowed = min(1 + self._accepted_probes // 3, max(_PROBES_AT_ONCE, _unseen(self.size)))
@@ -120,7 +124,7 @@ class _Cap:
         return (self.is_confirmed and not is_rate_known) or running >= self.size - _unseen(self.size)
 
     def on_accept(self, running: int, *, is_probe: bool) -> bool:
-        """Note that *running* tasks run now; return whether that refutes the cap."""
+        """Record that *running* tasks run now; return whether that refutes the cap."""
         self._lowered = 0
         self._accepted += 1
         if self._accepted % _TRUST_RESTORED_AFTER == 0:
@@ -170,7 +174,8 @@ class ConcurrencyLimit:
     """
 
     def __init__(self) -> None:
-        self.active = self.watching = False
+        self.active: bool = False
+        self.watching: bool = False
         self._suspicion: _Suspicion | None = None
         self._cap: _Cap | None = None
         self._rejected_at = -math.inf
@@ -184,7 +189,7 @@ class ConcurrencyLimit:
 
     @property
     def cap(self) -> float:
-        """How many tasks may run, infinity while that is unknown or suspected."""
+        """How many tasks may run at once; infinity while no cap is known, or one is only suspected."""
         return math.inf if self._cap is None else self._cap.size
 
     @property
@@ -235,21 +240,22 @@ class ConcurrencyLimit:
     # ---- what happens
 
     def on_send(self, create: object, in_flight: int) -> None:
-        """Note that *create* is sent beside *in_flight* others."""
+        """Record that *create* is sent beside *in_flight* others."""
         if self._cap is not None and in_flight >= self._cap.size:
             self._probes.add(create)
             self._cap.on_probe()
 
     def on_inconclusive(self, create: object) -> None:
-        """Note that the outcome of *create* says nothing about the cap."""
+        """Record that the outcome of *create* says nothing about the cap."""
         self._probes.discard(create)
 
     def on_accept(
-        self, create: object, running: int, now: float, *, sent_at: float, may_ask: bool = True
+        self, create: object, running: int, now: float, *, sent_at: float, may_query_all: bool = True
     ) -> bool:
         """Note that *create* was accepted; return whether a confirmed cap explains the rejections before it.
 
-        *running* counts the other tasks. *may_ask* says that all tasks may be queried at once.
+        *running* counts the other tasks. *may_query_all* tells whether all of them may be queried at once, to
+        look for an end that we have not seen.
         """
         self._quiet = max(0, self._quiet - 1)
         is_probe = self._take_probe(create)
@@ -259,7 +265,7 @@ class ConcurrencyLimit:
             if suspicion.rejections >= _TESTED_FROM and running < suspicion.running:
                 self._believe(suspicion.running)
                 is_explained = self.is_confirmed
-            elif self._wait_in_doubt(suspicion, now, now - sent_at, may_ask=may_ask):
+            elif self._wait_in_doubt(suspicion, now, now - sent_at, may_query_all=may_query_all):
                 return False
             else:
                 self._drop_suspicion()
@@ -272,10 +278,10 @@ class ConcurrencyLimit:
         self._update()
         return is_explained
 
-    def _wait_in_doubt(self, suspicion: _Suspicion, now: float, rtt: float, *, may_ask: bool) -> bool:
+    def _wait_in_doubt(self, suspicion: _Suspicion, now: float, rtt: float, *, may_query_all: bool) -> bool:
         """Tell whether to wait for an unseen end, since a create was accepted without one."""
         is_old = suspicion.rejections >= _DOUBTED_FROM and self._cap is None
-        if may_ask and is_old and not suspicion.is_in_doubt:
+        if may_query_all and is_old and not suspicion.is_in_doubt:
             suspicion.doubted_until = now + _DOUBT_SECONDS + _DOUBT_RTTS * rtt
             return True
         return now < suspicion.doubted_until
@@ -310,7 +316,7 @@ class ConcurrencyLimit:
         return self._suspicion is None and cap.explains(running, is_rate_known=is_rate_known)
 
     def on_end(self, in_flight: int, now: float) -> None:
-        """Note that a task ended, which may settle a doubt."""
+        """Record that a task ended, which may settle a doubt."""
         doubted = self._suspicion
         if doubted is not None and now <= doubted.doubted_until and in_flight <= doubted.running:
             self._believe(doubted.running)
@@ -339,7 +345,8 @@ class ConcurrencyLimit:
                 self._stay_quiet()
         else:
             suspicion.rejections += 1
-            suspicion.running = running  # more, if a response was still in flight
+            # It can have risen: a create may have been accepted since the previous rejection.
+            suspicion.running = running
         self._update()
 
     def _believe(self, size: int) -> None:
@@ -348,7 +355,6 @@ class ConcurrencyLimit:
         self._suspicion = None
 
     def _give_up(self) -> None:
-        """Return to an unknown cap."""
         self._cap = None
         self._probes.clear()
         self._drop_suspicion()

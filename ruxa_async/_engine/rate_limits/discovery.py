@@ -1,16 +1,15 @@
-"""Discover an unknown rate limit, and send at it.
+"""Find an unknown rate limit from accepted and rejected requests, and send at it.
 
-A service accepts a request or answers 429, and usually says nothing else. `SlowStart` sends until the first
-429. `Silence` sends one probe after another, with growing pauses, until a request is accepted again. What was
-accepted before the silence, over the time until it ended, is the first estimate of the rate. How the limit
-then continues tells its shape:
+`SlowStart` sends until the first 429. `Silence` then sends single probes, with growing pauses, until one is
+accepted. The number accepted before the silence, over the time until its end, is the first estimate of the
+rate. The length of the silence shows the kind of limit:
 
 - A token bucket and a minimum interval accept requests that are sent evenly: `PacedSending` sweeps the pace
   around the estimated rate, as TCP CUBIC (RFC 9438) sweeps a congestion window.
 - A window of time accepts as many as before at once: `WindowedSending` sends them, and waits for its end.
 
-No estimate is final. Without a 429 the pace grows without bound, and a window is tested for room. Each phase
-returns the next one when the responses contradict it.
+No estimate is final: without a 429 the pace grows without bound, and a window is tested for more room. A
+phase that the responses contradict returns another one.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from .slow_start import SlowStart
 
 __all__ = ("Discovery",)
 
-#: Requests a second; a remembered rate below this or above its inverse raises ValueError.
+#: Requests a second; a rate of an earlier run below this or above its inverse is damaged data.
 _LOWEST_REMEMBERED = 1e-9
-#: Accepted requests that a remembered rate counts as: a new measurement soon outweighs it.
+#: Accepted requests that a rate of an earlier run weighs as much as: so few that new ones soon outweigh it.
 _REMEMBERED_WEIGHT = 20.0
 
 
@@ -37,19 +36,19 @@ class Discovery:
     def __init__(self) -> None:
         self._in_flight = InFlight()
         self._phase: Phase = SlowStart(self._in_flight)
-        # A response to a request that was sent before the last rejection was known says nothing new.
+        # Rejections of requests that were sent before this count as one with the last rejection.
         self._rejected_at = -math.inf
 
     def take_over(self, in_flight: int) -> None:
         self._in_flight.take_over(in_flight)
 
     def export(self) -> dict[str, float] | None:
-        """Return the rate for `restored` in a later run, None before the first estimate."""
+        """Return the estimated rate, for `restored` in a later run; None before the first estimate."""
         return None if self.rate is None else {"rate": self.rate}
 
     @classmethod
     def restored(cls, known: Mapping[str, float] | None, now: float) -> Discovery:
-        """Return a discovery that begins with the rate of an earlier run, as if its quota were used up.
+        """Return a discovery that begins with the rate that `export` returned in an earlier run.
 
         Raises KeyError or ValueError for what `export` never returns.
         """
@@ -68,12 +67,12 @@ class Discovery:
         return self._phase.rate
 
     def expected_in_flight(self, now: float) -> float:
-        """Return the estimated number of requests that are accepted during one round trip."""
+        """Return how many requests are accepted during one round trip, by the estimated or the last rate."""
         rate = self.rate
         return (self._in_flight.rtt or 0.0) * (self._in_flight.accepted_lately(now) if rate is None else rate)
 
     def ready_at(self, now: float) -> float:
-        """Return when the next request may be sent; if a response decides, when that is overdue."""
+        """Return when the next request may be sent; if that depends on a response, when it is overdue."""
         return max(now, self._phase.ready_at(now))
 
     def on_send(self, now: float) -> None:

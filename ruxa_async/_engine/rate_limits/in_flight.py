@@ -1,8 +1,8 @@
 """The requests in flight, the smoothed round-trip time, and the number accepted in the last second.
 
 Discovery waits for responses before it sends more requests. A response that never comes would stop it until
-the request times out, which takes minutes for a create. So responses are *overdue* after four round trips
-without a new request, and discovery waits for them no longer.
+the request times out: minutes for a create. So all responses are *overdue* once four round-trip times passed
+since the last request was sent, and discovery no longer waits for them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections import deque
 
 __all__ = ("InFlight",)
 
-#: A response is overdue after this many smoothed round-trip times, and after this many seconds at least.
+#: Responses are overdue after four smoothed round-trip times, but not before 2 s.
 _OVERDUE_RTTS, _LEAST_OVERDUE = 4.0, 2.0
 #: Seconds after which a response is overdue while no round-trip time is known.
 _FIRST_OVERDUE = 10.0
 #: Weight of a new round-trip time in the moving average (EWMA). TCP uses 1/8 (RFC 6298).
 _SMOOTHING = 0.2
-#: Requests whose pace is remembered, so that requests without a response do not fill the memory.
+#: Requests whose pace is kept at most: those without a response would fill the memory.
 _REMEMBERED = 2048
 
 
 class InFlight:
-    """The requests in flight of one limit. Times are in seconds."""
+    """The requests in flight of one limit. Times are in seconds, a *pace* is in requests a second."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         #: The smoothed round-trip time, None before the first response.
         self.rtt: float | None = None
         self._overdue, self._overdue_sent_at = 0, -math.inf
@@ -36,7 +36,7 @@ class InFlight:
 
     @property
     def awaited(self) -> int:
-        """How many responses are not overdue."""
+        """The number of requests in flight whose responses are not overdue."""
         return self.count - self._overdue
 
     @property
@@ -52,7 +52,7 @@ class InFlight:
         return len(self._accepted)
 
     def ready_at(self, ready: float, most: int) -> float:
-        """Return *ready*, or when the responses are overdue if *most* requests are in flight already."""
+        """Return *ready*; if *most* responses are awaited already, not before they are overdue."""
         return ready if self.awaited < most else max(ready, self.overdue_at)
 
     def take_over(self, more: int) -> None:
@@ -61,7 +61,7 @@ class InFlight:
         self._overdue = max(0, min(self._overdue, self.count))
 
     def on_send(self, now: float, pace: float) -> None:
-        """Note that a request is sent, at a *pace* in requests a second."""
+        """Record that a request is sent, and keep the *pace* at which requests are sent now."""
         if self.count and now >= self.overdue_at:
             self._overdue, self._overdue_sent_at = self.count, self._last_sent_at
         self.count += 1
@@ -71,13 +71,12 @@ class InFlight:
         self._paces[now] = pace
 
     def on_accept(self, now: float, sent_at: float) -> None:
-        """Note that the request sent at *sent_at* was accepted."""
         self._accepted.append(now)
-        self.accepted_lately(now)  # drop older ones, since not every phase asks for the number
+        self.accepted_lately(now)  # drops older ones
         self.on_response(now, sent_at)
 
     def on_response(self, now: float, sent_at: float) -> float | None:
-        """Note the response to the request sent at *sent_at*; return its pace, None if that is not known."""
+        """Note the response to the request sent at *sent_at*; return its pace, None if unknown."""
         self.count -= 1
         if self._overdue and sent_at <= self._overdue_sent_at:
             self._overdue -= 1
@@ -87,11 +86,10 @@ class InFlight:
         return self._paces.pop(sent_at, None)
 
     def on_no_response(self) -> None:
-        """Note that no response will come to a request: to an overdue one if there is one."""
+        """Record that a request was sent and no response will come; it is an overdue one if there is any."""
         self.count -= 1
         self._overdue = max(0, self._overdue - 1)
 
     def on_not_sent(self) -> None:
-        """Note that no byte of a request was sent."""
         self.count -= 1
         self._overdue = min(self._overdue, self.count)

@@ -1,6 +1,6 @@
-"""Keep a rate limit that is configured, so that the service rejects nothing.
+"""A configured rate limit, kept so that the service rejects nothing.
 
-Two conditions hold for each request, as in GCRA with a sliding window beside it:
+A request is sent only if both have room:
 
 - A sliding window: at most ``count`` requests in any ``per`` seconds.
 - A token bucket: at most ``burst`` requests at once, refilled at ``count / per`` a second.
@@ -16,9 +16,9 @@ from ruxa_async.settings import RateLimit
 
 __all__ = ("KnownLimit",)
 
-#: The jitter of round trips decays by this factor with each response that shows less.
+#: With each response of less jitter, the largest recent jitter is multiplied by this factor.
 _JITTER_DECAY = 0.995
-#: Seconds; a longer delay than this is a stuck request, which says nothing about the jitter of others.
+#: Seconds; jitter is cut to this, since a request that takes longer is stuck and says nothing about others.
 _LARGEST_JITTER = 10.0
 
 
@@ -26,19 +26,18 @@ class KnownLimit:
     """A `Limit` of ``count`` requests in any ``per`` seconds, at most ``burst`` of them at once.
 
     The service counts a request at some moment between its departure and its response. Without a configured
-    burst, a place in the window is therefore taken from the departure until ``per`` seconds after the
-    response. The service then never counts more than ``count`` in ``per``, at any latency, but latency costs
-    throughput.
+    burst, a request therefore takes a place in the window from its departure until ``per`` seconds after its
+    response. The service then never counts more than ``count`` in ``per``, but latency costs throughput.
 
-    With a configured burst the bucket is the limit. A place is free ``per`` seconds after the departure, so
-    that latency costs no throughput.
+    With a configured burst, a place is free again ``per`` seconds after the departure, so that latency costs
+    no throughput.
 
-    A 429 means that the service's bucket holds fewer tokens than ours, since requests that were sent evenly
-    can arrive close together. Our bucket is emptied, and owes one token more as a reserve. A bucket of one
-    token has no room for a reserve: there the next request waits until the last one has surely arrived: at
-    its response less the shortest round trip, or before the response, after the largest recent jitter.
-    Without a configured burst the bucket shrinks to the number of requests that were accepted since it was
-    full.
+    Requests that were sent evenly can arrive close together. A 429 therefore means that the service's bucket
+    holds fewer tokens than ours. Ours is emptied, and owes one token more as a reserve. Without a configured
+    burst it also shrinks to the number of requests that were accepted since it was full. A bucket of one
+    token has no room for a reserve. There the next request is sent one interval after the last one has
+    arrived at the latest: its response time less the shortest round trip or, before the response, its
+    departure plus the largest recent jitter.
     """
 
     def __init__(self, limit: RateLimit) -> None:
@@ -49,9 +48,9 @@ class KnownLimit:
         self._free: deque[float] = deque()  # when the places of answered requests are free again, sorted
         self._in_flight = 0
         self._shortest_rtt = math.inf
-        self._jitter = 0.0  # seconds beyond the shortest round trip, at most and recently
+        self._jitter = 0.0  # seconds; the largest recent round trip less the shortest one
         self._last_sent_at = -math.inf
-        self._last_arrived_at = -math.inf  # at the latest
+        self._last_arrived_at = -math.inf  # when the last request reached the service, at the latest
         self._accepted = 0  # since the bucket was full
         self._rejected_at = -math.inf
 
@@ -75,7 +74,7 @@ class KnownLimit:
         return ready if excess < 0 else max(ready, free[excess])
 
     def is_used_up(self, now: float) -> bool:
-        """Tell whether fewer than two requests may be sent at once, because others were sent recently."""
+        """Tell whether the bucket has fewer than two tokens left (or fewer than one, if it holds one)."""
         return self._bucket.level(now) < min(2, self._bucket.size)
 
     def on_send(self, now: float) -> None:
@@ -149,5 +148,5 @@ class _Bucket:
         self._tokens += 1.0
 
     def empty(self, now: float) -> None:
-        """Leave no token, and owe one more if the bucket holds several."""
+        """Leave no token; if the bucket holds several, owe one."""
         self._tokens, self._at = min(self.level(now), 0.0) - (self.size > 1), now

@@ -21,34 +21,35 @@ from .phase import FIRST_PAUSE, longer_pause
 
 __all__ = ("WIDEST", "PacedSending")
 
-#: Half the width of a sweep, as a part of the rate: at least, since a finer search is not worth a rejection,
-#: and at most, where nothing has confirmed the estimate.
+#: Half the width of a sweep, as a part of the rate. At least 3 %: a finer search is not worth a rejection. At
+#: most 50 %, for an estimate that nothing has confirmed.
 _NARROWEST, WIDEST = 0.03, 0.5
-#: Requests from the lower bound to the estimate, at most. It makes one rejection in 100 to 200 requests.
+#: Accepted requests from the lower bound to the estimate, at most. It leads to one rejection in 100 to 200.
 _LONGEST_SWEEP = 100.0
-#: A sweep stays at its estimate for this many times the wait that a rejection costs.
+#: A sweep stays at its estimate ten times as long as the Retry-After of its last rejection.
 _DWELLS_FOR = 10.0
-#: Accepted requests that an estimate averages over, at most.
+#: Accepted requests that the estimate averages over, at most.
 _MEMORY = 400.0
-#: A limit that accepts no more than this many requests at once is a minimum interval.
+#: A limit with a burst of at most two requests is treated as a minimum interval.
 _LARGEST_INTERVAL_BURST = 2.0
-#: Bounds that differ by more than this factor are bisected; closer ones are averaged.
+#: Lower and upper bounds of the rate that differ by more than this factor are bisected.
 _FAR_APART = 3.0
-#: A silence in which the rate would have accepted this many requests may be an outage.
+#: A silence in which the estimated rate allows three requests may be an outage instead.
 _UNEXPLAINED = 3.0
-#: A sweep that a rejection ends within this part of its length began above the rate.
+#: A rejection in the first quarter of a sweep shows that the sweep began above the rate.
 _SHORT_SWEEP = 0.25
-#: A guess is doubled with each accepted request, at most this many times.
+#: The pace of an unconfirmed estimate doubles with each accepted request, at most this many times.
 _MOST_DOUBLINGS = 20
-#: Requests a second: one request in 30 seconds is sent at least.
+#: Requests a second; the lowest estimate, one request in 30 s.
 _LOWEST_RATE = 1 / 30
 
 
 class PacedSending:
-    """A rate, and a sweep around it.
+    """Send at a pace that sweeps around *rate*, in requests a second.
 
-    *weight* is the number of accepted requests that *rate* averages over. *width* is half the width of the
-    sweep as a part of the rate. *burst* is how many requests the limit accepts at once, as far as is known.
+    *weight* is the number of accepted requests behind *rate*; at most one makes it a guess. *width* is half
+    the width of the sweep, as a part of the rate. *burst* is how many requests the limit accepts at once, as
+    far as is known.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class PacedSending:
         width: float = WIDEST,
         burst: float = math.inf,
     ) -> None:
-        self.rate = max(rate, _LOWEST_RATE)
+        self.rate: float = max(rate, _LOWEST_RATE)
         self._in_flight = in_flight
         self._weight = weight
         self._width = min(max(width, _NARROWEST), WIDEST)
@@ -76,8 +77,8 @@ class PacedSending:
         self._begin_sweep(now, sent_at)
 
     def _begin_sweep(self, now: float, sent_at: float) -> None:
-        """Begin at the lower bound; the first accepted request after the rejection was sent at *sent_at*."""
-        # All three in accepted requests: to the estimate, at the estimate, and so far.
+        """Begin a sweep at the lower bound. Its first accepted request was sent at *sent_at*."""
+        # In accepted requests: the way to the estimate, the stay at the estimate, and the progress so far.
         two_rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
         self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), two_rtts)
         waits = _DWELLS_FOR * self._retry_after * self.rate
@@ -89,7 +90,7 @@ class PacedSending:
         self._next_at = max(self._next_at, now, sent_at + 1 / self._pace(now))
 
     def _pace(self, now: float) -> float:
-        """Return the requests a second now: at most twice what is accepted, to overshoot little."""
+        """Return the pace now: at most twice what was accepted in the last second, to limit rejections."""
         if self._rejection is not None:
             return self.rate * (1 - self._width)
         if self._is_guess:
@@ -98,7 +99,7 @@ class PacedSending:
         return min(self._pace_at(self._progress), most)
 
     def _pace_at(self, progress: float) -> float:
-        """Return the pace after *progress* accepted requests: exponential for a guess, else cubic."""
+        """Return the pace after *progress* accepted requests: doubled by each for a guess, else cubic."""
         if self._is_guess:
             return self.rate * math.exp2(min(progress, _MOST_DOUBLINGS))
         beyond = progress if progress < self._length else max(self._length, progress - self._dwell)
@@ -110,7 +111,7 @@ class PacedSending:
         return self._next_at
 
     def on_send(self, now: float) -> float:
-        """Note that a request is sent. Except at an interval, one request makes up for a late one."""
+        """Note that a request is sent; unless the limit is an interval, the next makes up for a late one."""
         pace = self._pace(now)
         gap = 1 / pace
         late = now - self._next_at - 1 / self.rate
@@ -146,22 +147,25 @@ class PacedSending:
     # ---- the estimate
 
     def _measure(self, sent_at: float, pace: float, progress: int) -> None:
-        """Estimate the rate again, from the sweep that ended at *pace* after *progress* requests."""
+        """Estimate the rate again after a rejection ended a sweep.
+
+        *pace* is the pace that the sweep had reached, *progress* the number of requests accepted in it.
+        """
         silence = self._last_rejected - self._silent_since
         self._was_outage = silence > _UNEXPLAINED / self.rate and not self._was_outage
-        if self._was_outage:  # of several in a row only the first leaves the rate as it is
+        if self._was_outage:  # a second one in a row is the limit
             return
         count = self._accepted - 1
         if self._is_interval:
             self._bracket(pace, progress, count)
             return
         elapsed = sent_at - self._began
-        if self._retry_after:  # nothing flows into a full bucket
+        if self._retry_after:  # while we waited, the bucket was filled, and then took no more tokens
             elapsed -= max(0.0, sent_at - self._silent_since - max(1.0, self._burst) / self.rate)
         self._average(count / max(elapsed, 1e-3), pace, progress, count)
 
     def _bracket(self, pace: float, progress: int, count: int) -> None:
-        """Bisect between the paces that were accepted and rejected: counts say nothing about an interval."""
+        """Bisect between the accepted and the rejected pace: counts do not show the length of an interval."""
         self._weight = min(self._weight + count, _MEMORY)
         if self._is_guess:
             low = 0.0
@@ -174,9 +178,12 @@ class PacedSending:
         self._estimate((low + pace) / 2, (pace - low) / (pace + low))
 
     def _average(self, low: float, pace: float, progress: int, count: int) -> None:
-        """Average the lower bounds, unless the new one contradicts them or is far from the upper bound."""
+        """Average the new lower bound *low* into the estimate.
+
+        The new bound counts more if it contradicts the estimate; one far below *pace* is bisected with it.
+        """
         before, found, least = self.rate, low, _NARROWEST
-        if progress > self._length:  # the rate was too low to be rejected
+        if progress > self._length:  # the estimate was too low: only a higher pace was rejected
             found = (low + pace) / 2
         if pace > _FAR_APART * low and count > 2:
             found, self._weight, least = math.sqrt(low * pace), 0.0, WIDEST
@@ -187,7 +194,7 @@ class PacedSending:
         self._weight = min(weight, _MEMORY)
         width = max(least, 2 / self._weight, abs(rate / before - 1) / 2)
         self._short_sweeps = self._short_sweeps + 1 if progress < _SHORT_SWEEP * self._length else 0
-        if self._short_sweeps > 1:  # the first may be chance
+        if self._short_sweeps > 1:  # one may be chance
             width = min(WIDEST, max(width, self._width) * 1.5)
             rate, self._weight = min(rate, pace * (1 - width)), self._weight / 2
         self._estimate(rate, width)

@@ -1,4 +1,4 @@
-"""The interface of the phases of a discovery, and the pauses between probes that all of them use."""
+"""The interface of the phases of a discovery, and the pauses between probes in all of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from typing import Protocol
 
 __all__ = ("FIRST_PAUSE", "Phase", "longer_pause")
 
-#: Seconds; the pause before the first probe of a silence, in which every request is rejected.
+#: Seconds; the pause between a rejected request and the first probe after it.
 FIRST_PAUSE = 0.05
-#: A pause is this part of the silence so far, and this many seconds at most (exponential backoff). With a
-#: quarter the end is found sooner: one point more throughput for one point more rejections
-#: (benchmarks/random_limits.py).
+#: A pause is half of the silence so far, and 5 s at most (exponential backoff). A quarter of the silence
+#: gives 1 % more throughput and 1 % more rejections (benchmarks/random_limits.py).
 _GROWTH, _LONGEST = 0.5, 5.0
 
 
 def longer_pause(pause: float, silence: float) -> float:
-    """Return the seconds until the next probe, given the last *pause* and the *silence* so far in seconds."""
+    """Return the seconds until the next probe; the last *pause* and the *silence* so far are in seconds."""
     return min(max(pause, silence * _GROWTH), _LONGEST)
 
 
@@ -33,13 +32,16 @@ class Phase(Protocol):
         """Return when the next request may be sent."""
 
     def on_send(self, now: float) -> float:
-        """Note that a request is sent; return the pace in requests a second, 0 if responses set it."""
+        """Record that a request is sent; return the pace in requests a second, 0 if it has none.
+
+        A phase that waits for responses has no pace.
+        """
 
     def on_late_accept(self, sent_at: float) -> None:
-        """Note that a request was accepted that was sent before the last rejection was known."""
+        """Record that a request was accepted that was sent before the last rejection was known."""
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        """Note that the request sent at *sent_at* was accepted."""
+        """Record that the request sent at *sent_at* was accepted."""
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:
         """Note a 429 to the request sent at *sent_at* and *pace*; *retry_after* is 0 if not named."""

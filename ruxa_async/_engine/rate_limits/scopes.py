@@ -1,14 +1,15 @@
-"""Find out whether creates and queries share one quota, and limit each scope accordingly.
+"""The limiters of creates and queries, and whether the two scopes share one quota.
 
-The service does not say so. Both scopes therefore begin with one shared `Discovery`, until a test decides:
+The service does not tell whether they do. Both scopes therefore begin with one shared `Discovery`, until a
+test decides:
 
-1. After a 429 in one scope, a request of the other scope is sent at once, while a shared quota is still
-   empty. Where a round trip is long enough for tokens to flow in meanwhile, several are sent.
-2. If one of them is rejected too, there is one quota: a pause of one scope is a pause of both.
-3. If all are accepted, there are two quotas, and each scope gets a discovery of its own.
+1. After a 429 in one scope, a request of the other scope is sent at once, while the quota, if shared,
+   is still empty. If the quota may refill during a round trip, several are sent.
+2. If one of them is rejected too, there is one quota: both scopes pause together.
+3. If all are accepted, there are two quotas, and each scope gets a `Discovery` of its own.
 
-The test is repeated after 16 rejections. Two quotas become one again if three rejections in a row each
-follow a rejection of the other scope within half a second.
+The test is repeated after 16 rejections. Two quotas are merged again after three rejections in a row, if
+each rejected request was sent within half a second after a rejected request of the other scope.
 """
 
 from __future__ import annotations
@@ -26,35 +27,36 @@ from .limiter import ScopeLimiter
 
 __all__ = ("Scopes",)
 
-#: Rejections until the next test.
+#: Rejections between two tests.
 _REPEATED_AFTER = 16
-#: Seconds; a test that is sent later shows nothing, since tokens may have flowed in.
+#: Seconds from the rejection; a test that is sent later shows nothing, since the quota may have refilled.
 _TESTED_WITHIN = 0.05
-#: Seconds between two rejections, one of each scope, that count as evidence for one quota.
+#: Seconds between two rejected requests, one of each scope, that count as a pair: evidence for one quota.
 _PAIRED_WITHIN = 0.5
-#: Evidence that merges two quotas into one: a pair counts 1, an explained rejection (see below) counts 2.
+#: Evidence that merges two quotas into one. A pair counts 1. A rejection counts 2 if it is explained by the
+#: configured limit of the other scope, see `Scopes._is_explained_by`.
 _ENOUGH_EVIDENCE, _STRONG_EVIDENCE = 3, 2
-#: Requests of one test at most.
+#: Most requests in one test.
 _MOST_TESTS = 8
-#: Requests that flow in during a round trip; with more than this one more test is sent.
+#: Requests that the quota accepts during a round trip; from this on, a test has more than one request.
 _TRICKLE = 0.1
 
 
 class Scopes:
-    """The limiters of both scopes. A named wait holds queries for at most *longest_query_wait* seconds."""
+    """The limiters of both scopes. A Retry-After delays queries by at most *longest_query_wait* seconds."""
 
     def __init__(self, limits: Limits, *, longest_query_wait: float) -> None:
         self._configured = (limits.create_rate is not None) + (limits.query_rate is not None)
         self._is_shared = not self._configured
         discovery = Discovery()
-        self.create = ScopeLimiter(limits.create_rate, discovery)
-        self.query = ScopeLimiter(
+        self.create: ScopeLimiter = ScopeLimiter(limits.create_rate, discovery)
+        self.query: ScopeLimiter = ScopeLimiter(
             limits.query_rate, discovery if self._is_shared else Discovery(), longest=longest_query_wait
         )
         self._test_scope: Scope | None = None
         self._test_until = -math.inf
         self._tests_to_send = self._tests_to_accept = 0
-        self._test_jobs: set[object] = set()  # whose tests have no outcome yet
+        self._test_jobs: set[object] = set()  # the jobs of tests without an outcome
         self._rejections_until_test = 0
         self._evidence = 0
         self._rejected_sent_at: dict[Scope, float] = {"create": -math.inf, "query": -math.inf}
@@ -63,11 +65,11 @@ class Scopes:
         self._is_restored = False
 
     def export(self) -> dict[str, Any]:
-        """Return what was discovered, for `load` in a later run."""
+        """Return the discovered rates and whether the quota is shared, for `load` in a later run."""
         return {"shared": self._is_shared, "create": self.create.export(), "query": self.query.export()}
 
     def load(self, found: Mapping[str, Any], now: float) -> None:
-        """Begin with what an earlier run has *found*, unless a limit is configured.
+        """Begin with what `export` returned in an earlier run, unless a limit is configured.
 
         Raises KeyError, TypeError or ValueError for what `export` never returns.
         """
@@ -80,23 +82,24 @@ class Scopes:
             self.query.replace_limit(query)
 
     @property
-    def binding(self) -> bool:
-        """Tell whether creates and queries share one quota that has held a request back."""
-        is_met = self._is_restored or self._is_quota_shared or self.create.refusals + self.query.refusals > 0
+    def shares_limited_quota(self) -> bool:
+        """Tell whether creates and queries share one quota that is known to be limited."""
+        is_met = (
+            self._is_restored or self._is_quota_shared or self.create.rejections + self.query.rejections > 0
+        )
         return self._is_shared and is_met
 
     @property
     def _is_quota_shared(self) -> bool:
-        """Tell whether headers describe one quota for both scopes."""
+        """Tell whether ``RateLimit`` headers describe one quota for both scopes."""
         create, query = self.create.hints, self.query.hints
         return create is not None and query is not None and create.quota_state is query.quota_state
 
     def limiter(self, scope: Scope) -> ScopeLimiter:
-        """Return the limiter of *scope*."""
         return self.create if scope == "create" else self.query
 
     def tests(self, scope: Scope, now: float) -> bool:
-        """Tell whether a request of *scope* should be sent at once, to see whether it is rejected."""
+        """Tell whether a test is due: a request of *scope*, sent at once to see whether it is rejected."""
         return (
             self._test_scope == scope and now <= self._test_until and not self.limiter(scope).is_paused(now)
         )
@@ -108,7 +111,7 @@ class Scopes:
     # ---- what happens
 
     def on_send(self, scope: Scope, now: float, job: object) -> None:
-        """Note that a request of *scope* is sent for *job*."""
+        """Record that a request of *scope* is sent for *job*."""
         if self.tests(scope, now):
             self._test_jobs.add(job)
             self._tests_to_send -= 1
@@ -117,11 +120,11 @@ class Scopes:
         self.limiter(scope).on_send(now)
 
     def on_accept(self, scope: Scope, now: float, *, sent_at: float, job: object) -> None:
-        """Note that the request of *job* was accepted: any response but a 429."""
+        """Record that the request of *job* was accepted: any response but a 429."""
         if job not in self._test_jobs:
             self.limiter(scope).on_accept(now, sent_at=sent_at)
             return
-        self.limiter(scope).on_inconclusive(now)  # it is not known yet from which quota it took
+        self.limiter(scope).on_inconclusive(now)  # it may belong to either quota
         self._tests_to_accept -= 1
         if self._tests_to_accept == 0:
             self._test_jobs.clear()
@@ -162,13 +165,13 @@ class Scopes:
     # ---- rejections by a cap on running tasks
 
     def on_cap_reject(self, now: float, retry_after: float | None, *, job: object) -> None:
-        """Note that a create was rejected because too many tasks run; *retry_after* is in seconds."""
+        """Record that a create was rejected because too many tasks run; *retry_after* is in seconds."""
         self.create.on_cap_reject(now, retry_after)
         if job in self._test_jobs:
             self._test_jobs.clear()  # it shows nothing about the quota
 
     def save(self) -> None:
-        """Save what is known of the limit of creates, since a cap may cause the next rejections."""
+        """Save what was discovered about creates: a cap on running tasks may cause the next rejections."""
         limit = self.create.limit
         if self._saved is None and isinstance(limit, Discovery):
             in_flight = self.create.in_flight + (self.query.in_flight if self._is_shared else 0)
@@ -176,7 +179,7 @@ class Scopes:
             self._saved = deepcopy(limit), in_flight, contradictions
 
     def restore(self) -> None:
-        """Return to what was saved: a cap caused the rejections since then, not the rate."""
+        """Return to what `save` saved: a cap, not the rate limit, caused the rejections since then."""
         if self._saved is None:
             return
         (discovery, in_flight, contradictions), self._saved = self._saved, None
@@ -223,7 +226,7 @@ class Scopes:
         self.limiter(scope).replace_limit(Discovery())
 
     def _compare(self, scope: Scope, other: Scope, now: float, sent_at: float) -> None:
-        """Look for evidence that the quota of *scope* is the quota of *other*."""
+        """Count a rejection as evidence for or against one shared quota; on enough evidence, share one."""
         if sent_at <= self._rejected_at[scope]:
             return  # it was sent before the last rejection of its scope was known
         self._rejected_at[scope] = now
@@ -238,12 +241,12 @@ class Scopes:
             self._merge()
 
     def _is_explained_by(self, other: Scope, scope: Scope, now: float) -> bool:
-        """Tell whether *scope* was never accepted while *other* uses up a configured limit."""
+        """Tell whether no request of *scope* was accepted yet while *other* uses up its configured limit."""
         is_used_up = self.limiter(other).has_used_up_configured_limit(now)
         return is_used_up and not self.limiter(scope).ever_accepted
 
     def _merge(self) -> None:
-        """Use one limit for both scopes: the configured one, else that of creates, which know the most."""
+        """Use one limit for both scopes: the configured one if there is one, else that of creates."""
         source = self.query if self.query.is_configured else self.create
         other = self.create if source is self.query else self.query
         other.replace_limit(source.limit)

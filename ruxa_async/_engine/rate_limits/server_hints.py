@@ -2,13 +2,13 @@
 
 The headers describe a quota: its size, its window, how many requests remain, and the seconds until it resets.
 
-- A quota whose size and window are named is kept as a configured limit is (`KnownLimit`). More requests are
-  sent while the service says that more remain.
-- If none remain, nothing is sent before the reset, but for 60 s at most. Then one request goes ahead alone.
-- Headers that say "none remain" for ever would stop the client. So one request tests them after a second. It
-  is rejected if they are right, and the next test is due ten minutes later.
-- Two contradictions, and the headers are ignored for good: a request was rejected that they allowed, or one
-  was accepted while they said that none remain.
+- If the headers name size and window, the quota is kept as a `KnownLimit` is. More requests are sent while
+  the headers say that more remain.
+- If none remain, nothing is sent before the reset, for at most 60 s. Then one request goes first, alone.
+- Headers that always say "none remain" would stop the client. So one request is sent after a second as a
+  test. If it is rejected, the headers are right, and the next test is due ten minutes later.
+- After two contradictions the headers are ignored for good. A contradiction is a rejected request that they
+  allowed, or an accepted one while none remained.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from .known_limit import KnownLimit
 
 __all__ = ("QuotaState", "ServerHints")
 
-#: Seconds; headers of an accepted request hold others back no longer than this. A 429 may.
+#: Seconds; the headers of an accepted request delay others by no more than this. Those of a 429 may.
 _LONGEST_HOLD = 60.0
 _MOST_CONTRADICTIONS = 2
-#: Seconds until a test after none remained: most limits accept one more request by then.
+#: Seconds from "none remain" to the test: most limits accept one more request by then.
 _TEST_DELAY = 1.0
-#: Seconds until the next test after one that was rejected.
+#: Seconds from a rejected test to the next one.
 _TEST_INTERVAL = 600.0
-#: Requests in flight until the first is accepted; one more for each accepted one.
+#: Requests in flight at first; one more for each accepted one.
 _FIRST_IN_FLIGHT = 4
-#: Requests; a larger quota is not paced, since the number that remain says enough.
+#: Requests; a larger quota is not kept as a `KnownLimit`: the number that remain is enough.
 _LARGEST_PACED_QUOTA = 10_000
-#: Departures that are remembered at least, to tell which requests a response does not count yet.
+#: Departure times that are kept at least, to tell which requests were sent after the one of a response.
 _REMEMBERED = 256
 
 
 class QuotaState:
-    """One quota as the headers name it, and the requests that take from it. Two scopes may share it.
+    """One quota as the headers name it, and the requests that count against it. Two scopes may share it.
 
-    *in_flight* requests were sent before *now*. When is not known, so they count as the last ones.
+    *in_flight* requests were sent before; they count as if they were sent *now*.
     """
 
     def __init__(self, in_flight: int, now: float) -> None:
-        self.quota = Quota()
-        #: Paces requests; None if the window is not named or the quota is too large.
+        self.quota: Quota = Quota()
+        #: The quota as a limit; None if the headers name no window, or if it is too large.
         self.limit: KnownLimit | None = None
-        self.in_flight = in_flight
-        self.sent = 0
-        # One more for the request whose response named the quota.
+        self.in_flight: int = in_flight
+        self.sent: int = 0
+        # Including the request whose response named the quota.
         self._sent_at = [now] * (in_flight + 1)
 
     def update(self, quota: Quota, now: float) -> None:
-        """Keep *quota* from now on. What is used up of it is free again one window from *now*."""
+        """Keep *quota* from now on. What is used up of it is free again one period from *now*."""
         self.quota, self.limit = quota, None
         if quota.limit is None or quota.per is None or quota.limit > _LARGEST_PACED_QUOTA:
             return
@@ -67,8 +67,14 @@ class QuotaState:
             self.limit.on_send(now)
 
     def names_same(self, quota: Quota) -> bool:
-        """Tell whether *quota* is this one; the number that remain may differ."""
-        return _identity(quota) == _identity(self.quota)
+        """Tell whether *quota* has the name, size, window and burst of this one."""
+        ours = self.quota
+        return (quota.name, quota.limit, quota.per, quota.burst) == (
+            ours.name,
+            ours.limit,
+            ours.per,
+            ours.burst,
+        )
 
     def on_send(self, now: float) -> None:
         self.in_flight += 1
@@ -85,13 +91,13 @@ class QuotaState:
             self.limit.on_no_response(now)
 
     def on_not_counted(self, now: float) -> None:
-        """Note that the service did not count a request: it was rejected, or not sent."""
+        """Record that a request does not count against the quota: it was rejected, or not sent."""
         self.in_flight -= 1
         if self.limit is not None:
             self.limit.on_not_sent(now)
 
     def sent_after(self, sent_at: float) -> int:
-        """Return how many requests the service may have counted after the one sent at *sent_at*."""
+        """Return how many requests were sent after the one that was sent at *sent_at*."""
         return max(0, len(self._sent_at) - bisect_left(self._sent_at, sent_at) - 1)
 
     def take_over(self, in_flight: int, now: float) -> None:
@@ -103,31 +109,28 @@ class QuotaState:
                 self.limit.on_no_response(now)
 
 
-def _identity(quota: Quota) -> tuple[str, int | None, float | None, int | None]:
-    return quota.name, quota.limit, quota.per, quota.burst
-
-
 class ServerHints:
-    """What the headers of one scope say, beginning with *in_flight* requests in flight.
+    """What the headers of one scope say. *in_flight* requests of the scope are on the wire at first.
 
-    Report requests and their outcomes as to a `Limit`.
+    The ``on_`` methods are those of `Limit`.
     """
 
     def __init__(self, in_flight: int, now: float) -> None:
-        self.quota_state = QuotaState(in_flight, now)
-        #: Requests that were rejected though allowed, and accepted though none remained.
-        self.contradictions = (0, 0)
+        self.quota_state: QuotaState = QuotaState(in_flight, now)
+        #: Requests that were rejected although allowed, and accepted although none remained.
+        self.contradictions: tuple[int, int] = (0, 0)
         self._in_flight = in_flight
         self._max_in_flight = _FIRST_IN_FLIGHT
-        # The newest statement: when its request was sent, and how many requests in all it allows to send.
+        # The newest headers: when their request was sent, and how many requests since the start they allow.
         self._stated_at = -math.inf
         self._allowed: int | None = None
-        # Resets are rounded to `_resolution` seconds. They matter if one of more than that was ever named.
-        # After a reset that came too early, each is expected `_delay` seconds later.
+        # The service rounds resets to `_resolution` seconds. `_has_long_resets` tells whether one was ever
+        # longer: shorter ones are ignored. `_delay` seconds are added to each reset once one proved too
+        # early.
         self._has_long_resets = False
         self._resolution = 1.0
         self._delay = 0.0
-        # With none remaining: until when that is certain, nothing is sent, and one goes ahead.
+        # While none remain: until when that is certain, when the next request may be sent, and the reset.
         self._empty_until = self._held_until = self._reset_at = -math.inf
         self._is_hold_cut = False  # the reset is later than the longest hold
         self._ahead_sent_at: float | None = None
@@ -137,22 +140,22 @@ class ServerHints:
 
     @property
     def ignored(self) -> bool:
-        """Tell whether the headers were wrong too often."""
+        """Tell whether the headers were contradicted twice."""
         return sum(self.contradictions) >= _MOST_CONTRADICTIONS
 
     @property
     def paces(self) -> bool:
-        """Tell whether the quota and its window are known, so that no limit need be discovered."""
+        """Tell whether the headers name size and window, so that no limit need be discovered."""
         return self.quota_state.limit is not None and not self.ignored
 
     @property
     def rate(self) -> float:
-        """The requests a second of a quota that `paces`."""
+        """The requests a second of the quota. Only if `paces` is true."""
         assert self.quota_state.limit is not None
         return self.quota_state.limit.rate
 
     def share(self, other: ServerHints, quota: Quota, now: float) -> None:
-        """Share the quota of *other* if the headers name the same *quota* there, else have one of its own."""
+        """Share the quota of *other* if the headers there name the same *quota*, otherwise have one alone."""
         if quota.limit is None:
             return
         if self.quota_state is other.quota_state:
@@ -164,7 +167,7 @@ class ServerHints:
             self._allowed = None
 
     def part(self, now: float) -> None:
-        """Have a quota of its own, and leave the shared one to the other scope."""
+        """Leave the shared quota to the other scope, and continue with a copy of it."""
         quota = self.quota_state.quota
         self.quota_state.take_over(-self._in_flight, now)
         self.quota_state = QuotaState(self._in_flight, now)
@@ -176,7 +179,8 @@ class ServerHints:
     def ready_at(self, now: float, ready: float, *, is_rate_known: bool) -> float:
         """Return when the next request may be sent, infinity if that depends on a response.
 
-        *ready* is what a discovery says without the headers, *is_rate_known* whether it has a rate.
+        *ready* is the time that the discovery returns without the headers, *is_rate_known* whether it has
+        found a rate.
         """
         if self.ignored:
             return ready
@@ -185,7 +189,7 @@ class ServerHints:
         if held_until > now:
             test_at = max(now, self._test_at)
             return test_at if test_at < self._empty_until and not state.in_flight else held_until
-        remaining = self._remaining()
+        remaining = self.remaining
         if state.limit is None:
             is_empty = remaining is not None and remaining <= 0 and self._has_long_resets
             return math.inf if is_empty and not is_rate_known and state.in_flight else ready
@@ -197,11 +201,13 @@ class ServerHints:
         goes_ahead = self._reset_at > -math.inf and not state.in_flight
         return min(paced, max(now, self._reset_at)) if goes_ahead else paced
 
-    def _remaining(self) -> int | None:
+    @property
+    def remaining(self) -> int | None:
+        """How many more requests the newest headers allow, None while they name no number."""
         return None if self._allowed is None else self._allowed - self.quota_state.sent
 
     def trusted_wait(self, seconds: float) -> float | None:
-        """Return the part to trust of a wait in *seconds* that the headers of a 429 name; None if ignored."""
+        """Return the seconds to wait if the headers of a 429 name *seconds*; None if they are ignored."""
         if self.ignored:
             return None
         return min(seconds, _LONGEST_HOLD) if self.contradictions[1] else seconds
@@ -224,10 +230,13 @@ class ServerHints:
                 self._contradict(accepted=1)
             self._test = None
 
-    def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> bool:  # noqa: ARG002
-        """Note a 429 to the request sent at *sent_at*; return whether the headers explain it."""
+    def on_reject(self, now: float, *, sent_at: float) -> bool:
+        """Note a 429 to the request sent at *sent_at*; return whether the headers explain it.
+
+        Then the discovery does not learn from it.
+        """
         is_test = self._test is not None and self._test[0] == sent_at
-        remaining, is_paced = self._remaining(), self.quota_state.limit is not None
+        remaining, is_paced = self.remaining, self.quota_state.limit is not None
         is_allowed = is_paced or (remaining is not None and remaining >= 0)
         self._in_flight -= 1
         self.quota_state.on_not_counted(now)
@@ -273,7 +282,7 @@ class ServerHints:
         if quota.remaining is None or sent_at < self._stated_at:
             return  # responses come in any order
         least = (0 if is_rejected else quota.remaining) - state.sent_after(sent_at)
-        current = self._remaining()
+        current = self.remaining
         is_newer, self._stated_at = sent_at > self._stated_at, sent_at
         self._allowed = state.sent + (least if is_newer or current is None else max(current, least))
         if is_newer or rejected_for:  # the wait of a 429 overrules a reset
@@ -287,7 +296,7 @@ class ServerHints:
                 self._hold(quota.reset, quota.per, now, sent_at)
 
     def _hold(self, reset: float, per: float | None, now: float, sent_at: float) -> None:
-        """Send nothing before the *reset*, in seconds, since none remain."""
+        """Send nothing for *reset* seconds, since none remain; *per* is the window in seconds."""
         limit = self.quota_state.limit
         if limit is None and not self._has_long_resets:
             return
@@ -297,5 +306,6 @@ class ServerHints:
         self._held_until = self._reset_at = now + wait + self._delay
         self._test_at = max(self._no_test_before, now + _TEST_DELAY)
         if limit is not None and self._empty_until <= limit.ready_at(now) <= self._reset_at:
-            # Our own requests used it up, so the window names its end more precisely than the rounded reset.
+            # Our own requests used it up, so the `KnownLimit` knows the end more exactly than the rounded
+            # reset.
             self._held_until = self._empty_until

@@ -12,26 +12,25 @@ from .windowed_sending import WindowedSending
 
 __all__ = ("Silence", "SlowStart")
 
-#: Requests in flight until the first response. If the quota is used up, no more than these are rejected.
+#: Requests in flight until the first response: as many are rejected if the quota is used up already.
 _FIRST_IN_FLIGHT = 4
-#: Requests a second that are sent at least while nothing is known.
+#: Requests a second; the lowest pace before the first rejection.
 _SLOWEST_START = 40.0
-#: How many times the requests accepted in the last second are sent in the next one, as in TCP slow start.
-#: More costs more rejections at the end, when a round trip's worth is in flight. Less takes longer to reach
-#: a high limit.
+#: The pace is this many times what was accepted in the last second, as in TCP slow start. More costs more
+#: rejections at the end, because more are in flight then; less takes longer to reach a high limit.
 _GROWTH = 2.0
-#: A silence shorter than this part of the time since the first request shows a token bucket, not a window.
+#: A silence shorter than a quarter of the time since the first request shows a token bucket, not a window.
 _SHORT_SILENCE = 0.25
-#: Seconds; a shorter silence shows a bucket as well, since services do not count in windows of half a second.
+#: Seconds; a shorter silence shows a token bucket too, because no service counts in such short windows.
 _SHORTEST_SILENCE = 0.4
-#: Departures that are kept, to bound memory. A window that holds more requests is not found.
+#: Departure times that are kept, which bounds memory: a window of more requests is not found.
 _KEPT = 2048
 
 
 class SlowStart:
-    """Send twice as many requests as are accepted, until one is rejected.
+    """Send twice as many requests a second as were accepted in the last one, until one is rejected.
 
-    *departures* are the times at which accepted requests were sent since *began*; at first there are none.
+    *departures* are the times at which accepted requests were sent since *began*, none for a new discovery.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class SlowStart:
         return Silence(self._in_flight, self._departures, self._accepted, began, now, sent_at, retry_after)
 
     def _most_in_flight(self, now: float) -> int:
-        """Return how many requests may be in flight: more than are accepted during one round trip."""
+        """Return how many requests may be in flight: the pace times one round trip."""
         rtt = self._in_flight.rtt
         if rtt is None:
             return _FIRST_IN_FLIGHT
@@ -81,7 +80,10 @@ class SlowStart:
 
 
 class Silence:
-    """Send one probe at a time, after pauses that grow with the silence, until one is accepted."""
+    """After a 429: send one probe at a time, after growing pauses, until one is accepted.
+
+    *departures* are the times at which requests were sent that were *accepted* since *began*.
+    """
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class Silence:
     ) -> None:
         self._in_flight = in_flight
         self._departures = departures
-        self._accepted = accepted  # since *began*
+        self._accepted = accepted
         self._began = began
         self._accepted_lately = in_flight.accepted_lately(now)
         self._silent_since = self._last_rejected = sent_at
@@ -125,15 +127,16 @@ class Silence:
         return self
 
     def on_accept(self, now: float, sent_at: float) -> Phase:
-        """Estimate the limit from the length of the silence."""
-        if not self._accepted:  # an outage, or another client used up the quota
+        """Return the phase for the limit that the length of the silence shows."""
+        if not self._accepted:  # an outage, or another client used up the quota: begin again
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
         before = self._silent_since - self._began
-        burst = self._accepted * (1 - before / period)  # of a bucket: without the refill before it was empty
+        # If the limit is a token bucket: what was accepted, less the refill until the bucket was empty.
+        burst = self._accepted * (1 - before / period)
         if self._accepted <= 2:
             return self._interval(now, sent_at, period)
-        is_rounded = self._retry_after == 1.0  # a millisecond, rounded up to seconds
+        is_rounded = self._retry_after == 1.0  # perhaps a millisecond, rounded up to a second
         if is_rounded or sent_at - self._silent_since < max(_SHORT_SILENCE * period, _SHORTEST_SILENCE):
             rate = max(self._accepted / period, self._accepted_lately if before > 1 else 0)
             if before <= 1 and self._last_rejected > self._silent_since and not self._retry_after:
@@ -142,12 +145,13 @@ class Silence:
         return self._window(now, sent_at, period, burst)
 
     def _interval(self, now: float, sent_at: float, period: float) -> Phase:
-        """Conclude that the limit is a minimum interval between requests.
+        """Return the phase for a minimum interval between requests.
 
-        Its length is exact if ``Retry-After`` has fractions of a second, else the time until the next accept.
+        The interval is exact if ``Retry-After`` has fractions of a second. Otherwise it is at most *period*,
+        the seconds from the first request to the next accepted one.
         """
         too_short = self._last_rejected - self._began
-        if not self._retry_after.is_integer():  # it counts from the rejection, not from the next request
+        if not self._retry_after.is_integer():  # it counts from the rejected request
             period = min(period, too_short + self._retry_after)
             too_short = 0.98 * period
         elif self._retry_after:  # rounded up to a whole second, so no shorter interval is excluded
@@ -157,6 +161,7 @@ class Silence:
         return PacedSending(self._in_flight, rate, now, sent_at, weight=weight, width=width, burst=1.0)
 
     def _window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
+        """Return the phase for a window of at most *period* seconds."""
         too_short = self._last_rejected - self._began
         if self._retry_after:  # often rounded up to whole seconds
             too_short = max(too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period)

@@ -1,8 +1,8 @@
-"""Send as many requests as a window of time accepts, then wait for its end.
+"""Send as many requests as a window of time accepts, then wait until they leave the window.
 
 A place in the window is free again one period after its request was sent. That is exact for a sliding
-window, and safe for a fixed one. The period is known only between two bounds: a wait that was too short and
-one that was enough. So a single probe is sent at the end of a window, before the next group of requests.
+window, and safe for a fixed one. The period is known only between two bounds: the longest wait that was too
+short, and the shortest that was long enough. So one probe is sent before each new group of requests.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from .phase import FIRST_PAUSE, Phase, longer_pause
 
 __all__ = ("WindowedSending",)
 
-#: Bounds of the period that differ by less than this part of it are not bisected: that is not worth a
-#: rejection.
+#: Bounds of the period are bisected while they differ by more than 5 %: less is not worth a rejection.
 _PRECISION = 0.05
-#: Requests until the next test for more room. A test that fails costs a rejection.
+#: Accepted requests until the next test whether the window holds more. A test that fails costs a rejection.
 _TESTED_EVERY = 60.0
 
 
 class WindowedSending:
-    """*count* requests in any *period* seconds; *departures* are the times at which the last ones were sent.
+    """Send *count* requests in any *period* seconds; *departures* are the times at which the last ones left.
 
-    *too_short* is the longest wait for the end of the window that was not enough, in seconds. Until *count*
-    requests were accepted a second time, the limit may also be a token bucket of *burst* tokens that was
-    empty at *rejected_at*. *slow_start* makes the next phase if there is more room.
+    *too_short* is the longest period that proved too short, in seconds. Until *count* requests were accepted
+    a second time, the limit may also be a token bucket of *burst* tokens that was empty at *rejected_at*.
+    *slow_start* returns the next phase if the window holds more.
     """
 
     def __init__(
@@ -52,14 +51,14 @@ class WindowedSending:
         self._next_at = now
         self._slow_start = slow_start
         self._rejected_at, self._burst = rejected_at, burst
-        self._accepted = self._group = 1  # since the silence; since the last probe
+        self._accepted = self._group = 1  # requests since the silence, and since the last probe
         self._is_confirmed = False  # a test was rejected, so the limit is no bucket
-        self._is_closed = False  # between two groups, while the probe is due or in flight
+        self._is_closed = False  # between two groups: only the probe may be sent
         self._rejected_probes = 0
         self._was_outage = False
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
-        self._until_test = 0.9 * count  # requests; the first test is at the end of the first group
+        self._until_test = 0.9 * count  # accepted requests; the first test ends the first group
         self._add(sent_at)
 
     @property
@@ -75,7 +74,7 @@ class WindowedSending:
         return self._in_flight.ready_at(ready, self._group)
 
     def _free_at(self, now: float) -> float:
-        """Return when a place is free or the next test is due."""
+        """Return when a place in the window is free or, if that is earlier, a test for more room is due."""
         departures, awaited = self._departures, self._in_flight.awaited
         excess = awaited + len(departures) - self._count
         if excess < 0:
@@ -116,14 +115,14 @@ class WindowedSending:
         departures.append(sent_at)
 
     def _on_test_accept(self, now: float, sent_at: float) -> Phase:
-        """Return the phase after an accepted test: the window holds more, or the limit is a bucket."""
+        """Return the next phase after an accepted test: the window holds more, or the limit is a bucket."""
         if self._accepted < 1.5 * self._count:
             return PacedSending(self._in_flight, self.rate, now, sent_at, burst=self._burst)
         self._add(sent_at)
         return self._slow_start(self._in_flight, self._departures, self._departures[0])
 
     def _end_group(self, now: float, sent_at: float) -> None:
-        """Send one request above the known count if that test is due, else wait for the end of the window."""
+        """Plan a test, one request above the count, if it is due; otherwise close the group."""
         gap = self._period / self._count
         test_at = max(now, sent_at + gap)
         if self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
@@ -132,7 +131,7 @@ class WindowedSending:
             self._close(now)
 
     def _close(self, now: float) -> None:
-        """Plan a probe for the end of the window, or halfway between its bounds if they are far apart."""
+        """Plan a probe for the end of the period, halfway between its bounds while they are far apart."""
         oldest = self._departures[0]
         if oldest + self._period - now > (self._in_flight.rtt or 0.0):
             self._is_closed, self._rejected_probes = True, 0
@@ -140,10 +139,10 @@ class WindowedSending:
             self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
 
     def _on_probe_accept(self, now: float, sent_at: float) -> None:
-        """Learn the period from the probe that was accepted.
+        """Learn the period from an accepted probe.
 
-        An overdue response may come instead. Its request may be the oldest of all, so the age has a lower
-        bound.
+        An overdue response may come in place of the probe's. Its request may be the oldest of all, so the age
+        has a lower bound.
         """
         age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
         self._was_outage = self._rejected_probes > 0 and age > 2 * self._period and not self._was_outage
@@ -175,7 +174,7 @@ class WindowedSending:
         return self
 
     def _on_probe_reject(self, now: float, sent_at: float) -> None:
-        """Plan the next probe: once at the end of the window, then after growing pauses."""
+        """Plan the next probe: at the end of the period, later after growing pauses."""
         end = (self._departures[0] if self._departures else sent_at) + self._period
         self._rejected_probes += 1
         if self._rejected_probes == 1:
@@ -186,19 +185,19 @@ class WindowedSending:
         self._next_at = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
 
     def _wait_for_end(self, now: float, sent_at: float) -> None:
-        """Wait until the oldest place is free, since the window holds fewer than expected."""
+        """Send nothing until the oldest place is free: the window holds fewer requests than expected."""
         departures = self._departures
         while len(departures) > self._count:
             departures.popleft()
         self._is_closed, self._rejected_probes = True, 1
         self._next_at = max(now, departures[0] + self._period)
-        if self._next_at <= now + _PRECISION * self._period:  # too early, not too many
+        if self._next_at <= now + _PRECISION * self._period:  # the period is longer than expected instead
             self._too_short = max(self._too_short, sent_at - departures[0])
             self._period = max(self._period, self._too_short)
             self._next_at = max(now, sent_at + _PRECISION * self._period)
 
     def _as_paced(self, now: float, sent_at: float, rate: float) -> Phase:
-        """Return paced sending: fewer requests were accepted than a window accepts again."""
+        """Return `PacedSending` at *rate*: a window would have accepted more requests."""
         weight = float(max(1, self._accepted))
         paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)
         return paced.on_reject(now, sent_at, 0.0, 0.0)

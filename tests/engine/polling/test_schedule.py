@@ -28,7 +28,7 @@ def durations(count: int, median: float, sigma: float) -> list[float]:
 
 def asked(polling: PollingSchedule, model: str | None, duration: float) -> list[float]:
     """Return the ages at which a task of *duration* is polled, the last one after its end."""
-    ages = [polling.first_poll(model, 0.0)]
+    ages = [polling.next_poll(model, 0.0)]
     while ages[-1] < duration:
         ages.append(polling.next_poll(model, ages[-1]))
     return ages
@@ -58,8 +58,8 @@ def test_exploration_polls_are_at_ages_that_grow_by_13_percent() -> None:
 
 def test_four_tasks_explore_and_the_others_wait() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.first_poll("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
-    assert polling.first_poll("another", 0.0) == 0.25
+    assert [polling.next_poll("m", 0.0) for _ in range(6)] == [0.25, 0.25, 0.25, 0.25, 30.0, 30.0]
+    assert polling.next_poll("another", 0.0) == 0.25
 
 
 def test_another_task_explores_a_step_of_age_that_lacks_polls() -> None:
@@ -70,18 +70,18 @@ def test_another_task_explores_a_step_of_age_that_lacks_polls() -> None:
 
 def test_an_old_task_is_polled_soon() -> None:
     polling = PollingSchedule(Polling())
-    assert [polling.first_poll("m", 3600.0) for _ in range(6)] == [3600.25] * 6
-    assert taught().first_poll("m", 3600.0) == 3600.25
+    assert [polling.next_poll("m", 3600.0, 0.0) for _ in range(6)] == [3600.25] * 6
+    assert taught().next_poll("m", 3600.0, 0.0) == 3600.25
 
 
 def test_the_first_end_reschedules_waiting_queries() -> None:
     polling = PollingSchedule(Polling())
     assert polling.median("m") is None
-    assert polling.first_poll("m", 0.0) == 0.25
+    assert polling.next_poll("m", 0.0) == 0.25
     assert polling.median("m") is None
     assert polling.ended("m", 9.0, 10.0)
-    assert 8.0 < polling.replanned_poll("m", 9.0) - 1.0 < 12.0
-    assert 1.0 < polling.replanned_poll("m", 0.0) < 8.0
+    assert 8.0 < polling.next_poll("m", 9.0) - 1.0 < 12.0
+    assert 1.0 < polling.next_poll("m", 0.0) < 8.0
     assert polling.median("m") == pytest.approx(9.6, rel=0.1)
     assert polling.median("another") is None
 
@@ -138,7 +138,7 @@ def test_a_task_is_polled_five_or_six_times_around_its_likely_end() -> None:
     polling = taught()
     counts = [len(asked(polling, "m", duration)) for duration in durations(200, 10.0, 0.4)]
     assert 4.5 < sum(counts) / 200 < 6.0
-    assert 4.0 < polling.first_poll("m", 0.0) < 8.0
+    assert 4.0 < polling.next_poll("m", 0.0) < 8.0
 
 
 @pytest.mark.parametrize(("median", "sigma"), [(10.0, 0.4), (10.0, 0.15), (120.0, 0.6)])
@@ -201,8 +201,7 @@ def test_waiting_queries_are_rescheduled_only_if_the_fit_moves() -> None:
 
 def test_after_a_failed_query_the_plan_starts_from_the_last_pending_age() -> None:
     polling = taught()
-    planned = polling.replanned_poll("m", 5.0)
-    assert polling.next_poll("m", 5.0) == planned
+    planned = polling.next_poll("m", 5.0)
     assert polling.next_poll("m", 6.0, pending_at=5.0) == max(planned, 6.25)
     assert polling.next_poll("m", 20.0, pending_at=5.0) == 20.25
 
@@ -219,7 +218,7 @@ def test_failures_teach_until_a_task_succeeds() -> None:
     for _ in range(8):
         polling.ended("m", 1.9, 2.1, succeeded=False)
     assert polling.median("m") == pytest.approx(2.0, rel=0.1)
-    assert polling.first_poll("m", 0.0) < 3.0
+    assert polling.next_poll("m", 0.0) < 3.0
     polling.ended("m", 59.0, 61.0)
     assert polling.median("m") == pytest.approx(40.0, rel=0.5)  # between the prior and the success
     before = polling.median("m")
@@ -296,7 +295,7 @@ def test_a_loaded_distribution_fades() -> None:
     polling = PollingSchedule(Polling())
     polling.load(json.loads(written))
     assert polling.median("m") == pytest.approx(10.0, rel=0.05)
-    assert 4.0 < polling.first_poll("m", 0.0) < 8.0
+    assert 4.0 < polling.next_poll("m", 0.0) < 8.0
     teach(polling, "m", durations(60, 40.0, 0.3))
     assert polling.median("m") == pytest.approx(40.0, rel=0.2)
 
@@ -311,7 +310,7 @@ def test_samples_before_a_load_count_more() -> None:
 def test_models_without_name_or_fit_are_not_exported() -> None:
     polling = PollingSchedule(Polling())
     polling.ended(None, 1.0, 2.0)
-    polling.first_poll("m", 0.0)
+    polling.next_poll("m", 0.0)
     assert polling.export() == {}
 
 
@@ -374,10 +373,9 @@ def test_every_poll_is_within_the_allowed_intervals(
     for event in events:
         event(polling)
     earliest, latest = age + asking.min_interval, age + asking.max_interval
-    assert earliest <= polling.first_poll(model, age) <= latest
+    assert earliest <= polling.next_poll(model, age, 0.0) <= latest
     assert earliest <= polling.next_poll(model, age) <= latest
     assert earliest <= polling.next_poll(model, age, max(age - back, 0.0)) <= latest
-    assert earliest <= polling.replanned_poll(model, age) <= latest
     median = polling.median(model)
     assert median is None or 1e-3 < 1.1 * median < 1.2e9
 
@@ -401,6 +399,6 @@ def test_the_cache_of_shapes_is_bounded(
     monkeypatch.setattr("ruxa_async._engine.polling.schedule._MAX_SHAPES", 2)
     polling = PollingSchedule(Polling())
     polling.load({f"m{i}": {"mu": 2.0, "sigma": 0.1 * 2.0**i} for i in range(4)})
-    firsts = [polling.first_poll(f"m{i}", 0.0) for i in range(4)]
+    firsts = [polling.next_poll(f"m{i}", 0.0) for i in range(4)]
     assert len(polling._shapes) == 2
     assert firsts == sorted(firsts, reverse=True)  # the larger sigma, the sooner the first poll

@@ -212,7 +212,7 @@ def test_more_accepted_creates_while_we_look_for_an_end_change_nothing() -> None
 
 def test_no_end_is_looked_for_if_queries_cost_creates() -> None:
     found = suspected(20, rejections=3).found
-    assert not found.on_accept(object(), 20, 9.0, sent_at=8.0, may_ask=False)
+    assert not found.on_accept(object(), 20, 9.0, sent_at=8.0, may_query_all=False)
     assert not found.is_in_doubt
     assert not found.active
 
@@ -380,7 +380,7 @@ def test_creates_stay_below_the_cap_except_for_probes_and_are_never_held_back_fo
 ) -> None:
     found = ConcurrencyLimit()
     now, wire, held = 0.0, list[tuple[object, float]](), 0
-    for what, pause, rated, may_ask in steps:
+    for what, pause, rated, may_query_all in steps:
         now += pause
         running = held + len(wire)
         while len(wire) < 6 and found.ready_at(running, now) <= now:
@@ -398,7 +398,7 @@ def test_creates_stay_below_the_cap_except_for_probes_and_are_never_held_back_fo
         elif wire and what != "end":
             create, sent_at = wire.pop(0)
             if what == "ok":
-                found.on_accept(create, held, now, sent_at=sent_at, may_ask=may_ask)
+                found.on_accept(create, held, now, sent_at=sent_at, may_query_all=may_query_all)
                 held += 1
             elif what == "no":
                 found.on_reject(create, held, now, sent_at=sent_at, is_rate_known=rated)

@@ -22,7 +22,7 @@ EMPTY = Quota("d", 2, 10.0, None, 0, 3600.0)
 def make(jobs: int = 0, **polling: float) -> Engine[Job]:
     engine: Engine[Job] = Engine(Limits(max_in_flight=1000), Polling(**polling), Retries())
     for _ in range(jobs):
-        engine.submit(Job(), 0.0)
+        engine.creates.submit(Job(), 0.0)
     return engine
 
 
@@ -32,10 +32,10 @@ def create(engine: Engine[Job], now: float) -> Job:
     return job
 
 
-def followed(engine: Engine[Job], now: float, ask_at: float | None = None) -> Job:
+def followed(engine: Engine[Job], now: float, poll_at: float | None = None) -> Job:
     job = Job(task_id="t")
     job.accepted_at = now
-    engine.follow(job, now, ask_at=ask_at)
+    engine.polls.follow(job, now, poll_at=poll_at)
     return job
 
 
@@ -45,27 +45,27 @@ def accepted(quota: Quota | None = None) -> Reply:
 
 def test_the_quota_in_the_reply_to_a_create_is_kept() -> None:
     engine = make(3)
-    assert engine.create_answered(create(engine, 0.0), accepted(QUOTA), 0.0) is CreateStep.ACCEPTED
-    assert engine.creates.rate == 0.2
-    engine.create_answered(create(engine, 1.0), accepted(attrs.evolve(QUOTA, remaining=0)), 1.0)
+    assert engine.creates.on_reply(create(engine, 0.0), accepted(QUOTA), 0.0) is CreateStep.ACCEPTED
+    assert engine.scopes.create.rate == 0.2
+    engine.creates.on_reply(create(engine, 1.0), accepted(attrs.evolve(QUOTA, remaining=0)), 1.0)
     assert engine.create_ready_at(1.0) == 2.0  # only a test
-    assert engine.queries.rate is None
+    assert engine.scopes.query.rate is None
 
 
 def test_the_quota_in_a_429_is_kept() -> None:
     engine = make(1)
     job = create(engine, 0.0)
     said = attrs.evolve(QUOTA, remaining=0)
-    engine.create_answered(job, Reply(429, retry_after=3.0, by_rate_limit_headers=True, quota=said), 0.0)
-    engine.requeue(job)
-    assert engine.creates.rate == 0.2
+    engine.creates.on_reply(job, Reply(429, retry_after=3.0, by_rate_limit_headers=True, quota=said), 0.0)
+    engine.creates.requeue(job)
+    assert engine.scopes.create.rate == 0.2
     assert engine.create_ready_at(0.0) == 3.0
 
 
 def test_the_quota_in_the_reply_to_a_query_is_kept() -> None:
     engine = make()
     for number in range(2):
-        followed(engine, 0.0, ask_at=0.0)
+        followed(engine, 0.0, poll_at=0.0)
         query = engine.take_query(float(number))
         assert query is not None
         reply = (
@@ -73,63 +73,63 @@ def test_the_quota_in_the_reply_to_a_query_is_kept() -> None:
             if number
             else Reply(200, 200, state=TaskState.RUNNING, quota=QUOTA)
         )
-        engine.query_answered(query, reply, float(number))
-    assert engine.queries.rate == 0.2
-    assert engine.creates.rate is None
+        engine.polls.on_reply(query, reply, float(number))
+    assert engine.scopes.query.rate == 0.2
+    assert engine.scopes.create.rate is None
 
 
 def test_no_create_is_given_up_because_of_headers_that_proved_wrong() -> None:
     engine = make(4)
-    engine.create_answered(create(engine, 0.0), accepted(EMPTY), 0.0)
+    engine.creates.on_reply(create(engine, 0.0), accepted(EMPTY), 0.0)
     for now in (1.0, 2.0):
-        engine.create_answered(create(engine, now), accepted(EMPTY), now)
+        engine.creates.on_reply(create(engine, now), accepted(EMPTY), now)
     refusal = Reply(429, retry_after=3600.0, by_rate_limit_headers=True, quota=EMPTY)
-    assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.REQUEUE
+    assert engine.creates.on_reply(create(engine, 3.0), refusal, 3.0) is CreateStep.REQUEUE
 
 
 def test_headers_of_the_first_429_are_trusted() -> None:
     engine = make(1)
     refusal = Reply(429, retry_after=3600.0, by_rate_limit_headers=True, quota=EMPTY)
-    assert engine.create_answered(create(engine, 3.0), refusal, 3.0) is CreateStep.GIVE_UP
+    assert engine.creates.on_reply(create(engine, 3.0), refusal, 3.0) is CreateStep.GIVE_UP
 
 
-def test_a_query_that_tests_the_limit_is_not_asked_sooner_than_its_least_interval() -> None:
+def test_a_query_that_tests_the_limit_keeps_the_least_interval() -> None:
     engine = make(2, min_interval=5.0)
-    job = followed(engine, 0.0, ask_at=1.0)
+    job = followed(engine, 0.0, poll_at=1.0)
     assert engine.take_query(1.0) is job
-    assert engine.query_answered(job, Reply(200, 200, state=TaskState.RUNNING), 1.0) is QueryStep.PENDING
-    engine.create_answered(create(engine, 3.0), Reply(429, retry_after=1.0), 3.0)
-    assert engine.rates.tests("query", 3.0)
+    assert engine.polls.on_reply(job, Reply(200, 200, state=TaskState.RUNNING), 1.0) is QueryStep.PENDING
+    engine.creates.on_reply(create(engine, 3.0), Reply(429, retry_after=1.0), 3.0)
+    assert engine.scopes.tests("query", 3.0)
     assert engine.take_query(3.0) is None
     assert engine.look_for_query_at(3.0) == (6.0, True)
 
 
 def test_where_nothing_is_followed_nothing_tests_the_limit() -> None:
     engine = make(1)
-    engine.create_answered(create(engine, 0.0), Reply(429, retry_after=1.0), 0.0)
-    assert engine.rates.tests("query", 0.0)
+    engine.creates.on_reply(create(engine, 0.0), Reply(429, retry_after=1.0), 0.0)
+    assert engine.scopes.tests("query", 0.0)
     assert engine.look_for_query_at(0.0) == (math.inf, True)
-    assert engine.queries_due(0.0) == 0
+    assert engine.polls.count_due(0.0) == 0
 
 
 def test_a_due_query_is_looked_for_when_the_limit_allows_it() -> None:
     engine = make(0)
-    job = followed(engine, 0.0, ask_at=1.0)
+    job = followed(engine, 0.0, poll_at=1.0)
     assert engine.look_for_query_at(0.5) == (1.0, True)
     assert engine.take_query(1.0) is job
-    assert engine.query_answered(job, Reply(429, retry_after=3.0), 1.5) is QueryStep.AGAIN
+    assert engine.polls.on_reply(job, Reply(429, retry_after=3.0), 1.5) is QueryStep.AGAIN
     assert engine.look_for_query_at(2.0) == (4.5, False)
 
 
 def test_a_create_that_tests_the_limit_does_not_wait_for_its_turn() -> None:
     engine = make(2)
-    query = followed(engine, 0.0, ask_at=0.0)
+    query = followed(engine, 0.0, poll_at=0.0)
     assert engine.take_query(0.0) is query
     engine._creates_in_a_row = CREATES_IN_A_ROW
-    followed(engine, 0.0, ask_at=0.0)
-    engine.query_answered(query, Reply(429), 0.0)
-    assert engine.rates.binding
-    assert engine.rates.tests("create", 0.0)
+    followed(engine, 0.0, poll_at=0.0)
+    engine.polls.on_reply(query, Reply(429), 0.0)
+    assert engine.scopes.shares_limited_quota
+    assert engine.scopes.tests("create", 0.0)
     assert engine.create_ready_at(0.0) == 0.0
 
 
@@ -143,103 +143,83 @@ def test_a_cap_on_running_tasks_is_found_and_kept(seen: bool) -> None:
         while (job := engine.take_create(now)) is not None:
             if sum(ends > now for ends in running.values()) >= 5:
                 refused.append(now)
-                engine.create_answered(job, Reply(429), now)
-                engine.requeue(job)
+                engine.creates.on_reply(job, Reply(429), now)
+                engine.creates.requeue(job)
             else:
-                engine.create_answered(job, accepted(), now)
+                engine.creates.on_reply(job, accepted(), now)
                 running[job] = now + 10
-                engine.follow(job, now)
+                engine.polls.follow(job, now)
         while (query := engine.take_query(now)) is not None:
             over = running[query] <= now
             state = TaskState.SUCCESS if over else TaskState.RUNNING
-            engine.query_answered(query, Reply(200, 200, state=state), now)
+            engine.polls.on_reply(query, Reply(200, 200, state=state), now)
             if over:
-                engine.learn(query, now, 10.0)
+                engine.polls.learn(query, now, 10.0)
         now += 0.05
     assert engine.queued == 0
     assert now <= 1.35 * 120 / 5 * 10
     assert len([at for at in refused if at > 100]) <= 12
-    assert engine.running.cap == 5
+    assert engine.concurrency_limit.cap == 5
 
 
 def test_a_create_accepted_in_spite_of_a_suspicion_makes_all_rested_tasks_due() -> None:
     """After three rejections while three ran, one is accepted: one may have ended unseen."""
     engine = make(6, min_interval=1.0)
-    engine.rates._is_shared = False
+    engine.scopes._is_shared = False
     for _ in range(3):
         job = create(engine, 0.0)
-        engine.create_answered(job, accepted(), 0.0)
-        engine.follow(job, 0.0)
+        engine.creates.on_reply(job, accepted(), 0.0)
+        engine.polls.follow(job, 0.0)
         engine.queues.queries.set(job, 1e6)
     now = 0.0
     for _ in range(3):
         now = max(engine.create_ready_at(now), now + 1.0)
         job = create(engine, now)
-        engine.create_answered(job, Reply(429), now)
-        engine.requeue(job)
+        engine.creates.on_reply(job, Reply(429), now)
+        engine.creates.requeue(job)
     now = max(engine.create_ready_at(now), now + 0.1)
     late = followed(engine, now - 0.1)
     engine.queues.queries.set(late, 1e6)
-    assert engine.queries_due(now) == 0
-    engine.create_answered(create(engine, now), accepted(), now)
-    assert engine.running.is_in_doubt
-    assert engine.queries_due(now) == 3
+    assert engine.polls.count_due(now) == 0
+    engine.creates.on_reply(create(engine, now), accepted(), now)
+    assert engine.concurrency_limit.is_in_doubt
+    assert engine.polls.count_due(now) == 3
     assert now - late.accepted_at < 1.0
 
 
-def suspected_again() -> ConcurrencyLimit:
-    """Return a confirmed cap of five, beside which creates are rejected while three tasks run."""
-    limit, now = ConcurrencyLimit(), 0.0
-    rejected = [(5, True), (5, True), (4, False), (5, False), (5, False), (5, True), (3, True), (3, True)]
-    for running, is_rejected in rejected:
-        create, now = object(), now + 0.1
+def report(limit: ConcurrencyLimit, *creates: tuple[int, bool]) -> None:
+    """Report creates to *limit*: the tasks that ran, and whether the create was rejected."""
+    for number, (running, is_rejected) in enumerate(creates):
+        create, now = object(), 0.1 * number
         limit.on_send(create, running)
         if is_rejected:
             limit.on_reject(create, running, now, sent_at=now, is_rate_known=True)
         else:
             limit.on_accept(create, running, now, sent_at=now)
-    assert (limit.is_confirmed, limit.is_suspected) == (True, True)
-    return limit
 
 
 def test_a_confirmed_cap_that_is_found_again_restores_the_rate() -> None:
     engine = make(2)
-    engine.running = engine._creates.running = engine._polls.running = suspected_again()
-    learned_meanwhile = engine.creates.limit
-    engine.rates.save()
-    engine.create_answered(create(engine, 1.0), accepted(), 1.1)
-    assert engine.running.cap == 3
-    assert engine.creates.limit is not learned_meanwhile
+    limit = engine.concurrency_limit
+    report(limit, (5, True), (5, True), (4, False), (5, False), (5, False), (5, True), (3, True), (3, True))
+    assert (limit.is_confirmed, limit.is_suspected) == (True, True)
+    learned_meanwhile = engine.scopes.create.limit
+    engine.scopes.save()
+    engine.creates.on_reply(create(engine, 1.0), accepted(), 1.1)
+    assert engine.concurrency_limit.cap == 3
+    assert engine.scopes.create.limit is not learned_meanwhile
 
 
 def test_a_tentative_cap_explains_a_rejection_and_restores_nothing() -> None:
     """Three run at a tentative cap of four: the cap is lowered, and the discovery keeps what it learned."""
     engine = make(4)
     for _ in range(3):
-        engine.create_answered(create(engine, 0.0), accepted(), 0.0)
-    engine.running._believe(4)
-    engine.running._update()
-    engine.rates.save()
-    learned_meanwhile = engine.creates.limit
-    engine.create_answered(create(engine, 1.0), Reply(429), 1.0)
-    assert engine.running.is_tentative
-    assert engine.running.cap == 3
-    assert engine.creates.limit is learned_meanwhile
-
-
-def test_replanning_stops_when_its_budget_is_used_up() -> None:
-    engine = make()
-    waiting = followed(engine, 0.0)
-    due = engine.query_ready_at(0.0)
-    ended = Job(task_id="t")
-    ended.pending_at = 99.0
-    engine._polls._replans_left = 0
-    engine.learn(ended, 100.0, 100.0)
-    assert engine.query_ready_at(0.0) == due
-    engine._polls._replans_left = 1
-    ended.pending_at = 999.0
-    for _ in range(8):
-        engine.learn(ended, 1000.0, 1000.0)
-    assert engine.query_ready_at(0.0) != due
-    assert engine._polls._replans_left == 0
-    assert waiting.ticket
+        engine.creates.on_reply(create(engine, 0.0), accepted(), 0.0)
+    report(engine.concurrency_limit, (4, True), (4, True), (3, False))
+    assert engine.concurrency_limit.is_tentative
+    engine.scopes.save()
+    learned_meanwhile = engine.scopes.create.limit
+    engine.creates.on_reply(create(engine, 1.0), Reply(429), 1.0)
+    assert engine.concurrency_limit.is_tentative
+    assert engine.concurrency_limit.cap == 3
+    assert engine.scopes.create.limit is learned_meanwhile

@@ -65,7 +65,9 @@ def test_responses_in_any_order_free_places_in_the_order_of_time() -> None:
         known.on_send(sent_at)
     for sent_at in (2.0, 0.0, 1.0):
         known.on_accept(3.0, sent_at=sent_at)
-    assert list(known._free) == [10.0, 11.0, 12.0]
+    for free_at in (10.0, 11.0, 12.0):
+        assert known.ready_at(3.0) == free_at
+        known.on_send(known.ready_at(free_at))
 
 
 def test_the_limit_is_used_up_while_fewer_than_two_may_be_sent_and_the_bucket_is_not_full() -> None:
@@ -122,11 +124,13 @@ def test_the_count_holds_where_the_burst_would_allow_more() -> None:
 
 def test_with_a_configured_burst_places_are_free_one_period_after_the_departure() -> None:
     """Latency costs no throughput, however much it varies."""
-    known = KnownLimit(RateLimit(2, 4.0, burst=1))
+    known = KnownLimit(RateLimit(2, 4.0, burst=2))
     for now, rtt in ((0.0, 0.1), (2.0, 1.5)):
         known.on_send(now)
         known.on_accept(now + rtt, sent_at=now)
-    assert list(known._free) == [4.0, 6.0]
+    assert known.ready_at(3.5) == 4.0
+    known.on_send(4.0)
+    assert known.ready_at(4.0) == 6.0
 
 
 def test_an_unsent_request_gives_its_place_back() -> None:

@@ -56,7 +56,7 @@ def rejected(limiter: ScopeLimiter, now: float, retry_after: float | None = None
 def reject(limiter: ScopeLimiter, now: float, retry_after: float | None = None, *, sent_at: float) -> float:
     """Reject a request sent at *sent_at*; return the seconds until the next may be sent."""
     limiter.on_reject(now, retry_after, sent_at=sent_at)
-    return limiter.closed_for(now) or round(min(limiter.ready_at(now) - now, 30.0), 6)
+    return limiter.paused_for(now) or round(min(limiter.ready_at(now) - now, 30.0), 6)
 
 
 def test_an_unknown_limit_bounds_requests_in_flight_but_not_their_number() -> None:
@@ -71,7 +71,7 @@ def test_an_unknown_limit_bounds_requests_in_flight_but_not_their_number() -> No
         limiter.on_send(1000.25)
     else:
         pytest.fail("the first rejection would have been one of all of them")
-    assert (limiter.closed_for(1000.25), limiter.shut_for(1000.25), limiter.refusals) == (0.0, 0.0, 0)
+    assert (limiter.paused_for(1000.25), limiter.rejecting_for(1000.25), limiter.rejections) == (0.0, 0.0, 0)
 
 
 def test_after_rejections_at_an_unknown_limit_discovery_sets_growing_pauses() -> None:
@@ -80,10 +80,10 @@ def test_after_rejections_at_an_unknown_limit_discovery_sets_growing_pauses() ->
     for _ in range(6):
         instants.append(now)
         assert rejected(limiter, now) == pytest.approx(limiter.ready_at(now) - now)
-        assert limiter.closed_for(now) == 0.0  # the service named no wait
+        assert limiter.paused_for(now) == 0.0  # the service named no wait
         now = limiter.ready_at(now)
     assert instants == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.225, 0.3375])
-    assert limiter.refusals == 6
+    assert limiter.rejections == 6
 
 
 def test_after_a_rejection_other_responses_are_waited_for_until_overdue() -> None:
@@ -101,7 +101,7 @@ def test_pauses_double_from_half_a_second_to_thirty() -> None:
         assert limiter.ready_at(now) == now + pauses[-1]
         now = limiter.ready_at(now)
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    assert limiter.refusals == 10
+    assert limiter.rejections == 10
 
 
 def test_an_acceptance_makes_the_next_pause_short_again() -> None:
@@ -128,7 +128,7 @@ def test_a_rejection_of_a_request_sent_before_the_pause_makes_no_new_pause() -> 
     assert reject(limiter, 1.0, None, sent_at=0.0) == 0.5
     assert reject(limiter, 1.25, None, sent_at=0.0) == 0.25
     assert reject(limiter, 9.0, None, sent_at=0.0) == 0.0
-    assert limiter.refusals == 4
+    assert limiter.rejections == 4
     assert rejected(limiter, 9.0) == 1.0
 
 
@@ -137,7 +137,7 @@ def test_retry_after_is_kept_exactly_at_a_configured_limit(retry_after: float) -
     limiter = far_limiter()
     assert rejected(limiter, 0.0, retry_after) == retry_after
     assert limiter.ready_at(0.0) == retry_after
-    assert limiter.closed_for(retry_after) == 0.0
+    assert limiter.paused_for(retry_after) == 0.0
     assert limiter.ready_at(retry_after + 1) == retry_after + 1
 
 
@@ -224,7 +224,7 @@ def test_a_request_without_a_response_changes_only_the_number_in_flight() -> Non
     assert limiter.ready_at(0.5) == math.inf
     limiter.on_no_response(5.0)
     assert limiter.ready_at(5.0) == 5.0
-    assert limiter.shut_for(5.0) == 6.0
+    assert limiter.rejecting_for(5.0) == 6.0
     limiter.on_send(5.0)
     assert limiter.ready_at(5.0) == math.inf
 
@@ -237,7 +237,7 @@ def test_an_unreachable_service_is_tried_after_growing_pauses() -> None:
         waits.append(limiter.ready_at(now) - now)
         now = limiter.ready_at(now)
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert limiter.refusals == 0
+    assert limiter.rejections == 0
     limiter.on_send(now)
     limiter.on_accept(now, sent_at=now)
     limiter.on_send(now)
@@ -254,17 +254,17 @@ def test_a_whole_pool_that_cannot_connect_makes_one_pause() -> None:
     assert limiter.ready_at(10.0) == 10.5
 
 
-def test_shut_for_counts_from_the_first_rejection_to_the_next_acceptance() -> None:
+def test_rejecting_for_counts_from_the_first_rejection_to_the_next_acceptance() -> None:
     limiter = ScopeLimiter(None)
-    assert limiter.shut_for(5.0) == 0.0
+    assert limiter.rejecting_for(5.0) == 0.0
     rejected(limiter, 10.0)
     rejected(limiter, 10.5)
-    assert limiter.shut_for(40.0) == 30.0
+    assert limiter.rejecting_for(40.0) == 30.0
     limiter.on_send(40.0)
     limiter.on_accept(41.0, sent_at=40.0)
-    assert limiter.shut_for(50.0) == 0.0
+    assert limiter.rejecting_for(50.0) == 0.0
     rejected(limiter, 60.0)
-    assert limiter.shut_for(61.0) == 1.0
+    assert limiter.rejecting_for(61.0) == 1.0
 
 
 def test_a_limiter_keeps_a_configured_limit() -> None:
@@ -311,10 +311,10 @@ def test_a_limiter_pauses_like_another_until_that_is_ended() -> None:
     one, two = ScopeLimiter(None), ScopeLimiter(None)
     rejected(one, 0.0, 9.0)
     two.pause_like(one, 0.0)
-    assert (two.ready_at(0.0), two.closed_for(1.0)) == (9.0, 8.0)
+    assert (two.ready_at(0.0), two.paused_for(1.0)) == (9.0, 8.0)
     assert (one.is_paused(0.0), two.is_paused(0.0)) == (True, False)
     two.end_borrowed_pause()
-    assert (two.ready_at(0.0), two.closed_for(1.0)) == (0.0, 0.0)
+    assert (two.ready_at(0.0), two.paused_for(1.0)) == (0.0, 0.0)
 
 
 def test_a_limiter_pauses_like_another_for_a_minute_at_most() -> None:
@@ -339,7 +339,7 @@ def test_a_borrowed_pause_is_not_lent() -> None:
     rejected(one, 0.0, 9.0)
     two.pause_like(one, 0.0)
     one.pause_like(two, 0.0)
-    assert two.closed_for(0.0) == one.closed_for(0.0) == 9.0
+    assert two.paused_for(0.0) == one.paused_for(0.0) == 9.0
     one.end_borrowed_pause()
     assert one.ready_at(0.0) == 9.0
 
@@ -373,7 +373,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.paused_until = -math.inf
         self.narrow = False
         self.shut_since = math.inf
-        self.refusals = 0
+        self.rejections = 0
 
     @initialize(limit=st.one_of(st.none(), LIMITS), longest=st.sampled_from([2.0, 600.0, math.inf]))
     def open(self, limit: RateLimit | None, longest: float) -> None:
@@ -408,7 +408,7 @@ class LimiterMachine(RuleBasedStateMachine):
         sent_at = self.returned(data)
         self.limiter.on_accept(self.now, sent_at=sent_at)
         self.narrow, self.shut_since = False, math.inf
-        assert self.limiter.shut_for(self.now) == 0.0
+        assert self.limiter.rejecting_for(self.now) == 0.0
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
@@ -422,7 +422,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.returned(data)
         self.limiter.on_not_sent(self.now)
         self.narrow, self.shut_since = True, min(self.shut_since, self.now)
-        assert self.limiter.closed_for(self.now) > 0
+        assert self.limiter.paused_for(self.now) > 0
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), hint=st.one_of(st.none(), st.sampled_from([0.0, 0.25, 3.0, 1000.0])))
@@ -431,11 +431,11 @@ class LimiterMachine(RuleBasedStateMachine):
         closed = reject(self.limiter, self.now, hint, sent_at=sent_at)
         self.narrow = self.narrow or sent_at >= self.shut_since  # the first may be due to jitter
         self.shut_since = min(self.shut_since, self.now)
-        self.refusals += 1
+        self.rejections += 1
         if hint:
             self.paused_until = max(self.paused_until, self.now + min(hint, self.longest))
         if hint:
-            assert closed == self.limiter.closed_for(self.now)
+            assert closed == self.limiter.paused_for(self.now)
         assert 0 <= closed <= max(30.0, self.paused_until - self.now)
 
     @invariant()
@@ -449,7 +449,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @invariant()
     def rejections_are_counted(self) -> None:
-        assert self.limiter.refusals == self.refusals
+        assert self.limiter.rejections == self.rejections
 
     def teardown(self) -> None:
         """Send three more requests, each within a bounded time."""
@@ -484,7 +484,7 @@ def test_a_configured_rate_without_a_burst_starts_with_four_at_once_and_goes_on_
         limiter.on_send(0.0)
     for left in (0.05, 0.1, 0.15):
         assert limiter.ready_at(0.0) == pytest.approx(left)
-        assert limiter.opens_at(0.0) == 0.0
+        assert limiter.ready_ignoring_rate(0.0) == 0.0
         limiter.on_send(left)
     limiter = ScopeLimiter(RateLimit(20, 1.0))
     for _ in range(4):
@@ -498,7 +498,7 @@ def test_a_configured_rate_without_a_burst_starts_with_four_at_once_and_goes_on_
     limiter.on_reject(0.2, None, sent_at=0.1)
     limiter.on_reject(0.3, None, sent_at=0.25)
     assert (
-        limiter.ready_at(1.0) == limiter.opens_at(1.0) == math.inf
+        limiter.ready_at(1.0) == limiter.ready_ignoring_rate(1.0) == math.inf
     )  # rejected twice in a row: one at a time from now on
     configured = ScopeLimiter(RateLimit(20, 1.0, burst=20))
     for _ in range(20):

@@ -7,29 +7,30 @@ from typing import Any
 
 import pytest
 from engine import limits_sim
-from engine.limits_sim import Fixed, Limit, Run, Sliding, Tokens, simulate
+from engine.limits_sim import Run, simulate
 
 from ruxa_async import Limits, RateLimit
 from ruxa_async._engine.rate_limits.discovery import Discovery
 from ruxa_async._engine.rate_limits.scopes import Scopes
+from ruxa_async.emulator import FixedWindow, Limiter, SlidingWindow, TokenBucket
 
-LIMITS: list[tuple[str, Callable[[], Limit], int]] = [
-    ("TB 20/10", lambda: Tokens(20, 10), 300),
-    ("TB 5/5", lambda: Tokens(5, 5), 200),
-    ("TB 2/1", lambda: Tokens(2, 1), 100),
-    ("sliding 20 in 10 s", lambda: Sliding(20, 10), 100),
-    ("fixed 20 in 10 s", lambda: Fixed(20, 10, ends=7), 100),
+LIMITS: list[tuple[str, Callable[[], Limiter], int]] = [
+    ("TB 20/10", lambda: TokenBucket(20, 10).limiter(), 300),
+    ("TB 5/5", lambda: TokenBucket(5, 5).limiter(), 200),
+    ("TB 2/1", lambda: TokenBucket(2, 1).limiter(), 100),
+    ("sliding 20 in 10 s", lambda: SlidingWindow(20, 10).limiter(), 100),
+    ("fixed 20 in 10 s", lambda: FixedWindow(20, 10, phase=-3).limiter(), 100),
 ]
 
 
-def used_up(limit: Limit) -> Limit:
+def used_up(limit: Limiter) -> Limiter:
     """Return *limit* with its quota used up."""
     while not limit.take(0.0):
         pass
     return limit
 
 
-def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch) -> Run:
+def again(first: Run, limit: Limiter, count: int, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run at *limit*, beginning with what *first* has found."""
     known = first.discovery.export()
     monkeypatch.setattr(limits_sim, "Discovery", lambda: Discovery.restored(known, 0.0))
@@ -41,7 +42,7 @@ def again(first: Run, limit: Limit, count: int, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("fresh", "count"), [each[1:] for each in LIMITS], ids=[each[0] for each in LIMITS])
 def test_a_second_run_has_few_rejections_at_a_quota_that_the_first_used_up(
-    fresh: Callable[[], Limit], count: int, monkeypatch: pytest.MonkeyPatch
+    fresh: Callable[[], Limiter], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = simulate(fresh(), rtt=0.05, count=count)
     second = again(first, used_up(fresh()), count, monkeypatch)
@@ -52,14 +53,14 @@ def test_a_second_run_has_few_rejections_at_a_quota_that_the_first_used_up(
 
 
 def test_limit_that_was_raised_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = simulate(Tokens(5, 5), rtt=0.05, count=100)
-    second = again(first, Tokens(20, 10), 600, monkeypatch)
+    first = simulate(TokenBucket(5, 5).limiter(), rtt=0.05, count=100)
+    second = again(first, TokenBucket(20, 10).limiter(), 600, monkeypatch)
     assert second.discovery.rate == pytest.approx(20, rel=0.05)
 
 
 def test_limit_that_fell_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = simulate(Tokens(20, 10), rtt=0.05, count=300)
-    second = again(first, Tokens(5, 5), 300, monkeypatch)
+    first = simulate(TokenBucket(20, 10).limiter(), rtt=0.05, count=300)
+    second = again(first, TokenBucket(5, 5).limiter(), 300, monkeypatch)
     assert second.discovery.rate == pytest.approx(5, rel=0.05)
     assert len(second.refused) <= 30
 
@@ -85,7 +86,7 @@ FOUND: Any = {"rate": 4.0}
 def test_one_quota_stays_one() -> None:
     later = rates()
     later.load({"shared": True, "create": FOUND, "query": FOUND}, 10.0)
-    assert later.binding
+    assert later.shares_limited_quota
     assert (later.create.rate, later.query.rate) == (4.0, 4.0)
     later.on_send("create", 10.25, "job")
     assert later.ready_at("query", 10.25) == pytest.approx(10.556, abs=0.001)
@@ -95,7 +96,7 @@ def test_one_quota_stays_one() -> None:
 def test_two_quotas_stay_two() -> None:
     later = rates()
     later.load({"shared": False, "create": FOUND, "query": None}, 10.0)
-    assert not later.binding
+    assert not later.shares_limited_quota
     assert (later.create.rate, later.query.rate) == (4.0, None)
     assert later.ready_at("query", 10.0) == 10.0
     assert later.ready_at("create", 10.0) == pytest.approx(10.278, abs=0.001)  # none of the quota remains
@@ -104,7 +105,7 @@ def test_two_quotas_stay_two() -> None:
 def test_nothing_found_binds_nothing() -> None:
     later = rates()
     later.load(rates().export(), 0.0)
-    assert not later.binding
+    assert not later.shares_limited_quota
     assert later.create.rate is None
 
 

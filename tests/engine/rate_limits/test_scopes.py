@@ -33,7 +33,7 @@ def two_quotas(first: Scope = "create", other: Scope = "query") -> Scopes:
     scopes = make()
     reject(scopes, first, 0.0, 1.0)
     accept(scopes, other, 0.0)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
     return scopes
 
 
@@ -47,7 +47,7 @@ def test_each_scope_has_its_limiter() -> None:
 def test_before_a_rejection_nothing_binds_and_nothing_is_a_test() -> None:
     scopes = make()
     accept(scopes, "create", 0.0)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
     assert not scopes.tests("create", 0.0)
     assert not scopes.tests("query", 0.0)
 
@@ -58,7 +58,7 @@ def test_the_first_rejection_makes_the_next_of_the_other_scope_a_test_that_is_se
 ) -> None:
     scopes = make()
     reject(scopes, scope, 1.0, 7.0)
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     assert scopes.tests(other, 1.0)
     assert not scopes.tests(scope, 1.0)
     assert scopes.ready_at(other, 1.0) == 1.0
@@ -74,7 +74,7 @@ def test_a_request_that_is_not_sent_at_once_is_no_test() -> None:
     assert scopes.ready_at("query", 1.05) == 1.05
     assert scopes.ready_at("query", 1.06) == 8.0
     accept(scopes, "query", 9.0)
-    assert scopes.binding
+    assert scopes.shares_limited_quota
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
@@ -87,8 +87,8 @@ def test_a_rejected_test_pauses_both_scopes_for_the_longest_retry_after(
     scopes = make()
     reject(scopes, scope, 1.0, retry_after)
     reject(scopes, other, 1.0, test_retry_after)
-    assert scopes.binding
-    assert scopes.create.closed_for(1.0) == scopes.query.closed_for(1.0) == 7.0
+    assert scopes.shares_limited_quota
+    assert scopes.create.paused_for(1.0) == scopes.query.paused_for(1.0) == 7.0
     assert not scopes.tests(scope, 1.0)
 
 
@@ -97,7 +97,7 @@ def test_an_accepted_test_splits_the_scopes_and_ends_the_pause_of_its_own(scope:
     scopes = make()
     reject(scopes, scope, 1.0, 7.0)
     accept(scopes, other, 1.0)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
     assert scopes.ready_at(other, 1.0) == 1.0
     assert scopes.ready_at(scope, 1.0) == 8.0
     assert scopes.limiter(other).rate is None
@@ -126,9 +126,9 @@ def test_more_tests_are_sent_than_tokens_flow_in_during_a_round_trip() -> None:
     assert not scopes.tests("query", 1.2)
     for _ in range(2):
         scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-        assert scopes.binding
+        assert scopes.shares_limited_quota
     scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_one_rejected_test_of_several_shows_one_quota() -> None:
@@ -138,7 +138,7 @@ def test_one_rejected_test_of_several_shows_one_quota() -> None:
     scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
     scopes.on_reject("query", 1.4, 5.0, sent_at=1.2, job=("query", 1.2))
     scopes.on_accept("query", 1.4, sent_at=1.2, job=("query", 1.2))
-    assert scopes.binding
+    assert scopes.shares_limited_quota
 
 
 def test_rejections_of_requests_sent_before_the_last_are_no_pairs() -> None:
@@ -148,7 +148,7 @@ def test_rejections_of_requests_sent_before_the_last_are_no_pairs() -> None:
         scopes.on_send(scope, 10.0, (scope, 10.0))
     for scope in order:
         scopes.on_reject(scope, 10.1, None, sent_at=10.0, job=(scope, 10.0))
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_after_a_split_no_scope_waits_for_responses_of_the_other() -> None:
@@ -173,7 +173,7 @@ def test_a_test_that_is_accepted_after_a_split_changes_nothing() -> None:
     scopes._test_jobs, scopes._tests_to_accept = {("query", 2.0)}, 1
     accept(scopes, "query", 2.0)
     assert waits > 1.0
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_no_test_is_sent_before_the_retry_after_of_its_own_scope() -> None:
@@ -199,11 +199,11 @@ def test_the_test_is_repeated_after_sixteen_rejections() -> None:
             asked.append(number)
             reject(scopes, "query", now, 1.0)
     assert asked == [17, 34]
-    now += 2.0
-    scopes._rejections_until_test = 0
-    reject(scopes, "create", now, 1.0)
+    while not scopes.tests("query", now):
+        now += 2.0
+        reject(scopes, "create", now, 1.0)
     accept(scopes, "query", now)  # this time there are two quotas
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
@@ -212,14 +212,14 @@ def test_rejections_in_pairs_merge_two_quotas(scope: Scope, other: Scope) -> Non
     pair: list[tuple[Scope, float]] = [(scope, 10.0), (other, 10.1), (scope, 10.2)]
     for one, now in pair:
         reject(scopes, one, now)
-        assert not scopes.binding
+        assert not scopes.shares_limited_quota
     reject(scopes, other, 10.3)
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     scopes.on_send("create", 20.0, ("create", 20.0))
     assert scopes.query.limit is scopes.create.limit
     scopes.on_accept("create", 20.0, sent_at=20.0, job=("create", 20.0))
     reject(scopes, scope, 21.0, 5.0)
-    assert scopes.limiter(other).closed_for(21.0) == 5.0
+    assert scopes.limiter(other).paused_for(21.0) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_other_rejections_do_not_merge_two_quotas(rejections: list[tuple[Scope, 
     scopes = two_quotas()
     for scope, now in rejections:
         reject(scopes, scope, now)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_configured_limit_is_not_shared_at_first(limits: Limits, scope: Scope,
         reject(scopes, scope, now, 50.0)
         assert scopes.ready_at(other, now) == now
         assert not scopes.tests(other, now)
-        assert not scopes.binding
+        assert not scopes.shares_limited_quota
 
 
 def test_a_query_waits_a_minute_at_most_for_the_retry_after_of_a_create() -> None:
@@ -268,12 +268,12 @@ def test_a_rejection_by_the_cap_is_no_result_of_a_test() -> None:
     reject(scopes, "query", 0.0, 5.0)
     scopes.on_send("create", 0.0, "test")
     scopes.on_cap_reject(0.0, 2.0, job="test")
-    assert scopes.binding
-    assert scopes.create.closed_for(0.0) == 5.0  # as queries
+    assert scopes.shares_limited_quota
+    assert scopes.create.paused_for(0.0) == 5.0  # as queries
     scopes.on_send("create", 6.0, "other")
     scopes.on_cap_reject(6.0, 2.0, job="other")
-    assert scopes.create.closed_for(6.0) == 2.0
-    assert scopes.query.closed_for(6.0) == 0.0
+    assert scopes.create.paused_for(6.0) == 2.0
+    assert scopes.query.paused_for(6.0) == 0.0
 
 
 def test_what_is_learned_after_a_save_can_be_undone_or_kept() -> None:
@@ -322,10 +322,10 @@ def rejected_in_pairs(scopes: Scopes, pairs: int) -> None:
 def test_a_configured_limit_that_rejects_in_pairs_with_the_other_scope_is_kept_by_both() -> None:
     scopes = configured_creates()
     rejected_in_pairs(scopes, 3)
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     assert scopes.query.rate == scopes.create.rate == 10.0
     rejected_in_pairs(scopes, 1)
-    assert scopes.binding
+    assert scopes.shares_limited_quota
 
 
 def test_requests_in_flight_count_in_a_limit_that_becomes_shared() -> None:
@@ -348,7 +348,7 @@ def test_two_configured_limits_are_never_merged() -> None:
         Limits(create_rate=RateLimit(10, 1.0), query_rate=RateLimit(5, 1.0)), longest_query_wait=600.0
     )
     rejected_in_pairs(scopes, 5)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
     assert (scopes.create.rate, scopes.query.rate) == (10.0, 5.0)
 
 
@@ -369,7 +369,7 @@ def test_a_scope_that_was_never_accepted_shares_a_configured_limit_that_is_used_
     for times in (1, 2):
         scopes = creates_at(2, 2)
         reject_queries_while_creates_run_at_their_limit(scopes, times)
-        found.append((scopes.binding, scopes.query.rate))
+        found.append((scopes.shares_limited_quota, scopes.query.rate))
     assert found == [(False, None), (True, 2.0)]
 
 
@@ -377,13 +377,13 @@ def test_a_scope_that_was_accepted_before_may_have_a_limit_of_its_own() -> None:
     scopes = creates_at(2, 2)
     accept(scopes, "query", 0.0)
     reject_queries_while_creates_run_at_their_limit(scopes, 9)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_a_configured_limit_that_is_not_used_up_explains_no_rejection() -> None:
     scopes = creates_at(20, 20)
     reject_queries_while_creates_run_at_their_limit(scopes, 9)
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_headers_are_dropped_when_a_scope_gets_a_configured_limit() -> None:
@@ -396,7 +396,7 @@ def test_headers_are_dropped_when_a_scope_gets_a_configured_limit() -> None:
     for _ in range(2):
         accept(scopes, "create", 1.0)
     reject(scopes, "query", 1.01)
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     for _ in range(4):
         scopes.on_accept("query", 2.0, sent_at=0.5, job="in flight")
     assert scopes.ready_at("query", 20.0) == 20.0

@@ -47,7 +47,7 @@ def rejected(
 ) -> bool:
     hints.on_send(now)
     at = now if at is None else at
-    explained = hints.on_reject(at, None, sent_at=now)
+    explained = hints.on_reject(at, sent_at=now)
     if said is not None:
         hints.on_quota(said, at, sent_at=now, rejected_for=wait)
     return explained
@@ -129,9 +129,9 @@ def test_responses_in_any_order_say_how_many_remain() -> None:
         hints.on_send(0.0)
     for left in (4, 9, 5, 8, 6):  # the service counted them 9, 8, 7 ..., so four are left
         answered(hints, 0.0, plain(left, 30.0), at=1.0)
-    assert hints._remaining() == 4
+    assert hints.remaining == 4
     hints.on_send(1.0)
-    assert hints._remaining() == 3
+    assert hints.remaining == 3
 
 
 def test_a_late_response_to_an_earlier_request_is_ignored() -> None:
@@ -140,7 +140,7 @@ def test_a_late_response_to_an_earlier_request_is_ignored() -> None:
     answered(hints, 1.0, plain(0, 30.0), at=2.0)
     until = ready(hints, 2.0)
     answered(hints, 0.5, plain(9, 30.0), at=2.0)
-    assert hints._remaining() == 0
+    assert hints.remaining == 0
     assert ready(hints, 2.0) <= until
 
 
@@ -249,7 +249,7 @@ def test_the_wait_of_a_429_overrules_the_reset() -> None:
     hints.on_send(0.0)
     hints.on_send(0.0)
     answered(hints, 0.0, plain(0, 50.0))
-    hints.on_reject(0.0, None, sent_at=0.0)
+    hints.on_reject(0.0, sent_at=0.0)
     hints.on_quota(plain(0, 50.0), 0.0, sent_at=0.0, rejected_for=2.0)
     assert ready(hints, 0.0) == 0.0  # the limiter pauses for two seconds
 
@@ -274,10 +274,10 @@ def test_rejections_at_the_same_time_are_one_contradiction() -> None:
     for _ in range(3):
         hints.on_send(1.0)
     for _ in range(3):
-        hints.on_reject(1.5, None, sent_at=1.0)
+        hints.on_reject(1.5, sent_at=1.0)
     assert hints.contradictions == (1, 0)
     hints.on_send(2.0)
-    hints.on_reject(2.5, None, sent_at=2.0)
+    hints.on_reject(2.5, sent_at=2.0)
     assert hints.ignored
 
 
@@ -348,7 +348,7 @@ def test_headers_of_a_query_concern_queries() -> None:
     accept_with(scopes, "query", 0.0, quota(0, 10.0, limit=1))
     assert scopes.ready_at("create", 0.0) == 0.0
     assert scopes.ready_at("query", 0.0) > 0.0
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_scopes_with_the_same_quota_in_their_headers_share_it() -> None:
@@ -356,7 +356,7 @@ def test_scopes_with_the_same_quota_in_their_headers_share_it() -> None:
     accept_with(scopes, "query", 0.0, quota(2))
     scopes.on_send("query", 0.0, "on the wire")
     accept_with(scopes, "create", 0.0, quota(None))
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     assert scopes.create.rate == scopes.query.rate == 0.3
     assert scopes.ready_at("create", 0.0) == 0.0
     scopes.on_send("create", 0.0, "the last of three")
@@ -381,7 +381,7 @@ def test_scopes_go_on_sharing_a_quota_that_is_named_again() -> None:
     assert scopes.create.hints is not None
     assert scopes.query.hints is not None
     assert scopes.create.hints.quota_state is scopes.query.hints.quota_state
-    assert scopes.binding
+    assert scopes.shares_limited_quota
 
 
 def test_scopes_with_two_quotas_share_no_headers() -> None:
@@ -392,7 +392,7 @@ def test_scopes_with_two_quotas_share_no_headers() -> None:
     scopes.on_reject("create", 0.0, 5.0, sent_at=0.0, job="a")
     assert scopes.tests("query", 0.0)
     accept_with(scopes, "query", 0.0, quota(2))
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
     assert scopes.create.hints is not None
     assert scopes.query.hints is not None
     assert scopes.create.hints.quota_state is not scopes.query.hints.quota_state
@@ -464,7 +464,7 @@ def test_scopes_with_the_same_quota_without_a_window_share_what_remains() -> Non
     scopes = make_scopes()
     accept_with(scopes, "query", 0.0, plain(5, 30.0))
     accept_with(scopes, "create", 0.0, plain(4, 30.0))
-    assert scopes.binding
+    assert scopes.shares_limited_quota
     assert scopes.create.rate is None
     accept_with(scopes, "create", 1.0, quota(3, limit=9, per=None))
     assert scopes.create.hints is not None
@@ -490,7 +490,7 @@ def test_no_scope_joins_a_quota_that_is_ignored() -> None:
     assert scopes.query.hints is not None
     scopes.query.hints.contradictions = (2, 0)
     accept_with(scopes, "create", 0.0, quota(3))
-    assert not scopes.binding
+    assert not scopes.shares_limited_quota
 
 
 def test_a_limiter_says_how_long_nothing_is_sent() -> None:
@@ -504,7 +504,7 @@ def test_a_limiter_says_how_long_nothing_is_sent() -> None:
     assert limiter.wait(11.0) == 20.0
     limiter.on_send(31.0)
     limiter.on_cap_reject(31.0, None)
-    assert limiter.closed_for(31.0) == 0.0
+    assert limiter.paused_for(31.0) == 0.0
 
 
 def test_requests_that_are_taken_over_take_places_in_a_shared_quota() -> None:

@@ -1,0 +1,193 @@
+"""The options of ``ruxa-async batch``."""
+
+# ruff: noqa: RUF009 - option() returns a field of attrs
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from attrs import field, frozen
+
+from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
+from ruxa_async.batch._input_rows import DEFAULT_MODEL
+from ruxa_async.journal import SqliteJournal
+from ruxa_async.settings import Budget
+
+from ._options import Count, Flag, Model, Name, Out, Repeated, ServiceOptions, option, panel
+
+if TYPE_CHECKING:
+    from ruxa_async.batch._result_line import Result
+
+__all__ = ("BatchOptions", "CallbackAddress")
+
+
+@frozen(kw_only=True)
+class _InputOptions:
+    model: Model = DEFAULT_MODEL
+    prompt_column: str | None = option(None, "The column of a table that holds the prompts. Default: prompt.")
+    format: Literal["jsonl", "csv", "tsv", "text"] | None = option(
+        None, "The format of the input. Default: by the extension, otherwise by the first line."
+    )
+    strict: Flag = option(False, "Stop at the first bad row: finish earlier rows, submit no further ones.")
+    limit: Count | None = option(None, "Read at most this number of rows.")
+
+    def open(self, source: str, **listeners: Callable[[str], object]) -> AbstractContextManager[Rows]:
+        """Open *source*, with the *listeners* of `open_rows`: notice and warn."""
+        return open_rows(
+            source, format=self.format, prompt_column=self.prompt_column, model=self.model, **listeners
+        )
+
+    def limited(self, rows: Rows) -> Iterator[Row]:
+        """Yield the first ``--limit`` of *rows*."""
+        return islice(rows, self.limit)
+
+
+@frozen(kw_only=True)
+class _ResumeOptions:
+    retry_failed: Flag = option(False, "Buy tasks again that failed in earlier runs in this folder.")
+    resend_unknown: Flag = option(
+        False,
+        "Send creates of unknown outcome from earlier runs again. They may be charged twice: check "
+        "the account first.",
+    )
+    new_key: Flag = option(False, "Continue a folder of an API key that was replaced by the present one.")
+
+
+@frozen(kw_only=True)
+class _SpendingOptions:
+    dry_run: Flag = option(
+        False, "Check every row and show what would be bought. Sends and writes nothing, needs no API key."
+    )
+    max_tasks: int | None = option(
+        None,
+        "Buy at most this number of tasks in this folder, over all runs. Creates of unknown outcome "
+        "count as bought.",
+    )
+    max_credits: float | None = option(
+        None,
+        "Spend at most this number of credits in this folder, over all runs. Needs --price for each model.",
+    )
+    price: Repeated = option(
+        (),
+        "The most that a task of a model costs, as MODEL=CREDITS. Can be repeated. A charge that "
+        "the service reports replaces it.",
+    )
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """The credits of a task, by model. Raises `InputError`."""
+        prices: dict[str, float] = {}
+        for text in self.price:
+            model, _, price = text.rpartition("=")
+            try:
+                prices[model] = float(price)
+            except ValueError:
+                model = ""
+            if not model.strip():
+                raise InputError(f"--price {text!r} is not MODEL=CREDITS, as in google/nano-banana=3")
+        _budget(max_tasks=0, prices=prices)
+        return prices
+
+    @property
+    def budget(self) -> Budget | None:
+        """The budget, None without a limit. Raises `InputError`."""
+        if self.max_tasks is None and self.max_credits is None:
+            return None
+        return _budget(max_tasks=self.max_tasks, max_credits=self.max_credits, prices=self.prices)
+
+
+def _budget(*, max_tasks: int | None, max_credits: float | None = None, prices: dict[str, float]) -> Budget:
+    """Return a budget. Raises `InputError` in which options stand in place of the arguments."""
+    try:
+        return Budget(max_tasks=max_tasks, max_credits=max_credits, prices=prices)
+    except ValueError as error:
+        text = str(error).replace("max_tasks=", "--max-tasks ").replace("max_credits=", "--max-credits ")
+        raise InputError(text.replace("prices", "--price")) from None
+
+
+@frozen
+class CallbackAddress:
+    """The public URL of callbacks, and the local address to listen on."""
+
+    url: str
+    host: str
+    port: int
+
+
+@frozen(kw_only=True)
+class _CallbackOptions:
+    callback_url: str | None = option(
+        None, "The public URL to which the service posts when a task ends. It must lead to --callback-listen."
+    )
+    callback_listen: str | None = option(
+        None,
+        "The HOST:PORT on which to listen for these posts. Plain HTTP: put a proxy that speaks "
+        "HTTPS in front.",
+    )
+
+    @property
+    def address(self) -> CallbackAddress | None:
+        """Both options as one value, None without them. Raises `InputError`."""
+        url, listen = self.callback_url, self.callback_listen
+        if url is None and listen is None:
+            return None
+        if url is None or listen is None:
+            raise InputError("--callback-url and --callback-listen go together: give both, or neither")
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65_535:
+            raise InputError(
+                f"--callback-listen {listen} is not an address: give HOST:PORT, as 127.0.0.1:8080"
+            )
+        return CallbackAddress(url, host.removeprefix("[").removesuffix("]"), int(port))
+
+
+@frozen(kw_only=True)
+class BatchOptions:
+    """All options of the command, in the panels that ``--help`` shows."""
+
+    out: Out
+    name: Name = None
+    json_lines: Flag = option(
+        False,
+        "Print each outcome as soon as it is known, as a line of results.jsonl. Nothing else "
+        "goes to standard output.",
+    )
+    paths: Flag = option(
+        False, "Print the path of each file as soon as it is saved. Nothing else goes to standard output."
+    )
+    quiet: Flag = option(
+        False, "Show neither progress nor counts, only errors and what is left for you to do."
+    )
+    max_in_flight: Count = option(100, "The number of tasks in flight at once.")
+    input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
+    resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
+    spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)
+    callbacks: Annotated[_CallbackOptions, panel("Callbacks")] = field(factory=_CallbackOptions)
+    service: Annotated[ServiceOptions, panel("Service")] = field(factory=ServiceOptions)
+
+    @property
+    def prints_results(self) -> bool:
+        """Whether results go to standard output."""
+        return self.json_lines or self.paths
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress is shown: not on a terminal that shows results."""
+        return not self.quiet and not (self.prints_results and sys.stdout.isatty())
+
+    def printed(self, result: Result) -> bytes:
+        """Return the lines that standard output gets for *result*."""
+        if self.json_lines:
+            return result.encoded()
+        return b"".join(os.fsencode(self.out / name) + b"\n" for name in result.files)
+
+    def journal(self) -> SqliteJournal:
+        """Return the journal of ``--out``, not yet opened."""
+        # The port of an emulator changes from run to run, so its address does not identify it.
+        service = "the emulator (--emulator)" if self.service.emulator else None
+        return folder_journal(self.out, service=service, new_key=self.resume.new_key)
