@@ -30,7 +30,7 @@ from benchmarks._figures import Row, Sample, ratios, spread
 from benchmarks._harness import Measure, Options, Round, interleaved
 from ruxa_async import JobRecord, Limits, NanoBanana, RuxaClient, SqliteJournal
 from ruxa_async.emulator import Durations, EmulatorSettings, Service
-from ruxa_async.journal._database import open_store
+from ruxa_async.journal._database import _open_store
 from ruxa_async.journal._store import Store
 from ruxa_async.transports import MemoryTransport
 
@@ -94,7 +94,7 @@ async def _grouped(path: Path, waiters: int, total: int) -> Sample:
 
 async def _single(path: Path, waiters: int, total: int) -> Sample:
     only = anyio.Lock()
-    store = await to_thread.run_sync(open_store, str(path), _shared)
+    store = await to_thread.run_sync(_open_store, str(path), _shared)
 
     async def intend(job: JobRecord) -> None:
         async with only:

@@ -1,6 +1,7 @@
 """The journal records what was intended, bought and finished, so that a later run can resume.
 
-`SqliteJournal` is the implementation; `Journal` and `LastingJournal` are the protocols that it implements.
+`SqliteJournal` keeps it in a file, `PostgresJournal` on a server. `Journal` and `LastingJournal` are their
+protocols.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 from ruxa_async._internal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ._base import Journal, JournalRun, LastingJournal, NullJournal
+    from ._base import Journal, JournalPurchase, JournalRun, LastingJournal, NullJournal
+    from ._postgres import PostgresJournal
     from ._records import Bought, JobState, JournalCounts, JournalEntry, Match, SavedFile
     from ._sqlite import SqliteJournal
     from ._view import JournalView, view_journal
@@ -22,11 +24,13 @@ __all__ = (
     "Journal",
     "JournalCounts",
     "JournalEntry",
+    "JournalPurchase",
     "JournalRun",
     "JournalView",
     "LastingJournal",
     "Match",
     "NullJournal",
+    "PostgresJournal",
     "SavedFile",
     "SqliteJournal",
     "view_journal",
@@ -35,7 +39,8 @@ __all__ = (
 __getattr__: Callable[[str], object] = lazy_names(
     __name__,
     {
-        "_base": "Journal JournalRun LastingJournal NullJournal",
+        "_base": "Journal JournalPurchase JournalRun LastingJournal NullJournal",
+        "_postgres": "PostgresJournal",
         "_records": "Bought JobState JournalCounts JournalEntry Match SavedFile",
         "_sqlite": "SqliteJournal",
         "_view": "JournalView view_journal",

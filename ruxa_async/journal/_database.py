@@ -7,11 +7,11 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import sync_folder
@@ -19,15 +19,14 @@ from ruxa_async.errors import JournalError, JournalInUseError
 
 from ._schema import Connection, SchemaError, migrate
 from ._store import OpenFiles, Store
+from ._thread import perform
 
 __all__ = (
     "Connect",
-    "close_store",
+    "SqliteDatabase",
     "connect",
-    "is_transient",
     "journal_error",
     "lock",
-    "open_store",
     "who_holds",
 )
 
@@ -62,7 +61,52 @@ def connect(path: str) -> Connection:
     return sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
 
 
-def open_store(path: str, connect: Connect) -> Store:
+class SqliteDatabase:
+    """The database in the file *path*."""
+
+    renewal: float | None = None  # the lock of a file lasts until it is closed
+
+    def __init__(self, path: str, connect: Connect) -> None:
+        self.path = path
+        self._connect = connect
+        self._broken: JournalError | None = None
+        self._store: Store | None = None
+
+    def open(self) -> None:
+        """Create the file if needed, lock and migrate it. Raises `JournalError` or a subclass."""
+        self._store = _open_store(self.path, self._connect)
+
+    def transact(self, operations: Sequence[Callable[[Store], Any]]) -> list[Any]:
+        """Run *operations* in one transaction. After an error of the disk, no more are tried."""
+        if self._broken is not None:
+            raise self._broken
+        store = self._store
+        assert store is not None
+        try:
+            store.connection.execute("BEGIN IMMEDIATE")
+            results = [perform(operation, store, (sqlite3.Error, SchemaError)) for operation in operations]
+            failpoint("group written")
+            store.connection.execute("COMMIT")
+            failpoint("group committed")
+        except Exception as exc:  # noqa: BLE001 - raised to every caller of the group
+            error = journal_error(self.path, exc)
+            if not _is_transient(exc):
+                self._broken = error
+            with suppress(sqlite3.Error):  # most errors have rolled back already
+                store.connection.execute("ROLLBACK")
+            raise error from (None if error is exc else exc)
+        return results
+
+    def renew(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Close the file."""
+        assert self._store is not None
+        _close_store(self.path, self._store)
+
+
+def _open_store(path: str, connect: Connect) -> Store:
     """Return the store at *path*: locked, migrated, in WAL mode. Raises `JournalError` or a subclass."""
     try:
         _make_private(Path(path))
@@ -76,7 +120,7 @@ def open_store(path: str, connect: Connect) -> Store:
         failpoint("journal migrated")
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
-        store = Store.load(connection)
+        store = Store.load(connection, path)
         connection.execute("COMMIT")
         store.files = OpenFiles.of(path)
     except (sqlite3.Error, SchemaError) as exc:
@@ -163,8 +207,8 @@ def _write_holder(path: str) -> None:
         part.replace(_holder(path))
 
 
-def close_store(path: str, store: Store) -> None:
-    """Close what `open_store` opened."""
+def _close_store(path: str, store: Store) -> None:
+    """Close what `_open_store` opened."""
     failpoint("journal closing")
     if store.files is None or store.files.missing is None:  # else the holder's file may be another process's
         with suppress(OSError):  # the next holder overwrites it
@@ -191,7 +235,7 @@ def _code(error: BaseException) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def is_transient(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Return whether a later write may succeed: the disk was full, or the database locked."""
     return _code(error) in (_FULL, _BUSY, _LOCKED)
 

@@ -101,7 +101,8 @@ def _status(text: str) -> TaskStatus:
 def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
     """Return the unknown jobs, only those of *run* if given, in the order in which they were intended."""
     rows = connection.execute(
-        f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (? IS NULL OR runs.name = ?) ORDER BY jobs.id",
+        f"{SELECT_JOB} WHERE jobs.state = 'unknown' AND (CAST(? AS TEXT) IS NULL OR runs.name = ?)"
+        " ORDER BY jobs.id",
         (run, run),
     ).fetchall()
     return [entry_of(connection, row)[0] for row in rows]
@@ -127,12 +128,12 @@ def count(connection: Connection, run: str | None) -> JournalCounts:
     """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
     states = connection.execute(
         "SELECT jobs.state, count(*), sum(jobs.credits) FROM jobs JOIN runs ON runs.id = jobs.run"
-        " WHERE (? IS NULL OR runs.name = ?) GROUP BY jobs.state",
+        " WHERE (CAST(? AS TEXT) IS NULL OR runs.name = ?) GROUP BY jobs.state",
         (run, run),
     ).fetchall()
     files = connection.execute(
         "SELECT count(*) FROM files JOIN jobs ON jobs.id = files.job JOIN runs ON runs.id = jobs.run"
-        " WHERE (? IS NULL OR runs.name = ?)",
+        " WHERE (CAST(? AS TEXT) IS NULL OR runs.name = ?)",
         (run, run),
     ).fetchone()
     counted = dict.fromkeys(JobState, 0) | {JobState(state): number for state, number, _ in states}
@@ -145,7 +146,7 @@ def _bought(connection: Connection, run: str | None) -> dict[str, Bought]:
     rows = connection.execute(
         "SELECT jobs.request, jobs.state, jobs.credits,"  # noqa: S608
         " jobs.past_bought, jobs.past_untold, jobs.past_credits"
-        " FROM jobs JOIN runs ON runs.id = jobs.run WHERE (? IS NULL OR runs.name = ?)"
+        " FROM jobs JOIN runs ON runs.id = jobs.run WHERE (CAST(? AS TEXT) IS NULL OR runs.name = ?)"
         f" AND (jobs.past_bought > 0 OR jobs.state IN {PAID_STATES})",
         (run, run),
     ).fetchall()

@@ -1,18 +1,17 @@
 """The thread that owns the database, and its group commits.
 
-SQLite blocks, so one thread runs every operation. The operations that are requested during one commit share
-the next transaction (group commit). With one task, each row is a commit; with a thousand tasks, hundreds of
-rows share one. An operation never waits for others to arrive.
+The drivers of both databases block, so one thread runs every operation. The operations that are requested
+during one commit share the next transaction (group commit). With one task, each row is a commit; with a
+thousand tasks, hundreds of rows share one. An operation never waits for others to arrive.
 """
 
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from anyio import from_thread
@@ -23,13 +22,41 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError
 
-from ._database import is_transient, journal_error
-from ._schema import SchemaError
 from ._store import Store
 
-__all__ = ("DatabaseThread",)
+__all__ = ("Database", "DatabaseThread", "Failed", "perform")
 
 _T = TypeVar("_T")
+
+
+class Database(Protocol):
+    """A database with the tables of a journal. Its methods block; the journal's thread calls them.
+
+    *path* names it in errors. *renewal* is how many seconds may pass between two calls of `transact` or
+    `renew`, None for any.
+    """
+
+    path: str
+    renewal: float | None
+
+    def open(self) -> None:
+        """Connect, and become the only process that writes. Raises `JournalError`."""
+        ...
+
+    def transact(self, operations: Sequence[Callable[[Store], Any]]) -> list[Any]:
+        """Return the results of *operations*, a `Failed` for each that raised, once all are durable.
+
+        Raises `JournalError` if they cannot be made durable together.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Keep the right to write."""
+        ...
+
+    def close(self) -> None:
+        """Let another process write, and disconnect."""
+        ...
 
 
 @define(eq=False)
@@ -43,25 +70,20 @@ class _Group:
 
 
 @define
-class _Failed:
+class Failed:
     """The error of one operation; the other operations of its transaction are committed."""
 
     error: Exception
 
 
 class DatabaseThread:
-    """One thread that runs operations on the store from *open_store*, and closes it with *close_store*."""
+    """One thread that opens *database*, runs operations on its store, and closes it."""
 
-    def __init__(
-        self, path: str, open_store: Callable[[], Store], close_store: Callable[[Store], None]
-    ) -> None:
-        self._path = path
-        self._open_store = open_store
-        self._close_store = close_store
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._queue: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._next_group: _Group | None = None
         self._lock = threading.Lock()
-        self._broken: JournalError | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
         self._opened = anyio.Event()
@@ -71,7 +93,7 @@ class DatabaseThread:
     # ---- in the event loop
 
     async def start(self) -> None:
-        """Start the thread and open the store. Raises what *open_store* raises."""
+        """Start the thread and open the database. Raises `JournalError`."""
         # A daemon thread, so that a program can exit without closing the journal; its records are durable.
         self._thread = threading.Thread(
             target=self._work, args=(current_token(),), name="ruxa-async journal", daemon=True
@@ -94,7 +116,7 @@ class DatabaseThread:
         and what *operation* raises.
         """
         if self._closing:
-            raise JournalError(self._path, "the journal is closed")
+            raise JournalError(self._database.path, "the journal is closed")
         with self._lock:
             group = self._next_group
             if group is None:
@@ -106,9 +128,9 @@ class DatabaseThread:
         await group.done.wait()
         if group.error is not None:
             # A new error for each caller: one exception raised twice collects the tracebacks of both.
-            raise JournalError(self._path, group.error.message) from group.error.__cause__
+            raise JournalError(group.error.path, group.error.message) from group.error.__cause__
         result = group.results[place]
-        if isinstance(result, _Failed):
+        if isinstance(result, Failed):
             raise result.error
         return result  # type: ignore[no-any-return]
 
@@ -118,7 +140,7 @@ class DatabaseThread:
         self._queue.put(None)
 
     async def aclose(self) -> None:
-        """Finish the requested operations, close the store and end the thread."""
+        """Finish the requested operations, close the database and end the thread."""
         if not self._closing:
             self.stop()
         with anyio.CancelScope(shield=True):
@@ -130,55 +152,49 @@ class DatabaseThread:
 
     def _work(self, token: EventLoopToken) -> None:
         try:
-            store = self._open_store()
+            self._database.open()
         except Exception as exc:  # noqa: BLE001 - raised by `start`
             self._open_error = exc
-            store = None
         _set(token, self._opened)
         try:
-            if store is not None:
-                self._serve(store, token)
-                self._close_store(store)
+            if self._open_error is None:
+                self._serve(token)
+                self._database.close()
         except Exception as exc:  # noqa: BLE001 - no caller could receive it
             logger.warning(
-                "%s was not closed cleanly, but everything acknowledged is safe: %r", self._path, exc
+                "%s was not closed cleanly, but everything acknowledged is safe: %r", self._database.path, exc
             )
         finally:
             _set(token, self._closed)
 
-    def _serve(self, store: Store, token: EventLoopToken) -> None:
-        while (group := self._queue.get()) is not None:
+    def _serve(self, token: EventLoopToken) -> None:
+        while True:
+            try:
+                group = self._queue.get(timeout=self._database.renewal)
+            except queue.Empty:
+                self._database.renew()
+                continue
+            if group is None:
+                return
             with self._lock:
                 self._next_group = None  # operations from now on belong to the next group
-            self._commit(store, group)
+            try:
+                group.results = self._database.transact(group.operations)
+            except JournalError as exc:
+                group.error = exc
             _set(token, group.done)
 
-    def _commit(self, store: Store, group: _Group) -> None:
-        if self._broken is not None:
-            group.error = self._broken
-            return
-        try:
-            store.connection.execute("BEGIN IMMEDIATE")
-            for operation in group.operations:
-                group.results.append(_perform(operation, store))
-            failpoint("group written")
-            store.connection.execute("COMMIT")
-            failpoint("group committed")
-        except Exception as exc:  # noqa: BLE001 - raised to every caller of the group
-            group.error = journal_error(self._path, exc)
-            if not is_transient(exc):
-                self._broken = group.error
-            with suppress(sqlite3.Error):  # most errors have rolled back already
-                store.connection.execute("ROLLBACK")
 
-
-def _perform(operation: Callable[[Store], _T], store: Store) -> _T | _Failed:
+def perform(
+    operation: Callable[[Store], _T], store: Store, fatal: tuple[type[Exception], ...]
+) -> _T | Failed:
+    """Return the result of *operation*, or its error. Raises *fatal* errors, which end the transaction."""
     try:
         return operation(store)
-    except (sqlite3.Error, SchemaError):
+    except fatal:
         raise
     except Exception as exc:  # noqa: BLE001 - raised to the caller of the operation
-        return _Failed(exc)
+        return Failed(exc)
 
 
 def _set(token: EventLoopToken, event: anyio.Event) -> None:

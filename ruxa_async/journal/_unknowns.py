@@ -83,7 +83,8 @@ def _keep(
     connection: Connection, callback_id: bytes, task_id: str | None, status: TaskStatus | None, at: float
 ) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO callbacks VALUES (?, ?, ?, ?)",
+        "INSERT INTO callbacks VALUES (?, ?, ?, ?) ON CONFLICT (call) DO UPDATE SET"
+        " task_id = excluded.task_id, status = excluded.status, received_at = excluded.received_at",
         (
             callback_id,
             None if task_id is None else clean(task_id),
@@ -93,7 +94,7 @@ def _keep(
     )
     connection.execute(
         "DELETE FROM callbacks WHERE call IN"
-        " (SELECT call FROM callbacks ORDER BY received_at DESC LIMIT -1 OFFSET ?)",
+        " (SELECT call FROM callbacks ORDER BY received_at DESC LIMIT 1000 OFFSET ?)",
         (_CALLBACKS_KEPT,),
     )
 
@@ -125,10 +126,18 @@ def _named(connection: Connection, name: str, run: str | None) -> list[JournalEn
     stem, _, number = name.rpartition("~")
     keys = [name, stem] if number.isdecimal() else [name]
     handles = [b"k" + key.encode("utf-8", "surrogatepass") for key in keys]
-    shown = keys[-1].removeprefix("#").upper() if keys[-1].startswith("#") else None
+    digest = _digest_start(keys[-1])
     rows = connection.execute(
-        f"{SELECT_JOB} WHERE (? IS NULL OR runs.name = ?) AND (jobs.handle IN (?, ?)"
-        " OR (substr(jobs.handle, 1, 1) = x'68' AND substr(hex(jobs.handle), 3, 12) = ?)) ORDER BY jobs.id",
-        (run, run, handles[0], handles[-1], shown),
+        f"{SELECT_JOB} WHERE (CAST(? AS TEXT) IS NULL OR runs.name = ?) AND (jobs.handle IN (?, ?)"
+        " OR substr(jobs.handle, 1, 7) = ?) ORDER BY jobs.id",
+        (run, run, handles[0], handles[-1], digest),
     ).fetchall()
     return [entry_of(connection, row)[0] for row in rows]
+
+
+def _digest_start(name: str) -> bytes | None:
+    """Return how the handle of a job without a key begins, if *name* is one that `name_of` gives it."""
+    try:
+        return b"h" + bytes.fromhex(name.removeprefix("#")) if name.startswith("#") else None
+    except ValueError:
+        return None

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from journal.places import InFile, InPostgres, Place
+from servers import Postgres, postgres, postgres_missing
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    missing = postgres_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["file", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "file":
+        return InFile(tmp_path / "journal.db")
+    return InPostgres(request.getfixturevalue("server").dsn)

@@ -10,14 +10,17 @@ from typing import Any
 import anyio
 import pytest
 from attrs import define, field
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from journal.places import InFile, InPostgres, Place
 from journal.tools import failure, job, of, request, success
+from servers import Postgres
 
-from ruxa_async import JournalError, KeyConflictError, SqliteJournal
+from ruxa_async import JournalError, KeyConflictError
 from ruxa_async.journal import JobState, JournalRun
 
 RUN = "run"
+MAY_BE_SENT_AGAIN = (JobState.NOT_BOUGHT, JobState.FORGOTTEN, JobState.UNKNOWN, JobState.FAILED)
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ PROMPTS = ("a", "b")
 class Machine:
     """The journal and the dict side by side."""
 
-    path: Path
+    place: Place
     journal: Any = None
     run: Any = None
     model: dict[Handle, Expected] = field(factory=dict)
@@ -66,7 +69,7 @@ class Machine:
     ids: int = 0
 
     async def open(self) -> None:
-        self.journal = await SqliteJournal(self.path).__aenter__()
+        self.journal = await self.place.journal().__aenter__()
         await self.begin_pass()
 
     async def begin_pass(self) -> None:
@@ -138,7 +141,10 @@ class Machine:
         elif what == "lose" and intended:
             known.state = JobState.UNKNOWN
             await journal.unknown(of(entry))
-        elif what == "again" and not intended and not accepted:
+        elif what == "again" and known.state not in MAY_BE_SENT_AGAIN:
+            with pytest.raises(JournalError, match="since it was looked up"):
+                await journal.intend(of(entry))
+        elif what == "again":
             past = (known.task_id,) if known.task_id is not None else ()
             known.state, known.task_id, known.past = JobState.INTENDED, None, known.past + past
             known.attempts += 1
@@ -183,18 +189,29 @@ class Machine:
             )
 
 
+async def play(place: Place, steps: list[tuple[str, int]]) -> None:
+    machine = Machine(place)
+    await machine.open()
+    try:
+        for step in steps:
+            await machine.step(*step)
+        await machine.compare()
+    finally:
+        await machine.journal.aclose()
+
+
 @settings(max_examples=40, deadline=None)
 @given(STEPS, st.sampled_from(["asyncio", "trio"]))
-def test_a_journal_agrees_with_a_model_in_memory(steps: list[tuple[str, int]], backend: str) -> None:
-    async def play() -> None:
-        with TemporaryDirectory() as folder:
-            machine = Machine(Path(folder) / "journal.db")
-            await machine.open()
-            try:
-                for step in steps:
-                    await machine.step(*step)
-                await machine.compare()
-            finally:
-                await machine.journal.aclose()
+def test_a_journal_in_a_file_agrees_with_a_model_in_memory(
+    steps: list[tuple[str, int]], backend: str
+) -> None:
+    with TemporaryDirectory() as folder:
+        anyio.run(play, InFile(Path(folder) / "journal.db"), steps, backend=backend)
 
-    anyio.run(play, backend=backend)
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, backend=st.sampled_from(["asyncio", "trio"]))
+def test_a_journal_on_a_server_agrees_with_a_model_in_memory(
+    server: Postgres, steps: list[tuple[str, int]], backend: str
+) -> None:
+    anyio.run(play, InPostgres(server.dsn), steps, backend=backend)

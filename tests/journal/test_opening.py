@@ -20,7 +20,7 @@ from journal.tools import Watched, damage, job, journal_threads, of, rows
 
 from ruxa_async import JournalError, JournalInUseError, SqliteJournal
 from ruxa_async.journal import _database as database
-from ruxa_async.journal._database import is_transient, journal_error, open_store, who_holds
+from ruxa_async.journal._database import _is_transient, _open_store, journal_error, who_holds
 
 #: Opens a journal, writes what it is told to, says so, and waits to be killed.
 CHILD = """
@@ -103,7 +103,7 @@ async def test_folders_are_made(tmp_path: Path) -> None:
 
 
 async def test_every_commit_is_synced_to_a_log_under_an_exclusive_lock(path: Path) -> None:
-    store = open_store(str(path), lambda name: sqlite3.connect(name, isolation_level=None))
+    store = _open_store(str(path), lambda name: sqlite3.connect(name, isolation_level=None))
     pragmas = {
         name: store.connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "locking_mode", "synchronous")
@@ -266,7 +266,7 @@ def test_a_disk_without_locks_has_an_error_of_its_own() -> None:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = code
         assert said in str(journal_error("/out/journal.sqlite", error))
-        assert not is_transient(error)
+        assert not _is_transient(error)
 
 
 # ---- files that move while they are open

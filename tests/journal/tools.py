@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruxa_async import JobRecord, NanoBanana, SqliteJournal, TaskState, TaskStatus
+from ruxa_async import JobRecord, NanoBanana, TaskState, TaskStatus
+from ruxa_async.journal import LastingJournal
 from ruxa_async.journal._database import connect
 from ruxa_async.journal._schema import Connection, Cursor
 
@@ -117,7 +118,7 @@ def journal_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if "journal" in thread.name]
 
 
-def is_open(journal: SqliteJournal) -> bool:
+def is_open(journal: LastingJournal) -> bool:
     """Ask anew: type checkers take a property for something that stays."""
     return journal.is_open
 

@@ -1,0 +1,152 @@
+"""The operations of a journal in PostgreSQL, before and after another process took it over."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from attrs import define, field
+
+from ruxa_async.errors import JournalError
+from ruxa_async.requests import GenerationRequest
+from ruxa_async.results import JobRecord, TaskState, TaskStatus
+
+from ._records import Match
+from ._rows import PAID_STATES, clean, dump_status
+from ._schema import Connection
+from ._store import Store, entry_number
+
+__all__ = ("PostgresStore",)
+
+#: The states of an attempt of which the process that took over knows no reply.
+_OPEN = "('intended', 'unknown', 'not_bought', 'forgotten')"
+
+
+@define(eq=False)
+class PostgresStore(Store):
+    """The tables of a journal at *path*.
+
+    Once *taken_over*, another process sends the requests. What this process still learns of its own attempts
+    is written, as long as no later attempt of the job replaced them; everything else raises `JournalError`.
+    """
+
+    taken_over: bool = False
+    #: The number of the attempt that this process sent, by the id of its job.
+    attempts: dict[int, int] = field(factory=dict)
+
+    @classmethod
+    def take_over(cls, connection: Connection, path: str) -> Self:
+        """Return the store for a new holder. Jobs that an earlier one only intended become unknown."""
+        highest = connection.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchone()[0]
+        store = cls(connection, 1 + int(highest), path=path)
+        store.mark_intended_unknown("the process ended while it was on the wire")
+        connection.execute("DELETE FROM passed")
+        return store
+
+    def mark_intended_unknown(self, reason: str) -> None:
+        """Change every job that is only intended to unknown. The new holder does this after a takeover."""
+        if not self.taken_over:
+            super().mark_intended_unknown(reason)
+
+    def intend(self, job: JobRecord, at: float) -> int:
+        """Record that *job* is about to be sent; return its id."""
+        self._ensure_held()
+        number = super().intend(job, at)
+        self.attempts.setdefault(number, 1)
+        return number
+
+    def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
+        super()._intend_again(number, callback_id, at)
+        row = self.connection.execute("SELECT attempts FROM jobs WHERE id = ?", (number,)).fetchone()
+        self.attempts[number] = row[0]
+        return number
+
+    def not_bought(self, job: JobRecord) -> None:
+        """Record that the attempt bought nothing."""
+        if not self.taken_over:
+            super().not_bought(job)
+        else:
+            self.connection.execute(
+                "UPDATE jobs SET state = 'not_bought' WHERE id = ? AND attempts = ? AND state = 'unknown'",
+                self._attempt(job),
+            )
+        self.attempts.pop(entry_number(job), None)
+
+    def unknown(self, job: JobRecord) -> None:
+        """Record that *job* may have been bought. After a takeover it is unknown already."""
+        if not self.taken_over:
+            super().unknown(job)
+
+    def accepted(self, job: JobRecord, at: float) -> None:
+        """Record the task id of *job*."""
+        if not self.taken_over:
+            super().accepted(job, at)
+            return
+        task_id = clean(job.task_id or "")
+        adopted = self.connection.execute(
+            "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = ?, error_kind = NULL,"  # noqa: S608
+            f" error_message = NULL WHERE id = ? AND attempts = ? AND state IN {_OPEN} RETURNING id",
+            (task_id, at, *self._attempt(job)),
+        ).fetchone()
+        if adopted is None:
+            self._add_to_earlier_attempts(entry_number(job), task_id)
+
+    def _add_to_earlier_attempts(self, number: int, task_id: str) -> None:
+        """Record a task that a replaced attempt bought, unless the job has it already."""
+        self.connection.execute(
+            "UPDATE jobs SET past_tasks = past_tasks || CAST(? AS TEXT), past_bought = past_bought + 1,"
+            " past_untold = past_untold + 1 WHERE id = ? AND task_id IS DISTINCT FROM ?"
+            " AND position(? in past_tasks) = 0",
+            (f"{task_id}\n", number, task_id, f"{task_id}\n"),
+        )
+
+    def finished(self, job: JobRecord, status: TaskStatus | None, at: float) -> None:
+        """Record how the task ended."""
+        if not self.taken_over:
+            super().finished(job, status, at)
+        elif status is not None:
+            good = status.state is TaskState.SUCCESS and job.error is None
+            self.connection.execute(
+                "UPDATE jobs SET state = ?, status = ?, credits = ?, finished_at = ?"  # noqa: S608
+                f" WHERE task_id = ? AND state IN {PAID_STATES} AND status IS NULL",
+                (
+                    "succeeded" if good else "failed",
+                    dump_status(status),
+                    status.credits,
+                    at,
+                    clean(job.task_id or ""),
+                ),
+            )
+        if isinstance(job.entry, int):
+            self.attempts.pop(job.entry, None)
+
+    def open_run(self, name: str, at: float) -> int:
+        """Begin a pass through the run *name*; return its id."""
+        self._ensure_held()
+        return super().open_run(name, at)
+
+    def match(self, run: int, name: str, request: GenerationRequest) -> Match:
+        """Return what is known of *request*."""
+        self._ensure_held()
+        return super().match(run, name, request)
+
+    def find(self, run: str, request: GenerationRequest, at: float) -> Match:
+        """Return what is known of *request* in a purchase by key."""
+        self._ensure_held()
+        return super().find(run, request, at)
+
+    def learn(self, name: str, value: str, at: float) -> None:
+        """Store *value*, which the new holder learns for itself after a takeover."""
+        if not self.taken_over:
+            super().learn(name, value, at)
+
+    def _attempt(self, job: JobRecord) -> tuple[int, Any]:
+        number = entry_number(job)
+        return number, self.attempts.get(number)
+
+    def _ensure_held(self) -> None:
+        if self.taken_over:
+            raise JournalError(
+                self.path,
+                "another process holds this journal now, because this one did not renew its lease in time. "
+                "Nothing more is bought here; tasks that are already paid are still followed and recorded",
+            )

@@ -1,0 +1,104 @@
+"""Real servers for tests, each in a folder of its own and without a port, started once for each test process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define
+
+__all__ = ("Postgres", "postgres", "postgres_missing")
+
+
+def _postgres_bin() -> Path | None:
+    """Return the folder of initdb and pg_ctl, which Debian keeps off the PATH."""
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
+    return versions[-1].parent if versions else None
+
+
+def postgres_missing() -> str | None:
+    """Return how to get PostgreSQL if it is not installed, else None."""
+    if os.name == "nt" or _postgres_bin() is None:
+        return "needs PostgreSQL: apt-get install postgresql (its programs are used, no service is started)"
+    return None
+
+
+@define
+class Postgres:
+    """A PostgreSQL server in *folder*, on a socket in the same folder."""
+
+    folder: Path
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://ruxa@/postgres?host={self.folder}"
+
+    def start(self, *settings: str) -> None:
+        options = [f"unix_socket_directories={self.folder}", "listen_addresses=", *settings]
+        self._run(
+            "pg_ctl",
+            "-w",
+            "-l",
+            str(self.folder / "log"),
+            "-o",
+            " ".join(f"-c {each}" for each in options),
+            "start",
+        )
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def kill(self) -> None:
+        """Kill the server as the kernel does when memory runs out; `start` recovers it."""
+        pid = int((self.folder / "data/postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start the server after `kill`, once its other processes have noticed and ended."""
+        for _ in range(100):
+            try:
+                return self.start()
+            except subprocess.CalledProcessError:
+                time.sleep(0.1)
+        raise TimeoutError("the server did not start")
+
+    def create(self) -> None:
+        self._run("initdb", "-A", "trust", "-U", "ruxa", "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        home = _postgres_bin()
+        assert home is not None
+        # PostgreSQL refuses to run as root.
+        user = (
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+        )
+        command = [*user, str(home / program), "-D", str(self.folder / "data"), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Run a server of its own."""
+    # Not pytest's folder: the path of a socket must be short, and another user must reach it.
+    folder = Path(tempfile.mkdtemp(prefix="ruxa-pg-"))
+    folder.chmod(0o755)
+    if os.getuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    server = Postgres(folder)
+    server.create()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
