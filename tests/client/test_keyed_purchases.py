@@ -260,7 +260,7 @@ async def test_an_abandoned_create_that_is_rejected_is_not_sent_again_unless_a_c
 
 
 class Hold:
-    """Holds the journal's thread at a row that becomes *state*, until `go` is set."""
+    """Holds the journal's thread at a row that becomes *state*, or names the run *state*, until `go` is set."""
 
     def __init__(self, state: str) -> None:
         self.state = state
@@ -294,11 +294,13 @@ async def test_a_caller_that_comes_while_a_withdrawal_is_recorded_gets_a_purchas
 
 
 async def test_a_look_up_that_nobody_waits_for_buys_nothing(path: Path) -> None:
-    at = service()
-    async with calling(at, path) as callers:
+    at, look_up = service(), Hold(RUN)
+    async with calling(at, SqliteJournal(path, connect=watching(look_up))) as callers:
         callers.call()
-        await until(lambda: callers.ruxa._keyed_purchases._open)
+        await until(look_up.reached.is_set)
         callers.scopes[0].cancel()
+        await until(lambda: callers.left == 1)
+        look_up.go.set()
         await until(lambda: not callers.ruxa._keyed_purchases._open)
         async for _ in callers.ruxa.as_completed([], resume=RUN):
             raise AssertionError
