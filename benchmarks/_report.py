@@ -222,6 +222,7 @@ _SHOWN: Mapping[str, _Shown] = {
     "random_limits": _Shown(
         brief=lambda row: "seeds" in row or ("disturbance" in row and row["code"] == "this")
     ),
+    "random_limits_http": _Shown(brief=lambda row: "seeds" in row or "possible, s" in row),
     "running_cap": _Shown(
         brief=lambda row: row["trip, ms"] == 50 and row["told"] == "no" and row["duration"] == "2 to 5 s",
         headings={"told": "Retry-After", "asked": "queries/task", **_RTT, **_REJECTED},
