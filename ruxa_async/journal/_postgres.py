@@ -8,8 +8,8 @@ import anyio
 
 from ruxa_async.errors import JournalInUseError
 
+from ._dsn import SCHEMA, driver, name_of_server
 from ._journal import DatabaseJournal
-from ._postgres_connection import driver, name_of_server
 from ._postgres_database import PostgresDatabase
 
 __all__ = ("PostgresJournal",)
@@ -27,22 +27,26 @@ class PostgresJournal(DatabaseJournal):
     records what it learns of its own tasks.
 
     *wait* is how many seconds to wait for the lease while another process holds it: 0, the default, raises
-    `JournalInUseError` at once, ``math.inf`` stands by. Operations wait up to *patience* seconds for a server
-    that is away, and nothing is sent meanwhile. *allow_async_replica* accepts a server with a replica that
-    is not synchronous, where a failover can lose purchases. *service* and *new_key* are those of
-    `SqliteJournal`.
+    `JournalInUseError` at once, ``math.inf`` stands by. With *hold* false, the journal is opened beside its
+    holder: you can read it, settle unknown jobs and record callbacks, but no client can use it.
+
+    Operations wait up to *patience* seconds for a server that is away, and nothing is sent meanwhile.
+    *allow_async_replica* accepts a server with a replica that is not synchronous, where a failover can lose
+    purchases. *service* and *new_key* are those of `SqliteJournal`.
 
     A schema belongs to one account. The password in *dsn* and the API key are in no message and in no row.
-    Entering it raises `JournalError` if the server cannot be used.
+    Raises `ConfigurationError` if *dsn* cannot be read. Entering it raises `JournalError` if the server
+    cannot be used.
     """
 
     def __init__(
         self,
         dsn: str,
         *,
-        schema: str = "ruxa_async",
+        schema: str = SCHEMA,
         lease: float = 10.0,
         wait: float = 0.0,
+        hold: bool = True,
         patience: float = 60.0,
         allow_async_replica: bool = False,
         service: str | None = None,
@@ -52,14 +56,19 @@ class PostgresJournal(DatabaseJournal):
         if not lease >= 1.0:
             raise ValueError(f"lease={lease!r} is not valid: at least 1 second is needed")
         path = name_of_server(dsn, schema)
+        self._wait = wait
 
         def database() -> PostgresDatabase:
             return PostgresDatabase(
-                path, dsn, schema, lease=lease, patience=patience, async_replica=allow_async_replica
+                path,
+                dsn,
+                schema,
+                lease=lease if hold else None,
+                patience=patience,
+                async_replica=allow_async_replica,
             )
 
         super().__init__(path, database, service=service, new_key=new_key)
-        self._wait = wait
 
     async def __aenter__(self) -> Self:
         with anyio.move_on_after(self._wait):

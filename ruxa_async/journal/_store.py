@@ -27,6 +27,8 @@ __all__ = ("OpenFiles", "Slot", "Store", "entry_number")
 
 #: ``jobs.run`` of jobs outside any run.
 _NO_RUN = 0
+#: SQL: the ordinal of one more row with a run and a handle.
+_NEXT_ORDINAL = "(SELECT coalesce(max(ordinal), 0) + 1 FROM jobs WHERE run = ? AND handle = ?)"
 #: SQL that adds the last attempt, if it was or may have been paid, to the sums of earlier attempts.
 _ADD_TO_PAST = (
     f"past_bought = past_bought + CASE WHEN state IN {PAID_STATES} THEN 1 ELSE 0 END,"
@@ -104,6 +106,9 @@ class Store:
             (reason,),
         )
 
+    def ensure_held(self) -> None:
+        """Raise `JournalError` unless this process may buy. Here the lock of the file says so."""
+
     # ---- what the client reports
 
     def intend(self, job: JobRecord, at: float) -> int:
@@ -115,29 +120,36 @@ class Store:
             self.files.ensure_in_place()
         if job.entry is None:
             assert job.request is not None
-            slot = self._slot_outside_runs(identify(job.request))
-        elif isinstance(job.entry, Slot):
-            slot = job.entry
-            if (known := self._id_at(slot)) is not None:
-                self.connection.execute(
-                    "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
-                    (slot.identity.digest, slot.identity.text, known),
-                )
-                return self._intend_again(known, job.callback_id, at)
-        else:
+            return self._insert(job, at, _NO_RUN, identify(job.request))
+        if not isinstance(job.entry, Slot):
             return self._intend_again(entry_number(job), job.callback_id, at)
+        slot = job.entry
+        if (known := self._id_at(slot)) is None:
+            return self._insert(job, at, slot.run, slot.identity, slot.ordinal)
+        self.connection.execute(
+            "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
+            (slot.identity.digest, slot.identity.text, known),
+        )
+        return self._intend_again(known, job.callback_id, at)
+
+    def _insert(
+        self, job: JobRecord, at: float, run: int, identity: Identity, ordinal: int | None = None
+    ) -> int:
+        """Write the first intent of *job*. Without *ordinal*, it never matches an earlier job."""
         number = self.next_id
         self.next_id += 1
+        place: tuple[Any, ...] = (ordinal,) if ordinal is not None else (run, identity.handle)
         self.connection.execute(
-            "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at,"
-            " call) VALUES (?, ?, ?, ?, ?, ?, 'intended', 1, ?, ?)",
+            "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at,"  # noqa: S608
+            f" call) VALUES (?, ?, ?, {'?' if ordinal is not None else _NEXT_ORDINAL}, ?, ?, 'intended', 1,"
+            " ?, ?)",
             (
                 number,
-                slot.run,
-                slot.identity.handle,
-                slot.ordinal,
-                slot.identity.digest,
-                slot.identity.text,
+                run,
+                identity.handle,
+                *place,
+                identity.digest,
+                identity.text,
                 at,
                 job.callback_id,
             ),
@@ -151,14 +163,6 @@ class Store:
             (slot.run, slot.identity.handle, slot.ordinal),
         ).fetchone()
         return None if row is None else int(row[0])
-
-    def _slot_outside_runs(self, identity: Identity) -> Slot:
-        """Return the key of a new row: a job outside of runs never matches an earlier one."""
-        row = self.connection.execute(
-            "SELECT coalesce(max(ordinal), 0) FROM jobs WHERE run = ? AND handle = ?",
-            (_NO_RUN, identity.handle),
-        ).fetchone()
-        return Slot(_NO_RUN, row[0] + 1, identity)
 
     def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
         self.connection.execute(
@@ -242,18 +246,13 @@ class Store:
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
         """Return what earlier passes of *run* recorded for *request*. Raises `KeyConflictError`."""
         identity = identify(request)
-        times = self._occurrence(run, identity.handle)
+        times = self._occurrence(run, identity.handle)  # before the check: a key that comes again is refused
         if request.key is not None and times > 1:
             raise KeyConflictError(
                 request.key,
                 name,
                 "it came before in this run: give each request its own key, or none",
             )
-        self.connection.execute(
-            "INSERT INTO passed VALUES (?, ?, 1)"
-            " ON CONFLICT (run, handle) DO UPDATE SET times = passed.times + 1",
-            (run, identity.handle),
-        )
         row = self.connection.execute(
             f"{SELECT_JOB} WHERE jobs.run = ? AND jobs.handle = ? AND jobs.ordinal = ?",
             (run, identity.handle, times),
@@ -274,11 +273,13 @@ class Store:
         return Match(entry=entry.entry, name=entry.name, known=entry)
 
     def _occurrence(self, run: int, handle: bytes) -> int:
-        """Return 1 for the first request with *handle* in this pass, 2 for the second, and so on."""
-        row = self.connection.execute(
-            "SELECT times FROM passed WHERE run = ? AND handle = ?", (run, handle)
-        ).fetchone()
-        return 1 if row is None else row[0] + 1
+        """Count a request with *handle*; return 1 for the first one in this pass, 2 for the second, ..."""
+        ((times,),) = self.connection.execute(
+            "INSERT INTO passed VALUES (?, ?, 1)"
+            " ON CONFLICT (run, handle) DO UPDATE SET times = passed.times + 1 RETURNING times",
+            (run, handle),
+        ).fetchall()
+        return int(times)
 
     # ---- counts and learned values
 
