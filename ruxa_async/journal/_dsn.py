@@ -8,10 +8,10 @@ from typing import Any, TypeGuard
 
 from ruxa_async.errors import ConfigurationError, MissingExtraError
 
-__all__ = ("SCHEMA", "driver", "is_dsn", "name_of_server", "split_schema")
+__all__ = ("driver", "is_dsn", "name_of_server", "split_schema")
 
 #: The schema of a journal unless another is named.
-SCHEMA = "ruxa_async"
+_SCHEMA = "ruxa_async"
 
 _SCHEMES = ("postgresql://", "postgres://")
 #: A schema behind ``#``. Other texts there may belong to a password that is not percent-encoded.
@@ -35,9 +35,9 @@ def is_dsn(place: object) -> TypeGuard[str]:
 
 
 def split_schema(place: str) -> tuple[str, str]:
-    """Return the DSN and the schema of ``DSN#SCHEMA``; the schema is `SCHEMA` if none is named."""
+    """Return the DSN and the schema of ``DSN#SCHEMA``; the schema is ``ruxa_async`` if none is named."""
     found = _FRAGMENT.fullmatch(place)
-    return (place, SCHEMA) if found is None else (found["dsn"], found["schema"])
+    return (place, _SCHEMA) if found is None else (found["dsn"], found["schema"])
 
 
 def name_of_server(dsn: str, schema: str) -> str:

@@ -165,6 +165,10 @@ class DatabaseJournal:
             raise
         return DatabaseRun(name, number, self)
 
+    async def run_begun_at(self, name: str) -> float | None:
+        """Return when the run *name* was created, in seconds since the epoch; None if it does not exist."""
+        return await self._run(lambda store: store.run_begun_at(clean(name)))
+
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
         """Return the unknown jobs in the order in which they were intended, only those of *run* if given."""
         return await self._run(lambda store: list_unknown(store.connection, run))

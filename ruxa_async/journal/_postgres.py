@@ -8,7 +8,7 @@ import anyio
 
 from ruxa_async.errors import JournalInUseError
 
-from ._dsn import SCHEMA, driver, name_of_server
+from ._dsn import driver, name_of_server, split_schema
 from ._journal import DatabaseJournal
 from ._postgres_database import PostgresDatabase
 
@@ -21,10 +21,12 @@ _STANDBY_INTERVAL = 1.0
 class PostgresJournal(DatabaseJournal):
     """A journal in the PostgreSQL database at *dsn*, in tables of *schema*, which are created if needed.
 
-    It needs the extra ``postgres`` and PostgreSQL 13 or later. One process at a time holds the journal: it
-    renews a lease with every commit, and another process can take over *lease* seconds after the last one.
-    Jobs that were being sent then become unknown. A process that was taken over sends nothing more; it still
-    records what it learns of its own tasks.
+    *schema* may also stand behind ``#`` in *dsn*; without either it is ``ruxa_async``. This needs the extra
+    ``postgres`` and PostgreSQL 13 or later.
+
+    One process at a time holds the journal: it renews a lease with every commit, and another process can take
+    over *lease* seconds after the last one. Jobs that were being sent then become unknown. A process that was
+    taken over sends nothing more; it still records what it learns of its own tasks.
 
     *wait* is how many seconds to wait for the lease while another process holds it: 0, the default, raises
     `JournalInUseError` at once, ``math.inf`` stands by. With *hold* false, the journal is opened beside its
@@ -43,7 +45,7 @@ class PostgresJournal(DatabaseJournal):
         self,
         dsn: str,
         *,
-        schema: str = SCHEMA,
+        schema: str | None = None,
         lease: float = 10.0,
         wait: float = 0.0,
         hold: bool = True,
@@ -55,14 +57,16 @@ class PostgresJournal(DatabaseJournal):
         driver()  # raises MissingExtraError here, where it is read, not in a thread
         if not lease >= 1.0:
             raise ValueError(f"lease={lease!r} is not valid: at least 1 second is needed")
-        path = name_of_server(dsn, schema)
+        dsn, named = split_schema(dsn)
+        tables = named if schema is None else schema
+        path = name_of_server(dsn, tables)
         self._wait = wait
 
         def database() -> PostgresDatabase:
             return PostgresDatabase(
                 path,
                 dsn,
-                schema,
+                tables,
                 lease=lease if hold else None,
                 patience=patience,
                 async_replica=allow_async_replica,

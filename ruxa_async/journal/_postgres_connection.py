@@ -13,7 +13,7 @@ from ._schema import MIGRATIONS, SchemaError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ("PostgresConnection", "migrate")
+__all__ = ("VERSION", "PostgresConnection", "migrate")
 
 #: seconds; a server that does not respond within them is away
 _CONNECT_TIMEOUT = 5
@@ -107,19 +107,18 @@ def migrate(connection: PostgresConnection, schema: str) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS version (number BIGINT NOT NULL)")
     row = connection.execute("SELECT number FROM version").fetchone()
     version = 0 if row is None else int(row[0])
-    known = len(_MIGRATIONS)
-    if version > known:
+    if version > VERSION:
         raise SchemaError(
-            f"it was written by a newer version of ruxa_async (its schema is {version}, and {known} is the "
+            f"it was written by a newer version of ruxa_async (its schema is {version}, and {VERSION} is the "
             "newest that this version knows): upgrade ruxa_async. Nothing was changed"
         )
     for statements in _MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
     if row is None:
-        connection.execute("INSERT INTO version VALUES (?)", (known,))
-    elif version < known:
-        connection.execute("UPDATE version SET number = ?", (known,))
+        connection.execute("INSERT INTO version VALUES (?)", (VERSION,))
+    elif version < VERSION:
+        connection.execute("UPDATE version SET number = ?", (VERSION,))
 
 
 def _translated(statement: str) -> str:
@@ -149,3 +148,5 @@ _MIGRATIONS = (
     (*(_translated(statement) for statements in MIGRATIONS[:3] for statement in statements), *_HOLDER),
     *(tuple(map(_translated, statements)) for statements in MIGRATIONS[3:]),
 )
+#: The number of migrations that a journal of this version has.
+VERSION = len(_MIGRATIONS)

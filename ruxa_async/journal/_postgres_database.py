@@ -23,7 +23,7 @@ from ._schema import Connection, SchemaError
 from ._store import Store
 from ._thread import perform
 
-__all__ = ("PostgresDatabase", "who_holds")
+__all__ = ("PostgresDatabase", "current_holder", "explained")
 
 #: seconds between attempts to reach a server that is away; the pause doubles from the first to the second
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -93,7 +93,7 @@ class PostgresDatabase:
                 self._take_over(connection, self._lease)
         except (psycopg.Error, SchemaError) as exc:
             self._disconnect()
-            raise self._explained(exc) from exc
+            raise explained(self.path, exc) from exc
         except BaseException:
             self._disconnect()
             raise
@@ -128,7 +128,7 @@ class PostgresDatabase:
             "SELECT epoch, extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder FOR UPDATE"
         ).fetchall()[0]
         if remaining >= 0:
-            holder = who_holds(connection)
+            holder, _ = current_holder(connection)
             connection.execute("ROLLBACK")
             raise JournalInUseError(self.path, holder)
         (intended,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'intended'").fetchall()[0]
@@ -158,7 +158,7 @@ class PostgresDatabase:
             if row is not None:
                 self._extend(began)
         except driver().Error as exc:
-            logger.warning("%s: the lease was not renewed: %s", self.path, str(exc).strip())
+            logger.warning("%s: the lease was not renewed: %s", self.path, _in_one_line(exc))
             self._disconnect()
 
     def close(self) -> None:
@@ -206,12 +206,12 @@ class PostgresDatabase:
             except (driver().Error, SchemaError) as exc:
                 self._disconnect()
                 if not _is_transient(exc):
-                    self._broken = self._explained(exc)
+                    self._broken = explained(self.path, exc)
                     raise self._broken from exc
                 if time.monotonic() >= deadline:
-                    raise self._explained(exc) from exc
+                    raise explained(self.path, exc) from exc
                 if pause == _FIRST_PAUSE:
-                    logger.warning("%s is away, trying again: %s", self.path, str(exc).strip())
+                    logger.warning("%s is away, trying again: %s", self.path, _in_one_line(exc))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -243,7 +243,7 @@ class PostgresDatabase:
             "SELECT 1 FROM holder WHERE epoch = ? AND last_group = ?", (self._epoch, group)
         ).fetchone():
             return False
-        logger.error("%s was taken over by %s", self.path, who_holds(connection))
+        logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
         self._store.refusal = TAKEN_OVER
         return True
 
@@ -254,21 +254,28 @@ class PostgresDatabase:
         failpoint("group written")
         return results
 
-    def _explained(self, error: Exception) -> JournalError:
-        if isinstance(error, SchemaError):
-            return JournalError(self.path, str(error))
-        advice = "the server is away: see that it runs and can be reached, then run again"
-        if not _is_transient(error):
-            advice = "the server refused"
-        return JournalError(self.path, f"{advice} ({str(error).strip()})")
+
+def explained(path: str, error: Exception) -> JournalError:
+    """Return the error to raise for *error*, with the server, the reason and what to do."""
+    if isinstance(error, SchemaError):
+        return JournalError(path, str(error))
+    advice = "the server is away: see that it runs and can be reached, then run again"
+    if not _is_transient(error):
+        advice = "the server refused"
+    return JournalError(path, f"{advice} ({_in_one_line(error)})")
 
 
-def who_holds(connection: Connection) -> str:
-    """Return the holder of the journal as text, "" if there is none."""
-    row = connection.execute(
-        "SELECT name, to_char(since, 'YYYY-MM-DD HH24:MI:SS TZ') FROM holder WHERE name <> ''"
-    ).fetchone()
-    return "" if row is None else f"{row[0]} since {row[1]}"
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def current_holder(connection: Connection) -> tuple[str, float | None]:
+    """Return who holds the journal, and the seconds until the lease ends; None if it has ended."""
+    name, since, remaining = connection.execute(
+        "SELECT name, to_char(since, 'YYYY-MM-DD HH24:MI:SS TZ'),"
+        " extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder"
+    ).fetchall()[0]
+    return (f"{name} since {since}" if name else ""), (remaining if name and remaining >= 0 else None)
 
 
 def _is_transient(error: Exception) -> bool:

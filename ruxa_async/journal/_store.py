@@ -243,6 +243,10 @@ class Store:
         self.connection.execute("DELETE FROM passed WHERE run = ?", (row[0],))
         return int(row[0])
 
+    def run_begun_at(self, name: str) -> float | None:
+        row = self.connection.execute("SELECT begun_at FROM runs WHERE name = ?", (name,)).fetchone()
+        return None if row is None else float(row[0])
+
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
         """Return what earlier passes of *run* recorded for *request*. Raises `KeyConflictError`."""
         identity = identify(request)
