@@ -38,7 +38,6 @@ class PostgresStore(Store):
     replaced them; everything else raises `JournalError`.
     """
 
-    path: str = ""
     refusal: str = ""
     #: The number of the attempt that this process sent, by the id of its job.
     attempts: dict[int, int] = field(factory=dict)
@@ -69,11 +68,13 @@ class PostgresStore(Store):
         self.attempts.setdefault(number, 1)
         return number
 
-    def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
-        super()._intend_again(number, callback_id, at)
-        row = self.connection.execute("SELECT attempts FROM jobs WHERE id = ?", (number,)).fetchone()
-        self.attempts[number] = row[0]
-        return number
+    def _intend_again(
+        self, number: int, allowed: frozenset[str], callback_id: bytes | None, at: float
+    ) -> int | None:
+        attempts = super()._intend_again(number, allowed, callback_id, at)
+        if attempts is not None:
+            self.attempts[number] = attempts
+        return attempts
 
     def not_bought(self, job: JobRecord) -> None:
         """Record that the attempt bought nothing."""
@@ -143,6 +144,11 @@ class PostgresStore(Store):
         """Return what is known of *request*."""
         self.ensure_held()
         return super().match(run, name, request)
+
+    def find(self, run: str, request: GenerationRequest, at: float) -> Match:
+        """Return what is known of *request* in a purchase by key."""
+        self.ensure_held()
+        return super().find(run, request, at)
 
     def learn(self, name: str, value: str, at: float) -> None:
         """Store *value*, which the new holder learns for itself after a takeover."""
