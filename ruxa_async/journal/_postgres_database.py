@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from attrs import evolve
+
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError, JournalInUseError
@@ -50,8 +52,8 @@ class PostgresDatabase:
     ) -> None:
         self.path: str = path
         self.renewal: float | None = None if lease is None else lease / 4
-        #: What an earlier holder may have left at the service, None if there was none.
-        self.takeover: Takeover | None = None
+        self._taken_at = 0.0  # by the monotonic clock
+        self._takeover: Takeover | None = None
         self._dsn = dsn
         self._schema = schema
         self._lease = lease
@@ -63,6 +65,12 @@ class PostgresDatabase:
         self._last_group = ""
         self._may_send_until = -math.inf  # by the monotonic clock of this process
         self._broken: JournalError | None = None
+
+    @property
+    def takeover(self) -> Takeover | None:
+        """What an earlier holder may have left at the service, None if there was none."""
+        found = self._takeover
+        return None if found is None else evolve(found, idle=found.idle + time.monotonic() - self._taken_at)
 
     def may_send(self) -> bool:
         """Tell whether no other process can have taken the journal over yet, by the clock of this one.
@@ -142,7 +150,7 @@ class PostgresDatabase:
         self._epoch, self._last_group, self._store = epoch + 1, "", store
         self._extend(began)
         if epoch > 0:
-            self.takeover = Takeover(idle=-remaining, unknown=intended)
+            self._taken_at, self._takeover = began, Takeover(idle=-remaining, unknown=intended)
 
     def renew(self) -> None:
         """Extend the lease while nothing is written. A server that is away is left to `transact`."""

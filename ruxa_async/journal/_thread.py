@@ -34,12 +34,16 @@ class Database(Protocol):
     """A database with the tables of a journal. Its methods block; the journal's thread calls them.
 
     *path* names it in errors. *renewal* is how many seconds may pass between two calls of `transact` or
-    `renew`, None for any. *takeover* is what an earlier process may have left at the service, if it is known.
+    `renew`, None for any.
     """
 
     path: str
     renewal: float | None
-    takeover: Takeover | None
+
+    @property
+    def takeover(self) -> Takeover | None:
+        """What an earlier process may have left at the service, None if it is not known."""
+        ...
 
     def open(self) -> None:
         """Connect, and become the only process that writes. Raises `JournalError`."""
