@@ -121,7 +121,7 @@ class DatabaseJournal:
         while self._thread is not None and not self._thread.database.may_send():
             # This process was stopped, or the server was slow: the lease may have ended since the commit.
             try:
-                await self._run(Store.ensure_held)
+                await self._run(lambda store: store.ensure_held())
             except JournalError:
                 await self.not_bought(evolve(job, entry=number))
                 raise

@@ -15,7 +15,7 @@ from ._postgres_database import PostgresDatabase
 __all__ = ("PostgresJournal",)
 
 #: seconds between attempts to take a journal that another process holds
-_STANDBY_INTERVAL = 1.0
+_STANDBY_INTERVAL = 0.5
 
 
 class PostgresJournal(DatabaseJournal):

@@ -57,15 +57,15 @@ class PostgresConnection:
         )
         connection = cls(inner)
         quoted = psycopg.sql.Identifier(schema).as_string(None)
-        for setting in (
+        settings = (
             f"search_path = {quoted}",
             "synchronous_commit = on",
             "default_transaction_isolation = 'read committed'",
             f"statement_timeout = {_STATEMENT_TIMEOUT}",
             f"lock_timeout = {_STATEMENT_TIMEOUT}",
             f"idle_in_transaction_session_timeout = {_IDLE_TIMEOUT}",
-        ):
-            connection.execute(f"SET {setting}")
+        )
+        connection.execute("; ".join(f"SET {setting}" for setting in settings))
         return connection
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:

@@ -8,7 +8,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from attrs import evolve
@@ -32,6 +32,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: The share of the lease in which this process sends. The rest is for clocks that run at different speeds,
 #: and for the time between the last check and the first byte.
 _SENDING_SHARE = 0.75
+#: Milliseconds to wait for the row of a holder whose lease has ended, before and after ending its connection.
+_LOCK_TIMEOUTS = (1_000, 5_000)
+#: Ends the connections that have locked that row since before the end of the lease.
+_END_STUCK = (
+    "SELECT pg_terminate_backend(locks.pid) FROM pg_locks AS locks JOIN pg_stat_activity AS activity"
+    " ON activity.pid = locks.pid, holder WHERE locks.relation = 'holder'::regclass AND locks.granted"
+    " AND locks.mode IN ('RowShareLock', 'RowExclusiveLock') AND locks.pid <> pg_backend_pid()"
+    " AND activity.xact_start < holder.lease_until"
+)
 #: The oldest version of PostgreSQL that this is tested for.
 _OLDEST = 130_000
 #: SQLSTATE classes after which the same transaction may succeed: lost connection, no resources, shutdown, ...
@@ -79,9 +88,18 @@ class PostgresDatabase:
         """
         return time.monotonic() < self._may_send_until
 
+    @property
+    def _holds(self) -> bool:
+        """Whether this process holds the journal, as far as it knows.
+
+        Only then are statements sent together. The server ends a transaction whose client was stopped between
+        two statements, but not within a pipeline; there the next holder does it, see `_lock_holder`.
+        """
+        return self._store is not None and not self._store.refusal
+
     def _extend(self, began: float) -> None:
         """Record that the lease was extended by statements that were sent at *began* or later."""
-        if self._lease is not None and (self._store is None or not self._store.refusal):
+        if self._holds and self._lease is not None:
             self._may_send_until = began + self._lease * _SENDING_SHARE
 
     # ---- opening and closing
@@ -131,14 +149,7 @@ class PostgresDatabase:
 
     def _take_over(self, connection: PostgresConnection, lease: float) -> None:
         began = time.monotonic()
-        connection.execute("BEGIN")
-        epoch, remaining = connection.execute(
-            "SELECT epoch, extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder FOR UPDATE"
-        ).fetchall()[0]
-        if remaining >= 0:
-            holder, _ = current_holder(connection)
-            connection.execute("ROLLBACK")
-            raise JournalInUseError(self.path, holder)
+        epoch, remaining = self._lock_holder(connection)
         (intended,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'intended'").fetchall()[0]
         connection.execute(
             "UPDATE holder SET epoch = epoch + 1, name = ?, since = clock_timestamp(), last_group = '',"
@@ -151,6 +162,33 @@ class PostgresDatabase:
         self._extend(began)
         if epoch > 0:
             self._taken_at, self._takeover = began, Takeover(idle=-remaining, unknown=intended)
+
+    def _lock_holder(self, connection: PostgresConnection) -> tuple[int, float]:
+        """Begin a transaction that locks the row of a holder whose lease has ended.
+
+        Return its epoch, and the seconds until its lease ends, which are negative. A holder that was stopped
+        in a transaction keeps that row locked, so its connection is ended. What it had not committed is
+        rolled back; it had not sent that either.
+        """
+        for timeout in _LOCK_TIMEOUTS:
+            holder, lease = current_holder(connection)
+            if lease is not None:
+                break
+            connection.execute("BEGIN")
+            connection.execute(f"SET LOCAL lock_timeout = {timeout}")
+            try:
+                epoch, remaining = connection.execute(
+                    "SELECT epoch, extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder"
+                    " FOR UPDATE"
+                ).fetchall()[0]
+            except driver().errors.LockNotAvailable:
+                connection.execute("ROLLBACK")
+                connection.execute(_END_STUCK)
+                continue
+            if remaining < 0:
+                return epoch, remaining
+            connection.execute("ROLLBACK")
+        raise JournalInUseError(self.path, holder)
 
     def renew(self) -> None:
         """Extend the lease while nothing is written. A server that is away is left to `transact`."""
@@ -203,7 +241,7 @@ class PostgresDatabase:
             began = time.monotonic()
             try:
                 connection = self._connected()
-                with connection.pipeline():
+                with connection.pipeline() if self._holds else nullcontext():
                     if is_new := self._begin(connection, group):
                         results = self._perform(operations)
                     connection.execute("COMMIT")
@@ -253,7 +291,8 @@ class PostgresDatabase:
             return False
         logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
         self._store.refusal = TAKEN_OVER
-        return True
+        connection.execute("ROLLBACK")
+        return self._begin(connection, group)
 
     def _perform(self, operations: Sequence[Callable[[Store], Any]]) -> list[Any]:
         assert self._store is not None
