@@ -14,11 +14,21 @@ import anyio
 import pytest
 from anyio import to_thread
 from journal.places import InPostgres
-from journal.tools import KEY, URL, failure, job, of, success
+from journal.tools import KEY, URL, failure, job, of, request, success
 from servers import Postgres, postgres, postgres_missing
 
-from ruxa_async import ConfigurationError, JournalError, JournalInUseError, TaskFailedError
+from ruxa_async import (
+    ConfigurationError,
+    JournalError,
+    JournalInUseError,
+    Limits,
+    RateLimit,
+    RuxaClient,
+    TaskFailedError,
+)
+from ruxa_async.emulator import Durations, EmulatorSettings, Service
 from ruxa_async.journal import JobState, PostgresJournal, view_journal
+from ruxa_async.transports import MemoryTransport
 
 #: seconds; the shortest lease
 LEASE = 1.0
@@ -165,6 +175,26 @@ async def test_a_new_holder_learns_what_the_earlier_one_left_behind(place: InPos
         assert third.takeover is not None
         assert third.takeover.unknown == 0
         assert 0 <= third.takeover.idle < 60
+
+
+@pytest.mark.parametrize(("ago", "is_sent"), [("0 s", False), ("90 s", True)])
+async def test_a_client_that_took_over_sends_once_the_limit_is_free_again(
+    place: InPostgres, ago: str, is_sent: bool
+) -> None:
+    async with place.journal():
+        pass
+    place.rows(f"UPDATE holder SET lease_until = clock_timestamp() - interval '{ago}' RETURNING 1")
+    service = Service(EmulatorSettings(key=KEY, image=Durations(0.001, 0.0)))
+    async with RuxaClient(
+        api_key=KEY,
+        base_url=URL,
+        transport=MemoryTransport(service),
+        journal=place.journal(),
+        limits=Limits(create_rate=RateLimit(5, 60.0)),
+    ) as ruxa:
+        with anyio.move_on_after(None if is_sent else 0.3):
+            await ruxa.submit(request())
+    assert service.ledger.charged == is_sent
 
 
 async def test_a_holder_that_is_stuck_in_a_transaction_is_taken_over(place: InPostgres) -> None:
