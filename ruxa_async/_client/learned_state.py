@@ -31,6 +31,7 @@ class LearnedState:
         # The class is checked as well: a mock has every attribute.
         lasting = isinstance(journal, LastingJournal) and hasattr(type(journal), "bind")
         self._journal = cast("LastingJournal", journal) if lasting else None
+        self._engine = engine
         self._polling = engine.schedule
         self._rates = engine.scopes
         self._base_url = base_url
@@ -67,6 +68,8 @@ class LearnedState:
                 await stack.enter_async_context(self._journal)
             await self._journal.bind(base_url=self._base_url, api_key=self._api_key)
             stack.push_async_callback(self._journal.unbind)
+            if (takeover := self._journal.takeover) is not None:
+                self._engine.take_over(anyio.current_time() - takeover.idle, unknown=takeover.unknown)
             self._load(await self._journal.learned(_DURATIONS), await self._journal.learned(_RATES))
             self._stack = stack.pop_all()
 

@@ -25,6 +25,8 @@ __all__ = ("MAX_RESENDS", "Creates")
 
 #: How often `Retries.resend_unknown` sends a create of unknown outcome again: each time may be charged.
 MAX_RESENDS = 3
+#: Seconds; tasks of the slowest models have ended by then.
+_LONGEST_TASK = 600.0
 
 _J = TypeVar("_J", bound=Job)
 
@@ -46,6 +48,9 @@ class Creates(Generic[_J]):
     _limiter: ScopeLimiter = field(init=False)
     _queue: PriorityQueue[_J] = field(init=False)
     _submitted: int = field(default=0, init=False)
+    #: Tasks that may run and are followed by nobody, and until when.
+    _left_behind: int = field(default=0, init=False)
+    _left_until: float = field(default=-math.inf, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._limiter = self._scopes.create
@@ -90,6 +95,14 @@ class Creates(Generic[_J]):
             patience = self._retries.unreachable_timeout
         return min(failing_for, now - job.queued_at) >= patience
 
+    def count_left_behind(self, unknown: int, sent_at: float) -> None:
+        """Count *unknown* creates of another process against `Limits.max_in_flight` while they may run.
+
+        One slot is left, so that the client does not stand still.
+        """
+        self._left_behind = min(unknown, self._limits.max_in_flight - 1)
+        self._left_until = sent_at + _LONGEST_TASK
+
     # ---- sending
 
     def ready_at(self, now: float) -> float:
@@ -101,6 +114,10 @@ class Creates(Generic[_J]):
         )
         if not waits or (self._spending is not None and self._must_wait_for_budget(self._spending)):
             return math.inf
+        if self._left_behind and self._counts.in_flight + self._left_behind >= self._limits.max_in_flight:
+            if now < self._left_until:
+                return self._left_until
+            self._left_behind = 0
         healthy_at = self._breaker.ready_at()
         if healthy_at > now:
             return healthy_at

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from traceback import format_exception
 from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
 from journal.places import InPostgres
-from journal.tools import KEY, URL, failure, job, of, success
+from journal.tools import KEY, URL, failure, job, of, request, success
 from servers import Postgres, postgres, postgres_missing
 
-from ruxa_async import JournalError, JournalInUseError, TaskFailedError
-from ruxa_async.journal import JobState, PostgresJournal
+from ruxa_async import (
+    ConfigurationError,
+    JournalError,
+    JournalInUseError,
+    Limits,
+    RateLimit,
+    RuxaClient,
+    TaskFailedError,
+)
+from ruxa_async.emulator import Durations, EmulatorSettings, Service
+from ruxa_async.journal import JobState, PostgresJournal, view_journal
+from ruxa_async.transports import MemoryTransport
 
 #: seconds; the shortest lease
 LEASE = 1.0
@@ -146,6 +160,166 @@ async def test_an_outcome_after_a_takeover_ends_the_task(place: InPostgres) -> N
             assert place.rows("SELECT state, credits FROM jobs") == [("succeeded", 4.0)]
 
 
+async def test_a_new_holder_learns_what_the_earlier_one_left_behind(place: InPostgres) -> None:
+    assert place.journal().takeover is None
+    async with place.journal() as first:
+        assert first.takeover is None  # nobody held it before
+        for key in ("k", "l"):
+            await first.intend(job(key))
+        expire(place)
+        async with place.journal() as second:
+            assert second.takeover is not None
+            assert second.takeover.unknown == 2
+            assert 60 <= second.takeover.idle < 600
+    async with place.journal() as third:
+        assert third.takeover is not None
+        assert third.takeover.unknown == 0
+        assert 0 <= third.takeover.idle < 60
+
+
+@pytest.mark.parametrize(("ago", "is_sent"), [("0 s", False), ("90 s", True)])
+async def test_a_client_that_took_over_sends_once_the_limit_is_free_again(
+    place: InPostgres, ago: str, is_sent: bool
+) -> None:
+    async with place.journal():
+        pass
+    place.rows(f"UPDATE holder SET lease_until = clock_timestamp() - interval '{ago}' RETURNING 1")
+    service = Service(EmulatorSettings(key=KEY, image=Durations(0.001, 0.0)))
+    async with RuxaClient(
+        api_key=KEY,
+        base_url=URL,
+        transport=MemoryTransport(service),
+        journal=place.journal(),
+        limits=Limits(create_rate=RateLimit(5, 60.0)),
+    ) as ruxa:
+        with anyio.move_on_after(None if is_sent else 0.3):
+            await ruxa.submit(request())
+    assert service.ledger.charged == is_sent
+
+
+async def test_a_holder_that_is_stuck_in_a_transaction_is_taken_over(place: InPostgres) -> None:
+    import psycopg
+
+    async with place.journal():
+        pass
+    with psycopg.connect(place.dsn) as stuck:
+        stuck.execute(f'SET search_path = "{place.schema}"')
+        stuck.execute("UPDATE holder SET name = 'stuck', lease_until = clock_timestamp() + interval '0.5 s'")
+        stuck.commit()
+        stuck.execute("UPDATE holder SET last_group = 'never committed'")
+        async with place.journal(wait=30.0) as journal:
+            await journal.intend(job("k"))
+        with pytest.raises(psycopg.OperationalError):
+            stuck.execute("SELECT 1")
+
+
+def block_until(place: InPostgres, condition: str) -> None:
+    """Block the event loop, as SIGSTOP does, until *condition* is true in the database."""
+    end = time.monotonic() + 60
+    while not place.rows(f"SELECT 1 WHERE {condition}"):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+LEASE_OVER = "(SELECT lease_until < clock_timestamp() FROM holder)"
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_an_intent_that_was_written_too_long_ago_is_sent_only_while_the_journal_is_held(
+    place: InPostgres, taken: bool
+) -> None:
+    async with place.journal(lease=LEASE) as journal:
+        await journal.bind(base_url=URL, api_key=KEY)
+        results: list[object] = []
+
+        begun = anyio.Event()
+
+        async def intend() -> None:
+            begun.set()
+            try:
+                results.append(await journal.intend(job("k")))
+            except JournalError as exc:
+                results.append(exc)
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(intend)
+            await begun.wait()
+            block_until(place, f"EXISTS (SELECT FROM jobs) AND {LEASE_OVER}")
+            if taken:
+                with ThreadPoolExecutor() as pool:  # this event loop stays blocked
+                    pool.submit(anyio.run, take_over, place).result()
+        (result,) = results
+        if taken:
+            assert isinstance(result, JournalError)
+            assert states(place) == {"not_bought": 1}
+        else:
+            assert isinstance(result, int)
+            assert states(place) == {"intended": 1}
+
+
+async def take_over(place: InPostgres) -> None:
+    async with place.journal() as journal:
+        assert [each.name for each in await journal.unknowns()] == ["k"]
+
+
+# ---- beside the holder
+
+
+async def test_a_journal_that_is_opened_beside_its_holder_settles_jobs_and_buys_nothing(
+    place: InPostgres,
+) -> None:
+    async with place.journal() as holder, place.journal(hold=False) as beside:
+        await holder.bind(base_url=URL, api_key=KEY)
+        for key in ("adopted", "forgotten", "called back"):
+            await holder.unknown(of(await holder.intend(job(key, callback_id=key.encode()))))
+        await beside.adopt("adopted", "task_1")
+        await beside.forget("forgotten")
+        assert await beside.called_back(b"called back", "task_2", None)
+        assert not await beside.called_back(b"of another journal", "task_3", None)
+        assert await holder.unknowns() == []
+        assert [each.task_id for each in await holder.callbacks()] == ["task_3"]
+        for write in (
+            beside.bind(base_url=URL, api_key=KEY),
+            beside.intend(job("more")),
+            beside.open_run("run"),
+            beside.open_purchase("run", job("k").request),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(JournalError, match="opened with hold=False"):
+                await write
+        await holder.intend(job("more"))
+    assert states(place) == {"adopted": 2, "forgotten": 1, "intended": 1}
+
+
+async def test_a_job_that_is_being_sent_is_not_settled_beside_its_holder(place: InPostgres) -> None:
+    async with place.journal() as holder, place.journal(hold=False) as beside:
+        await holder.intend(job("k"))
+        with pytest.raises(JournalError, match="not in doubt: it is intended"):
+            await beside.forget("k")
+
+
+async def test_a_view_shows_counts_and_unknown_jobs_and_who_holds_the_journal(place: InPostgres) -> None:
+    place.schema = place.schema.replace(" ", "_")
+    where = f"{place.dsn}#{place.schema}"
+    with pytest.raises(JournalError, match="there is no journal here"):
+        await view_journal(where)
+    async with place.journal() as journal:
+        await journal.unknown(of(await journal.intend(job("k"))))
+        await journal.intend(job("l"))
+        view = await view_journal(where)
+        assert view.in_use is not None
+        assert f"process {os.getpid()} on " in view.in_use.holder
+        assert view.lease is not None
+        assert 0 < view.lease <= 10
+        assert view.counts is not None
+        assert view.counts.jobs[JobState.INTENDED] == 1
+        assert [each.name for each in view.unknowns] == ["k"]
+        expire(place)
+        view = await view_journal(where)
+        assert (view.in_use, view.lease) == (None, None)
+        assert [each.name for each in view.unknowns] == ["k", "l"]  # as the next holder will find them
+    assert states(place) == {"unknown": 1, "intended": 1}
+
+
 # ---- a server that is away
 
 
@@ -201,6 +375,7 @@ async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
 ) -> None:
     """The connection is lost right after COMMIT reached the server."""
     from ruxa_async.journal import _postgres_connection as module
+    from ruxa_async.journal._dsn import driver
 
     async with place.journal() as journal:
         plain = module.PostgresConnection.execute
@@ -211,7 +386,7 @@ async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
             if sql == "COMMIT" and not lost:
                 lost.append(True)
                 self.close()
-                raise module.driver().OperationalError("the connection was lost")
+                raise driver().OperationalError("the connection was lost")
             return result
 
         monkeypatch.setattr(module.PostgresConnection, "execute", losing)
@@ -247,6 +422,39 @@ async def test_a_journal_of_a_newer_version_is_left_alone(place: InPostgres) -> 
     place.rows("UPDATE version SET number = 99 RETURNING 1")
     with pytest.raises(JournalError, match=r"newer version of ruxa_async \(its schema is 99"):
         await place.journal().__aenter__()
+
+
+async def test_a_view_of_another_version_says_what_to_do(place: InPostgres) -> None:
+    place.schema = place.schema.replace(" ", "_")
+    async with place.journal():
+        pass
+    for number, advice in (
+        (99, "upgrade ruxa_async"),
+        (0, "run a batch or a client with this journal first"),
+    ):
+        place.rows(f"UPDATE version SET number = {number} RETURNING 1")
+        with pytest.raises(JournalError, match=f"its schema is {number}.*{advice}"):
+            await view_journal(f"{place.dsn}#{place.schema}")
+
+
+def test_the_schema_may_stand_behind_the_address() -> None:
+    shown = {
+        "postgresql://me:canary@h:1/db": "postgresql://me@h:1/db#ruxa_async",
+        "postgresql://me:canary@h/db#team_a": "postgresql://me@h/db#team_a",
+        "postgresql://me:can#ary@h/db": "postgresql://me@h/db#ruxa_async",
+        "host=h password=canary": "postgresql://h/#ruxa_async",
+    }
+    for dsn, path in shown.items():
+        assert PostgresJournal(dsn).path == path
+    assert PostgresJournal("postgresql://h/db#a", schema="b").path == "postgresql://h/db#b"
+
+
+def test_an_address_that_cannot_be_read_is_not_repeated() -> None:
+    for dsn in ("postgresql://me:can@ary@h/db", "postgresql://me:x/canary@h/db", "canary"):
+        with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
+            PostgresJournal(dsn)
+        assert "ary" not in "".join(format_exception(caught.value))
+        assert caught.value.__context__ is None
 
 
 def test_a_lease_that_is_too_short_is_refused(place: InPostgres) -> None:

@@ -22,6 +22,11 @@ _JITTER_DECAY = 0.995
 _LARGEST_JITTER = 10.0
 
 
+#: Seconds; after a process took over from another, a window counts as used up for no longer than this. A 429
+#: costs nothing, and without this bound a limit of a day would stop a client for a day.
+_LONGEST_USED_UP = 60.0
+
+
 class KnownLimit:
     """A `Limit` of ``count`` requests in any ``per`` seconds, at most ``burst`` of them at once.
 
@@ -57,6 +62,13 @@ class KnownLimit:
     @property
     def rate(self) -> float:
         return self._count / self._per
+
+    def use_up(self, at: float) -> None:
+        """Count the limit as used up at the time *at*, by requests of another process."""
+        if self._is_burst_configured:
+            self._bucket.use_up(at)
+        else:
+            self._free.extend([at + min(self._per, _LONGEST_USED_UP)] * self._count)
 
     def take_over(self, in_flight: int) -> None:
         self._in_flight += in_flight
@@ -143,6 +155,10 @@ class _Bucket:
         level = self.level(now)
         self._tokens, self._at = level - 1.0, now
         return level > self.size - 1e-9
+
+    def use_up(self, at: float) -> None:
+        """Leave no token at the time *at*."""
+        self._tokens, self._at = 0.0, at
 
     def refund(self) -> None:
         self._tokens += 1.0

@@ -23,6 +23,7 @@ from ruxa_async._api.rate_limit_headers import Quota
 from ruxa_async.settings import Limits, Scope
 
 from .discovery import Discovery
+from .known_limit import KnownLimit
 from .limiter import ScopeLimiter
 
 __all__ = ("Scopes",)
@@ -80,6 +81,12 @@ class Scopes:
             self._is_restored = create.rate is not None
             self.create.replace_limit(create)
             self.query.replace_limit(query)
+
+    def use_up(self, at: float) -> None:
+        """Count each configured limit as used up at the time *at*, by requests of another process."""
+        for limiter in (self.create, self.query):
+            if isinstance(limiter.limit, KnownLimit):
+                limiter.limit.use_up(at)
 
     @property
     def shares_limited_quota(self) -> bool:

@@ -367,3 +367,24 @@ def test_without_jitter_a_configured_burst_keeps_the_limit_too(
 def test_with_prompt_answers_no_time_is_wasted(limit: RateLimit, number: int) -> None:
     sent = run(limit, [RoundTrip(0, 0, 0.0)] * number).sent
     assert sent[-1] <= max(0, number - 1) * (limit.per / limit.count + TICK)
+
+
+def test_a_limit_that_another_process_used_up_is_free_one_period_later() -> None:
+    known = KnownLimit(RateLimit(20, 10.0))
+    known.use_up(100.0)
+    assert known.ready_at(103.0) == 110.0
+    assert sent_at_once(known, 110.0) == 20
+
+
+def test_a_burst_that_another_process_used_up_refills_at_the_rate() -> None:
+    known = KnownLimit(RateLimit(50, 1.0, burst=10))
+    known.use_up(100.0)
+    assert known.ready_at(100.0) == pytest.approx(100.02)
+    assert sent_at_once(known, 100.1) == 5
+
+
+def test_a_long_window_counts_as_used_up_for_a_minute() -> None:
+    known = KnownLimit(RateLimit(1_000, 86_400.0))
+    known.use_up(100.0)
+    assert known.ready_at(101.0) == 160.0
+    assert known.ready_at(161.0) == 161.0
