@@ -39,6 +39,7 @@ from .config import (
 from .driver import Driver
 from .event_bus import EventBus
 from .job import ClientJob
+from .keyed_purchases import KeyedPurchases
 from .learned_state import LearnedState
 from .log import add_logging
 from .outcomes import Outcomes
@@ -135,6 +136,7 @@ class RuxaClient:
             user_agent=USER_AGENT,
             saved=self._learned_state.on_file_saved,
         )
+        self._keyed_purchases = KeyedPurchases(self._driver, self._previous_run, self._task)
         self._tg: TaskGroup | None = None
         self._loop: EventLoopToken | None = None
         self._entered_in: int | None = None
@@ -207,19 +209,35 @@ class RuxaClient:
 
     # ---- buying
 
-    async def submit(self, request: GenerationRequest) -> GenerationTask:
+    async def submit(self, request: GenerationRequest, *, run: str | None = None) -> GenerationTask:
         """Buy *request* and return its task once the service accepted it: from then on it is paid.
 
         If you cancel this before a byte has left, the request is not bought. If you cancel it while the
         create is on the wire, the create goes on, and an accepted task is listed in `orphans`.
+
+        Without *run* each call buys. *run* names a run in the client's journal, which must be a lasting one
+        (`SqliteJournal`, `PostgresJournal`), and there a request is bought once, across restarts and for
+        callers at the same moment. A request is recognised by its key, otherwise by its model and input:
+        unlike in ``as_completed(resume=)``, equal requests without a key are one purchase. A purchase that
+
+        - ended: is returned at once, with the links of that time and its recorded files, or its error;
+        - is under way: is shared. It is withdrawn or becomes an orphan only after its last caller left;
+        - was accepted earlier: is followed;
+        - may have been charged: raises `SubmissionUnknownError`, and is not sent;
+        - was not bought, or was forgotten in the journal: is bought.
+
+        With *run* it also raises `ConfigurationError` without such a journal, ValueError if the name is
+        empty, `KeyConflictError` if the key belongs to another request of the run, and `JournalError`, also
+        while ``as_completed(resume=run)`` is open or another client of the journal buys the same request.
 
         Raises `APIError` and its subclasses if the service refuses, `SubmissionUnknownError` if it may have
         been charged, `NotSentError` if the service could not be reached for ``Retries.throttled_timeout``,
         `BudgetExceededError` if it would pass the client's budget, `ClientClosedError`.
         """
         self._check_usable()
-        if not isinstance(request, GenerationRequest):
-            raise TypeError(f"submit takes a request such as NanoBanana(...), not {request!r}")
+        _check_request(request)
+        if run is not None:
+            return await self._keyed_purchases.submit(request, run)
         job = ClientJob(request=request, model=request.model, key=request.key)
         self._driver.submit(job)
         try:
@@ -232,13 +250,18 @@ class RuxaClient:
             raise job.error
         return self._task(job)
 
-    async def generate(self, request: GenerationRequest) -> Generation:
+    async def generate(self, request: GenerationRequest, *, run: str | None = None) -> Generation:
         """Buy *request*, wait for its end, and return the generation.
 
-        Waits for ``Timeouts.task`` at most, from its acceptance. Raises what `submit` and
-        `GenerationTask.result` raise. The error's ``task_id`` names a paid task; if you cancel this, the task
-        is listed in `orphans`.
+        Waits for ``Timeouts.task`` at most, from its acceptance, or from this call if it was accepted before.
+        Raises what `submit` and `GenerationTask.result` raise. The error's ``task_id`` names a paid task; if
+        you cancel this, the task is listed in `orphans`. With *run* it is bought once in that run of the
+        journal, see `submit`.
         """
+        if run is not None:
+            self._check_usable()
+            _check_request(request)
+            return await self._keyed_purchases.generate(request, run)
         task = await self.submit(request)
         try:
             return await task.result()
@@ -366,6 +389,11 @@ class RuxaClient:
                 "this RuxaClient belongs to another event loop: make one in the loop that uses it"
             )
         self._driver.ensure_open()
+
+
+def _check_request(request: object) -> None:
+    if not isinstance(request, GenerationRequest):
+        raise TypeError(f"submit takes a request such as NanoBanana(...), not {request!r}")
 
 
 def _default_transport(

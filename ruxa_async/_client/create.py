@@ -270,9 +270,9 @@ class CreateHandler:
             self._engine.release(job)
             self._outcomes.add_orphan(job)
             return
-        if job.owner is not None:
-            job.owner.accepted(job)
         self._engine.polls.follow(job, self._clock.now(), timeout=job.timeout)
+        if job.owner is not None:
+            job.owner.accepted(job)  # it may stop following the task
         job.notify()
 
     async def _on_unknown(self, job: ClientJob, step: CreateStep, cause: Exception) -> None:

@@ -54,7 +54,7 @@ class LearnedState:
         """Return the journal. Raises `ConfigurationError` if it is not a `LastingJournal`."""
         if self._journal is None:
             raise ConfigurationError(
-                "resume= needs a journal that lasts: make the client with journal=SqliteJournal(path)"
+                "resume= and run= need a journal that lasts: make the client with journal=SqliteJournal(path)"
             )
         return self._journal
 

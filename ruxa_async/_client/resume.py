@@ -9,7 +9,16 @@ from attrs import define, field
 
 from ruxa_async._engine.job import Phase
 from ruxa_async.errors import SubmissionUnknownError
-from ruxa_async.journal import JobState, JournalEntry, JournalRun, LastingJournal, SavedFile
+from ruxa_async.journal import (
+    JobState,
+    JournalEntry,
+    JournalPurchase,
+    JournalRun,
+    LastingJournal,
+    Match,
+    SavedFile,
+)
+from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import Resume
 
 from .job import ClientJob
@@ -44,7 +53,10 @@ def recorded_job(job: ClientJob, *, finished_at: float, **known: Any) -> Recorde
 
 @define(eq=False)
 class PreviousRun:
-    """One pass through what the journal knows of a run: open it, look up each request once, close it.
+    """What the journal knows of a run, and what to do about each request.
+
+    For one pass: open it, look up each request once, close it. For one request by key: `open_purchase`, then
+    `apply`.
 
     *may_be_called_back* tells whether the callback of a create of unknown outcome may still come.
     """
@@ -58,6 +70,19 @@ class PreviousRun:
     async def open(self) -> None:
         """Begin a pass through the run. Raises `JournalError`."""
         self._run = await self._journal.open_run(self._resume.name)
+        await self._load_spending()
+
+    async def open_purchase(self, request: GenerationRequest) -> JournalPurchase:
+        """Begin the purchase of *request* by key. Raises as `LastingJournal.open_purchase`."""
+        purchase = await self._journal.open_purchase(self._resume.name, request)
+        try:
+            await self._load_spending()
+        except BaseException:
+            purchase.close()
+            raise
+        return purchase
+
+    async def _load_spending(self) -> None:
         if self._spending is not None:
             await self._spending.load(self._journal, self._resume.name)
 
@@ -67,11 +92,9 @@ class PreviousRun:
             self._run.close()
 
     async def look_up(self, job: ClientJob) -> ClientJob:
-        """Return *job* with what the journal knows of it.
+        """Return *job* with what the journal knows of it, see `apply`.
 
-        If it ended, that is a `RecordedJob`. If it was accepted, it has its task id, to be followed. If it is
-        unknown and its callback may still come, it has its callback id. Otherwise it is to be bought. Raises
-        `KeyConflictError`, `RequestValidationError`, `JournalError`.
+        Raises `KeyConflictError`, `RequestValidationError`, `JournalError`.
         """
         assert self._run is not None
         assert job.request is not None
@@ -79,6 +102,14 @@ class PreviousRun:
         match = await self._run.match(job.request)
         if self._resume.on_match is not None:
             self._resume.on_match(job.index, match)
+        return self.apply(job, match)
+
+    def apply(self, job: ClientJob, match: Match) -> ClientJob:
+        """Return *job* with *match*, what the journal knows of it.
+
+        If it ended, that is a `RecordedJob`. If it was accepted, it has its task id, to be followed. If it is
+        unknown and its callback may still come, it has its callback id. Otherwise it is to be bought.
+        """
         job.entry = match.entry
         return job if match.known is None else self._apply(job, match.known)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+import anyio
+
 from ruxa_async._engine.budget import BudgetLimit, BudgetShortfall, Spending
 from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError
@@ -70,10 +72,11 @@ class RunSpending:
     def __init__(self, spending: Spending[ClientJob]) -> None:
         self.spending: Spending[ClientJob] = spending
         self._loaded: set[str] = set()
+        self._loading = anyio.Lock()
 
     async def load(self, journal: LastingJournal, run: str) -> None:
         """Count what earlier clients bought in *run*. What this client buys there is counted already."""
-        if run in self._loaded:
-            return
-        self._loaded.add(run)
-        add_recorded(self.spending, (await journal.counts(run)).models)
+        async with self._loading:  # a caller that did not wait could buy before the run is counted
+            if run not in self._loaded:
+                add_recorded(self.spending, (await journal.counts(run)).models)
+                self._loaded.add(run)

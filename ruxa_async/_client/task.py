@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ruxa_async.errors import PollingStoppedError, TaskTimeout
+from ruxa_async.errors import PollingStoppedError, RuxaError, TaskTimeout
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation, TaskStatus
 
@@ -19,7 +19,18 @@ from .job import ClientJob
 if TYPE_CHECKING:
     from .driver import Driver
 
-__all__ = ("GenerationTask",)
+__all__ = ("GenerationTask", "own_instance")
+
+
+def own_instance(error: Exception) -> Exception:
+    """Return a copy of *error*, if it is ours: one raised twice collects the tracebacks of both."""
+    if not isinstance(error, RuxaError):
+        return error
+    copy = type(error).__new__(type(error))
+    copy.args = error.args
+    vars(copy).update(vars(error))
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 class _Timeout(enum.Enum):
@@ -103,7 +114,7 @@ class GenerationTask:
             assert limit is not None
             raise TaskTimeout(self.task_id, limit)
         if self._job.error is not None:
-            raise self._job.error
+            raise own_instance(self._job.error)
         return self._finish(self._job)
 
     async def updates(self) -> AsyncIterator[TaskStatus]:
@@ -130,7 +141,7 @@ class GenerationTask:
         finally:
             job.listeners = [other for other in job.listeners if other is not statuses]
         if isinstance(job.error, PollingStoppedError):
-            raise job.error
+            raise own_instance(job.error)
 
     async def _wait_for_end(self) -> None:
         self._follow()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ruxa_async._internal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ._base import Journal, JournalRun, LastingJournal, NullJournal
+    from ._base import Journal, JournalPurchase, JournalRun, LastingJournal, NullJournal
     from ._postgres import PostgresJournal
     from ._records import Bought, JobState, JournalCounts, JournalEntry, Match, SavedFile
     from ._sqlite import SqliteJournal
@@ -24,6 +24,7 @@ __all__ = (
     "Journal",
     "JournalCounts",
     "JournalEntry",
+    "JournalPurchase",
     "JournalRun",
     "JournalView",
     "LastingJournal",
@@ -38,7 +39,7 @@ __all__ = (
 __getattr__: Callable[[str], object] = lazy_names(
     __name__,
     {
-        "_base": "Journal JournalRun LastingJournal NullJournal",
+        "_base": "Journal JournalPurchase JournalRun LastingJournal NullJournal",
         "_postgres": "PostgresJournal",
         "_records": "Bought JobState JournalCounts JournalEntry Match SavedFile",
         "_sqlite": "SqliteJournal",

@@ -19,7 +19,7 @@ from ruxa_async.results import JobRecord, TaskStatus
 
 from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
 
-__all__ = ("Journal", "JournalRun", "LastingJournal", "NullJournal")
+__all__ = ("Journal", "JournalPurchase", "JournalRun", "LastingJournal", "NullJournal")
 
 
 class Journal(Protocol):
@@ -72,6 +72,17 @@ class JournalRun(Protocol):
         """End the pass."""
 
 
+class JournalPurchase(Protocol):
+    """The right of one caller to buy one request of a run. Nobody else has it until you close it."""
+
+    @property
+    def match(self) -> Match:
+        """What earlier purchases of the run recorded for the request."""
+
+    def close(self) -> None:
+        """Give the right back, once: after the outcome is recorded or a caller can follow the task."""
+
+
 @runtime_checkable
 class LastingJournal(Journal, Protocol):
     """A journal whose records are kept for later processes.
@@ -104,7 +115,16 @@ class LastingJournal(Journal, Protocol):
     async def open_run(self, name: str) -> JournalRun:
         """Begin a pass through the run *name*, which is created if it does not exist.
 
-        Raises `JournalError` while another pass through this run is open.
+        Raises `JournalError` while another pass through this run or a purchase of it by key is open.
+        """
+
+    async def open_purchase(self, run: str, request: GenerationRequest) -> JournalPurchase:
+        """Begin the purchase of *request* by key in *run*, which is created if it does not exist.
+
+        A request is identified by its key. Without a key, it is identified by its model and input, and is the
+        first of its kind in a pass through the run. Raises `KeyConflictError` if the key belongs to a
+        different request, `RequestValidationError`, and `JournalError` while a pass through this run or
+        another purchase of the same key is open.
         """
 
     async def saved(self, task_id: str, file: SavedFile) -> None:

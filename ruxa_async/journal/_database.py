@@ -120,7 +120,7 @@ def _open_store(path: str, connect: Connect) -> Store:
         failpoint("journal migrated")
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
-        store = Store.load(connection)
+        store = Store.load(connection, path)
         connection.execute("COMMIT")
         store.files = OpenFiles.of(path)
     except (sqlite3.Error, SchemaError) as exc:

@@ -16,14 +16,14 @@ from ruxa_async.errors import JournalError, JournalMismatchError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
-from ._identity import fingerprint
+from ._identity import fingerprint, identify
 from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
 from ._rows import bought_anything, clean, list_callbacks, list_unknown
 from ._store import Store
 from ._thread import Database, DatabaseThread
 from ._unknowns import adopt, called_back, forget
 
-__all__ = ("DatabaseJournal", "DatabaseRun")
+__all__ = ("DatabaseJournal", "DatabasePurchase", "DatabaseRun")
 
 _T = TypeVar("_T")
 
@@ -44,6 +44,8 @@ class DatabaseJournal:
         self._thread: DatabaseThread | None = None
         self._clients = 0
         self._passes: set[str] = set()
+        #: The run and the handle of each purchase by key that is open.
+        self._purchases: set[tuple[str, bytes]] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} {'open' if self.is_open else 'closed'}>"
@@ -65,6 +67,7 @@ class DatabaseJournal:
         self._thread = thread
         self._clients = 0
         self._passes.clear()
+        self._purchases = set()  # a purchase of an earlier opening may still be closed
         weakref.finalize(self, thread.stop).atexit = False  # at exit the system closes the file
         return self
 
@@ -133,21 +136,49 @@ class DatabaseJournal:
     # ---- runs and unknown jobs
 
     async def open_run(self, name: str) -> DatabaseRun:
-        """Begin a pass through the run *name*. Raises `JournalError` while another one is open."""
-        if not name.strip():
-            raise ValueError(f"name={name!r} is not valid: the name of a run cannot be empty")
-        if name in self._passes:
+        """Begin a pass through the run *name*.
+
+        Raises `JournalError` while another one, or a purchase of the run by key, is open.
+        """
+        name = _checked_name(name)
+        self._ensure_no_pass(name)
+        if any(run == name for run, _ in self._purchases):
             raise JournalError(
-                self.path, f"another pass through the run {name!r} has not ended: let it end first"
+                self.path,
+                f"purchases by key in the run {name!r} have not ended, and a pass through the run could buy "
+                "them again: let them end first",
             )
         self._passes.add(name)
         at = time.time()
         try:
-            number = await self._run(lambda store: store.open_run(clean(name), at))
+            number = await self._run(lambda store: store.open_run(name, at))
         except BaseException:
             self._passes.discard(name)
             raise
         return DatabaseRun(name, number, self)
+
+    async def open_purchase(self, run: str, request: GenerationRequest) -> DatabasePurchase:
+        """Begin the purchase of *request* by key in *run*; see `LastingJournal.open_purchase`."""
+        run = _checked_name(run)
+        slot, purchases = (run, identify(request).handle), self._purchases
+        self._ensure_no_pass(run)
+        if slot in purchases:
+            raise JournalError(
+                self.path,
+                f"another client of this journal is buying this request of the run {run!r}: let it end first",
+            )
+        purchases.add(slot)
+        at = time.time()
+        try:
+            match = await self._run(lambda store: store.find(run, request, at))
+        except BaseException:
+            purchases.discard(slot)
+            raise
+        return DatabasePurchase(match, slot, purchases)
+
+    def _ensure_no_pass(self, run: str) -> None:
+        if run in self._passes:
+            raise JournalError(self.path, f"a pass through the run {run!r} has not ended: let it end first")
 
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
         """Return the unknown jobs in the order in which they were intended, only those of *run* if given."""
@@ -212,6 +243,26 @@ class DatabaseRun:
     def close(self) -> None:
         """End the pass."""
         self._journal._passes.discard(self.name)  # noqa: SLF001
+
+
+@frozen
+class DatabasePurchase:
+    """The purchase of one request by key, made by `DatabaseJournal.open_purchase`."""
+
+    match: Match
+    _slot: tuple[str, bytes]
+    _open: set[tuple[str, bytes]]
+
+    def close(self) -> None:
+        """Let another caller buy the request."""
+        self._open.discard(self._slot)
+
+
+def _checked_name(run: str) -> str:
+    """Return the name of a run as the database has it. Raises ValueError if it is empty."""
+    if not run.strip():
+        raise ValueError(f"name={run!r} is not valid: the name of a run cannot be empty")
+    return clean(run)
 
 
 def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool, alone: bool) -> None:

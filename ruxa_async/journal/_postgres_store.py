@@ -29,7 +29,6 @@ class PostgresStore(Store):
     is written, as long as no later attempt of the job replaced them; everything else raises `JournalError`.
     """
 
-    path: str = ""
     taken_over: bool = False
     #: The number of the attempt that this process sent, by the id of its job.
     attempts: dict[int, int] = field(factory=dict)
@@ -129,6 +128,11 @@ class PostgresStore(Store):
         """Return what is known of *request*."""
         self._ensure_held()
         return super().match(run, name, request)
+
+    def find(self, run: str, request: GenerationRequest, at: float) -> Match:
+        """Return what is known of *request* in a purchase by key."""
+        self._ensure_held()
+        return super().find(run, request, at)
 
     def learn(self, name: str, value: str, at: float) -> None:
         """Store *value*, which the new holder learns for itself after a takeover."""

@@ -35,6 +35,12 @@ _ADD_TO_PAST = (
 )
 
 
+#: The states of a job for which nothing was bought, so that a changed request may use its key.
+_FREE_FOR_ANY_REQUEST = frozenset({"not_bought", "forgotten"})
+#: The states of a job that may be sent again. For unknown and failed jobs, the user must have asked for it.
+_MAY_BE_SENT_AGAIN = _FREE_FOR_ANY_REQUEST | {"unknown", "failed"}
+
+
 @frozen
 class Slot:
     """The unique key of a row in ``jobs``; the row may not exist yet."""
@@ -79,16 +85,21 @@ class OpenFiles:
 
 @define(eq=False)
 class Store:
-    """The tables of one open journal. *files* are checked before each intent; None skips the check."""
+    """The tables of one open journal. *path* names it in messages.
+
+    *files* are checked before each intent; None skips the check.
+    """
 
     connection: Connection
     next_id: int
+    path: str = ""
     files: OpenFiles | None = None
 
     @classmethod
-    def load(cls, connection: Connection) -> Self:
+    def load(cls, connection: Connection, path: str = "") -> Self:
         """Return the store of a migrated database, after changing its intended jobs to unknown."""
-        store = cls(connection, 1 + connection.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchone()[0])
+        highest = connection.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchone()[0]
+        store = cls(connection, 1 + highest, path)
         store.mark_intended_unknown("the process ended while it was on the wire")
         connection.execute(
             "CREATE TEMP TABLE IF NOT EXISTS passed (run INTEGER, handle BLOB, times INTEGER,"
@@ -109,7 +120,8 @@ class Store:
     def intend(self, job: JobRecord, at: float) -> int:
         """Record that a create of *job* is about to be sent; return the id of its row.
 
-        Raises `JournalError` if the journal's files are not where they were opened.
+        Raises `JournalError` if the journal's files are not where they were opened, or if the job was bought
+        or is being sent since the client looked it up.
         """
         if self.files is not None:
             self.files.ensure_in_place()
@@ -119,13 +131,16 @@ class Store:
         elif isinstance(job.entry, Slot):
             slot = job.entry
             if (known := self._id_at(slot)) is not None:
+                self._ensure_not_bought(known, _FREE_FOR_ANY_REQUEST)
                 self.connection.execute(
                     "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
                     (slot.identity.digest, slot.identity.text, known),
                 )
                 return self._intend_again(known, job.callback_id, at)
         else:
-            return self._intend_again(entry_number(job), job.callback_id, at)
+            known = entry_number(job)
+            self._ensure_not_bought(known, _MAY_BE_SENT_AGAIN)
+            return self._intend_again(known, job.callback_id, at)
         number = self.next_id
         self.next_id += 1
         self.connection.execute(
@@ -151,6 +166,18 @@ class Store:
             (slot.run, slot.identity.handle, slot.ordinal),
         ).fetchone()
         return None if row is None else int(row[0])
+
+    def _ensure_not_bought(self, number: int, allowed: frozenset[str]) -> None:
+        """Raise `JournalError` unless the state of the job is *allowed*.
+
+        Passes and purchases by key exclude each other, so this refuses only what a dropped batch left behind.
+        """
+        row = self.connection.execute("SELECT state FROM jobs WHERE id = ?", (number,)).fetchone()
+        if row is not None and row[0] not in allowed:
+            raise JournalError(
+                self.path,
+                f"the request was not sent: its job became {row[0]} since it was looked up. Run it again",
+            )
 
     def _slot_outside_runs(self, identity: Identity) -> Slot:
         """Return the key of a new row: a job outside of runs never matches an earlier one."""
@@ -231,13 +258,22 @@ class Store:
 
     def open_run(self, name: str, at: float) -> int:
         """Begin a pass through the run *name*; return the id of the run."""
+        number = self._run_number(name, at)
+        self.connection.execute("DELETE FROM passed WHERE run = ?", (number,))
+        return number
+
+    def _run_number(self, name: str, at: float) -> int:
+        """Return the id of the run *name*, which is created if it does not exist."""
         row = self.connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            number: int = self.connection.execute("SELECT max(id) + 1 FROM runs").fetchone()[0]
-            self.connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (number, name, at))
-            return number
-        self.connection.execute("DELETE FROM passed WHERE run = ?", (row[0],))
-        return int(row[0])
+        if row is not None:
+            return int(row[0])
+        number: int = self.connection.execute("SELECT max(id) + 1 FROM runs").fetchone()[0]
+        self.connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (number, name, at))
+        return number
+
+    def find(self, run: str, request: GenerationRequest, at: float) -> Match:
+        """Return what the run *run* recorded for *request* by key. Raises `KeyConflictError`."""
+        return self._match_at(Slot(self._run_number(run, at), 1, identify(request)), run, request)
 
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
         """Return what earlier passes of *run* recorded for *request*. Raises `KeyConflictError`."""
@@ -254,17 +290,20 @@ class Store:
             " ON CONFLICT (run, handle) DO UPDATE SET times = passed.times + 1",
             (run, identity.handle),
         )
+        return self._match_at(Slot(run, times, identity), name, request)
+
+    def _match_at(self, slot: Slot, name: str, request: GenerationRequest) -> Match:
+        identity = slot.identity
         row = self.connection.execute(
             f"{SELECT_JOB} WHERE jobs.run = ? AND jobs.handle = ? AND jobs.ordinal = ?",
-            (run, identity.handle, times),
+            (slot.run, identity.handle, slot.ordinal),
         ).fetchone()
         if row is None:
-            return Match(entry=Slot(run, times, identity), name=name_of(identity.handle, times))
+            return Match(entry=slot, name=name_of(identity.handle, slot.ordinal))
         entry, digest = entry_of(self.connection, row)
         if digest != identity.digest:
-            if entry.state in (JobState.NOT_BOUGHT, JobState.FORGOTTEN):
-                # Nothing was bought for this key, so a corrected request may use it.
-                return Match(entry=Slot(run, times, identity), name=entry.name)
+            if entry.state.value in _FREE_FOR_ANY_REQUEST:
+                return Match(entry=slot, name=entry.name)
             raise KeyConflictError(
                 request.key or "",
                 name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from journal.places import Place
@@ -279,12 +280,23 @@ def name_begins(asked: NanoBanana) -> str:
     return f"#{identify(asked).digest.hex()}"[:2]
 
 
-async def test_two_intents_with_one_entry_make_one_job(place: Place) -> None:
+async def test_a_second_intent_is_refused_while_the_first_may_buy(place: Place) -> None:
     async with opened(place) as journal:
         run = await journal.open_run("run")
         match = await run.match(request(key="k"))
         first = await journal.intend(job("k", entry=match.entry))
+        for entry in (match.entry, first):
+            with pytest.raises(JournalError, match="became intended since it was looked up"):
+                await journal.intend(job("k", entry=entry))
+        await journal.not_bought(of(first))
         assert await journal.intend(job("k", entry=match.entry)) == first
+        await journal.unknown(of(first))
+        with pytest.raises(JournalError, match="became unknown"):  # only `Resume(resend_unknown=True)` may
+            await journal.intend(job("k", entry=match.entry))
+        assert await journal.intend(job("k", entry=first)) == first
+        await journal.accepted(of(first, "task_1"))
+        with pytest.raises(JournalError, match="became accepted"):
+            await journal.intend(job("k", entry=first))
         assert (await journal.counts()).total == 1
 
 
@@ -301,11 +313,69 @@ async def test_one_pass_at_a_time_and_another_after_it(place: Place) -> None:
             await journal.open_run(" ")
 
 
+async def test_a_pass_and_a_purchase_by_key_of_one_run_exclude_each_other(place: Place) -> None:
+    async with opened(place) as journal:
+        run = await journal.open_run("run")
+        with pytest.raises(JournalError, match="a pass through the run 'run' has not ended"):
+            await journal.open_purchase("run", request(key="k"))
+        other = await journal.open_purchase("another", request(key="k"))
+        run.close()
+        purchase = await journal.open_purchase("run", request(key="k"))
+        assert purchase.match.known is None
+        with pytest.raises(JournalError, match="purchases by key in the run 'run' have not ended"):
+            await journal.open_run("run")
+        purchase.close()
+        await journal.open_run("run")
+        other.close()
+
+
+async def test_a_key_is_bought_by_one_at_a_time_and_found_afterwards(place: Place) -> None:
+    async with opened(place) as journal:
+        first = await journal.open_purchase("run", request(key="k"))
+        with pytest.raises(JournalError, match="another client of this journal"):
+            await journal.open_purchase("run", request(key="k"))
+        (await journal.open_purchase("run", request(key="other"))).close()
+        await journal.accepted(of(await journal.intend(job("k", entry=first.match.entry)), "task_1"))
+        first.close()
+        with pytest.raises(KeyConflictError):
+            await journal.open_purchase("run", request("a dog", key="k"))
+        found = (await journal.open_purchase("run", request(key="k"))).match.known
+        assert found is not None
+        assert (found.state, found.task_id) == (JobState.ACCEPTED, "task_1")
+        with pytest.raises(ValueError, match="cannot be empty"):
+            await journal.open_purchase(" ", request())
+
+
+async def test_a_purchase_of_an_earlier_opening_frees_nothing_of_this_one(place: Place) -> None:
+    journal: Any = place.journal()
+    async with journal:
+        old = await journal.open_purchase("run", request(key="k"))
+    async with journal:
+        new = await journal.open_purchase("run", request(key="k"))
+        old.close()
+        with pytest.raises(JournalError, match="another client"):
+            await journal.open_purchase("run", request(key="k"))
+        new.close()
+
+
+async def test_a_purchase_by_key_without_a_key_is_the_first_equal_request_of_a_pass(place: Place) -> None:
+    async with opened(place) as journal:
+        for _ in range(2):
+            purchase = await journal.open_purchase("run", request())
+            if purchase.match.known is None:
+                await journal.intend(job(entry=purchase.match.entry))
+            purchase.close()
+        run = await journal.open_run("run")
+        assert (await run.match(request())).known is not None
+        assert (await run.match(request())).known is None
+
+
 async def test_unusual_texts_are_kept(place: Place) -> None:
     odd = "\ud800\x00\u2028'\"; DROP TABLE jobs; --"
     async with opened(place) as journal:
         entry = await begin(journal, odd, odd, prompt=odd)
         await journal.accepted(of(entry, "task\u2028\ud800"))
+        await journal.finished(of(entry), failure("task"))
         await journal.intend(of(entry))
         await journal.unknown(of(entry, error=SubmissionUnknownError(odd)))
         (found,) = await journal.unknowns()

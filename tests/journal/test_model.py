@@ -20,6 +20,7 @@ from ruxa_async import JournalError, KeyConflictError
 from ruxa_async.journal import JobState, JournalRun
 
 RUN = "run"
+MAY_BE_SENT_AGAIN = (JobState.NOT_BOUGHT, JobState.FORGOTTEN, JobState.UNKNOWN, JobState.FAILED)
 
 
 @pytest.fixture
@@ -140,7 +141,10 @@ class Machine:
         elif what == "lose" and intended:
             known.state = JobState.UNKNOWN
             await journal.unknown(of(entry))
-        elif what == "again" and not intended and not accepted:
+        elif what == "again" and known.state not in MAY_BE_SENT_AGAIN:
+            with pytest.raises(JournalError, match="since it was looked up"):
+                await journal.intend(of(entry))
+        elif what == "again":
             past = (known.task_id,) if known.task_id is not None else ()
             known.state, known.task_id, known.past = JobState.INTENDED, None, known.past + past
             known.attempts += 1
