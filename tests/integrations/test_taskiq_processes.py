@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -67,7 +67,10 @@ def database() -> Iterator[Postgres]:
 def forks() -> Any:
     """What forks processes from one that has imported everything, which takes seconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "integrations.taskiq_program"])
+    context.set_forkserver_preload(["pytest", "aiohttp", "psycopg", "integrations.taskiq_program"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or it passes over what it cannot import
+        forkserver.ensure_running()
     return context
 
 
