@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Annotated, Any
 
 import anyio
@@ -101,7 +101,7 @@ class Purchases:
 
     async def as_completed(
         self, requests: Iterable[GenerationRequest], *, run: str, window: int = 100, timeout: float = 3600.0
-    ) -> AsyncIterator[tuple[GenerationRequest, Generation | Exception]]:
+    ) -> AsyncGenerator[tuple[GenerationRequest, Generation | Exception], None]:
         """Buy each of *requests* as `generate` does, and yield it with its generation or error as they end.
 
         At most *window* requests wait for an answer; *timeout* is in seconds for each of them.

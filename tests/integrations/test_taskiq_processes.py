@@ -47,7 +47,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 #: The password that must not show anywhere; the server trusts everybody.
 PASSWORD = "pass-word-in-the-dsn"
 #: How often each part is killed; `nox -s machines` sets RUXA_LONG.
-KILLS = {"submitter": 30, "worker": 5, "paused worker": 1, "redis": 2, "database": 1}
+KILLS = {"submitter": 30, "worker": 10, "paused worker": 2, "redis": 3, "database": 2}
 if os.environ.get("RUXA_LONG"):
     KILLS = {"submitter": 300, "worker": 100, "paused worker": 100, "redis": 50, "database": 50}
 
