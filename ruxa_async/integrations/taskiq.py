@@ -48,7 +48,7 @@ _TASK_NAME = "ruxa: generate by key"
 _LONGEST_INTERVAL = 8
 #: seconds before the next message after Redis failed or a worker stopped
 _PAUSE = 1.0
-#: bounds of the seconds until the next look for an answer, which are a tenth of the time waited so far
+#: bounds of the seconds until the next look for an answer, which are a fifth of the time waited so far
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
 
 
@@ -162,7 +162,7 @@ class _Inquiry:
             sent: AsyncTaskiqTask[str] = await self._task.kicker().with_task_id(call).kiq(*self._arguments)
             while not await sent.is_ready():
                 waited = anyio.current_time() - self._started
-                await anyio.sleep(min(max(waited / 10, _FIRST_LOOK), _LAST_LOOK))
+                await anyio.sleep(min(max(waited / 5, _FIRST_LOOK), _LAST_LOOK))
             result = await sent.get_result()
         except (SendTaskError, ResultIsReadyError, ResultGetError) as error:
             self._note(f"Redis failed: {error.__cause__!r}")

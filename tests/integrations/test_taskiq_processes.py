@@ -48,7 +48,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 #: The password that must not show anywhere; the server trusts everybody.
 PASSWORD = "pass-word-in-the-dsn"
 #: How often each part is killed; `nox -s machines` sets RUXA_LONG.
-KILLS = {"submitter": 30, "worker": 10, "paused worker": 2, "redis": 3, "database": 2}
+KILLS = {"submitter": 30, "worker": 10, "paused worker": 1, "redis": 2, "database": 1}
 if os.environ.get("RUXA_LONG"):
     KILLS = {"submitter": 300, "worker": 100, "paused worker": 100, "redis": 50, "database": 50}
 
@@ -355,8 +355,9 @@ async def test_every_key_is_bought_once_when_all_parts_are_killed(world: World) 
     assert {key: answer for key, answer in answers.items() if key not in unknown} == {
         key: task_id for key, task_id in bought.items() if key not in unknown
     }
-    early = {key: answer for key, answer in chaos.answered().items() if key not in unknown}
-    assert early.items() <= answers.items()
+    early = chaos.answered().items()
+    # A paused worker that goes on says what it bought, so what was unknown may be known later.
+    assert {pair for pair in early if pair[1] != "SubmissionUnknownError"} <= answers.items()
     assert len(unknown) <= 16 * (KILLS["worker"] + KILLS["paused worker"] + KILLS["database"])
 
 
