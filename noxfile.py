@@ -58,6 +58,15 @@ def chaos(session: nox.Session) -> None:
     session.run("pytest", "tests/crash/test_chaos.py", "--log-cli-level=INFO", *session.posargs)
 
 
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Run the tests of the Ray integration and of the Celery recipe; Ray takes about 300 MB."""
+    session.install("-e", ".[emulator,postgres,ray]", "ray[data]", "celery", *groups("tests"))
+    session.run(
+        "pytest", "tests/integrations/test_ray.py", "tests/integrations/test_recipes.py", *session.posargs
+    )
+
+
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
     """Fuzz the readers of replies, waits and journals for a minute each, or `nox -s fuzz -- SECONDS`."""
