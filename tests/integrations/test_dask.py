@@ -320,7 +320,7 @@ def test_a_script_that_is_killed_goes_on_when_it_runs_again(
             place.emulator.url,
             place.dsn,
             place.schema,
-            "100",
+            "50",
             str(tmp_path),
         ]
         return subprocess.Popen(
@@ -335,11 +335,11 @@ def test_a_script_that_is_killed_goes_on_when_it_runs_again(
     early = [json.loads(killed.stdout.readline()) for _ in range(3)]
     killed.kill()
     killed.communicate()
-    assert sum(place.bought.values()) < 100
+    assert sum(place.bought.values()) < 50
     out, _ = script().communicate(timeout=PATIENCE)
     lines = {key: (value, error) for key, value, error in map(json.loads, out.splitlines())}
-    assert lines.keys() == {f"k{n}" for n in range(100)}
+    assert lines.keys() == {f"k{n}" for n in range(50)}
     assert all(lines[key] == (value, error) for key, value, error in early)
     assert {error for _, error in lines.values()} == {"None"}
     assert {path.name for path in tmp_path.iterdir()} == {value for value, _ in lines.values()}
-    assert place.bought == Counter({f"{place.schema} {n}": 1 for n in range(100)})
+    assert place.bought == Counter({f"{place.schema} {n}": 1 for n in range(50)})
