@@ -24,6 +24,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import define, field
 
 from ruxa_async import RuxaClient
+from ruxa_async._logging import logger
 from ruxa_async.errors import (
     ClientClosedError,
     JournalError,
@@ -133,7 +134,10 @@ class _Sender(WorkerPlugin):
         with self._lock:
             if (ruxa is None or self._holds(ruxa)) and not (if_unused and self._users):
                 self._opened = None
-                self._stack.close()
+                try:
+                    self._stack.close()
+                except Exception:  # noqa: BLE001 - what it holds is closed, and its shards report their errors
+                    logger.warning("the client of a Dask worker did not close cleanly", exc_info=True)
 
 
 def _buy(requests: list[GenerationRequest], name: str, run: str, renew: bool, pause: float) -> Bought:
@@ -257,13 +261,14 @@ class _Pass:
         if time.monotonic() - self._looked_at < _LOOK_EVERY:
             return
         workers = set(self.client.nthreads())
-        lost = self._outstanding if self._sender not in workers else []
-        if self._sender not in workers:
+        is_lost = self._sender not in workers
+        if is_lost:
             self._sender = self._elect()
         self._others = workers - {self._sender}
-        for shard in lost or [each for each in self._outstanding if not each.workers & workers]:
-            self._abandon(shard)
-            self._ask_again(shard, ClientClosedError("the worker was lost"))
+        for shard in self._outstanding:
+            if not shard.futures[-1].done() and (is_lost or not shard.workers & workers):
+                self._abandon(shard)
+                self._ask_again(shard, ClientClosedError("the workers of a shard were lost"))
         self._looked_at = time.monotonic()
 
     def _elect(self) -> str:
@@ -314,8 +319,9 @@ def generate(
     with *resources*.
 
     Leaving the iteration early closes the client on the sending worker. Raises `SubmissionHalted` after the
-    last result if the account could not go on, TimeoutError if there is no sending worker, what *make_client*
-    raised, and after 10 attempts the error of a shard.
+    last result if the account could not go on; requests that were not sent have no result. Also raises
+    TimeoutError if there is no sending worker, what *make_client* raised, and the error of a shard after 10
+    attempts.
     """
     client = client or get_client()
     if client.asynchronous:
@@ -323,19 +329,11 @@ def generate(
     for name, number in (("shard", shard), ("window", window)):
         if number < 1:
             raise ValueError(f"{name}={number!r} is not valid: at least 1 is needed")
-    name = f"ruxa {run}"
-    each = _Pass(
-        client,
-        name,
-        run,
-        _shards(client, requests, shard),
-        window,
-        resources,
-        timeout,
-        post_process,
-        downloads,
+    shards = _shards(client, requests, shard)
+    return _run(
+        _Pass(client, f"ruxa {run}", run, shards, window, resources, timeout, post_process, downloads),
+        make_client,
     )
-    return _run(each, make_client)
 
 
 def _run(each: _Pass, make_client: Callable[[], RuxaClient]) -> Generator[Processed[Any]]:

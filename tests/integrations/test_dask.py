@@ -320,7 +320,7 @@ def test_a_script_that_is_killed_goes_on_when_it_runs_again(
             place.emulator.url,
             place.dsn,
             place.schema,
-            "100",
+            "50",
             str(tmp_path),
         ]
         return subprocess.Popen(
@@ -335,11 +335,27 @@ def test_a_script_that_is_killed_goes_on_when_it_runs_again(
     early = [json.loads(killed.stdout.readline()) for _ in range(3)]
     killed.kill()
     killed.communicate()
-    assert sum(place.bought.values()) < 100
+    assert sum(place.bought.values()) < 50
     out, _ = script().communicate(timeout=PATIENCE)
     lines = {key: (value, error) for key, value, error in map(json.loads, out.splitlines())}
-    assert lines.keys() == {f"k{n}" for n in range(100)}
+    assert lines.keys() == {f"k{n}" for n in range(50)}
     assert all(lines[key] == (value, error) for key, value, error in early)
     assert {error for _, error in lines.values()} == {"None"}
     assert {path.name for path in tmp_path.iterdir()} == {value for value, _ in lines.values()}
-    assert place.bought == Counter({f"{place.schema} {n}": 1 for n in range(100)})
+    assert place.bought == Counter({f"{place.schema} {n}": 1 for n in range(50)})
+
+
+# ---- the long form: RUXA_LONG=1
+
+
+@pytest.mark.skipif(not os.environ.get("RUXA_LONG"), reason="takes about 15 minutes: RUXA_LONG=1 runs it")
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_prompts_take_bounded_memory(dsn: str) -> None:
+    from benchmarks._dask_cluster import measure
+
+    figures = measure(dsn, 100_000)
+    assert figures["results"] == figures["charged"] == 100_000
+    assert figures["bought_twice"] == 0
+    # Megabytes of the script with the scheduler, and of each worker, from the first tenth to the last.
+    growth = [last - first for first, last in zip(figures["memory"][0], figures["memory"][-1], strict=True)]
+    assert max(growth) < 200, figures["memory"]
