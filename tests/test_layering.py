@@ -212,7 +212,8 @@ def test_integrations_know_the_client_by_its_public_names_and_nothing_knows_them
     for name in PATHS:
         if under(name, "ruxa_async.integrations"):
             assert all(
-                under(imported, "integrations", "_logging", *VALUES) for imported in ours(name) - {""}
+                under(imported, "integrations", "_logging", "downloads", *VALUES)
+                for imported in ours(name) - {""}
             ), name
         else:
             assert not [imported for imported in ours(name) if under(imported, "integrations")], name

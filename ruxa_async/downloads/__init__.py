@@ -8,7 +8,7 @@ A file appears whole or not at all. It is written under a hidden name in its own
 its final name, which fails if that name exists. If the file there has the same content, it counts as saved.
 If it differs, it is left alone, and the new file gets a name with a hash of its content.
 
-- `_downloader`: all outputs of one generation, concurrently
+- `_downloader`: all outputs of one generation, concurrently; `_output_downloader`: without a client
 - `_transfer`: one output: attempts, pauses, resumption, minimum rate
 - `_request`: one HTTP request for an output: redirects, status, ranges
 - `_media`: file types, width and height
@@ -20,6 +20,7 @@ from __future__ import annotations
 from ._downloader import Downloader
 from ._media import HEAD, content_type, dimensions
 from ._names import BATCH_FIELDS, FIELDS, RowTemplate, check_template
+from ._output_downloader import OutputDownloader
 from ._request import MediaTransport, without_query
 
 __all__ = (
@@ -28,6 +29,7 @@ __all__ = (
     "HEAD",
     "Downloader",
     "MediaTransport",
+    "OutputDownloader",
     "RowTemplate",
     "check_template",
     "content_type",

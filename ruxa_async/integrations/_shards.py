@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import isawaitable
-from os import PathLike
-from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import anyio
@@ -13,7 +11,7 @@ from attrs import evolve, field, frozen
 
 from ruxa_async import RuxaClient
 from ruxa_async._portable import portable
-from ruxa_async.downloads import Downloader
+from ruxa_async.downloads import OutputDownloader
 from ruxa_async.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -26,7 +24,6 @@ from ruxa_async.errors import (
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation
 from ruxa_async.settings import Downloads
-from ruxa_async.transports import AiohttpTransport
 
 __all__ = ("HALTING", "Bought", "PostProcess", "Processed", "buy", "process")
 
@@ -128,28 +125,11 @@ class _Purchase:
         return generation
 
 
-@frozen
-class _Outputs:
-    """Downloads outputs without a client and without an API key."""
-
-    downloader: Downloader
-    here: str
-
-    async def save(
-        self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
-    ) -> list[Path]:
-        return await self.downloader.save(generation, folder, name=name)
-
-    async def read(self, generation: Generation) -> list[bytes]:
-        return await self.downloader.read(generation)
-
-
 async def process(bought: Bought, function: PostProcess, downloads: Downloads) -> list[Processed[Any]]:
     """Call *function* for every generation of a shard, ``downloads.max_concurrent`` at once."""
     results: dict[int, Processed[Any]] = {}
     slots = anyio.CapacityLimiter(downloads.max_concurrent)
-    transport = AiohttpTransport()
-    media = _Outputs(Downloader(transport=transport, settings=downloads, home=bought.here), bought.here)
+    media = OutputDownloader(downloads=downloads, base_url=bought.here)
 
     async def one(number: int, result: Processed[Generation]) -> None:
         if result.value is None:
@@ -164,11 +144,7 @@ async def process(bought: Bought, function: PostProcess, downloads: Downloads) -
             else:
                 results[number] = Processed(request=result.request, value=value)
 
-    try:
-        async with anyio.create_task_group() as tg:
-            for number, result in enumerate(bought.results):
-                tg.start_soon(one, number, result)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await transport.aclose()
+    async with media, anyio.create_task_group() as tg:
+        for number, result in enumerate(bought.results):
+            tg.start_soon(one, number, result)
     return [results[number] for number in sorted(results)]
