@@ -18,11 +18,14 @@ from ruxa_async._api.task_status import has_result
 from ruxa_async._engine.engine import Engine
 from ruxa_async._engine.job import CreateStep
 from ruxa_async._engine.polling.callback_polling import CallbackStep
+from ruxa_async._logging import logger
 from ruxa_async.callbacks import Callback, CallbackReceiver
 from ruxa_async.callbacks._authentication import ID_SIZE
 from ruxa_async.callbacks._receiver import Claim
-from ruxa_async.errors import SubmissionUnknownError
+from ruxa_async.errors import JournalError, SubmissionUnknownError
 from ruxa_async.journal import Journal, JournalEntry, LastingJournal
+from ruxa_async.journal._base import SharedJournal
+from ruxa_async.journal._records import KeptCallback
 from ruxa_async.results import TaskState
 from ruxa_async.settings import CallbackURL
 
@@ -30,6 +33,11 @@ from .job import ClientJob
 from .outcomes import Outcomes
 
 __all__ = ("CallbackDispatcher", "RecoveredCreate")
+
+#: seconds between two looks for callbacks that other processes recorded
+_LOOK_INTERVAL = 1.0
+#: seconds before the last look whose callbacks are read again: clocks differ, and a slow server commits late
+_LOOK_BACK = 300.0
 
 
 @frozen
@@ -187,6 +195,28 @@ class CallbackDispatcher:
             with anyio.CancelScope(shield=True):
                 await recover(self._recovered.popleft())
 
+    async def relay_recorded(self) -> None:
+        """Pass on the callbacks that other processes record in the journal, until cancelled."""
+        if not isinstance(self._journal, SharedJournal):
+            return
+        seen: set[tuple[bytes, float]] = set()
+        last_look, failed = anyio.current_time(), False
+        while True:
+            began = anyio.current_time()
+            try:
+                recent = await self._journal.recent_callbacks(_LOOK_BACK + began - last_look)
+            except JournalError as exc:
+                if not failed:
+                    logger.warning("callbacks of other processes are not read for now: %s", exc)
+                failed = True
+            else:
+                last_look, failed = began, False
+                for kept in recent:
+                    if (kept.callback_id, kept.received_at) not in seen:
+                        self.receiver.relay(_callback_of(kept))
+                seen = {(kept.callback_id, kept.received_at) for kept in recent}
+            await anyio.sleep(_LOOK_INTERVAL)
+
     def may_come(self, known: JournalEntry) -> bool:
         """Tell whether a callback for the create of *known* may still come."""
         if known.callback_id is None or known.intended_at is None:
@@ -217,6 +247,12 @@ def _is_sufficient(callback: Callback) -> bool:
         return True
     status = callback.status
     return status is not None and (status.state is TaskState.FAIL or (callback.ended and has_result(status)))
+
+
+def _callback_of(kept: KeptCallback) -> Callback:
+    return Callback(
+        job=kept.callback_id, issued_at=kept.received_at, task_id=kept.task_id, status=kept.status
+    )
 
 
 def _accepted_without_id() -> Exception:

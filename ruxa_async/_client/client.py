@@ -123,6 +123,8 @@ class RuxaClient:
             callback=callbacks if isinstance(callbacks, CallbackURL) else None,
         )
         receiver = callbacks if isinstance(callbacks, CallbackReceiver) else None
+        if receiver is not None:
+            receiver.ensure_for_client()
         wait = timeouts.callback_wait
         self._driver = Driver(
             engine, endpoint, self._transport, journal, self._outcomes, limits, receiver, wait

@@ -107,6 +107,7 @@ class Driver:
             dispatcher.open()
             self.start_background(lambda: dispatcher.run(self._recover), "recovery")
             self.start_background(dispatcher.receiver.hand_over_unclaimed, "callbacks")
+            self.start_background(dispatcher.relay_recorded, "recorded callbacks")
 
     async def close(self, drain: float) -> None:
         """Withdraw queued creates, wait up to *drain* seconds for those on the wire, then cancel the rest."""

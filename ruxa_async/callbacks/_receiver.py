@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
+from attrs import frozen
 
 from ruxa_async._logging import logger
 from ruxa_async.errors import ConfigurationError, JournalError
@@ -31,6 +32,8 @@ from ._messages import FULL, NO_METHOD, NO_PATH, NO_TOKEN, TAKEN, TOO_LARGE, Ans
 if TYPE_CHECKING:
     from aiohttp import web
     from starlette.applications import Starlette
+
+    from ruxa_async.journal import LastingJournal
 
 __all__ = ("CallbackReceiver", "Claim", "Listener", "Secret")
 
@@ -79,7 +82,9 @@ class CallbackReceiver:
     *field* is the name of the URL in a create: ``callback_url`` (default) or ``callBackUrl``. With
     *signing_key*, callbacks must also have the signature of the similar service. *on_unclaimed*, a plain or
     async function, is called with each `Callback` for a job that no open client waits for, such as one of
-    another process. *max_body* bounds a body in bytes (1 MiB), *body_timeout* its transfer in seconds (10).
+    another process. With *journal*, an open `LastingJournal` beside its holder, the receiver serves a process
+    without a client: each callback is in the journal before it is answered. *max_body* bounds a body in
+    bytes (1 MiB), *body_timeout* its transfer in seconds (10).
     Raises `ConfigurationError`.
     """
 
@@ -92,12 +97,15 @@ class CallbackReceiver:
         field: Literal["callback_url", "callBackUrl"] = "callback_url",
         signing_key: Secret | None = None,
         on_unclaimed: Callable[[Callback], Any] | None = None,
+        journal: LastingJournal | None = None,
         max_body: int = 2**20,
         body_timeout: float = 10.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
         if field not in ("callback_url", "callBackUrl"):
             raise ConfigurationError(f"field={field!r} is not valid: callback_url or callBackUrl is needed")
+        if journal is not None and on_unclaimed is not None:
+            raise ConfigurationError("pass journal= or on_unclaimed=, not both")
         for name, value in (("max_age", max_age), ("max_body", max_body), ("body_timeout", body_timeout)):
             if not 0 < value < float("inf"):
                 raise ConfigurationError(f"{name}={value!r} is not valid: a finite number above 0 is needed")
@@ -112,6 +120,7 @@ class CallbackReceiver:
         self.taken: int = 0
         self._signing_key = None if signing_key is None else _as_bytes(signing_key)
         self._on_unclaimed = on_unclaimed
+        self._journal = journal
         self._listeners: list[Listener] = []
         self._processed: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
         #: Unclaimed callbacks, and whether they are recorded already.
@@ -169,17 +178,29 @@ class CallbackReceiver:
 
     async def _pass_on(self, callback: Callback) -> bool:
         """Pass *callback* to the listeners; return whether it needs no repetition."""
+        if self._journal is not None:
+            return await _is_kept(callback, (_Recorder(self._journal),))
         for listener in tuple(self._listeners):
             claim = listener.claim(callback)
             if claim is not Claim.NONE:
                 return claim is Claim.KNOWN or await _is_kept(callback, (listener,))
-        self._unclaimed[callback.job] = callback
-        if len(self._unclaimed) > _MOST_WAITING:
-            self._unclaimed.popitem(last=False)
+        self._remember_unclaimed(callback)
         listeners = tuple(self._listeners)
         if (self._on_unclaimed or not listeners) and not self._queue_unclaimed(callback, bool(listeners)):
             return False
         return await _is_kept(callback, listeners)
+
+    def relay(self, callback: Callback) -> None:
+        """Pass on *callback*, which another process received and recorded."""
+        for listener in tuple(self._listeners):
+            if listener.claim(callback) is not Claim.NONE:
+                return
+        self._remember_unclaimed(callback)
+
+    def _remember_unclaimed(self, callback: Callback) -> None:
+        self._unclaimed[callback.job] = callback
+        if len(self._unclaimed) > _MOST_WAITING:
+            self._unclaimed.popitem(last=False)
 
     def unclaimed(self, job: bytes) -> Callback | None:
         """Return and forget the last callback for *job* that no listener claimed, None without one."""
@@ -195,6 +216,14 @@ class CallbackReceiver:
         return True
 
     # ---- clients
+
+    def ensure_for_client(self) -> None:
+        """Raise `ConfigurationError` if this receiver serves a process without a client."""
+        if self._journal is not None:
+            raise ConfigurationError(
+                "a receiver with journal= serves a process without a client: "
+                "give the client one without journal=, and the same secret"
+            )
 
     def attach(self, listener: Listener) -> None:
         """Pass every later callback to *listener*."""
@@ -267,7 +296,21 @@ class CallbackReceiver:
         return make_app(self)
 
 
-async def _is_kept(callback: Callback, listeners: Iterable[Listener]) -> bool:
+@frozen
+class _Recorder:
+    """Records callbacks for the process that holds *journal*."""
+
+    journal: LastingJournal
+
+    async def keep(self, callback: Callback) -> None:
+        await self.journal.called_back(callback.job, callback.task_id, callback.status)
+
+
+class _Keeper(Protocol):
+    async def keep(self, callback: Callback) -> object: ...
+
+
+async def _is_kept(callback: Callback, listeners: Iterable[_Keeper]) -> bool:
     """Return whether *listeners* recorded *callback*. If not, the service has to send it again."""
     try:
         for listener in listeners:

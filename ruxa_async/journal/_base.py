@@ -19,7 +19,7 @@ from ruxa_async.results import JobRecord, TaskStatus
 
 from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
 
-__all__ = ("Journal", "JournalPurchase", "JournalRun", "LastingJournal", "NullJournal")
+__all__ = ("Journal", "JournalPurchase", "JournalRun", "LastingJournal", "NullJournal", "SharedJournal")
 
 
 class Journal(Protocol):
@@ -173,6 +173,14 @@ class LastingJournal(Journal, Protocol):
 
     async def learn(self, name: str, value: Any) -> None:
         """Store *value*, which must be JSON, under *name* for later runs."""
+
+
+@runtime_checkable
+class SharedJournal(LastingJournal, Protocol):
+    """A journal in which other processes record callbacks while one process holds it."""
+
+    async def recent_callbacks(self, seconds: float) -> list[KeptCallback]:
+        """Return the callbacks of the last *seconds* that were kept or that another process recorded."""
 
 
 class NullJournal:

@@ -219,7 +219,11 @@ class DatabaseJournal:
     async def called_back(self, callback_id: bytes, task_id: str | None, status: TaskStatus | None) -> bool:
         """Record a callback for the create with *callback_id*; return whether it settled a job."""
         at = time.time()
-        return await self._run(lambda store: called_back(store.connection, callback_id, task_id, status, at))
+        return await self._run(
+            lambda store: called_back(
+                store.connection, callback_id, task_id, status, at, beside_holder=store.is_beside_holder
+            )
+        )
 
     async def callbacks(self) -> list[KeptCallback]:
         """Return the last 10,000 callbacks that settled no job, the oldest first."""

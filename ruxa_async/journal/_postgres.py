@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Self
 
 import anyio
@@ -11,6 +12,8 @@ from ruxa_async.errors import JournalInUseError
 from ._dsn import driver, name_of_server, split_schema
 from ._journal import DatabaseJournal
 from ._postgres_database import PostgresDatabase
+from ._records import KeptCallback
+from ._rows import list_new_callbacks
 
 __all__ = ("PostgresJournal",)
 
@@ -73,6 +76,11 @@ class PostgresJournal(DatabaseJournal):
             )
 
         super().__init__(path, database, service=service, new_key=new_key)
+
+    async def recent_callbacks(self, seconds: float) -> list[KeptCallback]:
+        """Return the callbacks of the last *seconds* that were kept or that another process recorded."""
+        since = time.time() - seconds
+        return await self._run(lambda store: list_new_callbacks(store.connection, since))
 
     async def __aenter__(self) -> Self:
         with anyio.move_on_after(self._wait):

@@ -56,6 +56,11 @@ class PostgresStore(Store):
         connection.execute("DELETE FROM passed")
         return store
 
+    @property
+    def is_beside_holder(self) -> bool:
+        """Whether another process holds the journal, or may hold it."""
+        return bool(self.refusal)
+
     def mark_intended_unknown(self, reason: str) -> None:
         """Change every job that is only intended to unknown. The new holder does this after a takeover."""
         if not self.refusal:

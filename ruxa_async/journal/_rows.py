@@ -22,6 +22,7 @@ __all__ = (
     "dump_status",
     "entry_of",
     "list_callbacks",
+    "list_new_callbacks",
     "list_unknown",
 )
 
@@ -109,9 +110,23 @@ def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
 
 
 def list_callbacks(connection: Connection) -> list[KeptCallback]:
-    """Return the callbacks that settled no job, the oldest first."""
+    """Return the callbacks of no job, or of one that is not known to be bought, the oldest first."""
+    return _callbacks(
+        connection,
+        "NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.call = callbacks.call"
+        " AND jobs.state IN ('accepted', 'adopted', 'succeeded', 'failed'))",
+    )
+
+
+def list_new_callbacks(connection: Connection, since: float) -> list[KeptCallback]:
+    """Return all callbacks received at *since* (seconds since the epoch) or later, the oldest first."""
+    return _callbacks(connection, "received_at >= ?", since)
+
+
+def _callbacks(connection: Connection, condition: str, *values: float) -> list[KeptCallback]:
     rows = connection.execute(
-        "SELECT call, task_id, status, received_at FROM callbacks ORDER BY received_at"
+        f"SELECT call, task_id, status, received_at FROM callbacks WHERE {condition} ORDER BY received_at",  # noqa: S608
+        values,
     ).fetchall()
     return [
         KeptCallback(

@@ -117,6 +117,11 @@ class Store:
             (reason,),
         )
 
+    @property
+    def is_beside_holder(self) -> bool:
+        """Whether another process holds the journal, or may hold it."""
+        return False
+
     def ensure_held(self) -> None:
         """Raise `JournalError` unless this process may buy. Here the lock of the file says so."""
 
@@ -218,8 +223,10 @@ class Store:
         self._record_create(job, JobState.UNKNOWN)
 
     def _record_create(self, job: JobRecord, state: JobState) -> None:
+        # A callback that another process recorded meanwhile is the proof of a purchase: it stays.
         self.connection.execute(
-            "UPDATE jobs SET state = ?, error_kind = ?, error_message = ? WHERE id = ?",
+            "UPDATE jobs SET state = ?, error_kind = ?, error_message = ?"
+            " WHERE id = ? AND state NOT IN ('adopted', 'succeeded', 'failed')",
             (state.value, *_error(job.error), entry_number(job)),
         )
 

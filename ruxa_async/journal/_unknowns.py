@@ -13,6 +13,8 @@ __all__ = ("adopt", "called_back", "forget")
 
 #: The states that a callback changes, because it proves that the job was bought.
 _CALLBACK_CHANGES = frozenset({"intended", "unknown", "not_bought", "forgotten"})
+#: The states in which the holder may still follow the task, so that a callback has it queried.
+_FOLLOWED = frozenset({"accepted", "adopted"})
 #: callbacks without a job that are kept, at most; `LastingJournal.callbacks` documents the number
 _CALLBACKS_KEPT = 10_000
 #: The states that `adopt` and `forget` change: you may correct yourself.
@@ -46,36 +48,53 @@ def forget(connection: Connection, path: str, name: str, run: str | None) -> Jou
 
 
 def called_back(
-    connection: Connection, callback_id: bytes, task_id: str | None, status: TaskStatus | None, at: float
+    connection: Connection,
+    callback_id: bytes,
+    task_id: str | None,
+    status: TaskStatus | None,
+    at: float,
+    *,
+    beside_holder: bool = False,
 ) -> bool:
-    """Record a callback for the create with *callback_id*; return whether it settled a job."""
+    """Record a callback for the create with *callback_id*; return whether it settled a job.
+
+    *beside_holder* also keeps one that settles a job, or whose task is followed: the holder looks for it.
+    """
     row = connection.execute("SELECT id, state FROM jobs WHERE call = ?", (callback_id,)).fetchone()
-    if row is not None and row[1] not in _CALLBACK_CHANGES:
-        return False  # the job is known to be bought
-    if row is not None and task_id is not None:
+    if row is not None and row[1] not in _CALLBACK_CHANGES:  # the job is known to be bought
+        may_have_ended = status is None or status.state.terminal
+        if beside_holder and may_have_ended and row[1] in _FOLLOWED:
+            _keep(connection, callback_id, task_id, status, at)
+        return False
+    settled = row is not None and _settle(connection, row[0], task_id, status, at)
+    if beside_holder or not settled:
+        _keep(connection, callback_id, task_id, status, at)
+    return settled
+
+
+def _settle(
+    connection: Connection, number: object, task_id: str | None, status: TaskStatus | None, at: float
+) -> bool:
+    """Record what a callback proves about the job *number*; return whether that settles it."""
+    if task_id is not None:
         connection.execute(
             "UPDATE jobs SET state = 'adopted', task_id = ?, accepted_at = intended_at WHERE id = ?",
-            (clean(task_id), row[0]),
+            (clean(task_id), number),
         )
         return True
-    if row is not None and status is not None and (status.state is TaskState.FAIL or status.urls):
+    if status is not None and (status.state is TaskState.FAIL or status.urls):
         state = "failed" if status.state is TaskState.FAIL else "succeeded"
         connection.execute(
             "UPDATE jobs SET state = ?, status = ?, credits = ?, finished_at = ?, accepted_at = intended_at,"
             " error_kind = NULL, error_message = NULL WHERE id = ?",
-            (state, dump_status(status), status.credits, at, row[0]),
+            (state, dump_status(status), status.credits, at, number),
         )
         return True
-    if row is not None:
-        connection.execute(
-            "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ?"
-            " WHERE id = ?",
-            (
-                "the service called back, so it was accepted, but the callback names no task and no output",
-                row[0],
-            ),
-        )
-    _keep(connection, callback_id, task_id, status, at)
+    connection.execute(
+        "UPDATE jobs SET state = 'unknown', error_kind = 'SubmissionUnknownError', error_message = ?"
+        " WHERE id = ?",
+        ("the service called back, so it was accepted, but the callback names no task and no output", number),
+    )
     return False
 
 
