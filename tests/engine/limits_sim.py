@@ -90,13 +90,15 @@ def simulate(
     rtt: float,
     told: bool = False,
     exactly: bool = False,
+    stalls: Sequence[tuple[float, float]] = (),
     count: float = math.inf,
     until: float = math.inf,
 ) -> Run:
     """Send requests to *limit* until *count* are accepted, or until the time *until*.
 
     A request arrives half a *rtt* after it left. Where the client is *told* when to come back, it is in whole
-    seconds, as in ``Retry-After``, unless *exactly*.
+    seconds, as in ``Retry-After``, unless *exactly*. Between the two times of each of *stalls*, the event loop
+    of the client is blocked.
     """
     discovery, lateness = Discovery(), random.Random(1)
     run = Run(discovery)
@@ -122,5 +124,5 @@ def simulate(
             continue
         woken = min(ready + lateness.random() * _LATE, answers[0][0] if answers else math.inf)
         assert woken < math.inf, "nothing is on the wire, and nothing may leave"
-        now = max(now, woken)
+        now = max(now, next((end for start, end in stalls if start <= woken < end), woken))
     return run

@@ -18,6 +18,8 @@ _OVERDUE_RTTS, _LEAST_OVERDUE = 4.0, 2.0
 _FIRST_OVERDUE = 10.0
 #: Weight of a new round-trip time in the moving average (EWMA). TCP uses 1/8 (RFC 6298).
 _SMOOTHING = 0.2
+#: A round-trip time counts as twice the average at most: a blocked event loop notices responses late.
+_LARGEST_INCREASE = 2.0
 #: Requests whose pace is kept at most: those without a response would fill the memory.
 _REMEMBERED = 2048
 
@@ -81,8 +83,11 @@ class InFlight:
         if self._overdue and sent_at <= self._overdue_sent_at:
             self._overdue -= 1
         else:
-            rtt = now - sent_at
-            self.rtt = rtt if self.rtt is None else self.rtt + _SMOOTHING * (rtt - self.rtt)
+            rtt, average = now - sent_at, self.rtt
+            if average is None:
+                self.rtt = rtt
+            else:
+                self.rtt = average + _SMOOTHING * (min(rtt, _LARGEST_INCREASE * average) - average)
         return self._paces.pop(sent_at, None)
 
     def on_no_response(self) -> None:

@@ -36,6 +36,8 @@ _LARGEST_INTERVAL_BURST = 2.0
 _FAR_APART = 3.0
 #: A silence in which the estimated rate allows three requests may be an outage instead.
 _UNEXPLAINED = 3.0
+#: Accepted requests that a lower rate weighs as much as after a second outage in a row.
+_DOUBTED_WEIGHT = 8.0
 #: A rejection in the first quarter of a sweep shows that the sweep began above the rate.
 _SHORT_SWEEP = 0.25
 #: The pace of an unconfirmed estimate doubles with each accepted request, at most this many times.
@@ -78,13 +80,14 @@ class PacedSending:
 
     def _begin_sweep(self, now: float, sent_at: float) -> None:
         """Begin a sweep at the lower bound. Its first accepted request was sent at *sent_at*."""
+        rtt = self._in_flight.rtt or 0.0
         # In accepted requests: the way to the estimate, the stay at the estimate, and the progress so far.
-        two_rtts = 2 * self.rate * (self._in_flight.rtt or 0.0)
-        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), two_rtts)
+        self._length = max(4.0, min(2 * self._weight, _LONGEST_SWEEP), 2 * self.rate * rtt)
         waits = _DWELLS_FOR * self._retry_after * self.rate
         self._dwell = min(waits, 2 * self._weight) if self._width < 0.1 else 0.0
         self._progress = 0
-        self._began, self._accepted = sent_at, 1
+        # A blocked event loop notices the response late, and sends nothing meanwhile.
+        self._began, self._accepted = max(sent_at, now - 2 * rtt), 1
         self._rejection: tuple[float, int] | None = None  # pace and progress at the rejection
         self._silent_since = self._last_rejected = self._pause = 0.0
         self._next_at = max(self._next_at, now, sent_at + 1 / self._pace(now))
@@ -114,12 +117,19 @@ class PacedSending:
         """Note that a request is sent; unless the limit is an interval, the next makes up for a late one."""
         pace = self._pace(now)
         gap = 1 / pace
-        late = now - self._next_at - 1 / self.rate
-        if late > 0 and self._rejection is None:
-            self._began += late  # the caller had nothing to send
+        self._leave_out_lateness(now)
         made_up = 0.0 if self._is_interval or self._rejection is not None else gap
         self._next_at = max(self._next_at, now - made_up) + gap
         return pace
+
+    def _leave_out_lateness(self, now: float) -> None:
+        """Leave the time since a request could be sent out of the measured time.
+
+        The caller had nothing to send, or the event loop was blocked. `_measure` leaves out a Retry-After.
+        """
+        late = now - self._next_at - 1 / self.rate
+        if late > 0 and (self._rejection is None or not self._retry_after):
+            self._began += late
 
     def on_late_accept(self, sent_at: float) -> None:  # noqa: ARG002 - see `Phase`
         self._accepted += 1
@@ -136,6 +146,7 @@ class PacedSending:
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> PacedSending:
         self._retry_after = retry_after
         if self._rejection is None:
+            self._leave_out_lateness(now)
             self._rejection = pace or self._pace(now), self._progress
             self._silent_since, self._pause = sent_at, 1 / self.rate
         else:
@@ -151,9 +162,9 @@ class PacedSending:
 
         *pace* is the pace that the sweep had reached, *progress* the number of requests accepted in it.
         """
-        silence = self._last_rejected - self._silent_since
-        self._was_outage = silence > _UNEXPLAINED / self.rate and not self._was_outage
-        if self._was_outage:  # a second one in a row is the limit
+        silence, is_second = self._last_rejected - self._silent_since, self._was_outage
+        self._was_outage = silence > _UNEXPLAINED / self.rate and not is_second
+        if self._was_outage:  # a second one in a row may be the limit
             return
         count = self._accepted - 1
         if self._is_interval:
@@ -163,6 +174,8 @@ class PacedSending:
         if self._retry_after:  # while we waited, the bucket was filled, and then took no more tokens
             elapsed -= max(0.0, sent_at - self._silent_since - max(1.0, self._burst) / self.rate)
         self._average(count / max(elapsed, 1e-3), pace, progress, count)
+        if is_second and silence > _UNEXPLAINED / self.rate:
+            self._weight, self._width = min(self._weight, _DOUBTED_WEIGHT), WIDEST
 
     def _bracket(self, pace: float, progress: int, count: int) -> None:
         """Bisect between the accepted and the rejected pace: counts do not show the length of an interval."""

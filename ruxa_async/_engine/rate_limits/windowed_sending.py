@@ -18,8 +18,11 @@ __all__ = ("WindowedSending",)
 
 #: Bounds of the period are bisected while they differ by more than 5 %: less is not worth a rejection.
 _PRECISION = 0.05
-#: Accepted requests until the next test whether the window holds more. A test that fails costs a rejection.
+#: Accepted requests until the next test whether the window holds more or, alternately, whether the period is
+#: shorter. A test that fails costs a rejection.
 _TESTED_EVERY = 60.0
+#: The test of the period is a probe this early, as a part of the period.
+_EARLY = 0.6
 
 
 class WindowedSending:
@@ -56,9 +59,11 @@ class WindowedSending:
         self._is_closed = False  # between two groups: only the probe may be sent
         self._rejected_probes = 0
         self._was_outage = False
+        self._is_doubted = False  # a rejection came long before *count* requests were accepted
         self._test_at: float | None = None
         self._test_sent_at: float | None = None
         self._until_test = 0.9 * count  # accepted requests; the first test ends the first group
+        self._tests_period = False  # the next test is one of the period, not of the room
         self._add(sent_at)
 
     @property
@@ -123,20 +128,24 @@ class WindowedSending:
 
     def _end_group(self, now: float, sent_at: float) -> None:
         """Plan a test, one request above the count, if it is due; otherwise close the group."""
+        self._is_doubted = False
         gap = self._period / self._count
         test_at = max(now, sent_at + gap)
-        if self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
+        if self._until_test <= 0 and self._tests_period:
+            self._until_test, self._tests_period = max(_TESTED_EVERY, float(self._count)), False
+            self._close(now, _EARLY)
+        elif self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
             self._test_at = test_at
         else:
             self._close(now)
 
-    def _close(self, now: float) -> None:
-        """Plan a probe for the end of the period, halfway between its bounds while they are far apart."""
+    def _close(self, now: float, part: float = 1.0) -> None:
+        """Plan a probe after a *part* of the period, halfway between its bounds while they are far apart."""
         oldest = self._departures[0]
         if oldest + self._period - now > (self._in_flight.rtt or 0.0):
             self._is_closed, self._rejected_probes = True, 0
-            rough = self._period - self._too_short > _PRECISION * self._period
-            self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else self._period)
+            rough = part == 1 and self._period - self._too_short > _PRECISION * self._period
+            self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else part * self._period)
 
     def _on_probe_accept(self, now: float, sent_at: float) -> None:
         """Learn the period from an accepted probe.
@@ -148,6 +157,8 @@ class WindowedSending:
         self._was_outage = self._rejected_probes > 0 and age > 2 * self._period and not self._was_outage
         if not self._was_outage:
             self._period = age if self._rejected_probes else min(self._period, age)
+            if self._period < self._too_short:
+                self._too_short = 0.0
         self._is_closed = False
         self._group = 1
         self._next_at = now
@@ -157,7 +168,7 @@ class WindowedSending:
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
         if sent_at == self._test_sent_at:
-            self._test_sent_at, self._is_confirmed = None, True
+            self._test_sent_at, self._is_confirmed, self._tests_period = None, True, True
             self._until_test = max(_TESTED_EVERY, float(self._count))
             if self._in_flight.awaited <= 0:
                 self._close(now)
@@ -166,10 +177,15 @@ class WindowedSending:
             self._on_probe_reject(now, sent_at)
             return self
         if not self._is_confirmed and self._accepted < max(3, self._count / 2):
-            return self._as_paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
-        self._count = min(self._count, sum(each + self._period > sent_at for each in self._departures))
+            rate = self._accepted / max(sent_at - self._rejected_at, 1e-3)
+            return self._as_paced(now, sent_at, rate, max(1, self._accepted))
+        count = sum(each + self._period > sent_at for each in self._departures)
+        if 2 * count < self._count and not self._is_doubted:
+            self._is_doubted = True  # an outage, unless it comes twice in a row
+        else:
+            self._count = min(self._count, count)
         if self._count < 3:
-            return self._as_paced(now, sent_at, self._count / self._period)
+            return self._as_paced(now, sent_at, max(1, self._count) / self._period, self._count)
         self._wait_for_end(now, sent_at)
         return self
 
@@ -190,14 +206,16 @@ class WindowedSending:
         while len(departures) > self._count:
             departures.popleft()
         self._is_closed, self._rejected_probes = True, 1
-        self._next_at = max(now, departures[0] + self._period)
+        oldest = departures[0] if departures else sent_at
+        self._next_at = max(now, oldest + self._period)
         if self._next_at <= now + _PRECISION * self._period:  # the period is longer than expected instead
-            self._too_short = max(self._too_short, sent_at - departures[0])
+            self._too_short = max(self._too_short, sent_at - oldest)
             self._period = max(self._period, self._too_short)
             self._next_at = max(now, sent_at + _PRECISION * self._period)
 
-    def _as_paced(self, now: float, sent_at: float, rate: float) -> Phase:
-        """Return `PacedSending` at *rate*: a window would have accepted more requests."""
-        weight = float(max(1, self._accepted))
-        paced = PacedSending(self._in_flight, max(rate, 1e-3), now, sent_at, weight=weight, burst=self._burst)
+    def _as_paced(self, now: float, sent_at: float, rate: float, weight: int) -> Phase:
+        """Return `PacedSending` at *rate*, from *weight* requests: a window would have accepted more."""
+        paced = PacedSending(
+            self._in_flight, max(rate, 1e-3), now, sent_at, weight=float(weight), burst=self._burst
+        )
         return paced.on_reject(now, sent_at, 0.0, 0.0)

@@ -13,6 +13,14 @@ def test_the_round_trip_time_is_smoothed() -> None:
     assert flight.rtt == 1.2
 
 
+def test_a_response_that_a_blocked_event_loop_notices_late_counts_as_twice_the_round_trip_time() -> None:
+    flight = InFlight()
+    for sent_at, rtt in ((0.0, 1.0), (10.0, 60.0)):
+        flight.on_send(sent_at, 5.0)
+        flight.on_response(sent_at + rtt, sent_at)
+    assert flight.rtt == 1.2
+
+
 def test_a_response_returns_the_pace_at_its_departure() -> None:
     flight = InFlight()
     flight.on_send(0.0, 5.0)

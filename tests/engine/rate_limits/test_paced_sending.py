@@ -14,12 +14,12 @@ class Sender:
     def __init__(self, phase: PacedSending, in_flight: InFlight, now: float = 0.0) -> None:
         self.phase, self.in_flight, self.now = phase, in_flight, now
 
-    def request(self, *, accepted: bool = True, retry_after: float = 0.0) -> float:
-        """Make a request, and return the pace at which it left."""
+    def request(self, *, accepted: bool = True, retry_after: float = 0.0, blocked: float = 0.0) -> float:
+        """Make a request, notice the response *blocked* seconds late, and return the pace at which it left."""
         self.now = max(self.now, self.phase.ready_at(self.now))
         sent_at, pace = self.now, self.phase.on_send(self.now)
         self.in_flight.on_send(sent_at, pace)
-        self.now += 0.001
+        self.now += 0.001 + blocked
         if accepted:
             self.in_flight.on_accept(self.now, sent_at)
             self.phase.on_accept(self.now, sent_at)
@@ -119,6 +119,35 @@ def test_a_silence_that_the_rate_does_not_explain_changes_nothing_the_first_time
         changed = sender.phase.rate != before
     assert before == 10.0
     assert changed
+
+
+def test_after_a_second_such_silence_the_pace_is_tested_widely_within_twenty_requests() -> None:
+    sender = paced(10.0)
+    for _ in range(2):
+        for _ in range(30):
+            sender.request()
+        for _ in range(12):
+            sender.request(accepted=False)
+        sender.request()
+    rate = sender.phase.rate
+    paces = [sender.request() for _ in range(20)]
+    assert paces[0] == pytest.approx(rate / 2)
+    assert paces[16] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("where", ["rejection", "pause", "acceptance"])
+def test_time_in_which_the_event_loop_is_blocked_does_not_count(where: str) -> None:
+    rates = []
+    for blocked in (0.0, 50.0):
+        sender = paced(10.0, weight=100.0)
+        for _ in range(2):
+            for _ in range(60):
+                sender.request()
+            sender.request(accepted=False, blocked=blocked * (where == "rejection"))
+            sender.now += blocked * (where == "pause")
+            sender.request(blocked=blocked * (where == "acceptance"))
+        rates.append(sender.phase.rate)
+    assert rates[1] == pytest.approx(rates[0], rel=0.02)
 
 
 def test_a_late_request_is_made_up_for_by_one_unless_an_interval_counts() -> None:

@@ -74,7 +74,7 @@ def test_one_more_that_is_accepted_at_first_shows_a_bucket() -> None:
 def test_one_more_that_is_accepted_later_shows_that_there_is_more_room() -> None:
     sender = Sender()
     sender.group()
-    for _ in range(70):
+    for _ in range(140):
         sender.request()
         if isinstance(sender.phase, SlowStart):
             break
@@ -138,15 +138,31 @@ def test_a_window_that_accepts_fewer_is_waited_for() -> None:
     assert sender.request() == pytest.approx(30.5, abs=0.01)
 
 
-def test_a_window_that_accepts_two_becomes_a_rate() -> None:
+def test_a_window_that_accepts_two_keeps_its_count_once_and_becomes_a_rate_the_second_time() -> None:
     sender = Sender()
     sender.group()
     sender.now = 20.5
-    for _ in range(2):
-        sender.request()
-    sender.request(accepted=False)
-    assert isinstance(sender.phase, PacedSending)
+    for expected in (WindowedSending, PacedSending):
+        for _ in range(2):
+            sender.request()
+        sender.request(accepted=False)
+        assert isinstance(sender.phase, expected)
     assert sender.phase.rate == pytest.approx(0.2)
+
+
+def test_after_sixty_requests_a_probe_tests_whether_the_period_is_shorter() -> None:
+    sender = Sender()
+    sender.group()
+    probes = []
+    for _ in range(8):
+        began = sender.now
+        probes.append(sender.request() - began)
+        for _ in range(9):
+            sender.request()
+    early = next(index for index, probe in enumerate(probes) if probe < 8.0)
+    assert 4 <= early <= 6
+    assert probes[early] == pytest.approx(6.0, abs=0.1)
+    assert probes[early + 1] == pytest.approx(3.0, abs=0.1)  # the bounds are bisected again
 
 
 def test_a_test_that_is_rejected_while_a_group_is_sent_does_not_close_the_window() -> None:
