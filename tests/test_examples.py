@@ -9,13 +9,22 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from ruxa_async.emulator._ledger import LedgerFile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
@@ -51,3 +60,28 @@ def test_resumed_pictures_are_bought_once(tmp_path: Path) -> None:
     missing = [text for text in told.values() if not text.endswith(".png")]
     assert all("it may have been charged" in text for text in missing)
     assert len(missing) <= 16
+
+
+async def test_a_catalogue_buys_a_picture_once_for_all_requests_and_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.delenv("RUXA_API_KEY", raising=False)
+    make_app = import_module("catalogue").make_app
+    pictures: list[bytes] = []
+
+    async def get(client: TestClient[Any, Any]) -> None:
+        response = await client.get("/pictures/chair")
+        assert response.status == 200
+        pictures.append(await response.read())
+
+    for _ in range(2):
+        async with TestClient(TestServer(make_app())) as client, anyio.create_task_group() as tg:
+            for _ in range(5):
+                tg.start_soon(get, client)
+    assert len(pictures) == 10
+    assert all(each[:4] == b"\x89PNG" for each in pictures)
+    ledger = LedgerFile(tmp_path / "catalogue" / "emulator.jsonl")
+    ledger.close()
+    assert len(ledger.tasks) == 1

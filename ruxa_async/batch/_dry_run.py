@@ -14,6 +14,7 @@ from ruxa_async._engine.budget import Spending
 from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
 from ruxa_async.journal import JobState, JournalCounts
+from ruxa_async.journal._postgres_view import read_only_postgres
 from ruxa_async.journal._store import Store
 from ruxa_async.journal._view import read_only_store
 from ruxa_async.settings import Budget
@@ -89,6 +90,8 @@ def dry_run(
     rows: Iterable[Row],
     out: Path,
     *,
+    journal: str | None = None,
+    run: str = RUN,
     budget: Budget | None = None,
     prices: dict[str, float] | None = None,
     retry_failed: bool = False,
@@ -98,22 +101,23 @@ def dry_run(
 ) -> DryRun:
     """Return what a run of *rows* in *out* would buy, as the journal in *out* shows, which is only read.
 
+    *journal* is the DSN of a journal on a server instead, and *run* the name of the run in it.
     *on_bad* is called with the line and the error of each bad row. With *strict* no row is read after the
     first bad one. Raises `InputError`, `JournalError`, OSError.
     """
     found = DryRun()
-    with _store(out, found) as store:
-        found.before = store.counts(RUN)
+    with _store(out, journal, found) as store:
+        found.before = store.counts(run)
         # Without a budget, spending still knows the prices that the service reported.
         spending: Spending[Job] = Spending(budget or Budget(max_tasks=1 << 62, prices=prices or {}))
         add_recorded(spending, found.before.models)
-        run = store.open_run(RUN, 0.0)
+        number = store.open_run(run, 0.0)
         for row in rows:
             found.rows += 1
             error = row.error
             if row.request is not None:
                 try:
-                    known = store.match(run, RUN, row.request).known
+                    known = store.match(number, run, row.request).known
                 except RuxaError as exc:
                     error = exc
                 else:
@@ -132,8 +136,15 @@ def dry_run(
 
 
 @contextmanager
-def _store(out: Path, found: DryRun) -> Iterator[Store]:
-    """Yield the journal in *out*, read-only; an empty one if there is none or it is in use."""
+def _store(out: Path, journal: str | None, found: DryRun) -> Iterator[Store]:
+    """Yield the journal in *out* or at *journal*, read-only; an empty one if there is none.
+
+    A file that is in use counts as empty.
+    """
+    if journal is not None:
+        with read_only_postgres(journal) as shared, read_only_store(None) as empty:
+            yield shared or empty
+        return
     try:
         with read_only_store(out / JOURNAL) as store:
             yield store

@@ -27,7 +27,7 @@ from ._layout import JOURNAL, RESULTS, RUN
 from ._result_line import Result
 
 if TYPE_CHECKING:
-    from ruxa_async.journal import SqliteJournal
+    from ruxa_async.journal import PostgresJournal, SqliteJournal
 
 __all__ = ("ResultsFile", "check_journal")
 
@@ -176,19 +176,20 @@ class ResultsFile:
         sync_folder(self.path.parent)
 
 
-async def check_journal(journal: SqliteJournal, folder: Path) -> None:
-    """Raise `JournalError` if the results in *folder* name more tasks than its *journal* has jobs.
+async def check_journal(journal: SqliteJournal | PostgresJournal, folder: Path, run: str = RUN) -> None:
+    """Raise `JournalError` if the results in *folder* name more tasks than *run* in its *journal* has jobs.
 
     Then a part of the journal is missing. The run would notice that only at the first row that the journal
     lacks, and could have bought other rows a second time by then.
     """
     bought = await to_thread.run_sync(_count_bought, folder / RESULTS)
-    jobs = (await journal.counts(RUN)).total if bought else 0
+    jobs = (await journal.counts(run)).total if bought else 0
     if bought > jobs:
         raise JournalError(
             journal.path,
-            f"it knows {jobs:,} rows, and {RESULTS} says that {bought:,} were bought: a part of it is "
-            f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back, or give another --out",
+            f"it knows {jobs:,} rows, and {RESULTS} says that {bought:,} were bought: it is an "
+            f"old copy, or a part of it is missing, such as {JOURNAL}-wal. Put that back, or give another "
+            "--out",
         )
 
 

@@ -27,7 +27,7 @@ from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded
 from ruxa_async.settings import Downloads, Resume
 
 from ._input_rows import Row
-from ._layout import JOURNAL, RESULTS, RUN
+from ._layout import JOURNAL, RUN
 from ._result_line import Result, State, describe_error, describe_files
 from ._results_file import ResultsFile
 from ._summary import Summary
@@ -53,6 +53,7 @@ async def run_batch(
     *,
     strict: bool = False,
     resume: bool = False,
+    run: str = RUN,
     retry_failed: bool = False,
     resend_unknown: bool = False,
     pulled: int = _PULLED,
@@ -71,10 +72,10 @@ async def run_batch(
     *name* is the template of file names, as in `Generation.save`, with ``{index}`` for the position of the
     row from 0. The default is the key, and ``{index:04}-{slug}`` for rows without one.
 
-    With *resume*, *client* must use the journal of *out* (`folder_journal`), and the run continues earlier
-    ones: accepted tasks are polled, missing files are downloaded, and nothing is bought twice. Failed tasks
-    are bought again with *retry_failed*, creates of unknown outcome with *resend_unknown*. Without *resume*,
-    *out* must not hold results yet.
+    With *resume*, *client* must use the journal of *out* (`folder_journal`), and this continues the earlier
+    runs named *run* in it: accepted tasks are polled, missing files are downloaded, and nothing is bought
+    twice. Failed tasks are bought again with *retry_failed*, creates of unknown outcome with
+    *resend_unknown*. Without *resume*, *out* must not hold results yet.
 
     Raises `InputError` if it does, OSError if results cannot be written, `JournalError` also if *out* or its
     files are moved or removed during the run, and the errors of *rows*.
@@ -85,10 +86,10 @@ async def run_batch(
     summary = Summary(folder=folder) if summary is None else summary
     past = None
     if resume:
-        past = Resume(RUN, retry_failed=retry_failed, resend_unknown=resend_unknown)
+        past = Resume(run, retry_failed=retry_failed, resend_unknown=resend_unknown)
     async with ResultsFile(folder, resumable=resume) as results:
         await to_thread.run_sync(remove_stale_parts, folder, time.time() - _STALE_SECONDS)
-        run = _Run(
+        work = _Run(
             client=client,
             results=results,
             summary=summary,
@@ -98,7 +99,7 @@ async def run_batch(
             name=name,
         )
         try:
-            await run.consume(_Requests(run, iter(rows), pulled=pulled))
+            await work.consume(_Requests(work, iter(rows), pulled=pulled))
         finally:
             summary.moved = not results.in_place
     return summary
@@ -186,10 +187,10 @@ class _Run:
         """
         if match.known is None and self.results.names_task(match.name):
             raise JournalError(
-                str(self.results.path.with_name(JOURNAL)),
-                f"it knows nothing of {match.name}, which {RESULTS} says was bought: a part of it is "
-                f"missing, such as {JOURNAL}-wal, or it is an old copy. Put that back; or, if you know that "
-                f"this row was not bought, take its line out of {RESULTS}",
+                str(self.results.path),
+                f"it says that {match.name} was bought, and the journal knows nothing of it: the journal is "
+                f"an old copy, or a part of it is missing, such as {JOURNAL}-wal. Put that back; or, if you "
+                "know that this row was not bought, take its line out",
             )
         self.submitted[index].match = match
 

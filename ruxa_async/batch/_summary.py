@@ -53,7 +53,7 @@ class Summary:
     *stats* are the client's counters at the end. *callbacks* is the number of callbacks received, None if
     none were requested. *unsubmitted* counts rows that were read and not submitted. *halted* is the reason
     why the client stopped buying, *refused* the bad row that ended a strict run. *moved* is true if the
-    folder was moved, replaced or removed during the run.
+    folder was moved, replaced or removed during the run. *shared* is true if its journal is on a server.
     """
 
     folder: Path
@@ -74,6 +74,7 @@ class Summary:
     halted: SubmissionHalted | None = None
     refused: Row | None = None
     moved: bool = False
+    shared: bool = False
 
     @property
     def done(self) -> int:

@@ -19,8 +19,9 @@ from ruxa_async.batch._dry_run import dry_run
 from ruxa_async.batch._layout import EMULATOR, RESULTS
 from ruxa_async.batch._results_file import check_journal
 from ruxa_async.batch._run_record import RunRecord
+from ruxa_async.batch._shared_run import join_run
 from ruxa_async.downloads import BATCH_FIELDS
-from ruxa_async.errors import ClientClosedError, JournalError
+from ruxa_async.errors import ClientClosedError, JournalError, JournalInUseError
 from ruxa_async.settings import Budget, Limits
 
 from ._batch_options import BatchOptions, CallbackAddress
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ruxa_async.batch._result_line import Result
     from ruxa_async.callbacks import CallbackReceiver
     from ruxa_async.events import ClientEvent, Event, EventHook
-    from ruxa_async.journal import SqliteJournal
+    from ruxa_async.journal import LastingJournal, PostgresJournal, SqliteJournal
 
 __all__ = ("batch",)
 
@@ -45,6 +46,8 @@ __all__ = ("batch",)
 _MAX_COUNTED_BYTES = 64 << 20
 #: Bad rows that are reported on the terminal.
 _MAX_BAD_ROWS = 20
+#: Seconds: the lease of a process that was killed ends within this time.
+_WAIT = 12.0
 #: The name under which the journal keeps the callback secret, so that callbacks outlive the process.
 _SECRET = "callback secret"  # noqa: S105 - the name of one
 
@@ -72,7 +75,7 @@ def batch(
     callbacks = options.callbacks.address
     if not options.service.emulator:
         require_key()
-    journal = options.journal()
+    journal, run_name = options.journal(), options.run_name
     # Opened before the event loop starts: a pipe may take long to deliver its first line.
     listeners = {"warn": say} if options.quiet else {"notice": say, "warn": say}
     with options.input.open(source, **listeners) as rows:
@@ -83,8 +86,9 @@ def batch(
             budget=budget,
             callbacks=callbacks,
             journal=journal,
+            run_name=run_name,
             rows=rows,
-            summary=Summary(folder=options.out, prices=prices),
+            summary=Summary(folder=options.out, prices=prices, shared=options.shared.address is not None),
         )
         # Quiet: the summary lists every purchase of unknown outcome, so warnings would repeat it.
         return run(work.run, quiet=True)
@@ -97,6 +101,8 @@ def _dry_run(source: str, options: BatchOptions, prices: dict[str, float], budge
         found = dry_run(
             options.input.limited(rows),
             options.out,
+            journal=options.shared.address,
+            run=options.run_name,
             budget=budget,
             prices=prices,
             retry_failed=options.resume.retry_failed,
@@ -116,7 +122,8 @@ class _Batch:
     options: BatchOptions
     budget: Budget | None
     callbacks: CallbackAddress | None
-    journal: SqliteJournal
+    journal: SqliteJournal | PostgresJournal
+    run_name: str
     rows: Rows
     summary: Summary
     events: EventCounts = field(factory=EventCounts)
@@ -125,8 +132,8 @@ class _Batch:
 
     async def run(self) -> int:
         """Submit the rows, show what happens, leave the report and return the exit code."""
-        async with self.journal:  # before the emulator, so that no two emulators share a ledger
-            await check_journal(self.journal, self.options.out)
+        async with self._opened_journal():  # before the emulator, so that no two emulators share a ledger
+            await check_journal(self.journal, self.options.out, self.run_name)
             began = anyio.current_time()
             record = RunRecord(
                 source=self.source, began=began, prices=self.summary.prices, budget=self.budget
@@ -155,6 +162,25 @@ class _Batch:
                     page = leave_report(self.summary, record, whole=whole)
                     print_summary(self.summary, self.budget, seconds, quiet=self.options.quiet, page=page)
         return exit_code(self.summary)
+
+    @asynccontextmanager
+    async def _opened_journal(self) -> AsyncIterator[None]:
+        """Open the journal. One on a server is waited for: a process that was killed holds it for a while."""
+        from ruxa_async.journal import PostgresJournal  # noqa: PLC0415 - see above
+
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.journal)
+            except JournalInUseError as exc:
+                if not isinstance(self.journal, PostgresJournal):
+                    raise
+                say(f"{exc.holder} holds the journal: waiting up to {_WAIT:.0f} s until its lease ends")
+                self.journal = self.options.journal(wait=_WAIT)
+                await stack.enter_async_context(self.journal)
+            if isinstance(self.journal, PostgresJournal):
+                named = self.options.shared.run is not None
+                await join_run(self.journal, self.options.out, self.run_name, named=named)
+            yield
 
     @asynccontextmanager
     async def _opened_client(
@@ -195,6 +221,7 @@ class _Batch:
                     options.out,
                     strict=options.input.strict,
                     resume=True,
+                    run=self.run_name,
                     retry_failed=options.resume.retry_failed,
                     resend_unknown=options.resume.resend_unknown,
                     pulled=1 if self.rows.interactive else 64,
@@ -241,7 +268,7 @@ class _Batch:
         progress.total = await to_thread.run_sync(count, abandon_on_cancel=True)
 
 
-async def _receiver(address: CallbackAddress, journal: SqliteJournal) -> CallbackReceiver:
+async def _receiver(address: CallbackAddress, journal: LastingJournal) -> CallbackReceiver:
     """Return a receiver whose secret is RUXA_CALLBACK_SECRET, else one that the open *journal* keeps."""
     from ruxa_async.callbacks import CallbackReceiver  # noqa: PLC0415 - not needed to report wrong usage
 

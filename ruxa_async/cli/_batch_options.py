@@ -15,10 +15,25 @@ from attrs import field, frozen
 
 from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
 from ruxa_async.batch._input_rows import DEFAULT_MODEL
-from ruxa_async.journal import SqliteJournal
+from ruxa_async.batch._layout import RUN
+from ruxa_async.batch._shared_run import choose_run
+from ruxa_async.journal import PostgresJournal, SqliteJournal
 from ruxa_async.settings import Budget
 
-from ._options import Count, Flag, Model, Name, Out, Repeated, ServiceOptions, option, panel
+from ._options import (
+    JOURNAL_VARIABLE,
+    Count,
+    Flag,
+    JournalAddress,
+    Model,
+    Name,
+    Out,
+    Repeated,
+    ServiceOptions,
+    journal_address,
+    option,
+    panel,
+)
 
 if TYPE_CHECKING:
     from ruxa_async.batch._result_line import Result
@@ -56,6 +71,26 @@ class _ResumeOptions:
         "the account first.",
     )
     new_key: Flag = option(False, "Continue a folder of an API key that was replaced by the present one.")
+
+
+@frozen(kw_only=True)
+class _JournalOptions:
+    journal: JournalAddress = None
+    run: str | None = option(
+        None,
+        "The name of this run in that journal. Name it to continue it in another folder or on another "
+        "machine. Default: the name of the --out folder.",
+    )
+
+    @property
+    def address(self) -> str | None:
+        """The address of a journal on a server, None for the journal of the folder. Raises `InputError`."""
+        address = journal_address(self.journal)
+        if self.run is not None and address is None:
+            raise InputError(
+                f"--run names a run of a journal on a server: give --journal or {JOURNAL_VARIABLE}"
+            )
+        return address
 
 
 @frozen(kw_only=True)
@@ -166,6 +201,7 @@ class BatchOptions:
     max_in_flight: Count = option(100, "The number of tasks in flight at once.")
     input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
     resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
+    shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)
     callbacks: Annotated[_CallbackOptions, panel("Callbacks")] = field(factory=_CallbackOptions)
     service: Annotated[ServiceOptions, panel("Service")] = field(factory=ServiceOptions)
@@ -186,8 +222,20 @@ class BatchOptions:
             return result.encoded()
         return b"".join(os.fsencode(self.out / name) + b"\n" for name in result.files)
 
-    def journal(self) -> SqliteJournal:
-        """Return the journal of ``--out``, not yet opened."""
+    @property
+    def run_name(self) -> str:
+        """The name of the run in the journal. Raises `InputError`."""
+        return RUN if self.shared.address is None else choose_run(self.out, self.shared.run)
+
+    def journal(self, *, wait: float = 0.0) -> SqliteJournal | PostgresJournal:
+        """Return the journal of ``--journal`` or ``--out``, not yet opened.
+
+        One on a server that another process holds is waited for, up to *wait* seconds. Raises `InputError`,
+        `ConfigurationError`.
+        """
         # The port of an emulator changes from run to run, so its address does not identify it.
         service = "the emulator (--emulator)" if self.service.emulator else None
-        return folder_journal(self.out, service=service, new_key=self.resume.new_key)
+        address, new_key = self.shared.address, self.resume.new_key
+        if address is None:
+            return folder_journal(self.out, service=service, new_key=new_key)
+        return PostgresJournal(address, wait=wait, service=service, new_key=new_key)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,8 +18,10 @@ from ruxa_async.downloads import check_template
 from ruxa_async.errors import ConfigurationError
 
 __all__ = (
+    "JOURNAL_VARIABLE",
     "Count",
     "Flag",
+    "JournalAddress",
     "Model",
     "Name",
     "Out",
@@ -26,6 +29,7 @@ __all__ = (
     "Repeated",
     "ServiceOptions",
     "check_name",
+    "journal_address",
     "option",
     "panel",
 )
@@ -45,6 +49,16 @@ Name = Annotated[
         "{model}, {n}, {prompt}, {slug} (the prompt in lower case with hyphens), {task_id} and, in a batch, "
         "{index} (the number of the row, from 0). Default: the key; without a key '{index:04}-{slug}' in a "
         "batch, otherwise the task id. Several outputs of a task are numbered.",
+    ),
+]
+#: The environment variable that may hold the address of a journal on a server.
+JOURNAL_VARIABLE = "RUXA_JOURNAL"
+JournalAddress = Annotated[
+    str | None,
+    Parameter(
+        help="The address of a journal in PostgreSQL, postgresql://USER@HOST/DATABASE, instead of a file in "
+        "the folder. Other users of this machine can read arguments: put an address with a password into the "
+        f"variable {JOURNAL_VARIABLE} instead.",
     ),
 ]
 Proxy = Annotated[
@@ -76,6 +90,18 @@ class ServiceOptions:
     speed: Annotated[float, Parameter(validator=_POSITIVE)] = option(
         20.0, "The speed of that emulator, in multiples of real time."
     )
+
+
+def journal_address(given: str | None) -> str | None:
+    """Return the address of the journal that is *given* or in RUXA_JOURNAL, None if there is none.
+
+    Raises `InputError`, which does not repeat it, if it is not a URL of PostgreSQL.
+    """
+    address = given or os.environ.get(JOURNAL_VARIABLE) or None
+    if address is not None and not address.startswith(("postgresql://", "postgres://")):
+        source = "--journal" if given else JOURNAL_VARIABLE
+        raise InputError(f"{source} is not the address of a database: give postgresql://USER@HOST/DATABASE")
+    return address
 
 
 def check_name(name: str | None, fields: Sequence[str]) -> None:

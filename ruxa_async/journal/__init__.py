@@ -14,7 +14,7 @@ from ruxa_async._internal.lazy import lazy_names
 if TYPE_CHECKING:
     from ._base import Journal, JournalPurchase, JournalRun, LastingJournal, NullJournal
     from ._postgres import PostgresJournal
-    from ._records import Bought, JobState, JournalCounts, JournalEntry, Match, SavedFile
+    from ._records import Bought, JobState, JournalCounts, JournalEntry, Match, SavedFile, Takeover
     from ._sqlite import SqliteJournal
     from ._view import JournalView, view_journal
 
@@ -33,6 +33,7 @@ __all__ = (
     "PostgresJournal",
     "SavedFile",
     "SqliteJournal",
+    "Takeover",
     "view_journal",
 )
 
@@ -41,7 +42,7 @@ __getattr__: Callable[[str], object] = lazy_names(
     {
         "_base": "Journal JournalPurchase JournalRun LastingJournal NullJournal",
         "_postgres": "PostgresJournal",
-        "_records": "Bought JobState JournalCounts JournalEntry Match SavedFile",
+        "_records": "Bought JobState JournalCounts JournalEntry Match SavedFile Takeover",
         "_sqlite": "SqliteJournal",
         "_view": "JournalView view_journal",
     },

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
-from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
+from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
 
 __all__ = ("Journal", "JournalPurchase", "JournalRun", "LastingJournal", "NullJournal")
 
@@ -94,6 +94,10 @@ class LastingJournal(Journal, Protocol):
     @property
     def is_open(self) -> bool:
         """Whether the journal is open."""
+
+    @property
+    def takeover(self) -> Takeover | None:
+        """What an earlier process may have left at the service; None if it is not known."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -17,6 +17,7 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import sync_folder
 from ruxa_async.errors import JournalError, JournalInUseError
 
+from ._records import Takeover
 from ._schema import Connection, SchemaError, migrate
 from ._store import OpenFiles, Store
 from ._thread import perform
@@ -65,6 +66,7 @@ class SqliteDatabase:
     """The database in the file *path*."""
 
     renewal: float | None = None  # the lock of a file lasts until it is closed
+    takeover: Takeover | None = None
 
     def __init__(self, path: str, connect: Connect) -> None:
         self.path = path
@@ -99,6 +101,10 @@ class SqliteDatabase:
 
     def renew(self) -> None:
         """Do nothing."""
+
+    def may_send(self) -> bool:
+        """Return True."""
+        return True
 
     def close(self) -> None:
         """Close the file."""

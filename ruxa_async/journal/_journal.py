@@ -10,14 +10,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ruxa_async.errors import JournalError, JournalMismatchError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
 from ._identity import fingerprint, identify
-from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile
+from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
 from ._rows import bought_anything, clean, list_callbacks, list_unknown
 from ._store import Store
 from ._thread import Database, DatabaseThread
@@ -56,6 +56,11 @@ class DatabaseJournal:
     def is_open(self) -> bool:
         """Whether the journal is open."""
         return self._thread is not None
+
+    @property
+    def takeover(self) -> Takeover | None:
+        """What an earlier process may have left at the service; None if it is not known."""
+        return None if self._thread is None else self._thread.database.takeover
 
     async def __aenter__(self) -> Self:
         if self._thread is not None:
@@ -107,9 +112,20 @@ class DatabaseJournal:
     # ---- what the client reports
 
     async def intend(self, job: JobRecord) -> object:
-        """Record that a create of *job* is about to be sent; return the id of the record."""
+        """Record that a create of *job* is about to be sent; return the id of the record.
+
+        Raises `JournalError` if another process took the journal over.
+        """
         at = time.time()
-        return await self._run(lambda store: store.intend(job, at))
+        number = await self._run(lambda store: store.intend(job, at))
+        while self._thread is not None and not self._thread.database.may_send():
+            # This process was stopped, or the server was slow: the lease may have ended since the commit.
+            try:
+                await self._run(Store.ensure_held)
+            except JournalError:
+                await self.not_bought(evolve(job, entry=number))
+                raise
+        return number
 
     async def not_bought(self, job: JobRecord) -> None:
         """Record that the create of *job* bought nothing."""
@@ -156,6 +172,10 @@ class DatabaseJournal:
             self._passes.discard(name)
             raise
         return DatabaseRun(name, number, self)
+
+    async def run_begun_at(self, name: str) -> float | None:
+        """Return when the run *name* was created, in seconds since the epoch; None if it does not exist."""
+        return await self._run(lambda store: store.run_begun_at(clean(name)))
 
     async def open_purchase(self, run: str, request: GenerationRequest) -> DatabasePurchase:
         """Begin the purchase of *request* by key in *run*; see `LastingJournal.open_purchase`."""
@@ -266,6 +286,7 @@ def _checked_name(run: str) -> str:
 
 
 def _bind(store: Store, path: str, service: str, api_key: str, *, new_key: bool, alone: bool) -> None:
+    store.ensure_held()
     row = store.connection.execute("SELECT service, salt, fingerprint FROM account").fetchone()
     if row is None:
         _write_account(store, service, api_key)

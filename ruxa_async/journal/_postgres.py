@@ -8,8 +8,8 @@ import anyio
 
 from ruxa_async.errors import JournalInUseError
 
+from ._dsn import driver, name_of_server, split_schema
 from ._journal import DatabaseJournal
-from ._postgres_connection import driver, name_of_server
 from ._postgres_database import PostgresDatabase
 
 __all__ = ("PostgresJournal",)
@@ -21,28 +21,34 @@ _STANDBY_INTERVAL = 1.0
 class PostgresJournal(DatabaseJournal):
     """A journal in the PostgreSQL database at *dsn*, in tables of *schema*, which are created if needed.
 
-    It needs the extra ``postgres`` and PostgreSQL 13 or later. One process at a time holds the journal: it
-    renews a lease with every commit, and another process can take over *lease* seconds after the last one.
-    Jobs that were being sent then become unknown. A process that was taken over sends nothing more; it still
-    records what it learns of its own tasks.
+    *schema* may also stand behind ``#`` in *dsn*; without either it is ``ruxa_async``. This needs the extra
+    ``postgres`` and PostgreSQL 13 or later.
+
+    One process at a time holds the journal: it renews a lease with every commit, and another process can take
+    over *lease* seconds after the last one. Jobs that were being sent then become unknown. A process that was
+    taken over sends nothing more; it still records what it learns of its own tasks.
 
     *wait* is how many seconds to wait for the lease while another process holds it: 0, the default, raises
-    `JournalInUseError` at once, ``math.inf`` stands by. Operations wait up to *patience* seconds for a server
-    that is away, and nothing is sent meanwhile. *allow_async_replica* accepts a server with a replica that
-    is not synchronous, where a failover can lose purchases. *service* and *new_key* are those of
-    `SqliteJournal`.
+    `JournalInUseError` at once, ``math.inf`` stands by. With *hold* false, the journal is opened beside its
+    holder: you can read it, settle unknown jobs and record callbacks, but no client can use it.
+
+    Operations wait up to *patience* seconds for a server that is away, and nothing is sent meanwhile.
+    *allow_async_replica* accepts a server with a replica that is not synchronous, where a failover can lose
+    purchases. *service* and *new_key* are those of `SqliteJournal`.
 
     A schema belongs to one account. The password in *dsn* and the API key are in no message and in no row.
-    Entering it raises `JournalError` if the server cannot be used.
+    Raises `ConfigurationError` if *dsn* cannot be read. Entering it raises `JournalError` if the server
+    cannot be used.
     """
 
     def __init__(
         self,
         dsn: str,
         *,
-        schema: str = "ruxa_async",
+        schema: str | None = None,
         lease: float = 10.0,
         wait: float = 0.0,
+        hold: bool = True,
         patience: float = 60.0,
         allow_async_replica: bool = False,
         service: str | None = None,
@@ -51,15 +57,22 @@ class PostgresJournal(DatabaseJournal):
         driver()  # raises MissingExtraError here, where it is read, not in a thread
         if not lease >= 1.0:
             raise ValueError(f"lease={lease!r} is not valid: at least 1 second is needed")
-        path = name_of_server(dsn, schema)
+        dsn, named = split_schema(dsn)
+        tables = named if schema is None else schema
+        path = name_of_server(dsn, tables)
+        self._wait = wait
 
         def database() -> PostgresDatabase:
             return PostgresDatabase(
-                path, dsn, schema, lease=lease, patience=patience, async_replica=allow_async_replica
+                path,
+                dsn,
+                tables,
+                lease=lease if hold else None,
+                patience=patience,
+                async_replica=allow_async_replica,
             )
 
         super().__init__(path, database, service=service, new_key=new_key)
-        self._wait = wait
 
     async def __aenter__(self) -> Self:
         with anyio.move_on_after(self._wait):

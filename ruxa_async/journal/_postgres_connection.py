@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ruxa_async.errors import MissingExtraError
-
+from ._dsn import driver
 from ._schema import MIGRATIONS, SchemaError
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ("PostgresConnection", "driver", "migrate", "name_of_server")
+__all__ = ("VERSION", "PostgresConnection", "migrate")
 
 #: seconds; a server that does not respond within them is away
 _CONNECT_TIMEOUT = 5
@@ -30,23 +31,10 @@ _WORDS = (
 )
 
 
-def driver() -> Any:
-    """Return the psycopg package. Raises `MissingExtraError`."""
-    try:
-        import psycopg  # noqa: PLC0415 - an extra
-    except ImportError as exc:
-        raise MissingExtraError("PostgresJournal", "postgres") from exc
-    return psycopg
-
-
-def name_of_server(dsn: str, schema: str) -> str:
-    """Return *dsn* as a URL without its password and parameters, for messages."""
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
-
-    held = conninfo_to_dict(dsn)
-    user = f"{held['user']}@" if held.get("user") else ""
-    port = f":{held['port']}" if held.get("port") else ""
-    return f"postgresql://{user}{held.get('host') or 'localhost'}{port}/{held.get('dbname') or ''}#{schema}"
+@cache
+def _adapted(sql: str) -> str:
+    """Return *sql* with parameters as psycopg writes them."""
+    return sql.replace("%", "%%").replace("?", "%s")
 
 
 class PostgresConnection:
@@ -85,7 +73,25 @@ class PostgresConnection:
         if not parameters:
             return self._inner.execute(sql)
         values = [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in parameters]
-        return self._inner.execute(sql.replace("%", "%%").replace("?", "%s"), values)
+        return self._inner.execute(_adapted(sql), values)
+
+    @contextmanager
+    def pipeline(self) -> Iterator[None]:
+        """Send statements without waiting for their results, except where rows are fetched, and at the end.
+
+        The first error ends the block. Nothing that was sent after the failed statement is carried out.
+        """
+        error: Exception | None = None
+        try:
+            with self._inner.pipeline():
+                try:
+                    yield
+                except Exception as exc:  # noqa: BLE001 - raised below; psycopg would log what follows from it
+                    error = exc
+        except driver().Error as exc:
+            error = error or exc
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Disconnect."""
@@ -101,19 +107,18 @@ def migrate(connection: PostgresConnection, schema: str) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS version (number BIGINT NOT NULL)")
     row = connection.execute("SELECT number FROM version").fetchone()
     version = 0 if row is None else int(row[0])
-    known = len(_MIGRATIONS)
-    if version > known:
+    if version > VERSION:
         raise SchemaError(
-            f"it was written by a newer version of ruxa_async (its schema is {version}, and {known} is the "
+            f"it was written by a newer version of ruxa_async (its schema is {version}, and {VERSION} is the "
             "newest that this version knows): upgrade ruxa_async. Nothing was changed"
         )
     for statements in _MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
     if row is None:
-        connection.execute("INSERT INTO version VALUES (?)", (known,))
-    elif version < known:
-        connection.execute("UPDATE version SET number = ?", (known,))
+        connection.execute("INSERT INTO version VALUES (?)", (VERSION,))
+    elif version < VERSION:
+        connection.execute("UPDATE version SET number = ?", (VERSION,))
 
 
 def _translated(statement: str) -> str:
@@ -143,3 +148,5 @@ _MIGRATIONS = (
     (*(_translated(statement) for statements in MIGRATIONS[:3] for statement in statements), *_HOLDER),
     *(tuple(map(_translated, statements)) for statements in MIGRATIONS[3:]),
 )
+#: The number of migrations that a journal of this version has.
+VERSION = len(_MIGRATIONS)

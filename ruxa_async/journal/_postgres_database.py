@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -14,16 +15,21 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError, JournalInUseError
 
-from ._postgres_connection import PostgresConnection, driver, migrate
-from ._postgres_store import PostgresStore
-from ._schema import SchemaError
+from ._dsn import driver
+from ._postgres_connection import PostgresConnection, migrate
+from ._postgres_store import TAKEN_OVER, PostgresStore
+from ._records import Takeover
+from ._schema import Connection, SchemaError
 from ._store import Store
 from ._thread import perform
 
-__all__ = ("PostgresDatabase",)
+__all__ = ("PostgresDatabase", "current_holder", "explained")
 
 #: seconds between attempts to reach a server that is away; the pause doubles from the first to the second
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+#: The share of the lease in which this process sends. The rest is for clocks that run at different speeds,
+#: and for the time between the last check and the first byte.
+_SENDING_SHARE = 0.75
 #: The oldest version of PostgreSQL that this is tested for.
 _OLDEST = 130_000
 #: SQLSTATE classes after which the same transaction may succeed: lost connection, no resources, shutdown, ...
@@ -35,15 +41,17 @@ _TRANSIENT_STATES = ("55P03", "25006", "25P03")
 class PostgresDatabase:
     """The journal in *schema* of the server at *dsn*, which *path* names without its password.
 
-    *lease* is how many seconds another process waits after the last sign of this one. Operations wait up to
-    *patience* seconds for a server that is away.
+    *lease* is how many seconds another process waits after the last sign of this one; None opens the journal
+    beside its holder. Operations wait up to *patience* seconds for a server that is away.
     """
 
     def __init__(
-        self, path: str, dsn: str, schema: str, *, lease: float, patience: float, async_replica: bool
+        self, path: str, dsn: str, schema: str, *, lease: float | None, patience: float, async_replica: bool
     ) -> None:
         self.path: str = path
-        self.renewal: float | None = lease / 4
+        self.renewal: float | None = None if lease is None else lease / 4
+        #: What an earlier holder may have left at the service, None if there was none.
+        self.takeover: Takeover | None = None
         self._dsn = dsn
         self._schema = schema
         self._lease = lease
@@ -53,7 +61,20 @@ class PostgresDatabase:
         self._store: PostgresStore | None = None
         self._epoch = 0
         self._last_group = ""
+        self._may_send_until = -math.inf  # by the monotonic clock of this process
         self._broken: JournalError | None = None
+
+    def may_send(self) -> bool:
+        """Tell whether no other process can have taken the journal over yet, by the clock of this one.
+
+        May be called from any thread.
+        """
+        return time.monotonic() < self._may_send_until
+
+    def _extend(self, began: float) -> None:
+        """Record that the lease was extended by statements that were sent at *began* or later."""
+        if self._lease is not None and (self._store is None or not self._store.refusal):
+            self._may_send_until = began + self._lease * _SENDING_SHARE
 
     # ---- opening and closing
 
@@ -66,10 +87,13 @@ class PostgresDatabase:
             connection.execute("BEGIN")
             migrate(connection, self._schema)
             connection.execute("COMMIT")
-            self._take_over(connection)
+            if self._lease is None:
+                self._store = PostgresStore.beside_holder(connection, self.path)
+            else:
+                self._take_over(connection, self._lease)
         except (psycopg.Error, SchemaError) as exc:
             self._disconnect()
-            raise self._explained(exc) from exc
+            raise explained(self.path, exc) from exc
         except BaseException:
             self._disconnect()
             raise
@@ -97,45 +121,53 @@ class PostgresDatabase:
                 "PostgresJournal(allow_async_replica=True)"
             )
 
-    def _take_over(self, connection: PostgresConnection) -> None:
+    def _take_over(self, connection: PostgresConnection, lease: float) -> None:
+        began = time.monotonic()
         connection.execute("BEGIN")
-        name = f"process {os.getpid()} on {platform.node()}"
-        row = connection.execute(
-            "UPDATE holder SET epoch = epoch + 1, name = ?, since = clock_timestamp(), last_group = '',"
-            " lease_until = clock_timestamp() + make_interval(secs => ?)"
-            " WHERE lease_until < clock_timestamp() RETURNING epoch",
-            (name, self._lease),
-        ).fetchone()
-        if row is None:
-            holder = who_holds(connection)
+        epoch, remaining = connection.execute(
+            "SELECT epoch, extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder FOR UPDATE"
+        ).fetchall()[0]
+        if remaining >= 0:
+            holder, _ = current_holder(connection)
             connection.execute("ROLLBACK")
             raise JournalInUseError(self.path, holder)
+        (intended,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'intended'").fetchall()[0]
+        connection.execute(
+            "UPDATE holder SET epoch = epoch + 1, name = ?, since = clock_timestamp(), last_group = '',"
+            " lease_until = clock_timestamp() + make_interval(secs => ?)",
+            (f"process {os.getpid()} on {platform.node()}", lease),
+        )
         store = PostgresStore.take_over(connection, self.path)
         connection.execute("COMMIT")
-        self._epoch, self._last_group, self._store = row[0], "", store
+        self._epoch, self._last_group, self._store = epoch + 1, "", store
+        self._extend(began)
+        if epoch > 0:
+            self.takeover = Takeover(idle=-remaining, unknown=intended)
 
     def renew(self) -> None:
         """Extend the lease while nothing is written. A server that is away is left to `transact`."""
         if self._connection is None:
             return
+        began = time.monotonic()
         try:
-            self._connection.execute(
+            row = self._connection.execute(
                 "UPDATE holder SET lease_until = clock_timestamp() + make_interval(secs => ?)"
-                " WHERE epoch = ?",
+                " WHERE epoch = ? RETURNING epoch",
                 (self._lease, self._epoch),
-            )
+            ).fetchone()
+            if row is not None:
+                self._extend(began)
         except driver().Error as exc:
-            logger.warning("%s: the lease was not renewed: %s", self.path, str(exc).strip())
+            logger.warning("%s: the lease was not renewed: %s", self.path, _in_one_line(exc))
             self._disconnect()
 
     def close(self) -> None:
         """Give the lease back and disconnect."""
         failpoint("journal closing")
         try:
-            if self._connection is not None:
+            if self._connection is not None and self._lease is not None:
                 self._connection.execute(
-                    "UPDATE holder SET lease_until = clock_timestamp() - interval '1 second', name = ''"
-                    " WHERE epoch = ?",
+                    "UPDATE holder SET lease_until = clock_timestamp(), name = '' WHERE epoch = ?",
                     (self._epoch,),
                 )
         finally:
@@ -160,22 +192,26 @@ class PostgresDatabase:
         group, results = uuid.uuid4().hex, []
         pause, deadline = _FIRST_PAUSE, time.monotonic() + self._patience
         while True:
+            began = time.monotonic()
             try:
                 connection = self._connected()
-                if self._begin(connection, group):
-                    results = self._perform(operations)
-                connection.execute("COMMIT")
+                with connection.pipeline():
+                    if is_new := self._begin(connection, group):
+                        results = self._perform(operations)
+                    connection.execute("COMMIT")
                 self._last_group = group
+                if is_new:
+                    self._extend(began)
                 failpoint("group committed")
             except (driver().Error, SchemaError) as exc:
                 self._disconnect()
                 if not _is_transient(exc):
-                    self._broken = self._explained(exc)
+                    self._broken = explained(self.path, exc)
                     raise self._broken from exc
                 if time.monotonic() >= deadline:
-                    raise self._explained(exc) from exc
+                    raise explained(self.path, exc) from exc
                 if pause == _FIRST_PAUSE:
-                    logger.warning("%s is away, trying again: %s", self.path, str(exc).strip())
+                    logger.warning("%s is away, trying again: %s", self.path, _in_one_line(exc))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -192,7 +228,9 @@ class PostgresDatabase:
         """Begin the transaction of *group* and extend the lease; return False if it is committed already."""
         assert self._store is not None
         connection.execute("BEGIN")
-        if self._store.taken_over:
+        if self._store.refusal:
+            # Every transaction locks this row, so that none changes a job that another one has just read.
+            connection.execute("SELECT FROM holder FOR UPDATE")
             return True
         row = connection.execute(
             "UPDATE holder SET lease_until = clock_timestamp() + make_interval(secs => ?), last_group = ?"
@@ -205,8 +243,8 @@ class PostgresDatabase:
             "SELECT 1 FROM holder WHERE epoch = ? AND last_group = ?", (self._epoch, group)
         ).fetchone():
             return False
-        logger.error("%s was taken over by %s", self.path, who_holds(connection))
-        self._store.taken_over = True
+        logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
+        self._store.refusal = TAKEN_OVER
         return True
 
     def _perform(self, operations: Sequence[Callable[[Store], Any]]) -> list[Any]:
@@ -216,21 +254,28 @@ class PostgresDatabase:
         failpoint("group written")
         return results
 
-    def _explained(self, error: Exception) -> JournalError:
-        if isinstance(error, SchemaError):
-            return JournalError(self.path, str(error))
-        advice = "the server is away: see that it runs and can be reached, then run again"
-        if not _is_transient(error):
-            advice = "the server refused"
-        return JournalError(self.path, f"{advice} ({str(error).strip()})")
+
+def explained(path: str, error: Exception) -> JournalError:
+    """Return the error to raise for *error*, with the server, the reason and what to do."""
+    if isinstance(error, SchemaError):
+        return JournalError(path, str(error))
+    advice = "the server is away: see that it runs and can be reached, then run again"
+    if not _is_transient(error):
+        advice = "the server refused"
+    return JournalError(path, f"{advice} ({_in_one_line(error)})")
 
 
-def who_holds(connection: PostgresConnection) -> str:
-    """Return the holder of the journal as text, "" if there is none."""
-    row = connection.execute(
-        "SELECT name, to_char(since, 'YYYY-MM-DD HH24:MI:SS TZ') FROM holder WHERE name <> ''"
-    ).fetchone()
-    return "" if row is None else f"{row[0]} since {row[1]}"
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def current_holder(connection: Connection) -> tuple[str, float | None]:
+    """Return who holds the journal, and the seconds until the lease ends; None if it has ended."""
+    name, since, remaining = connection.execute(
+        "SELECT name, to_char(since, 'YYYY-MM-DD HH24:MI:SS TZ'),"
+        " extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder"
+    ).fetchall()[0]
+    return (f"{name} since {since}" if name else ""), (remaining if name and remaining >= 0 else None)
 
 
 def _is_transient(error: Exception) -> bool:

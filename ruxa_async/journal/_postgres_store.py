@@ -15,7 +15,15 @@ from ._rows import PAID_STATES, clean, dump_status
 from ._schema import Connection
 from ._store import Store, entry_number
 
-__all__ = ("PostgresStore",)
+__all__ = ("TAKEN_OVER", "PostgresStore")
+
+#: Why a process that was taken over may not buy.
+TAKEN_OVER = (
+    "another process holds this journal now, because this one did not renew its lease in time. "
+    "Nothing more is bought here; tasks that are already paid are still followed and recorded"
+)
+#: Why a process that never held the journal may not buy.
+_BESIDE_HOLDER = "it was opened with hold=False, so nothing can be bought through it: open it with hold=True"
 
 #: The states of an attempt of which the process that took over knows no reply.
 _OPEN = "('intended', 'unknown', 'not_bought', 'forgotten')"
@@ -25,13 +33,19 @@ _OPEN = "('intended', 'unknown', 'not_bought', 'forgotten')"
 class PostgresStore(Store):
     """The tables of a journal at *path*.
 
-    Once *taken_over*, another process sends the requests. What this process still learns of its own attempts
-    is written, as long as no later attempt of the job replaced them; everything else raises `JournalError`.
+    *refusal* says why this process does not hold the journal; it is empty while it does. What a process that
+    was taken over still learns of its own attempts is written, as long as no later attempt of the job
+    replaced them; everything else raises `JournalError`.
     """
 
-    taken_over: bool = False
+    refusal: str = ""
     #: The number of the attempt that this process sent, by the id of its job.
     attempts: dict[int, int] = field(factory=dict)
+
+    @classmethod
+    def beside_holder(cls, connection: Connection, path: str) -> Self:
+        """Return a store that reads, settles unknown jobs and records callbacks, but begins no job."""
+        return cls(connection, 0, path=path, refusal=_BESIDE_HOLDER)
 
     @classmethod
     def take_over(cls, connection: Connection, path: str) -> Self:
@@ -44,25 +58,27 @@ class PostgresStore(Store):
 
     def mark_intended_unknown(self, reason: str) -> None:
         """Change every job that is only intended to unknown. The new holder does this after a takeover."""
-        if not self.taken_over:
+        if not self.refusal:
             super().mark_intended_unknown(reason)
 
     def intend(self, job: JobRecord, at: float) -> int:
         """Record that *job* is about to be sent; return its id."""
-        self._ensure_held()
+        self.ensure_held()
         number = super().intend(job, at)
         self.attempts.setdefault(number, 1)
         return number
 
-    def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
-        super()._intend_again(number, callback_id, at)
-        row = self.connection.execute("SELECT attempts FROM jobs WHERE id = ?", (number,)).fetchone()
-        self.attempts[number] = row[0]
-        return number
+    def _intend_again(
+        self, number: int, allowed: frozenset[str], callback_id: bytes | None, at: float
+    ) -> int | None:
+        attempts = super()._intend_again(number, allowed, callback_id, at)
+        if attempts is not None:
+            self.attempts[number] = attempts
+        return attempts
 
     def not_bought(self, job: JobRecord) -> None:
         """Record that the attempt bought nothing."""
-        if not self.taken_over:
+        if not self.refusal:
             super().not_bought(job)
         else:
             self.connection.execute(
@@ -73,12 +89,12 @@ class PostgresStore(Store):
 
     def unknown(self, job: JobRecord) -> None:
         """Record that *job* may have been bought. After a takeover it is unknown already."""
-        if not self.taken_over:
+        if not self.refusal:
             super().unknown(job)
 
     def accepted(self, job: JobRecord, at: float) -> None:
         """Record the task id of *job*."""
-        if not self.taken_over:
+        if not self.refusal:
             super().accepted(job, at)
             return
         task_id = clean(job.task_id or "")
@@ -101,7 +117,7 @@ class PostgresStore(Store):
 
     def finished(self, job: JobRecord, status: TaskStatus | None, at: float) -> None:
         """Record how the task ended."""
-        if not self.taken_over:
+        if not self.refusal:
             super().finished(job, status, at)
         elif status is not None:
             good = status.state is TaskState.SUCCESS and job.error is None
@@ -121,32 +137,29 @@ class PostgresStore(Store):
 
     def open_run(self, name: str, at: float) -> int:
         """Begin a pass through the run *name*; return its id."""
-        self._ensure_held()
+        self.ensure_held()
         return super().open_run(name, at)
 
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
         """Return what is known of *request*."""
-        self._ensure_held()
+        self.ensure_held()
         return super().match(run, name, request)
 
     def find(self, run: str, request: GenerationRequest, at: float) -> Match:
         """Return what is known of *request* in a purchase by key."""
-        self._ensure_held()
+        self.ensure_held()
         return super().find(run, request, at)
 
     def learn(self, name: str, value: str, at: float) -> None:
         """Store *value*, which the new holder learns for itself after a takeover."""
-        if not self.taken_over:
+        if not self.refusal:
             super().learn(name, value, at)
 
     def _attempt(self, job: JobRecord) -> tuple[int, Any]:
         number = entry_number(job)
         return number, self.attempts.get(number)
 
-    def _ensure_held(self) -> None:
-        if self.taken_over:
-            raise JournalError(
-                self.path,
-                "another process holds this journal now, because this one did not renew its lease in time. "
-                "Nothing more is bought here; tasks that are already paid are still followed and recorded",
-            )
+    def ensure_held(self) -> None:
+        """Raise `JournalError` unless this process holds the journal."""
+        if self.refusal:
+            raise JournalError(self.path, self.refusal)

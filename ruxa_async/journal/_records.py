@@ -11,7 +11,16 @@ from ruxa_async.errors import MalformedResponseError, TaskError, TaskFailedError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import TaskState, TaskStatus
 
-__all__ = ("Bought", "JobState", "JournalCounts", "JournalEntry", "KeptCallback", "Match", "SavedFile")
+__all__ = (
+    "Bought",
+    "JobState",
+    "JournalCounts",
+    "JournalEntry",
+    "KeptCallback",
+    "Match",
+    "SavedFile",
+    "Takeover",
+)
 
 
 class JobState(enum.Enum):
@@ -102,6 +111,18 @@ class KeptCallback:
     task_id: str | None
     status: TaskStatus | None = field(repr=False)
     received_at: float
+
+
+@frozen(kw_only=True)
+class Takeover:
+    """What an earlier process may have left at the service, from which this one took the journal over.
+
+    *idle* is how many seconds ago it could send for the last time. *unknown* is the number of its creates
+    that were being sent; they may run there.
+    """
+
+    idle: float
+    unknown: int
 
 
 @frozen(kw_only=True)

@@ -27,6 +27,8 @@ __all__ = ("OpenFiles", "Slot", "Store", "entry_number")
 
 #: ``jobs.run`` of jobs outside any run.
 _NO_RUN = 0
+#: SQL: the ordinal of one more row with a run and a handle.
+_NEXT_ORDINAL = "(SELECT coalesce(max(ordinal), 0) + 1 FROM jobs WHERE run = ? AND handle = ?)"
 #: SQL that adds the last attempt, if it was or may have been paid, to the sums of earlier attempts.
 _ADD_TO_PAST = (
     f"past_bought = past_bought + CASE WHEN state IN {PAID_STATES} THEN 1 ELSE 0 END,"
@@ -115,6 +117,9 @@ class Store:
             (reason,),
         )
 
+    def ensure_held(self) -> None:
+        """Raise `JournalError` unless this process may buy. Here the lock of the file says so."""
+
     # ---- what the client reports
 
     def intend(self, job: JobRecord, at: float) -> int:
@@ -127,32 +132,39 @@ class Store:
             self.files.ensure_in_place()
         if job.entry is None:
             assert job.request is not None
-            slot = self._slot_outside_runs(identify(job.request))
-        elif isinstance(job.entry, Slot):
-            slot = job.entry
-            if (known := self._id_at(slot)) is not None:
-                self._ensure_not_bought(known, _FREE_FOR_ANY_REQUEST)
-                self.connection.execute(
-                    "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
-                    (slot.identity.digest, slot.identity.text, known),
-                )
-                return self._intend_again(known, job.callback_id, at)
-        else:
-            known = entry_number(job)
-            self._ensure_not_bought(known, _MAY_BE_SENT_AGAIN)
-            return self._intend_again(known, job.callback_id, at)
+            return self._insert(job, at, _NO_RUN, identify(job.request))
+        if not isinstance(job.entry, Slot):
+            number = entry_number(job)
+            self._intend_again(number, _MAY_BE_SENT_AGAIN, job.callback_id, at)
+            return number
+        slot = job.entry
+        if (known := self._id_at(slot)) is None:
+            return self._insert(job, at, slot.run, slot.identity, slot.ordinal)
+        self._intend_again(known, _FREE_FOR_ANY_REQUEST, job.callback_id, at)
+        self.connection.execute(
+            "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
+            (slot.identity.digest, slot.identity.text, known),
+        )
+        return known
+
+    def _insert(
+        self, job: JobRecord, at: float, run: int, identity: Identity, ordinal: int | None = None
+    ) -> int:
+        """Write the first intent of *job*. Without *ordinal*, it never matches an earlier job."""
         number = self.next_id
         self.next_id += 1
+        place: tuple[Any, ...] = (ordinal,) if ordinal is not None else (run, identity.handle)
         self.connection.execute(
-            "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at,"
-            " call) VALUES (?, ?, ?, ?, ?, ?, 'intended', 1, ?, ?)",
+            "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at,"  # noqa: S608
+            f" call) VALUES (?, ?, ?, {'?' if ordinal is not None else _NEXT_ORDINAL}, ?, ?, 'intended', 1,"
+            " ?, ?)",
             (
                 number,
-                slot.run,
-                slot.identity.handle,
-                slot.ordinal,
-                slot.identity.digest,
-                slot.identity.text,
+                run,
+                identity.handle,
+                *place,
+                identity.digest,
+                identity.text,
                 at,
                 job.callback_id,
             ),
@@ -167,38 +179,37 @@ class Store:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def _ensure_not_bought(self, number: int, allowed: frozenset[str]) -> None:
-        """Raise `JournalError` unless the state of the job is *allowed*.
+    def _intend_again(
+        self, number: int, allowed: frozenset[str], callback_id: bytes | None, at: float
+    ) -> int | None:
+        """Record one more attempt of the job *number*, and return how many there are.
 
-        Passes and purchases by key exclude each other, so this refuses only what a dropped batch left behind.
+        Raises `JournalError` unless its state is *allowed*. Passes and purchases by key exclude each other,
+        so this refuses only what a dropped batch left behind, or what was settled in the meantime.
         """
-        row = self.connection.execute("SELECT state FROM jobs WHERE id = ?", (number,)).fetchone()
-        if row is not None and row[0] not in allowed:
-            raise JournalError(
-                self.path,
-                f"the request was not sent: its job became {row[0]} since it was looked up. Run it again",
-            )
-
-    def _slot_outside_runs(self, identity: Identity) -> Slot:
-        """Return the key of a new row: a job outside of runs never matches an earlier one."""
-        row = self.connection.execute(
-            "SELECT coalesce(max(ordinal), 0) FROM jobs WHERE run = ? AND handle = ?",
-            (_NO_RUN, identity.handle),
-        ).fetchone()
-        return Slot(_NO_RUN, row[0] + 1, identity)
-
-    def _intend_again(self, number: int, callback_id: bytes | None, at: float) -> int:
-        self.connection.execute(
+        states = ", ".join(f"'{state}'" for state in sorted(allowed))
+        changed = self.connection.execute(
             f"UPDATE jobs SET state = 'intended', {_ADD_TO_PAST} attempts = attempts + 1,"  # noqa: S608
             " intended_at = ?,"
             " past_tasks = CASE WHEN task_id IS NULL THEN past_tasks"
             " ELSE past_tasks || task_id || ? END,"
             " task_id = NULL, accepted_at = NULL, status = NULL, credits = NULL, finished_at = NULL,"
-            " error_kind = NULL, error_message = NULL, call = ? WHERE id = ?",
+            " error_kind = NULL, error_message = NULL, call = ?"
+            f" WHERE id = ? AND state IN ({states}) RETURNING attempts",
             (at, "\n", callback_id, number),
-        )
+        ).fetchall()
+        if not changed:
+            self._refuse_another_attempt(number)
         self.connection.execute("DELETE FROM files WHERE job = ?", (number,))
-        return number
+        return changed[0][0] if changed else None
+
+    def _refuse_another_attempt(self, number: int) -> None:
+        row = self.connection.execute("SELECT state FROM jobs WHERE id = ?", (number,)).fetchone()
+        if row is not None:
+            raise JournalError(
+                self.path,
+                f"the request was not sent: its job became {row[0]} since it was looked up. Run it again",
+            )
 
     def not_bought(self, job: JobRecord) -> None:
         self._record_create(job, JobState.NOT_BOUGHT)
@@ -275,21 +286,20 @@ class Store:
         """Return what the run *run* recorded for *request* by key. Raises `KeyConflictError`."""
         return self._match_at(Slot(self._run_number(run, at), 1, identify(request)), run, request)
 
+    def run_begun_at(self, name: str) -> float | None:
+        row = self.connection.execute("SELECT begun_at FROM runs WHERE name = ?", (name,)).fetchone()
+        return None if row is None else float(row[0])
+
     def match(self, run: int, name: str, request: GenerationRequest) -> Match:
         """Return what earlier passes of *run* recorded for *request*. Raises `KeyConflictError`."""
         identity = identify(request)
-        times = self._occurrence(run, identity.handle)
+        times = self._occurrence(run, identity.handle)  # before the check: a key that comes again is refused
         if request.key is not None and times > 1:
             raise KeyConflictError(
                 request.key,
                 name,
                 "it came before in this run: give each request its own key, or none",
             )
-        self.connection.execute(
-            "INSERT INTO passed VALUES (?, ?, 1)"
-            " ON CONFLICT (run, handle) DO UPDATE SET times = passed.times + 1",
-            (run, identity.handle),
-        )
         return self._match_at(Slot(run, times, identity), name, request)
 
     def _match_at(self, slot: Slot, name: str, request: GenerationRequest) -> Match:
@@ -313,11 +323,13 @@ class Store:
         return Match(entry=entry.entry, name=entry.name, known=entry)
 
     def _occurrence(self, run: int, handle: bytes) -> int:
-        """Return 1 for the first request with *handle* in this pass, 2 for the second, and so on."""
-        row = self.connection.execute(
-            "SELECT times FROM passed WHERE run = ? AND handle = ?", (run, handle)
-        ).fetchone()
-        return 1 if row is None else row[0] + 1
+        """Count a request with *handle*; return 1 for the first one in this pass, 2 for the second, ..."""
+        ((times,),) = self.connection.execute(
+            "INSERT INTO passed VALUES (?, ?, 1)"
+            " ON CONFLICT (run, handle) DO UPDATE SET times = passed.times + 1 RETURNING times",
+            (run, handle),
+        ).fetchall()
+        return int(times)
 
     # ---- counts and learned values
 

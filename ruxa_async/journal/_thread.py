@@ -22,6 +22,7 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError
 
+from ._records import Takeover
 from ._store import Store
 
 __all__ = ("Database", "DatabaseThread", "Failed", "perform")
@@ -33,11 +34,12 @@ class Database(Protocol):
     """A database with the tables of a journal. Its methods block; the journal's thread calls them.
 
     *path* names it in errors. *renewal* is how many seconds may pass between two calls of `transact` or
-    `renew`, None for any.
+    `renew`, None for any. *takeover* is what an earlier process may have left at the service, if it is known.
     """
 
     path: str
     renewal: float | None
+    takeover: Takeover | None
 
     def open(self) -> None:
         """Connect, and become the only process that writes. Raises `JournalError`."""
@@ -52,6 +54,10 @@ class Database(Protocol):
 
     def renew(self) -> None:
         """Keep the right to write."""
+        ...
+
+    def may_send(self) -> bool:
+        """Tell whether no other process can have become the one that writes. Called from the event loop."""
         ...
 
     def close(self) -> None:
@@ -80,7 +86,7 @@ class DatabaseThread:
     """One thread that opens *database*, runs operations on its store, and closes it."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database: Database = database
         self._queue: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._next_group: _Group | None = None
         self._lock = threading.Lock()
@@ -116,7 +122,7 @@ class DatabaseThread:
         and what *operation* raises.
         """
         if self._closing:
-            raise JournalError(self._database.path, "the journal is closed")
+            raise JournalError(self.database.path, "the journal is closed")
         with self._lock:
             group = self._next_group
             if group is None:
@@ -152,17 +158,17 @@ class DatabaseThread:
 
     def _work(self, token: EventLoopToken) -> None:
         try:
-            self._database.open()
+            self.database.open()
         except Exception as exc:  # noqa: BLE001 - raised by `start`
             self._open_error = exc
         _set(token, self._opened)
         try:
             if self._open_error is None:
                 self._serve(token)
-                self._database.close()
+                self.database.close()
         except Exception as exc:  # noqa: BLE001 - no caller could receive it
             logger.warning(
-                "%s was not closed cleanly, but everything acknowledged is safe: %r", self._database.path, exc
+                "%s was not closed cleanly, but everything acknowledged is safe: %r", self.database.path, exc
             )
         finally:
             _set(token, self._closed)
@@ -170,16 +176,16 @@ class DatabaseThread:
     def _serve(self, token: EventLoopToken) -> None:
         while True:
             try:
-                group = self._queue.get(timeout=self._database.renewal)
+                group = self._queue.get(timeout=self.database.renewal)
             except queue.Empty:
-                self._database.renew()
+                self.database.renew()
                 continue
             if group is None:
                 return
             with self._lock:
                 self._next_group = None  # operations from now on belong to the next group
             try:
-                group.results = self._database.transact(group.operations)
+                group.results = self.database.transact(group.operations)
             except JournalError as exc:
                 group.error = exc
             _set(token, group.done)

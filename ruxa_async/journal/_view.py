@@ -16,6 +16,8 @@ from ruxa_async._internal.jsonl import read_json_lines
 from ruxa_async.errors import JournalError, JournalInUseError
 
 from ._database import Connect, connect, journal_error, lock
+from ._dsn import is_dsn
+from ._postgres_view import snapshot
 from ._records import JournalCounts, JournalEntry
 from ._rows import list_unknown
 from ._schema import Connection, SchemaError, migrate
@@ -28,13 +30,17 @@ __all__ = ("JournalView", "read_only_store", "view_journal")
 class JournalView:
     """A snapshot of a journal.
 
-    While a process has the journal open, its lock excludes readers: *in_use* names the process, *counts* is
-    None and *unknowns* is empty. *results* is the number of rows of a ``results.jsonl`` by state, where the
-    last line of a row counts; it is empty without a file.
+    *in_use* names the process that has the journal open. If it is a file, its lock excludes readers, so
+    *counts* is None and *unknowns* is empty. In PostgreSQL both can be read, and *lease* is the number of
+    seconds until that process loses the journal, unless it renews its lease.
+
+    *results* is the number of rows of a ``results.jsonl`` by state, where the last line of a row counts; it
+    is empty without a file.
     """
 
     path: str
     in_use: JournalInUseError | None = None
+    lease: float | None = None
     counts: JournalCounts | None = None
     unknowns: tuple[JournalEntry, ...] = ()
     results: Mapping[str, int]
@@ -49,6 +55,9 @@ async def view_journal(
 ) -> JournalView:
     """Return a snapshot of the journal at *path*, only of *run* if given. The journal is not changed.
 
+    *path* is a file, or the ``postgresql://`` URL of a database, with ``#SCHEMA`` behind it if the tables are
+    not in the schema ``ruxa_async``.
+
     *results* is the path of a ``results.jsonl`` to count. Raises `JournalError` if there is no journal or it
     cannot be read.
     """
@@ -58,8 +67,13 @@ async def view_journal(
 def _view(
     given: str | PathLike[str], run: str | None, results: str | PathLike[str] | None, connect: Connect
 ) -> JournalView:
-    path = str(Path(given).absolute())
     counted = {} if results is None else _count_results(Path(results))
+    if is_dsn(given):
+        name, in_use, lease, counts, unknowns = snapshot(given, run)
+        return JournalView(
+            path=name, in_use=in_use, lease=lease, counts=counts, unknowns=tuple(unknowns), results=counted
+        )
+    path = str(Path(given).absolute())
     if not Path(path).is_file():
         raise JournalError(path, "there is no journal here")
     try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from callbacks.wired import receiver_of, wired
 from harness import client_of, service_of
-from journal.tools import of, rows
+from journal.tools import Spoiler, of, rows, watching
 
 from ruxa_async import (
     BudgetExceededError,
@@ -31,7 +34,7 @@ from ruxa_async import (
     TaskTimeout,
     Timeouts,
 )
-from ruxa_async.emulator import Durations, Fault, Service, parse_fault
+from ruxa_async.emulator import Callbacks, Durations, Fault, Service, parse_fault
 from ruxa_async.journal import LastingJournal
 from ruxa_async.settings import Budget
 
@@ -92,7 +95,7 @@ class Callers:
 
 
 @asynccontextmanager
-async def calling(at: Service, path: Path, **options: Any) -> AsyncIterator[Callers]:
+async def calling(at: Service, path: Path | LastingJournal, **options: Any) -> AsyncIterator[Callers]:
     """Give callers of a client; on leaving, wait for all of them and close the client."""
     async with opened(at, path, **options) as ruxa, anyio.create_task_group() as tg:
         yield Callers(ruxa, tg)
@@ -254,6 +257,90 @@ async def test_an_abandoned_create_that_is_rejected_is_not_sent_again_unless_a_c
         assert at.ledger.charged == 1
         assert (await callers.ruxa.generate(CAT, run=RUN)).task_id
     assert at.ledger.charged == 2
+
+
+class Hold:
+    """Holds the journal's thread at a row that becomes *state*, until `go` is set."""
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, sql: str, parameters: Sequence[Any]) -> None:
+        becomes = sql.startswith("INSERT INTO jobs") if self.state == "intended" else self.state in parameters
+        if becomes:
+            self.reached.set()
+            assert self.go.wait(30)
+
+
+async def test_a_caller_that_comes_while_a_withdrawal_is_recorded_gets_a_purchase(path: Path) -> None:
+    at, intent, withdrawal = service(), Hold("intended"), Hold("not_bought")
+
+    def both(sql: str, parameters: Sequence[Any]) -> None:
+        intent(sql, parameters)
+        withdrawal(sql, parameters)
+
+    async with calling(at, SqliteJournal(path, connect=watching(both))) as callers:
+        callers.call()
+        await until(intent.reached.is_set)
+        callers.scopes[0].cancel()
+        await until(lambda: callers.left == 1)
+        intent.go.set()
+        await until(withdrawal.reached.is_set)
+        callers.call()
+        await anyio.wait_all_tasks_blocked()
+        withdrawal.go.set()
+    assert len(callers.ids) == at.ledger.charged == 1
+
+
+async def test_a_look_up_that_nobody_waits_for_buys_nothing(path: Path) -> None:
+    at = service()
+    async with calling(at, path) as callers:
+        callers.call()
+        await until(lambda: callers.ruxa._keyed_purchases._open)
+        callers.scopes[0].cancel()
+        await until(lambda: not callers.ruxa._keyed_purchases._open)
+        async for _ in callers.ruxa.as_completed([], resume=RUN):
+            raise AssertionError
+    assert at.counts.creates == 0
+
+
+async def test_a_journal_that_fails_to_record_the_task_leaves_its_id(path: Path) -> None:
+    spoiler = Spoiler()
+    at = service(latency=0.1)
+    async with calling(at, SqliteJournal(path, connect=watching(spoiler))) as callers:
+        callers.call(times=2)
+        await until(lambda: at.counts.creates)
+        spoiler.spoil("UPDATE jobs SET state = 'accepted'", sqlite3.SQLITE_IOERR)
+        await until(lambda: len(callers.outcomes) == 2)
+        spoiler.heal()
+    assert [type(outcome) for outcome in callers.outcomes] == [ClientClosedError] * 2
+    assert {orphan.task_id for orphan in callers.ruxa.orphans} == {e.task_id for e in at.ledger.entries}
+
+
+async def test_a_lost_create_whose_callback_comes_is_delivered_to_every_caller(path: Path) -> None:
+    lost, receiver = parse_fault("reset_after:create:nth=1"), receiver_of()
+    at = service(faults=(lost,), image=Durations(0.5, 0.0), callbacks=Callbacks())
+    ids: set[str | None] = set()
+    client = {"journal": SqliteJournal(path), "timeouts": Timeouts(create_drain=0.01)}
+    async with wired(at, receiver, client=client) as w, anyio.create_task_group() as tg:
+        tg.start_soon(_ignore_closing, w.ruxa)
+        await until(lambda: at.ledger.charged)
+
+    async def call(ruxa: RuxaClient) -> None:
+        ids.add((await ruxa.generate(CAT, run=RUN)).task_id)
+
+    client = {"journal": SqliteJournal(path)}
+    async with wired(at, receiver, client=client) as w, anyio.create_task_group() as tg:
+        for _ in range(3):
+            tg.start_soon(call, w.ruxa)
+    assert ids == {entry.task_id for entry in at.ledger.entries}
+    assert at.ledger.charged == 1
+
+
+async def _ignore_closing(ruxa: RuxaClient) -> None:
+    with suppress(SubmissionUnknownError, ClientClosedError):
+        await ruxa.generate(CAT, run=RUN)
 
 
 async def test_a_submitted_task_is_followed_to_its_end_whoever_leaves(path: Path) -> None:

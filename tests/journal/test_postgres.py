@@ -201,6 +201,7 @@ async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
 ) -> None:
     """The connection is lost right after COMMIT reached the server."""
     from ruxa_async.journal import _postgres_connection as module
+    from ruxa_async.journal._dsn import driver
 
     async with place.journal() as journal:
         plain = module.PostgresConnection.execute
@@ -211,7 +212,7 @@ async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
             if sql == "COMMIT" and not lost:
                 lost.append(True)
                 self.close()
-                raise module.driver().OperationalError("the connection was lost")
+                raise driver().OperationalError("the connection was lost")
             return result
 
         monkeypatch.setattr(module.PostgresConnection, "execute", losing)

@@ -101,6 +101,8 @@ def narrowed_by_class(outcome: Outcome) -> None:
 
 async def buying(ruxa: RuxaClient) -> None:
     assert_type(await ruxa.generate(NanoBanana(prompt="a cat")), Generation)
+    assert_type(await ruxa.generate(NanoBanana(prompt="a cat"), run="cats"), Generation)
+    assert_type(await ruxa.submit(NanoBanana(prompt="a cat"), run="cats"), GenerationTask)
     task = await ruxa.submit(Sora2HD(prompt="a cat runs", seconds="25"))
     assert_type(task, GenerationTask)
     assert_type(task.task_id, str)
