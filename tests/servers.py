@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attrs import define
 
-__all__ = ("Postgres", "postgres", "postgres_missing")
+__all__ = ("Postgres", "RedisServer", "postgres", "postgres_missing", "redis_missing", "redis_server")
 
 
 def _postgres_bin() -> Path | None:
@@ -101,4 +101,77 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def redis_missing() -> str | None:
+    """Return how to get Redis if it is not installed, else None."""
+    if shutil.which("redis-server") is None:
+        return "needs Redis: apt-get install redis-server (its program is used, no service is started)"
+    return None
+
+
+@define
+class RedisServer:
+    """A Redis server in *folder*, on a socket in the same folder, which writes its data at `save` only."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder}/socket"
+
+    def start(self) -> None:
+        settings = {
+            "port": "0",
+            "unixsocket": f"{self.folder}/socket",
+            "dir": str(self.folder),
+            "logfile": f"{self.folder}/log",
+            "save": "",
+            "rdbcompression": "no",  # so that a test can look for texts in the file
+        }
+        options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        self.process = subprocess.Popen(["redis-server", *options])
+        for _ in range(200):
+            if self._ask("ping") == "PONG":
+                return
+            time.sleep(0.05)
+        raise TimeoutError("the server did not start")
+
+    def save(self) -> bytes:
+        """Write all data to a file, and return its bytes."""
+        assert self._ask("save") == "OK"
+        return (self.folder / "dump.rdb").read_bytes()
+
+    def kill(self) -> None:
+        """Kill the server; with `start` it comes back with the data of the last `save`, else without."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def forget(self) -> None:
+        """Remove the data of the last `save`."""
+        (self.folder / "dump.rdb").unlink(missing_ok=True)
+
+    def _ask(self, *words: str) -> str:
+        done = subprocess.run(
+            ["redis-cli", "-s", f"{self.folder}/socket", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip()
+
+
+@contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """Run a server of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="ruxa-redis-"))
+    server = RedisServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Run the client behind an engine that places work on many machines. Each module needs its own extra."""

@@ -1,0 +1,177 @@
+"""Buy from any process through one taskiq worker process, which holds the client of the account.
+
+In a module that all processes import, such as ``pictures.py``::
+
+    broker = RedisStreamBroker(url, queue_name="ruxa", consumer_id="0").with_result_backend(
+        RedisAsyncResultBackend(url, result_ex_time=3600)
+    )
+    purchases = Purchases(broker, lambda: RuxaClient(journal=PostgresJournal(dsn, wait=math.inf)))
+
+Start ``taskiq worker pictures:broker --workers 1`` on two machines: one buys, the other stands by. Any other
+process calls ``await purchases.generate(request, run="catalogue")``.
+
+Messages may be lost, repeated and overtaken, and each process may be killed: a run and a key name one
+purchase, so a message can be sent again free of charge, and is, until its answer arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Annotated, Any
+
+import anyio
+
+from ruxa_async import RuxaClient
+from ruxa_async._logging import logger
+from ruxa_async.errors import ConfigurationError, MissingExtraError
+from ruxa_async.requests import GenerationRequest
+from ruxa_async.results import Generation
+from ruxa_async.settings import Resume
+
+try:
+    from taskiq import AsyncBroker, AsyncTaskiqTask, Context, TaskiqDepends, TaskiqEvents
+    from taskiq.exceptions import ResultGetError, ResultIsReadyError, SendTaskError
+    from taskiq.result_backends.dummy import DummyResultBackend
+except ImportError as exc:
+    raise MissingExtraError("purchases through taskiq", "taskiq") from exc
+
+from ._messages import dump_request, load_generation
+from ._taskiq_worker import ASK_AGAIN, Worker
+
+__all__ = ("Purchases",)
+
+#: The name of the taskiq task.
+_TASK_NAME = "ruxa: generate by key"
+#: The longest interval between two messages for one purchase, in first intervals.
+_LONGEST_INTERVAL = 8
+#: seconds before the next message after Redis failed or a worker stopped
+_PAUSE = 1.0
+#: An answer is looked for after a tenth of the time that it has taken already, in seconds between these.
+_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
+
+
+class Purchases:
+    """Purchases by run and key, made by the one worker process of *broker* that holds the client.
+
+    *broker* has a result backend and a queue of its own for each account. *make_client* returns the client,
+    which needs a lasting journal; only the worker process calls it. A worker process opens the client before
+    it takes a message, so with ``PostgresJournal(wait=math.inf)`` further workers stand by.
+
+    A message without an answer is sent again after *ask_again* seconds (15), then at intervals that double up
+    to eight times as long. Raises `ConfigurationError` if *broker* has no result backend.
+    """
+
+    def __init__(
+        self, broker: AsyncBroker, make_client: Callable[[], RuxaClient], *, ask_again: float = 15.0
+    ) -> None:
+        if isinstance(broker.result_backend, DummyResultBackend):
+            raise ConfigurationError(
+                "the broker has no result backend, so no answer can come back: add one by "
+                "broker.with_result_backend(RedisAsyncResultBackend(url))"
+            )
+        self._ask_again = ask_again
+        self._worker = worker = Worker(make_client)
+
+        async def generate(run: str, request: str, context: Annotated[Context, TaskiqDepends()]) -> str:
+            return await worker.perform(context.message.task_id, run, request)
+
+        self._task = broker.register_task(generate, task_name=_TASK_NAME)
+        broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, worker.open)
+        broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, worker.close)
+
+    async def generate(self, request: GenerationRequest, *, run: str, timeout: float = 3600.0) -> Generation:
+        """Buy *request* once in *run*, by the worker process, and return the generation.
+
+        It is recognised by its key, else by its model and input. If it was bought before, the generation of
+        that purchase is returned. If you cancel this, or it raises TimeoutError after *timeout* seconds, the
+        purchase goes on; call it again with the same request and run to continue. Raises what
+        ``RuxaClient.generate`` raises.
+        """
+        if not isinstance(request, GenerationRequest):
+            raise TypeError(f"generate takes a request such as NanoBanana(...), not {request!r}")
+        inquiry = _Inquiry(self._task, Resume(run).name, dump_request(request), self._ask_again)
+        with anyio.move_on_after(timeout):
+            return load_generation(await inquiry.answer(), request)
+        raise TimeoutError(
+            f"no answer within {timeout:g} s ({inquiry.reason}): see that Redis and a worker run. What was "
+            "bought is not lost: ask again with the same request and run"
+        )
+
+    async def as_completed(
+        self, requests: Iterable[GenerationRequest], *, run: str, window: int = 100, timeout: float = 3600.0
+    ) -> AsyncIterator[tuple[GenerationRequest, Generation | Exception]]:
+        """Buy each of *requests* as `generate` does, and yield it with its generation or error as they end.
+
+        At most *window* requests wait for an answer; *timeout* is in seconds for each of them.
+        """
+        source = iter(requests)
+        asking: dict[asyncio.Task[Generation | Exception], GenerationRequest] = {}
+
+        async def ask(request: GenerationRequest) -> Generation | Exception:
+            try:
+                return await self.generate(request, run=run, timeout=timeout)
+            except Exception as error:  # noqa: BLE001 - yielded: the others go on
+                return error
+
+        try:
+            while True:
+                while len(asking) < window and (request := next(source, None)) is not None:
+                    asking[asyncio.create_task(ask(request))] = request
+                if not asking:
+                    return
+                ended, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                for each in ended:
+                    yield asking.pop(each), each.result()
+        finally:
+            for each in asking:
+                each.cancel()
+
+
+class _Inquiry:
+    """One call of a process that does not hold the client: send messages until there is an answer."""
+
+    def __init__(self, task: Any, run: str, request: str, interval: float) -> None:
+        self._task = task
+        self._arguments = run, request
+        self._first_interval = interval
+        self._started = anyio.current_time()
+        self.reason = "no worker answered"
+
+    async def answer(self) -> str:
+        """Send the message, again after each interval, and return the answer."""
+        call, interval = uuid.uuid4().hex, self._first_interval
+        while True:
+            answer = None
+            with anyio.move_on_after(interval) as scope:
+                answer = await self._ask(call)
+            if scope.cancelled_caught:
+                interval = min(2 * interval, _LONGEST_INTERVAL * self._first_interval)
+                continue
+            if answer is not None and answer != ASK_AGAIN:
+                return answer
+            await anyio.sleep(_PAUSE)
+            if answer == ASK_AGAIN:  # which stays under the name of this call
+                call, interval = uuid.uuid4().hex, self._first_interval
+
+    async def _ask(self, call: str) -> str | None:
+        """Send a message and wait for the answer to it or to an earlier one; None if Redis is away."""
+        try:
+            sent: AsyncTaskiqTask[str] = await self._task.kicker().with_task_id(call).kiq(*self._arguments)
+            while not await sent.is_ready():
+                waited = anyio.current_time() - self._started
+                await anyio.sleep(min(max(waited / 10, _FIRST_LOOK), _LAST_LOOK))
+            result = await sent.get_result()
+        except (SendTaskError, ResultIsReadyError, ResultGetError) as error:
+            self._note(f"Redis failed: {error.__cause__!r}")
+            return None
+        if result.is_err:  # the worker was stopped in between, or runs another version of this module
+            self._note(f"the worker failed: {result.error!r}")
+            return ASK_AGAIN
+        return result.return_value
+
+    def _note(self, reason: str) -> None:
+        if reason != self.reason:
+            logger.warning("a purchase waits, because %s", reason)
+        self.reason = reason
