@@ -9,7 +9,6 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-import anyio
 from taskiq import TaskiqState
 from taskiq.exceptions import NoResultError
 
@@ -32,37 +31,37 @@ class Worker:
         self._make_client = make_client
         self._client: RuxaClient | None = None
         self._holder: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
-        self._calls: dict[str, anyio.CancelScope] = {}
+        #: Done when the worker stops.
+        self._stopped: asyncio.Future[None] | None = None
+        self._calls: dict[str, asyncio.Task[str]] = {}
         self._handlers: dict[int, Any] = {}
 
     # ---- from startup to shutdown
 
     async def open(self, _state: TaskiqState) -> None:
         """Open the client, before the receiver takes its first message. A signal ends the wait."""
-        opened, self._stopping = asyncio.Event(), asyncio.Event()
-        self._chain_signals(asyncio.get_running_loop())
-        self._holder = asyncio.create_task(self._hold(opened))
-        waiter = asyncio.create_task(opened.wait())
-        await asyncio.wait({self._holder, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
-        if self._holder.done() and not self._holder.cancelled():
-            holder, self._holder = self._holder, None
-            holder.result()
+        loop = asyncio.get_running_loop()
+        opened, self._stopped = loop.create_future(), loop.create_future()
+        self._chain_signals(loop)
+        self._holder = holder = asyncio.create_task(self._hold(opened, self._stopped))
+        await asyncio.wait({holder, opened}, return_when=asyncio.FIRST_COMPLETED)
+        if holder.done() and not holder.cancelled():
+            self._holder = None
+            holder.result()  # raises
 
-    async def _hold(self, opened: asyncio.Event) -> None:
+    async def _hold(self, opened: asyncio.Future[None], stopped: asyncio.Future[None]) -> None:
         """Keep the client open until the end. It is entered and left in one task, as it needs."""
         async with self._make_client() as self._client:
-            opened.set()
-            await self._stopping.wait()
+            opened.set_result(None)
+            await asyncio.wait({stopped})
 
     def stop(self) -> None:
-        """Take no more: give every call back, to be asked of the next holder."""
-        self._stopping.set()
+        """Give every call back, to be asked of the next holder, and end the wait for the client."""
+        if self._stopped is None or self._stopped.done():
+            return
+        self._stopped.set_result(None)
         if self._client is None and self._holder is not None:
             self._holder.cancel()
-        for scope in self._calls.values():
-            scope.cancel()
 
     async def close(self, _state: TaskiqState) -> None:
         """Close the client.
@@ -71,7 +70,7 @@ class Worker:
         It waits nevertheless: ``Timeouts.create_drain`` bounds the wait.
         """
         self.stop()
-        holder = self._holder
+        holder, self._holder, self._client = self._holder, None, None
         while holder is not None and not holder.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({holder})
@@ -87,24 +86,30 @@ class Worker:
         """Buy *request* and return the answer. Raises NoResultError for a repeated message of a *call*."""
         if call in self._calls:
             raise NoResultError
-        client = self._client
-        if client is None or self._stopping.is_set():
+        client, stopped = self._client, self._stopped
+        if client is None or stopped is None or stopped.done():
             return ASK_AGAIN
-        with anyio.CancelScope() as scope:
-            self._calls[call] = scope
-            try:
-                return dump_generation(await client.generate(load_request(request), run=run))
-            except (ClientClosedError, JournalError) as error:
-                self._give_up(error)
-            except Exception as error:  # noqa: BLE001 - it belongs to the process that asked
-                return dump_error(error)
-            finally:
-                del self._calls[call]
-        return ASK_AGAIN
+        buying = self._calls[call] = asyncio.create_task(self._buy(client, run, request))
+        buying.add_done_callback(lambda _: self._calls.pop(call))
+        # When the worker stops, creates on the wire go on until the client is closed.
+        either: set[asyncio.Future[Any]] = {buying, stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return buying.result() if buying.done() else ASK_AGAIN
+
+    async def _buy(self, client: RuxaClient, run: str, request: str) -> str:
+        try:
+            # Not generate(): when it ends early, the task would be logged as an orphan.
+            task = await client.submit(load_request(request), run=run)
+            return dump_generation(await task.result())
+        except (ClientClosedError, JournalError) as error:
+            self._give_up(error)
+            return ASK_AGAIN
+        except Exception as error:  # noqa: BLE001 - it belongs to the process that asked
+            return dump_error(error)
 
     def _give_up(self, error: Exception) -> None:
         """Stop the worker, whose client cannot buy any more; taskiq starts another one, which stands by."""
-        if self._stopping.is_set():
+        if self._stopped is None or self._stopped.done():
             return
         logger.error("this worker cannot buy any more and stops: %s", error)
         self.stop()

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import set_start_method
 from pathlib import Path
 
 from taskiq import AsyncBroker
@@ -52,6 +53,7 @@ def run_worker(environment: Mapping[str, str], output: Path) -> None:
     """Do what the command ``taskiq worker`` does, in a process that has imported everything."""
     os.setsid()
     os.environ.update(environment)
+    set_start_method("fork", force=True)  # the default of Linux, for taskiq's own child
     with output.open("wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

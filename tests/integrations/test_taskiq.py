@@ -92,7 +92,9 @@ async def shop_of(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         async def make(broker: Broker | None = None, *, start: bool = True, **settings: Any) -> Shop:
             emulator = Emulator(EmulatorSettings(**{"image": Durations(0.1), **settings}))
             emulator.start()
-            shop = Shop(tmp_path, emulator, broker or Broker())
+            folder = tmp_path / str(len(opened))
+            folder.mkdir()
+            shop = Shop(folder, emulator, broker or Broker())
             opened.append(shop)
             if start:
                 await shop.broker.startup()
