@@ -208,6 +208,16 @@ def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
         assert all(under(imported, "report", "_internal.jsonl") for imported in ours(name)), name
 
 
+def test_integrations_know_the_client_by_its_public_names_and_nothing_knows_them() -> None:
+    for name in PATHS:
+        if under(name, "ruxa_async.integrations"):
+            assert all(
+                under(imported, "integrations", "_logging", *VALUES) for imported in ours(name) - {""}
+            ), name
+        else:
+            assert not [imported for imported in ours(name) if under(imported, "integrations")], name
+
+
 #: Packages of which users import what ``__init__`` lists, and who else may read their modules: their own
 #: front.
 PUBLIC = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 
+from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from ruxa_async import RuxaClient
@@ -19,7 +20,7 @@ broker = RedisStreamBroker(
     consumer_group_name="ruxa",
     consumer_id="0",  # also what was sent before the first worker ran
     maxlen=100_000,  # Redis keeps messages that were processed, too
-).with_result_backend(RedisAsyncResultBackend(REDIS_URL, result_ex_time=3600))
+).with_result_backend(RedisAsyncResultBackend(REDIS_URL, result_ex_time=3600, serializer=JSONSerializer()))
 
 
 def make_client() -> RuxaClient:

@@ -3,7 +3,7 @@
 In a module that all processes import, such as ``pictures.py``::
 
     broker = RedisStreamBroker(url, queue_name="ruxa", consumer_id="0").with_result_backend(
-        RedisAsyncResultBackend(url, result_ex_time=3600)
+        RedisAsyncResultBackend(url, result_ex_time=3600, serializer=JSONSerializer())
     )
     purchases = Purchases(broker, lambda: RuxaClient(journal=PostgresJournal(dsn, wait=math.inf)))
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Annotated, Any
 
 import anyio
@@ -48,7 +48,7 @@ _TASK_NAME = "ruxa: generate by key"
 _LONGEST_INTERVAL = 8
 #: seconds before the next message after Redis failed or a worker stopped
 _PAUSE = 1.0
-#: An answer is looked for after a tenth of the time that it has taken already, in seconds between these.
+#: bounds of the seconds until the next look for an answer, which are a fifth of the time waited so far
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
 
 
@@ -91,7 +91,8 @@ class Purchases:
         """
         if not isinstance(request, GenerationRequest):
             raise TypeError(f"generate takes a request such as NanoBanana(...), not {request!r}")
-        inquiry = _Inquiry(self._task, Resume(run).name, dump_request(request), self._ask_again)
+        name = Resume(run).name  # raises ValueError for an empty one
+        inquiry = _Inquiry(self._task, name, dump_request(request), self._ask_again)
         with anyio.move_on_after(timeout):
             return load_generation(await inquiry.answer(), request)
         raise TimeoutError(
@@ -101,7 +102,7 @@ class Purchases:
 
     async def as_completed(
         self, requests: Iterable[GenerationRequest], *, run: str, window: int = 100, timeout: float = 3600.0
-    ) -> AsyncIterator[tuple[GenerationRequest, Generation | Exception]]:
+    ) -> AsyncGenerator[tuple[GenerationRequest, Generation | Exception], None]:
         """Buy each of *requests* as `generate` does, and yield it with its generation or error as they end.
 
         At most *window* requests wait for an answer; *timeout* is in seconds for each of them.
@@ -161,7 +162,7 @@ class _Inquiry:
             sent: AsyncTaskiqTask[str] = await self._task.kicker().with_task_id(call).kiq(*self._arguments)
             while not await sent.is_ready():
                 waited = anyio.current_time() - self._started
-                await anyio.sleep(min(max(waited / 10, _FIRST_LOOK), _LAST_LOOK))
+                await anyio.sleep(min(max(waited / 5, _FIRST_LOOK), _LAST_LOOK))
             result = await sent.get_result()
         except (SendTaskError, ResultIsReadyError, ResultGetError) as error:
             self._note(f"Redis failed: {error.__cause__!r}")

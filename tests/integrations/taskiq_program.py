@@ -12,6 +12,7 @@ from pathlib import Path
 
 from taskiq import AsyncBroker
 from taskiq.cli.worker.cmd import WorkerCMD
+from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from ruxa_async import Generation, Limits, NanoBanana, RateLimit, RuxaClient
@@ -26,7 +27,9 @@ def redis_broker(url: str) -> AsyncBroker:
     broker = RedisStreamBroker(
         url, queue_name="ruxa", consumer_group_name="ruxa", consumer_id="0", maxlen=10_000
     )
-    return broker.with_result_backend(RedisAsyncResultBackend(url, result_ex_time=600))
+    return broker.with_result_backend(
+        RedisAsyncResultBackend(url, result_ex_time=600, serializer=JSONSerializer())
+    )
 
 
 def client() -> RuxaClient:

@@ -153,6 +153,25 @@ async def test_a_broker_that_is_away_is_asked_again(
     assert "a purchase waits, because Redis failed: ConnectionError('the server is away')" in caplog.text
 
 
+async def test_a_worker_with_another_version_of_the_program_is_asked_again(
+    shop_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = await shop_of()
+    await shop.purchases.generate(NanoBanana(prompt="a dog"), run="catalogue")
+    task = shop.broker.find_task("ruxa: generate by key")
+    this_version, called = task.original_func, list[str]()
+
+    async def another_version(run: str, *_: Any, **__: Any) -> str:
+        called.append(run)
+        task.original_func = this_version  # it is replaced while the call waits
+        raise TypeError("unexpected keyword argument")
+
+    task.original_func = another_version
+    assert (await shop.purchases.generate(CAT, run="catalogue", timeout=30)).urls
+    assert called == ["catalogue"]
+    assert "a purchase waits, because the worker failed: TypeError" in caplog.text
+
+
 async def test_a_wait_without_a_worker_ends_and_says_why(shop_of: Callable[..., Any]) -> None:
     shop = await shop_of(Broker(lost=10**6))
     with pytest.raises(TimeoutError, match=r"no answer within 0.5 s \(no worker answered\)"):

@@ -27,6 +27,7 @@ from urllib.request import Request, urlopen
 import anyio
 import pytest
 from attrs import define, field
+from report.browser import CHROMIUM, opened_browser
 from servers import Postgres, RedisServer, postgres, postgres_missing, redis_missing, redis_server
 
 from ruxa_async import Generation, RuxaClient
@@ -47,7 +48,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 #: The password that must not show anywhere; the server trusts everybody.
 PASSWORD = "pass-word-in-the-dsn"
 #: How often each part is killed; `nox -s machines` sets RUXA_LONG.
-KILLS = {"submitter": 30, "worker": 5, "paused worker": 1, "redis": 2, "database": 1}
+KILLS = {"submitter": 30, "worker": 10, "paused worker": 1, "redis": 2, "database": 1}
 if os.environ.get("RUXA_LONG"):
     KILLS = {"submitter": 300, "worker": 100, "paused worker": 100, "redis": 50, "database": 50}
 
@@ -354,8 +355,9 @@ async def test_every_key_is_bought_once_when_all_parts_are_killed(world: World) 
     assert {key: answer for key, answer in answers.items() if key not in unknown} == {
         key: task_id for key, task_id in bought.items() if key not in unknown
     }
-    early = {key: answer for key, answer in chaos.answered().items() if key not in unknown}
-    assert early.items() <= answers.items()
+    early = chaos.answered().items()
+    # A paused worker that goes on says what it bought, so what was unknown may be known later.
+    assert {pair for pair in early if pair[1] != "SubmissionUnknownError"} <= answers.items()
     assert len(unknown) <= 16 * (KILLS["worker"] + KILLS["paused worker"] + KILLS["database"])
 
 
@@ -369,21 +371,39 @@ def post(url: str, wish: dict[str, str]) -> tuple[int, dict[str, Any]]:
         return 0, {}
 
 
-def test_the_web_application_shows_each_picture_and_buys_it_once(world: World) -> None:
+async def test_the_web_application_shows_each_picture_and_buys_it_once(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
     world.start("taskiq", "worker", "web_application.pictures:broker", "--workers", "2")
-    web = world.start("uvicorn", "web_application.web:app", "--workers", "2", "--port", port)
-    url = f"http://127.0.0.1:{port}"
-    wishes = [{"key": f"key {number % 4}", "prompt": f"prompt {number % 4}"} for number in range(8)]
+    web = world.start(
+        "uvicorn", "web_application.web:app", "--workers", "2", "--port", url.rpartition(":")[2]
+    )
     replies = list[dict[str, Any]]()
-    for wish in wishes:
+    for number in range(8):
+        wish = {"key": f"key {number % 4}", "prompt": f"prompt {number % 4}"}
         asked = partial(post, f"{url}/pictures", wish)
         replies.append(until(lambda asked=asked: (got := asked())[0] == 200 and got[1]))  # type: ignore[misc]
     assert [reply["urls"] for reply in replies[:4]] == [reply["urls"] for reply in replies[4:]]
     assert len(world.bought) == 4
     with urlopen(replies[0]["urls"][0]) as picture:
         assert picture.read(4) == b"\x89PNG"
-    with urlopen(url) as page:
-        assert b"<title>Pictures</title>" in page.read()
+    if CHROMIUM is not None:
+        await use_page(url)
+        assert {*world.bought} >= {"a cat", "a dog"}
     assert web.terminate() == 0
+
+
+async def use_page(url: str) -> None:
+    """Ask for two pictures as a person does, and wait until both are drawn."""
+    async with opened_browser() as page:
+        await page.call("Page.navigate", url=url)
+        await page.until("document.readyState === 'complete' && document.querySelector('form')")
+        await page.value("document.querySelector('textarea').focus()")
+        await page.type("a cat\na dog")
+        await page.click("button")
+        await page.until("[...document.images].filter(i => i.complete && i.naturalWidth).length === 2")
+        assert await page.value("document.querySelector('progress').position") == 1
+        assert await page.value("[...document.querySelectorAll('li')].map(e => e.textContent)") == [
+            "a cat",
+            "a dog",
+        ]
