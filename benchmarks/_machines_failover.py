@@ -32,7 +32,7 @@ _ON_THE_WAY = 0.25
 
 def failover_rows(servers: Servers, options: Options) -> list[Row]:
     """Measure handovers, a takeover with many accepted rows, and the database away."""
-    times = options.times(10)
+    times = options.times(5)
     away = 10.0 if options.quick else 30.0
     rows = 10_000 if options.quick else 100_000
     signals = {"SIGKILL": _LEASE + 2, "SIGTERM": 1.0}

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 from attrs import define, field, frozen
 
 from benchmarks._children import Child
+from benchmarks._machines_program import JOB
 
 _ROOT = Path(__file__).parents[1]
 sys.path.append(str(_ROOT / "tests"))
@@ -131,11 +132,11 @@ class Worker:
         self._log = log
 
     def __enter__(self) -> Self:
-        command = ["taskiq", "worker", "benchmarks._machines_program:worker", "--workers", "1"]
+        command = ["taskiq", "worker", "benchmarks._machines_taskiq:worker", "--workers", "1"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *command, "--max-async-tasks", "2000"],
-                env={**os.environ, "RUXA_MACHINES_JOB": json.dumps(self._job)},
+                env={**os.environ, JOB: json.dumps(self._job)},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=_ROOT,

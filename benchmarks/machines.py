@@ -3,7 +3,7 @@
 *One sending process* buys by key, `generate(request, run=)`, from the emulator: with no journal (without
 *run*), with `SqliteJournal`, with `PostgresJournal`, and for another process that asks through taskiq.
 Tasks take 0.5 s. Goodput is the share of a configured limit of 50/s with a burst of 10. Tasks a second are
-those without a limit, for 500 callers. CPU is that of the sending process. Latency is measured at 50 calls
+those without a limit, for 500 callers. CPU is that of the sending process. Latency is measured at 20 calls
 a second: from the call to the arrival of the create ("to create"), and from the arrival of the query that
 finds the end to the return of the call ("back"). "Added" is the sum, call by call: the client, the journal
 and taskiq, without the task and without the time until its end is polled. Targets: 50 % below 15 ms, 99 %
