@@ -43,6 +43,15 @@ class Child:
             self._process.wait()
         self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    def signal(self, number: int) -> None:
+        """Send the signal *number* to the process."""
+        self._process.send_signal(number)
+
     def tell(self, question: object) -> None:
         """Send a line without waiting for a reply."""
         assert self._process.stdin is not None

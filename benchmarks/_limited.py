@@ -11,24 +11,30 @@ import json
 import socket
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
 from benchmarks._shims import SHIMS, serve_shim
 from ruxa_async.emulator import Durations, EmulatorSettings, Service, ServiceReply, parse_limit
 from ruxa_async.emulator._http import Incoming
+from ruxa_async.emulator._service import QUERY_PATH
 from ruxa_async.emulator._web import serve
 
 
 class WatchedService(Service):
-    """A service that records each rejection: its instant, and the wait that it names in seconds."""
+    """A service that records each rejection, with the wait that it names in seconds, and the last queries."""
 
     def __init__(self, settings: EmulatorSettings) -> None:
         super().__init__(settings)
         self.refusals: list[tuple[float, float]] = []
+        #: The instant of the last query by task id.
+        self.queried: dict[str, float] = {}
 
     def handle(self, request: Incoming, now: float) -> ServiceReply:
         """Reply to *request* and record a rejection; one without Retry-After forbids nothing."""
+        if request.path.startswith(QUERY_PATH):
+            self.queried[unquote(request.path.removeprefix(QUERY_PATH))] = now
         before = self.counts.throttled
         reply = super().handle(request, now)
         if self.counts.throttled > before:
@@ -47,6 +53,8 @@ class WatchedService(Service):
             "charged": self.ledger.charged,
             "bought_twice": sum(len(group) - 1 for group in duplicates),
             "accepted": [(entry.at, entry.input["prompt"]) for entry in self.ledger.entries],
+            "task_ids": [entry.task_id for entry in self.ledger.entries],
+            "queried": [self.queried.get(entry.task_id) for entry in self.ledger.entries],
             "refusals": self.refusals,
         }
 
