@@ -10,6 +10,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[asgi,cli,emulator]"
+MACHINES = ".[asgi,cli,dask,emulator,postgres,taskiq]"
 
 
 def groups(*names: str) -> tuple[str, ...]:
@@ -67,6 +68,16 @@ def ray(session: nox.Session) -> None:
     )
 
 
+@nox.session
+def machines(session: nox.Session) -> None:
+    """Kill all parts of many machines hundreds of times, and measure them. It needs PostgreSQL and Redis."""
+    session.install("-e", MACHINES, *groups("tests"))
+    session.env["RUXA_LONG"] = "1"
+    tests = ("tests/integrations", "tests/journal")
+    session.run("pytest", *tests, "--log-cli-level=INFO", "--timeout=7200", *session.posargs)
+    session.run("python", "-m", "benchmarks", "machines")
+
+
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
     """Fuzz the readers of replies, waits and journals for a minute each, or `nox -s fuzz -- SECONDS`."""
@@ -90,7 +101,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks: `nox -s bench -- NAME...`, or all of them and the report without a name."""
-    session.install("-e", EXTRAS, *groups("bench"))
+    session.install("-e", MACHINES, *groups("bench"))
     for peer in groups("peers"):  # one by one: a table names those that cannot be installed
         session.run("python", "-m", "pip", "install", "-q", peer, success_codes=range(256))
     session.run("python", "-m", "benchmarks", *(session.posargs or ("all", "report")))
