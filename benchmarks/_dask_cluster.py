@@ -56,7 +56,7 @@ def measure(dsn: str, prompts: int, *, workers: int = 4, shard: int = 100, windo
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",
             resources={"ruxa": 1},
             env={"RUXA_API_KEY": "sk-benchmark"},
         ) as cluster,

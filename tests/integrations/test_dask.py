@@ -107,7 +107,7 @@ def cluster(emulator: Emulator) -> Iterator[Client]:
         LocalCluster(
             n_workers=2,
             threads_per_worker=2,
-            dashboard_address=None,
+            dashboard_address=":0",
             resources={"ruxa": 1},
             env={"RUXA_API_KEY": emulator.key},
         ) as cluster,

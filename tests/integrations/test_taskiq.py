@@ -247,7 +247,7 @@ async def test_a_batch_that_is_left_asks_for_no_more(shop_of: Callable[..., Any]
     await answers.aclose()
     sent = len(shop.broker.sent)
     await shop.broker.wait_all()
-    assert len(shop.broker.sent) == sent <= 6
+    assert len(shop.broker.sent) == sent <= 20  # of 1,000; a slow answer is asked for again
 
 
 async def test_a_worker_that_stops_gives_its_calls_to_the_next(shop_of: Callable[..., Any]) -> None:
