@@ -14,7 +14,15 @@ from pathlib import Path
 
 from attrs import define
 
-__all__ = ("Postgres", "RedisServer", "postgres", "postgres_missing", "redis_missing", "redis_server")
+__all__ = (
+    "Postgres",
+    "RedisServer",
+    "postgres",
+    "postgres_missing",
+    "postgres_or_skip",
+    "redis_missing",
+    "redis_server",
+)
 
 
 def _postgres_bin() -> Path | None:
@@ -102,6 +110,17 @@ def postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_or_skip() -> Iterator[Postgres]:
+    """Run a server of its own during the block; skip the test if PostgreSQL is not installed."""
+    import pytest
+
+    if (missing := postgres_missing()) is not None:
+        pytest.skip(missing)
+    with postgres() as running:
+        yield running
 
 
 def redis_missing() -> str | None:

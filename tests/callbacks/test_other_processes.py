@@ -13,7 +13,7 @@ from callbacks.wired import post, receiver_of
 from harness import client_of, prompts, service_of
 from journal.places import InPostgres
 from journal.tools import job, of
-from servers import Postgres, postgres, postgres_missing
+from servers import Postgres, postgres_or_skip
 
 from ruxa_async import CallbackReceiver, ConfigurationError, NanoBanana, Retries, RuxaClient
 from ruxa_async.emulator import Callbacks, Durations, Fault, Service
@@ -30,20 +30,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Postgres]:
     """A server that a test may stop, if it starts it again."""
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from servers import Postgres, postgres, postgres_missing
+from servers import Postgres, postgres_or_skip
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from crash.lanes import served
-from servers import Postgres, postgres, postgres_missing
+from servers import Postgres, postgres_or_skip
 
 from ruxa_async.emulator import Emulator
 
@@ -39,10 +39,7 @@ PATIENCE = 120.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running
 
 

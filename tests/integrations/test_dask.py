@@ -23,7 +23,7 @@ from attrs import define
 from distributed import Client, LocalCluster
 from integrations.worker_program import CREATES_ON_WIRE, make_client, prompt, prompts, read
 from journal.places import InPostgres
-from servers import postgres, postgres_missing
+from servers import postgres_or_skip
 
 from ruxa_async import (
     AuthenticationError,
@@ -86,10 +86,7 @@ class Place(InPostgres):
 
 @pytest.fixture(scope="module")
 def dsn() -> Iterator[str]:
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running.dsn
 
 

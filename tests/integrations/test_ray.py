@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from integrations.worker_program import CREATES_ON_WIRE, make_client, prompt, read
 from journal.places import InPostgres
-from servers import postgres, postgres_missing
+from servers import postgres_or_skip
 
 from ruxa_async import SubmissionUnknownError
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
@@ -45,10 +45,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def dsn() -> Iterator[str]:
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running.dsn
 
 

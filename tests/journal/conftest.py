@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from journal.places import InFile, InPostgres, Place
-from servers import Postgres, postgres, postgres_missing
+from servers import Postgres, postgres_or_skip
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -17,10 +17,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running
 
 

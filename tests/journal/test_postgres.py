@@ -15,7 +15,7 @@ import pytest
 from anyio import to_thread
 from journal.places import InPostgres
 from journal.tools import KEY, URL, failure, job, of, request, success
-from servers import Postgres, postgres, postgres_missing
+from servers import Postgres, postgres_missing, postgres_or_skip
 
 from ruxa_async import (
     ConfigurationError,
@@ -42,10 +42,7 @@ def place(server: Postgres) -> InPostgres:
 @pytest.fixture
 def own_server() -> Iterator[Postgres]:
     """A server that a test may stop."""
-    missing = postgres_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres() as running:
+    with postgres_or_skip() as running:
         yield running
 
 
