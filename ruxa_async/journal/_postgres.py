@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from functools import partial
 from typing import Self
 
 import anyio
+from anyio import to_thread
 
 from ruxa_async.errors import JournalInUseError
 
 from ._dsn import driver, name_of_server, split_schema
 from ._journal import DatabaseJournal
-from ._postgres_database import PostgresDatabase
+from ._postgres_connection import PostgresConnection
+from ._postgres_database import PostgresDatabase, current_holder
 from ._records import KeptCallback
 from ._rows import list_new_callbacks
 
 __all__ = ("PostgresJournal",)
 
-#: seconds between attempts to take a journal that another process holds
-_STANDBY_INTERVAL = 0.5
+#: seconds between looks whether another process still holds the journal; each costs half a millisecond
+_STANDBY_INTERVAL = 0.1
 
 
 class PostgresJournal(DatabaseJournal):
@@ -64,6 +68,7 @@ class PostgresJournal(DatabaseJournal):
         tables = named if schema is None else schema
         path = name_of_server(dsn, tables)
         self._wait = wait
+        self._connect = partial(PostgresConnection.open, dsn, tables)
 
         def database() -> PostgresDatabase:
             return PostgresDatabase(
@@ -88,5 +93,17 @@ class PostgresJournal(DatabaseJournal):
                 try:
                     return await super().__aenter__()
                 except JournalInUseError:
-                    await anyio.sleep(_STANDBY_INTERVAL)
+                    await self._wait_for_holder()
         return await super().__aenter__()
+
+    async def _wait_for_holder(self) -> None:
+        """Return when the lease has ended, or when it is not known because the server is away."""
+        await anyio.sleep(_STANDBY_INTERVAL)
+        with suppress(driver().Error):
+            connection = await to_thread.run_sync(self._connect)
+            try:
+                while (await to_thread.run_sync(current_holder, connection))[1] is not None:  # noqa: ASYNC110
+                    await anyio.sleep(_STANDBY_INTERVAL)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(connection.close)
