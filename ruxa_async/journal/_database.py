@@ -20,7 +20,7 @@ from ruxa_async.errors import JournalError, JournalInUseError
 from ._records import Takeover
 from ._schema import Connection, SchemaError, migrate
 from ._store import OpenFiles, Store
-from ._thread import perform
+from ._thread import perform, read
 
 __all__ = (
     "Connect",
@@ -86,7 +86,8 @@ class SqliteDatabase:
         assert store is not None
         try:
             store.connection.execute("BEGIN IMMEDIATE")
-            results = [perform(operation, store, (sqlite3.Error, SchemaError)) for operation in operations]
+            fatal = (sqlite3.Error, SchemaError)
+            results = [read(perform(operation, store, fatal), store, fatal) for operation in operations]
             failpoint("group written")
             store.connection.execute("COMMIT")
             failpoint("group committed")

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from attrs import evolve, frozen
 
@@ -19,7 +19,7 @@ from ruxa_async.results import JobRecord, TaskStatus
 from ._identity import fingerprint, identify
 from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
 from ._rows import bought_anything, clean, list_callbacks, list_unknown
-from ._store import Store
+from ._store import Store, Unread
 from ._thread import Database, DatabaseThread
 from ._unknowns import adopt, called_back, forget
 
@@ -244,7 +244,13 @@ class DatabaseJournal:
         at, text = time.time(), json.dumps(value)
         await self._run(lambda store: store.learn(name, text, at))
 
-    async def _run(self, operation: Callable[[Store], _T]) -> _T:
+    @overload
+    async def _run(self, operation: Callable[[Store], Unread[_T]]) -> _T: ...
+
+    @overload
+    async def _run(self, operation: Callable[[Store], _T]) -> _T: ...
+
+    async def _run(self, operation: Callable[[Store], Any]) -> Any:
         if self._thread is None:
             raise JournalError(self.path, "the journal is not open: use it inside `async with`")
         return await self._thread.run(operation)

@@ -23,12 +23,12 @@ from ._postgres_store import TAKEN_OVER, PostgresStore
 from ._records import Takeover
 from ._schema import Connection, SchemaError
 from ._store import Store
-from ._thread import perform
+from ._thread import perform, read
 
 __all__ = ("PostgresDatabase", "current_holder", "explained")
 
 #: seconds between attempts to reach a server that is away; the pause doubles from the first to the second
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 #: The share of the lease in which this process sends. The rest is for clocks that run at different speeds,
 #: and for the time between the last check and the first byte.
 _SENDING_SHARE = 0.75
@@ -43,6 +43,12 @@ _END_STUCK = (
 )
 #: The oldest version of PostgreSQL that this is tested for.
 _OLDEST = 130_000
+#: Extends the lease at the beginning of a transaction, or fails if another process or another transaction of
+#: this one came between: the column may not be null. The server skips what was sent behind it then.
+_EXTEND = (
+    "UPDATE holder SET last_group = ?, lease_until ="
+    " CASE WHEN epoch = ? AND last_group = ? THEN clock_timestamp() + make_interval(secs => ?) END"
+)
 #: SQLSTATE classes after which the same transaction may succeed: lost connection, no resources, shutdown, ...
 _TRANSIENT_CLASSES = ("08", "40", "53", "57")
 #: ... a lock that was not free in time, a server that became a replica, and an idle transaction that ended.
@@ -228,29 +234,23 @@ class PostgresDatabase:
     # ---- transactions
 
     def transact(self, operations: Sequence[Callable[[Store], Any]]) -> list[Any]:
-        """Run *operations* in one transaction, again if the server was away. Raises `JournalError`.
-
-        The group has a name that is committed with it. So after a connection that was lost during COMMIT,
-        the next one tells whether the group is durable.
-        """
+        """Run *operations* in one transaction, again if the server was away. Raises `JournalError`."""
         if self._broken is not None:
             raise self._broken
-        group, results = uuid.uuid4().hex, []
+        tried: dict[str, list[Any]] | None = None
         pause, deadline = _FIRST_PAUSE, time.monotonic() + self._patience
         while True:
-            began = time.monotonic()
             try:
                 connection = self._connected()
-                with connection.pipeline() if self._holds else nullcontext():
-                    if is_new := self._begin(connection, group):
-                        results = self._perform(operations)
-                    connection.execute("COMMIT")
-                self._last_group = group
-                if is_new:
-                    self._extend(began)
-                failpoint("group committed")
+                if tried is None:
+                    tried = {}
+                elif self._holds and (durable := self._find_durable(connection, tried)) is not None:
+                    return durable
+                return self._transact_once(connection, operations, tried)
             except (driver().Error, SchemaError) as exc:
                 self._disconnect()
+                if _is_fenced(exc):
+                    continue
                 if not _is_transient(exc):
                     self._broken = explained(self.path, exc)
                     raise self._broken from exc
@@ -260,8 +260,6 @@ class PostgresDatabase:
                     logger.warning("%s is away, trying again: %s", self.path, _in_one_line(exc))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                return results
 
     def _connected(self) -> PostgresConnection:
         if self._connection is None:
@@ -270,36 +268,50 @@ class PostgresDatabase:
             self._store.connection = self._connection
         return self._connection
 
-    def _begin(self, connection: PostgresConnection, group: str) -> bool:
-        """Begin the transaction of *group* and extend the lease; return False if it is committed already."""
-        assert self._store is not None
-        connection.execute("BEGIN")
-        if self._store.refusal:
-            # Every transaction locks this row, so that none changes a job that another one has just read.
-            connection.execute("SELECT FROM holder FOR UPDATE")
-            return True
-        row = connection.execute(
-            "UPDATE holder SET lease_until = clock_timestamp() + make_interval(secs => ?), last_group = ?"
-            " WHERE epoch = ? AND last_group = ? RETURNING epoch",
-            (self._lease, group, self._epoch, self._last_group),
-        ).fetchone()
-        if row is not None:
-            return True
-        if connection.execute(
-            "SELECT 1 FROM holder WHERE epoch = ? AND last_group = ?", (self._epoch, group)
-        ).fetchone():
-            return False
-        logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
-        self._store.refusal = TAKEN_OVER
-        connection.execute("ROLLBACK")
-        return self._begin(connection, group)
+    def _transact_once(
+        self,
+        connection: PostgresConnection,
+        operations: Sequence[Callable[[Store], Any]],
+        tried: dict[str, list[Any]],
+    ) -> list[Any]:
+        """Return the results of *operations* once they are durable.
 
-    def _perform(self, operations: Sequence[Callable[[Store], Any]]) -> list[Any]:
+        Before they may be, the results are put into *tried* under the name of the transaction, which is
+        committed with it: after a connection that was lost during COMMIT, `_find_durable` finds them.
+        """
         assert self._store is not None
+        began, group = time.monotonic(), uuid.uuid4().hex
         fatal = (driver().Error, SchemaError)
-        results = [perform(operation, self._store, fatal) for operation in operations]
-        failpoint("group written")
+        with connection.pipeline() if self._holds else nullcontext():
+            connection.execute("BEGIN")
+            if self._store.refusal:
+                # Every transaction locks this row, so that none changes a job that another one has just read.
+                connection.execute("SELECT FROM holder FOR UPDATE")
+            else:
+                connection.execute(_EXTEND, (group, self._epoch, self._last_group, self._lease))
+            sent = [perform(operation, self._store, fatal) for operation in operations]
+            tried[group] = results = [read(each, self._store, fatal) for each in sent]
+            failpoint("group written")
+            connection.execute("COMMIT")
+        self._last_group = group
+        self._extend(began)
+        failpoint("group committed")
         return results
+
+    def _find_durable(self, connection: PostgresConnection, tried: dict[str, list[Any]]) -> list[Any] | None:
+        """Return the results of the transaction in *tried* that is durable, None if none is.
+
+        Note it if another process took the journal over.
+        """
+        assert self._store is not None
+        epoch, group = connection.execute("SELECT epoch, last_group FROM holder").fetchall()[0]
+        if epoch != self._epoch:
+            logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
+            self._store.refusal = TAKEN_OVER
+        elif group in tried:
+            self._last_group = group
+            return tried[group]
+        return None
 
 
 def explained(path: str, error: Exception) -> JournalError:
@@ -323,6 +335,11 @@ def current_holder(connection: Connection) -> tuple[str, float | None]:
         " extract(epoch FROM lease_until - clock_timestamp())::float8 FROM holder"
     ).fetchall()[0]
     return (f"{name} since {since}" if name else ""), (remaining if name and remaining >= 0 else None)
+
+
+def _is_fenced(error: Exception) -> bool:
+    """Return whether `_EXTEND` failed."""
+    return isinstance(error, driver().errors.NotNullViolation) and error.diag.column_name == "lease_until"
 
 
 def _is_transient(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from ruxa_async.results import JobRecord, TaskState, TaskStatus
 from ._records import Match
 from ._rows import PAID_STATES, clean, dump_status
 from ._schema import Connection
-from ._store import Store, entry_number
+from ._store import Store, Unread, entry_number
 
 __all__ = ("TAKEN_OVER", "PostgresStore")
 
@@ -66,20 +66,14 @@ class PostgresStore(Store):
         if not self.refusal:
             super().mark_intended_unknown(reason)
 
-    def intend(self, job: JobRecord, at: float) -> int:
+    def intend(self, job: JobRecord, at: float) -> Unread[int]:
         """Record that *job* is about to be sent; return its id."""
         self.ensure_held()
-        number = super().intend(job, at)
-        self.attempts.setdefault(number, 1)
-        return number
+        return super().intend(job, at)
 
-    def _intend_again(
-        self, number: int, allowed: frozenset[str], callback_id: bytes | None, at: float
-    ) -> int | None:
-        attempts = super()._intend_again(number, allowed, callback_id, at)
-        if attempts is not None:
-            self.attempts[number] = attempts
-        return attempts
+    def _begun(self, number: int, attempts: int) -> int:
+        self.attempts[number] = attempts
+        return number
 
     def not_bought(self, job: JobRecord) -> None:
         """Record that the attempt bought nothing."""
@@ -150,7 +144,7 @@ class PostgresStore(Store):
         self.ensure_held()
         return super().match(run, name, request)
 
-    def find(self, run: str, request: GenerationRequest, at: float) -> Match:
+    def find(self, run: str, request: GenerationRequest, at: float) -> Unread[Match]:
         """Return what is known of *request* in a purchase by key."""
         self.ensure_held()
         return super().find(run, request, at)

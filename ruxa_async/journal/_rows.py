@@ -14,6 +14,7 @@ from ._records import Bought, JobState, JournalCounts, JournalEntry, KeptCallbac
 from ._schema import Connection, SchemaError
 
 __all__ = (
+    "JOB_COLUMNS",
     "PAID_STATES",
     "SELECT_JOB",
     "bought_anything",
@@ -26,12 +27,13 @@ __all__ = (
     "list_unknown",
 )
 
-SELECT_JOB = (
-    "SELECT jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state,"
+#: SQL: what `entry_of` reads.
+JOB_COLUMNS = (
+    "jobs.id, runs.name, jobs.handle, jobs.ordinal, jobs.digest, jobs.request, jobs.state,"
     " jobs.attempts, jobs.intended_at, jobs.task_id, jobs.accepted_at, jobs.status, jobs.finished_at,"
     " jobs.error_kind, jobs.error_message, jobs.past_tasks, jobs.call"
-    " FROM jobs JOIN runs ON runs.id = jobs.run"
 )
+SELECT_JOB = f"SELECT {JOB_COLUMNS} FROM jobs JOIN runs ON runs.id = jobs.run"  # noqa: S608
 
 #: SQL: the states of jobs that were or may have been bought.
 PAID_STATES = "('intended', 'accepted', 'adopted', 'unknown', 'succeeded', 'failed')"

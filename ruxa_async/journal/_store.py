@@ -8,7 +8,8 @@ write, so that an error of its own leaves no partial change. An error of SQLite 
 from __future__ import annotations
 
 import json
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar
 
 from attrs import define, field, frozen
 
@@ -20,10 +21,12 @@ from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
 from ._identity import Identity, identify, name_of
 from ._records import JobState, JournalCounts, Match, SavedFile
-from ._rows import PAID_STATES, SELECT_JOB, clean, count, dump_status, entry_of
-from ._schema import Connection
+from ._rows import JOB_COLUMNS, PAID_STATES, SELECT_JOB, clean, count, dump_status, entry_of
+from ._schema import Connection, Cursor
 
-__all__ = ("OpenFiles", "Slot", "Store", "entry_number")
+__all__ = ("OpenFiles", "Slot", "Store", "Unread", "entry_number")
+
+_T = TypeVar("_T")
 
 #: ``jobs.run`` of jobs outside any run.
 _NO_RUN = 0
@@ -35,7 +38,11 @@ _ADD_TO_PAST = (
     f" past_untold = past_untold + CASE WHEN state IN {PAID_STATES} AND credits IS NULL THEN 1 ELSE 0 END,"
     f" past_credits = past_credits + CASE WHEN state IN {PAID_STATES} THEN coalesce(credits, 0) ELSE 0 END,"
 )
-
+#: SQL: the first job of a run's name and a handle, and the id of the run; a run without that job is one row.
+_FIND = (
+    f"SELECT {JOB_COLUMNS}, runs.id FROM runs LEFT JOIN jobs"  # noqa: S608 - texts of ours alone
+    " ON jobs.run = runs.id AND jobs.handle = ? AND jobs.ordinal = 1 WHERE runs.name = ?"
+)
 
 #: The states of a job for which nothing was bought, so that a changed request may use its key.
 _FREE_FOR_ANY_REQUEST = frozenset({"not_bought", "forgotten"})
@@ -50,6 +57,16 @@ class Slot:
     run: int
     ordinal: int
     identity: Identity = field(repr=False)
+
+
+@frozen
+class Unread(Generic[_T]):
+    """The result of an operation whose statements were sent; *read* returns it from their rows.
+
+    A database at a distance receives the statements of many operations before the first rows are awaited.
+    """
+
+    read: Callable[[], _T]
 
 
 @frozen
@@ -127,42 +144,56 @@ class Store:
 
     # ---- what the client reports
 
-    def intend(self, job: JobRecord, at: float) -> int:
+    def intend(self, job: JobRecord, at: float) -> Unread[int]:
         """Record that a create of *job* is about to be sent; return the id of its row.
 
-        Raises `JournalError` if the journal's files are not where they were opened, or if the job was bought
-        or is being sent since the client looked it up.
+        Raises `JournalError` if the journal's files are not where they were opened. Reading the id raises it
+        if the job was bought or is being sent since the client looked it up.
         """
         if self.files is not None:
             self.files.ensure_in_place()
         if job.entry is None:
             assert job.request is not None
-            return self._insert(job, at, _NO_RUN, identify(job.request))
-        if not isinstance(job.entry, Slot):
-            number = entry_number(job)
-            self._intend_again(number, _MAY_BE_SENT_AGAIN, job.callback_id, at)
-            return number
-        slot = job.entry
-        if (known := self._id_at(slot)) is None:
-            return self._insert(job, at, slot.run, slot.identity, slot.ordinal)
-        self._intend_again(known, _FREE_FOR_ANY_REQUEST, job.callback_id, at)
-        self.connection.execute(
-            "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
-            (slot.identity.digest, slot.identity.text, known),
-        )
-        return known
+            number, _ = self._insert(job, at, _NO_RUN, identify(job.request))
+            return Unread(lambda: self._begun(number, 1))
+        if isinstance(job.entry, Slot):
+            return self._intend_at(job.entry, job, at)
+        return self._intend_again(entry_number(job), _MAY_BE_SENT_AGAIN, job.callback_id, at)
+
+    def _intend_at(self, slot: Slot, job: JobRecord, at: float) -> Unread[int]:
+        """Record an intent at *slot*, where a job may stand already, for which nothing was bought."""
+        number, inserted = self._insert(job, at, slot.run, slot.identity, slot.ordinal)
+
+        def read() -> int:
+            if inserted.fetchall():
+                return self._begun(number, 1)
+            (known,) = self.connection.execute(
+                "SELECT id FROM jobs WHERE run = ? AND handle = ? AND ordinal = ?",
+                (slot.run, slot.identity.handle, slot.ordinal),
+            ).fetchone()
+            self._intend_again(known, _FREE_FOR_ANY_REQUEST, job.callback_id, at).read()
+            self.connection.execute(
+                "UPDATE jobs SET digest = ?, request = ? WHERE id = ?",
+                (slot.identity.digest, slot.identity.text, known),
+            )
+            return int(known)
+
+        return Unread(read)
 
     def _insert(
         self, job: JobRecord, at: float, run: int, identity: Identity, ordinal: int | None = None
-    ) -> int:
-        """Write the first intent of *job*. Without *ordinal*, it never matches an earlier job."""
+    ) -> tuple[int, Cursor]:
+        """Write the first intent of *job*; return its id, and its row if no job stood there.
+
+        Without *ordinal*, it never matches an earlier job.
+        """
         number = self.next_id
         self.next_id += 1
         place: tuple[Any, ...] = (ordinal,) if ordinal is not None else (run, identity.handle)
-        self.connection.execute(
+        inserted = self.connection.execute(
             "INSERT INTO jobs (id, run, handle, ordinal, digest, request, state, attempts, intended_at,"  # noqa: S608
             f" call) VALUES (?, ?, ?, {'?' if ordinal is not None else _NEXT_ORDINAL}, ?, ?, 'intended', 1,"
-            " ?, ?)",
+            " ?, ?) ON CONFLICT (run, handle, ordinal) DO NOTHING RETURNING id",
             (
                 number,
                 run,
@@ -175,22 +206,20 @@ class Store:
             ),
         )
         failpoint("intent written")
-        return number
+        return number, inserted
 
-    def _id_at(self, slot: Slot) -> int | None:
-        row = self.connection.execute(
-            "SELECT id FROM jobs WHERE run = ? AND handle = ? AND ordinal = ?",
-            (slot.run, slot.identity.handle, slot.ordinal),
-        ).fetchone()
-        return None if row is None else int(row[0])
+    def _begun(self, number: int, attempts: int) -> int:  # noqa: ARG002 - for databases that can be taken over
+        """Note that the job *number* is sent for the time *attempts*; return its number."""
+        return number
 
     def _intend_again(
         self, number: int, allowed: frozenset[str], callback_id: bytes | None, at: float
-    ) -> int | None:
-        """Record one more attempt of the job *number*, and return how many there are.
+    ) -> Unread[int]:
+        """Record one more attempt of the job *number*.
 
-        Raises `JournalError` unless its state is *allowed*. Passes and purchases by key exclude each other,
-        so this refuses only what a dropped batch left behind, or what was settled in the meantime.
+        Reading the number raises `JournalError` unless its state was *allowed*. Passes and purchases by key
+        exclude each other, so this refuses only what a dropped batch left behind, or what was settled in the
+        meantime.
         """
         states = ", ".join(f"'{state}'" for state in sorted(allowed))
         changed = self.connection.execute(
@@ -202,11 +231,17 @@ class Store:
             " error_kind = NULL, error_message = NULL, call = ?"
             f" WHERE id = ? AND state IN ({states}) RETURNING attempts",
             (at, "\n", callback_id, number),
-        ).fetchall()
-        if not changed:
-            self._refuse_another_attempt(number)
-        self.connection.execute("DELETE FROM files WHERE job = ?", (number,))
-        return changed[0][0] if changed else None
+        )
+
+        def read() -> int:
+            rows = changed.fetchall()
+            if not rows:
+                self._refuse_another_attempt(number)
+                return number
+            self.connection.execute("DELETE FROM files WHERE job = ?", (number,))
+            return self._begun(number, rows[0][0])
+
+        return Unread(read)
 
     def _refuse_another_attempt(self, number: int) -> None:
         row = self.connection.execute("SELECT state FROM jobs WHERE id = ?", (number,)).fetchone()
@@ -289,9 +324,18 @@ class Store:
         self.connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (number, name, at))
         return number
 
-    def find(self, run: str, request: GenerationRequest, at: float) -> Match:
-        """Return what the run *run* recorded for *request* by key. Raises `KeyConflictError`."""
-        return self._match_at(Slot(self._run_number(run, at), 1, identify(request)), run, request)
+    def find(self, run: str, request: GenerationRequest, at: float) -> Unread[Match]:
+        """Return what the run *run* recorded for *request* by key. Reading it raises `KeyConflictError`."""
+        identity = identify(request)
+        found = self.connection.execute(_FIND, (identity.handle, run))
+
+        def read() -> Match:
+            rows = found.fetchall()
+            number = rows[0][-1] if rows else self._run_number(run, at)
+            row = rows[0][:-1] if rows and rows[0][0] is not None else None
+            return self._match(Slot(number, 1, identity), row, run, request)
+
+        return Unread(read)
 
     def run_begun_at(self, name: str) -> float | None:
         row = self.connection.execute("SELECT begun_at FROM runs WHERE name = ?", (name,)).fetchone()
@@ -307,14 +351,15 @@ class Store:
                 name,
                 "it came before in this run: give each request its own key, or none",
             )
-        return self._match_at(Slot(run, times, identity), name, request)
-
-    def _match_at(self, slot: Slot, name: str, request: GenerationRequest) -> Match:
-        identity = slot.identity
         row = self.connection.execute(
             f"{SELECT_JOB} WHERE jobs.run = ? AND jobs.handle = ? AND jobs.ordinal = ?",
-            (slot.run, identity.handle, slot.ordinal),
+            (run, identity.handle, times),
         ).fetchone()
+        return self._match(Slot(run, times, identity), row, name, request)
+
+    def _match(self, slot: Slot, row: Any, name: str, request: GenerationRequest) -> Match:
+        """Return what *row*, the job at *slot* in the run *name*, says of *request*."""
+        identity = slot.identity
         if row is None:
             return Match(entry=slot, name=name_of(identity.handle, slot.ordinal))
         entry, digest = entry_of(self.connection, row)

@@ -7,15 +7,15 @@ thousand tasks, hundreds of rows share one. An operation never waits for others 
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import anyio
-from anyio import from_thread
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import current_token
 from attrs import define, field
 
 from ruxa_async._internal.failpoints import failpoint
@@ -23,11 +23,12 @@ from ruxa_async._logging import logger
 from ruxa_async.errors import JournalError
 
 from ._records import Takeover
-from ._store import Store
+from ._store import Store, Unread
 
-__all__ = ("Database", "DatabaseThread", "Failed", "perform")
+__all__ = ("Database", "DatabaseThread", "Failed", "perform", "read")
 
-_T = TypeVar("_T")
+#: Has the event loop of the client call a function soon. Raises RuntimeError if the loop has ended.
+_CallSoon: TypeAlias = Callable[[Callable[[], object]], object]
 
 
 class Database(Protocol):
@@ -106,7 +107,7 @@ class DatabaseThread:
         """Start the thread and open the database. Raises `JournalError`."""
         # A daemon thread, so that a program can exit without closing the journal; its records are durable.
         self._thread = threading.Thread(
-            target=self._work, args=(current_token(),), name="ruxa-async journal", daemon=True
+            target=self._work, args=(_call_soon(),), name="ruxa-async journal", daemon=True
         )
         self._thread.start()
         try:
@@ -119,8 +120,8 @@ class DatabaseThread:
             await self.aclose()
             raise self._open_error
 
-    async def run(self, operation: Callable[[Store], _T]) -> _T:
-        """Return the result of *operation* once its transaction is durable.
+    async def run(self, operation: Callable[[Store], Any]) -> Any:
+        """Return the result of *operation*, read if it is `Unread`, once its transaction is durable.
 
         A cancelled caller does not stop the operation. Raises `JournalError` if it cannot be made durable,
         and what *operation* raises.
@@ -142,7 +143,7 @@ class DatabaseThread:
         result = group.results[place]
         if isinstance(result, Failed):
             raise result.error
-        return result  # type: ignore[no-any-return]
+        return result
 
     def stop(self) -> None:
         """Let the thread end after the requested operations. May be called from any thread."""
@@ -160,24 +161,24 @@ class DatabaseThread:
 
     # ---- in the thread
 
-    def _work(self, token: EventLoopToken) -> None:
+    def _work(self, call_soon: _CallSoon) -> None:
         try:
             self.database.open()
         except Exception as exc:  # noqa: BLE001 - raised by `start`
             self._open_error = exc
-        _set(token, self._opened)
+        _set(self._opened, call_soon)
         try:
             if self._open_error is None:
-                self._serve(token)
+                self._serve(call_soon)
                 self.database.close()
         except Exception as exc:  # noqa: BLE001 - no caller could receive it
             logger.warning(
                 "%s was not closed cleanly, but everything acknowledged is safe: %r", self.database.path, exc
             )
         finally:
-            _set(token, self._closed)
+            _set(self._closed, call_soon)
 
-    def _serve(self, token: EventLoopToken) -> None:
+    def _serve(self, call_soon: _CallSoon) -> None:
         while True:
             try:
                 group = self._queue.get(timeout=self.database.renewal)
@@ -192,13 +193,14 @@ class DatabaseThread:
                 group.results = self.database.transact(group.operations)
             except JournalError as exc:
                 group.error = exc
-            _set(token, group.done)
+            _set(group.done, call_soon)
 
 
-def perform(
-    operation: Callable[[Store], _T], store: Store, fatal: tuple[type[Exception], ...]
-) -> _T | Failed:
-    """Return the result of *operation*, or its error. Raises *fatal* errors, which end the transaction."""
+def perform(operation: Callable[[Store], Any], store: Store, fatal: tuple[type[Exception], ...]) -> Any:
+    """Return the result of *operation*, which may be `Unread`, or `Failed` with its error.
+
+    Raises *fatal* errors, which end the transaction.
+    """
     try:
         return operation(store)
     except fatal:
@@ -207,6 +209,22 @@ def perform(
         return Failed(exc)
 
 
-def _set(token: EventLoopToken, event: anyio.Event) -> None:
-    with suppress(anyio.RunFinishedError):  # the event loop has ended
-        from_thread.run_sync(event.set, token=token)
+def read(result: Any, store: Store, fatal: tuple[type[Exception], ...]) -> Any:
+    """Return what `perform` returned, read from its rows if it is `Unread`. Raises *fatal* errors."""
+    return perform(lambda _: result.read(), store, fatal) if isinstance(result, Unread) else result
+
+
+def _call_soon() -> _CallSoon:
+    """Return how other threads reach this event loop. Unlike `anyio.from_thread`, they do not wait for it."""
+    native: Any = current_token().native_token
+    call: _CallSoon = (
+        native.call_soon_threadsafe
+        if isinstance(native, asyncio.AbstractEventLoop)
+        else native.run_sync_soon  # trio
+    )
+    return call
+
+
+def _set(event: anyio.Event, call_soon: _CallSoon) -> None:
+    with suppress(RuntimeError):  # the event loop has ended
+        call_soon(event.set)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from traceback import format_exception
 from typing import Any
 
@@ -211,20 +212,19 @@ async def test_a_holder_that_is_stuck_in_a_transaction_is_taken_over(place: InPo
 
 
 def block_until(place: InPostgres, condition: str) -> None:
-    """Block the event loop, as SIGSTOP does, until *condition* is true in the database."""
+    """Block the event loop until *condition* is true in the database."""
     end = time.monotonic() + 60
     while not place.rows(f"SELECT 1 WHERE {condition}"):
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-LEASE_OVER = "(SELECT lease_until < clock_timestamp() FROM holder)"
-
-
 @pytest.mark.parametrize("taken", [True, False])
 async def test_an_intent_that_was_written_too_long_ago_is_sent_only_while_the_journal_is_held(
     place: InPostgres, taken: bool
 ) -> None:
+    import psycopg
+
     async with place.journal(lease=LEASE) as journal:
         await journal.bind(base_url=URL, api_key=KEY)
         results: list[object] = []
@@ -241,10 +241,13 @@ async def test_an_intent_that_was_written_too_long_ago_is_sent_only_while_the_jo
         async with anyio.create_task_group() as tg:
             tg.start_soon(intend)
             await begun.wait()
-            block_until(place, f"EXISTS (SELECT FROM jobs) AND {LEASE_OVER}")
-            if taken:
-                with ThreadPoolExecutor() as pool:  # this event loop stays blocked
-                    pool.submit(anyio.run, take_over, place).result()
+            block_until(place, "EXISTS (SELECT FROM jobs)")
+            with closing(psycopg.connect(place.dsn)) as slow:  # the server does not renew the lease meanwhile
+                slow.execute(f'SELECT FROM "{place.schema}".holder FOR UPDATE')
+                block_until(place, "(SELECT lease_until < clock_timestamp() FROM holder)")
+                if taken:
+                    with ThreadPoolExecutor() as pool:  # this event loop stays blocked
+                        pool.submit(anyio.run, take_over, place).result()
         (result,) = results
         if taken:
             assert isinstance(result, JournalError)
@@ -257,6 +260,84 @@ async def test_an_intent_that_was_written_too_long_ago_is_sent_only_while_the_jo
 async def take_over(place: InPostgres) -> None:
     async with place.journal() as journal:
         assert [each.name for each in await journal.unknowns()] == ["k"]
+
+
+async def test_a_takeover_that_is_committed_while_an_intent_waits_for_it_refuses_the_intent(
+    place: InPostgres,
+) -> None:
+    import psycopg
+
+    async with place.journal() as journal:
+        await journal.bind(base_url=URL, api_key=KEY)
+        entry = await journal.intend(job("before"))
+        with closing(psycopg.connect(place.dsn)) as another:
+            another.execute(f'SET search_path = "{place.schema}"')
+            another.execute("UPDATE holder SET epoch = epoch + 1, name = 'another'")
+
+            async def intend() -> None:
+                with pytest.raises(JournalError, match="another process holds this journal now"):
+                    await journal.intend(job("k"))
+
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(intend)
+                tg.start_soon(journal.accepted, of(entry, "task_1"))
+                with anyio.fail_after(60):
+                    while not place.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+                        await anyio.sleep(0.01)
+                another.commit()
+        assert states(place) == {"adopted": 1}
+
+
+async def test_the_statements_of_a_group_are_sent_before_rows_are_awaited(
+    place: InPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ruxa_async.journal import _postgres_pipeline as module
+
+    events: list[str] = []
+    execute, fetchall = module.Pipeline.execute, module.Rows.fetchall
+
+    def recorded_execute(self: Any, sql: str, parameters: Any) -> Any:
+        events.append(sql.split(maxsplit=1)[0])
+        return execute(self, sql, parameters)
+
+    def recorded_fetchall(self: Any) -> Any:
+        events.append("rows")
+        return fetchall(self)
+
+    async with place.journal() as journal:
+        await journal.open_purchase("run", request(key="first"))
+        monkeypatch.setattr(module.Pipeline, "execute", recorded_execute)
+        monkeypatch.setattr(module.Rows, "fetchall", recorded_fetchall)
+
+        async def buy(key: str) -> None:
+            purchase = await journal.open_purchase("run", request(key=key))
+            await journal.intend(job(key, entry=purchase.match.entry))
+
+        async with anyio.create_task_group() as tg:
+            for number in range(20):
+                tg.start_soon(buy, f"k{number}")
+        monkeypatch.undo()
+    groups = [group.split() for group in " ".join(events).split("BEGIN")[1:]]
+    assert any(len(group) > 10 for group in groups)
+    for group in groups:
+        assert group[0] == "UPDATE"  # the lease
+        sent, read = group.count("SELECT") + group.count("INSERT"), group.count("rows")
+        assert group[1:] == [*group[1 : 1 + sent], *["rows"] * read, "COMMIT"]
+        assert sent == read
+
+
+async def test_a_group_that_is_larger_than_the_buffers_of_the_connection_is_written(
+    place: InPostgres,
+) -> None:
+    prompts = {f"k{number}": f"{number} " * 10_000 for number in range(100)}
+    async with place.journal() as journal:
+        await journal.bind(base_url=URL, api_key=KEY)
+        async with anyio.create_task_group() as tg:
+            for key, prompt in prompts.items():
+                tg.start_soon(journal.intend, job(key, prompt=prompt))
+        await journal.unbind()  # what is only intended becomes unknown
+        written = {each.key: each for each in await journal.unknowns()}
+    assert {key: each.request.input()["prompt"] for key, each in written.items()} == prompts
 
 
 # ---- beside the holder
@@ -367,6 +448,25 @@ async def test_a_server_that_stays_away_is_an_error_that_says_what_to_do(own_ser
     await journal.aclose()
 
 
+async def test_a_process_that_stands_by_says_that_the_server_is_away(own_server: Postgres) -> None:
+    place = InPostgres(own_server.dsn)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ruxa-async journal' OFFSET 1"
+    async with place.journal(patience=0.3) as journal:
+
+        async def stand_by() -> None:
+            with pytest.raises(JournalError, match="see that it runs and can be reached"):
+                await place.journal(wait=math.inf).__aenter__()
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(stand_by)
+            with anyio.fail_after(60):
+                while not place.rows(waiting):
+                    await anyio.sleep(0.01)
+            await to_thread.run_sync(own_server.stop)
+        await to_thread.run_sync(own_server.start)
+        await journal.intend(job("k"))
+
+
 async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
     place: InPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,14 +482,15 @@ async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
             result = plain(self, sql, parameters)
             if sql == "COMMIT" and not lost:
                 lost.append(True)
+                result.fetchall()  # the server has committed
                 self.close()
                 raise driver().OperationalError("the connection was lost")
             return result
 
         monkeypatch.setattr(module.PostgresConnection, "execute", losing)
-        await journal.intend(job("k"))
+        entry = await journal.intend(job("k"))
         assert lost
-    assert place.rows("SELECT count(*), max(attempts) FROM jobs") == [(1, 1)]
+    assert place.rows("SELECT id, attempts FROM jobs") == [(entry, 1)]
 
 
 # ---- what is refused
