@@ -69,6 +69,13 @@ def ray(session: nox.Session) -> None:
 
 
 @nox.session
+def airflow(session: nox.Session) -> None:
+    """Run the test of the Airflow recipe; Airflow takes about 500 MB."""
+    session.install("-e", ".[emulator]", "apache-airflow>=3", *groups("tests"))
+    session.run("pytest", "tests/integrations/test_recipes.py", "-k", "airflow", *session.posargs)
+
+
+@nox.session
 def machines(session: nox.Session) -> None:
     """Kill all parts of many machines hundreds of times, and measure them. It needs PostgreSQL and Redis."""
     session.install("-e", MACHINES, *groups("tests"))
