@@ -23,11 +23,8 @@ pytest.importorskip("psycopg", reason="needs the extra postgres")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no PostgreSQL there")
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(
-    r"^```(\w+)\n(.*?)^```$",
-    (ROOT / "docs/many-machines.md").read_text(encoding="utf-8"),
-    re.MULTILINE | re.DOTALL,
-)
+PAGE = (ROOT / "docs/many-machines.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 PATIENCE = 60.0
 COUNT = 20
 
@@ -112,15 +109,9 @@ def test_the_programs_for_taskiq_buy_each_picture_once_and_save_it(
         with running(command("taskiq worker"), tmp_path, environment):
             outputs = [run(tmp_path, environment, "buy.py") for _ in range(2)]
         check(emulator, tmp_path, "cat", outputs)
-    counted = run(tmp_path, environment, "-m", *words_of_the_count("cats"))
+    assert "`ruxa-async journal --run cats`" in PAGE
+    counted = run(tmp_path, environment, "-m", "ruxa_async", "journal", "--run", "cats")
     assert f"{COUNT} succeeded" in counted
-
-
-def words_of_the_count(run: str) -> list[str]:
-    """Return the command that counts purchases, which the page gives for the run of taskiq."""
-    page = (ROOT / "docs/many-machines.md").read_text(encoding="utf-8")
-    assert "`ruxa-async journal --run cats`" in page
-    return ["ruxa_async", "journal", "--run", run]
 
 
 def free_port() -> int:
@@ -160,4 +151,3 @@ def test_the_program_for_dask_buys_each_picture_once_and_downloads_it_once(
             outputs = [run(tmp_path, environment, "boats.py") for _ in range(2)]
     check(emulator, tmp_path, "boat", outputs)
     assert emulator.service.counts.files == COUNT
-    assert f"{COUNT} succeeded" in run(tmp_path, environment, "-m", *words_of_the_count("boats"))
