@@ -20,12 +20,15 @@ from servers import postgres_or_skip, redis_missing, redis_server
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 
 pytest.importorskip("psycopg", reason="needs the extra postgres")
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no PostgreSQL there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="no PostgreSQL there"),
+    pytest.mark.timeout(300),
+]
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/many-machines.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-PATIENCE = 60.0
+PATIENCE = 100.0
 COUNT = 20
 
 
