@@ -201,6 +201,7 @@ COUNTS, PERIODS = st.sampled_from([20, 100]), st.sampled_from([2.0, 5.0])
 WINDOWS = st.builds(SlidingWindow, COUNTS, PERIODS) | st.builds(FixedWindow, COUNTS, PERIODS)
 
 
+@pytest.mark.long
 @given(
     limit=BUCKETS | WINDOWS,
     rtt=st.sampled_from([0.001, 0.05]),

@@ -70,6 +70,7 @@ def departures(limit: RateLimit, waits: list[tuple[float, float]]) -> Service:
     return service
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(limit=BURSTS, waits=st.lists(WAITS, max_size=40))
 def test_the_service_rejects_nothing_however_long_creates_wait(
