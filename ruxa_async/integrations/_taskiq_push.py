@@ -46,6 +46,8 @@ class Inbox:
     name: str = field(factory=lambda: f"ruxa:{uuid.uuid4().hex}", init=False)
     #: Whether answers that are sent now arrive.
     is_listening: bool = field(default=False, init=False)
+    #: Set when that is known for the first time.
+    tried: asyncio.Event = field(factory=asyncio.Event, init=False)
     callers: int = field(default=0, init=False)
     _expected: dict[str, asyncio.Future[str]] = field(factory=dict, init=False)
 
@@ -71,12 +73,14 @@ class Inbox:
             except Exception as error:  # noqa: BLE001 - answers are looked for meanwhile
                 logger.debug("answers are looked for, because none can be received: %r", error)
             self.is_listening = False
+            self.tried.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
             self.is_listening = True
+            self.tried.set()
         elif message["type"] == "message":
             call, answer = json.loads(message["data"])
             expected = self._expected.get(call)
@@ -96,8 +100,7 @@ class Inboxes:
         """Give the inbox of this event loop. Its listener ends with the last caller."""
         loop = asyncio.get_running_loop()
         if loop not in self._open:
-            inbox, redis = Inbox(), _redis_of(self._broker)
-            self._open[loop] = inbox, None if redis is None else asyncio.create_task(inbox.listen(redis))
+            self._open[loop] = _opened(_redis_of(self._broker))
         inbox, listener = self._open[loop]
         inbox.callers += 1
         try:
@@ -107,6 +110,14 @@ class Inboxes:
             if not inbox.callers:
                 del self._open[loop]
                 await _end(listener)
+
+
+def _opened(redis: Any) -> tuple[Inbox, asyncio.Task[None] | None]:
+    inbox = Inbox()
+    if redis is not None:
+        return inbox, asyncio.create_task(inbox.listen(redis))
+    inbox.tried.set()
+    return inbox, None
 
 
 async def _end(listener: asyncio.Task[None] | None) -> None:

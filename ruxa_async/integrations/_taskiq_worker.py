@@ -37,7 +37,7 @@ class Worker:
         self._holder: asyncio.Task[None] | None = None
         #: Done when the worker stops.
         self._stopped: asyncio.Future[None] | None = None
-        self._calls: dict[str, asyncio.Task[str]] = {}
+        self._calls: set[str] = set()
         self._handlers: dict[int, Any] = {}
 
     # ---- from startup to shutdown
@@ -89,25 +89,25 @@ class Worker:
 
     async def perform(self, message: TaskiqMessage, run: str, request: str) -> str:
         """Buy *request* and return the answer. Raises NoResultError for a repeated message of a call."""
-        if message.task_id in self._calls:
+        call = message.task_id
+        if call in self._calls:
             raise NoResultError
-        answer = await self._answer(message.task_id, run, request)
+        self._calls.add(call)
+        try:
+            answer = await self._buy(run, request)
+        finally:
+            self._calls.discard(call)
+        if answer == ASK_AGAIN and self._holder is not None:
+            # The next holder need not wait until all calls have this answer.
+            await asyncio.wait({self._holder})
         if (inbox := message.labels.get(INBOX)) is not None:
-            self._outbox.send(inbox, message.task_id, answer)
+            self._outbox.send(inbox, call, answer)
         return answer
 
-    async def _answer(self, call: str, run: str, request: str) -> str:
-        client, stopped = self._client, self._stopped
-        if client is None or stopped is None or stopped.done():
+    async def _buy(self, run: str, request: str) -> str:
+        client = self._client
+        if client is None or self._stopped is None or self._stopped.done():
             return ASK_AGAIN
-        buying = self._calls[call] = asyncio.create_task(self._buy(client, run, request))
-        buying.add_done_callback(lambda _: self._calls.pop(call))
-        # When the worker stops, creates on the wire go on until the client is closed.
-        either: set[asyncio.Future[Any]] = {buying, stopped}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return buying.result() if buying.done() else ASK_AGAIN
-
-    async def _buy(self, client: RuxaClient, run: str, request: str) -> str:
         try:
             # Not generate(): when it ends early, the task would be logged as an orphan.
             task = await client.submit(load_request(request), run=run)

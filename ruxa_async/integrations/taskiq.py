@@ -12,8 +12,12 @@ In a module that all processes import, such as ``pictures.py``::
     from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
     url = os.environ["REDIS_URL"]
-    broker = RedisStreamBroker(url, queue_name="ruxa", consumer_id="0", maxlen=100_000).with_result_backend(
-        RedisAsyncResultBackend(url, result_ex_time=3600, serializer=JSONSerializer())
+    broker = RedisStreamBroker(
+        url, queue_name="ruxa", consumer_id="0", maxlen=100_000, max_connection_pool_size=10
+    ).with_result_backend(
+        RedisAsyncResultBackend(
+            url, result_ex_time=3600, serializer=JSONSerializer(), max_connection_pool_size=10
+        )
     )
 
 
@@ -68,8 +72,10 @@ _LONGEST_INTERVAL = 8
 _PAUSE = 1.0
 #: seconds before the next message after a worker stopped; the pause doubles from the first to the second
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-#: bounds of the seconds until the next look for an answer, without and with an inbox that receives it
-_LOOKS, _RARE_LOOKS = (0.01, 1.0), (1.0, 5.0)
+#: bounds of the seconds until the next look for an answer, which are a fifth of the time waited so far
+_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
+#: seconds until the next look while answers are received
+_RARE_LOOK = 5.0
 
 
 class Purchases:
@@ -166,6 +172,7 @@ class _Inquiry:
 
     async def answer(self) -> str:
         """Return the answer. A worker that stopped leaves it to the next one, under another name."""
+        await self._inbox.tried.wait()
         pause = _FIRST_PAUSE
         while (answer := await self._answer_to(uuid.uuid4().hex)) == ASK_AGAIN:
             await anyio.sleep(pause)
@@ -207,10 +214,10 @@ class _Inquiry:
         return result.return_value
 
     def _seconds_to_look(self) -> float:
-        """Return the seconds until the next look: the time waited so far, or a fifth of it without pushes."""
+        if self._inbox.is_listening:
+            return _RARE_LOOK
         waited = anyio.current_time() - self._started
-        share, (first, last) = (1, _RARE_LOOKS) if self._inbox.is_listening else (5, _LOOKS)
-        return min(max(waited / share, first), last)
+        return min(max(waited / 5, _FIRST_LOOK), _LAST_LOOK)
 
     def _note(self, reason: str) -> None:
         if reason != self.reason:
