@@ -113,6 +113,14 @@ async def test_a_purchase_gives_what_the_client_gives(shop_of: Callable[..., Any
     assert picture.task_id == shop.emulator.service.ledger.entries[0].task_id
 
 
+async def test_a_broker_that_is_not_redis_needs_no_package_of_redis(
+    shop_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "taskiq_redis", None)
+    shop = await shop_of()
+    assert (await shop.purchases.generate(CAT, run="catalogue")).urls
+
+
 async def test_the_same_key_and_the_same_run_are_bought_once(shop_of: Callable[..., Any]) -> None:
     shop = await shop_of()
     pictures = list[Generation]()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import anyio
@@ -28,6 +29,7 @@ from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from ruxa_async import Generation, NanoBanana, RuxaClient, SqliteJournal
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 from ruxa_async.integrations.taskiq import Purchases
+from ruxa_async.integrations.taskiq import __doc__ as documentation
 
 CAT = NanoBanana(prompt="a cat", key="cat")
 
@@ -67,6 +69,21 @@ class AnotherBackend(AsyncResultBackend[Any]):
 
     async def shutdown(self) -> None:
         await self._backend.shutdown()
+
+
+class SilentBackend(Backend):
+    """A worker's result backend that keeps results, but whose connections for other commands fail."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url}-of-another-server")
+        self._backend = Backend(url)
+
+    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        await self._backend.set_result(task_id, result)
+
+    async def shutdown(self) -> None:
+        await self._backend.shutdown()
+        await super().shutdown()
 
 
 @define
@@ -176,9 +193,13 @@ async def test_an_inbox_receives_while_a_call_waits_and_no_longer(office: Office
         assert asyncio.all_tasks() == tasks
 
 
-async def test_answers_are_found_when_none_is_sent_at_once(office: Office) -> None:
+@pytest.mark.parametrize("kind", [AnotherBackend, SilentBackend])
+async def test_answers_are_found_when_none_is_sent_at_once(
+    office: Office, kind: Callable[[str], AsyncResultBackend[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ruxa_async.integrations.taskiq._RARE_LOOK", 0.1)
     backend = Backend(office.redis.url)
-    worker = office.worker(AnotherBackend(office.redis.url))
+    worker = office.worker(kind(office.redis.url))
     async with worker, office.purchases(backend) as purchases:
         assert (await purchases.generate(CAT, run="catalogue", timeout=30)).urls
     assert backend.looks
@@ -209,6 +230,28 @@ async def test_an_inbox_receives_again_after_its_connection_was_lost(office: Off
                     await anyio.sleep(0.01)
 
 
+async def test_an_inbox_receives_again_after_redis_was_away(tmp_path: Path, office: Office) -> None:
+    with redis_server() as redis:
+        away = Office(redis, office.emulator, tmp_path)
+        backend = Backend(redis.url, found=False)
+        async with away.purchases(backend, ask_again=0.5) as purchases, anyio.create_task_group() as tg:
+            urls = list[str]()
+
+            async def ask() -> None:
+                urls.extend((await purchases.generate(CAT, run="catalogue", timeout=60)).urls)
+
+            tg.start_soon(ask)
+            await until(away.inboxes)
+            redis.kill()
+            await anyio.sleep(0.5)  # the attempts to connect again fail meanwhile
+            redis.start()
+            await until(away.inboxes)
+            async with away.worker():
+                with anyio.fail_after(60):
+                    while not urls:
+                        await anyio.sleep(0.01)
+
+
 def test_event_loops_one_after_the_other_have_inboxes_of_their_own(office: Office) -> None:
     broker = office.broker(Backend(office.redis.url, found=False))
     purchases = Purchases(broker, office.client)
@@ -218,3 +261,14 @@ def test_event_loops_one_after_the_other_have_inboxes_of_their_own(office: Offic
             return (await purchases.generate(CAT, run="catalogue", timeout=30)).task_id
 
     assert asyncio.run(ask()) == asyncio.run(ask()) == office.emulator.service.ledger.entries[0].task_id
+
+
+def test_the_module_in_the_documentation_can_be_pasted(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert documentation is not None
+    indented = documentation.partition("::\n\n")[2].partition("\nStart ")[0]
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    names = dict[str, Any]()
+    exec(dedent(indented), names)
+    assert isinstance(names["purchases"], Purchases)
