@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
-from attrs import define, field
 from taskiq import AsyncBroker
 
 from ruxa_async._logging import logger
@@ -39,17 +38,29 @@ def _redis_of(broker: AsyncBroker) -> Any:
     return Redis(connection_pool=backend.redis_pool)
 
 
-@define(eq=False)
 class Inbox:
     """Where the answers to the calls of one event loop arrive, while at least one of them waits."""
 
-    name: str = field(factory=lambda: f"ruxa:{uuid.uuid4().hex}", init=False)
-    #: Whether answers that are sent now arrive.
-    is_listening: bool = field(default=False, init=False)
-    #: Set when that is known for the first time.
-    tried: asyncio.Event = field(factory=asyncio.Event, init=False)
-    callers: int = field(default=0, init=False)
-    _expected: dict[str, asyncio.Future[str]] = field(factory=dict, init=False)
+    def __init__(self, redis: Any) -> None:
+        self.name: str = f"ruxa:{uuid.uuid4().hex}"
+        #: Whether answers that are sent now arrive.
+        self.is_listening: bool = False
+        #: Set when that is known for the first time.
+        self.tried: asyncio.Event = asyncio.Event()
+        self.callers: int = 0
+        self._expected: dict[str, asyncio.Future[str]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        if redis is None:
+            self.tried.set()
+        else:
+            self._listener = asyncio.create_task(self._listen(redis))
+
+    async def aclose(self) -> None:
+        """Receive no more."""
+        if self._listener is not None:
+            self._listener.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({self._listener})
 
     @contextmanager
     def expect(self, call: str) -> Generator[asyncio.Future[str]]:
@@ -60,8 +71,8 @@ class Inbox:
         finally:
             del self._expected[call]
 
-    async def listen(self, redis: Any) -> None:
-        """Receive answers until this is cancelled, also after Redis was away."""
+    async def _listen(self, redis: Any) -> None:
+        """Receive answers until this is cancelled, again after Redis was away."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -93,15 +104,15 @@ class Inboxes:
 
     def __init__(self, broker: AsyncBroker) -> None:
         self._broker = broker
-        self._open: dict[asyncio.AbstractEventLoop, tuple[Inbox, asyncio.Task[None] | None]] = {}
+        self._open: dict[asyncio.AbstractEventLoop, Inbox] = {}
 
     @asynccontextmanager
     async def joined(self) -> AsyncGenerator[Inbox]:
-        """Give the inbox of this event loop. Its listener ends with the last caller."""
+        """Give the inbox of this event loop, which is closed after its last caller."""
         loop = asyncio.get_running_loop()
-        if loop not in self._open:
-            self._open[loop] = _opened(_redis_of(self._broker))
-        inbox, listener = self._open[loop]
+        inbox = self._open.get(loop)
+        if inbox is None:
+            inbox = self._open[loop] = Inbox(_redis_of(self._broker))
         inbox.callers += 1
         try:
             yield inbox
@@ -109,22 +120,7 @@ class Inboxes:
             inbox.callers -= 1
             if not inbox.callers:
                 del self._open[loop]
-                await _end(listener)
-
-
-def _opened(redis: Any) -> tuple[Inbox, asyncio.Task[None] | None]:
-    inbox = Inbox()
-    if redis is not None:
-        return inbox, asyncio.create_task(inbox.listen(redis))
-    inbox.tried.set()
-    return inbox, None
-
-
-async def _end(listener: asyncio.Task[None] | None) -> None:
-    if listener is not None:
-        listener.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({listener})
+                await inbox.aclose()
 
 
 class Outbox:
