@@ -29,8 +29,8 @@ broker = RedisStreamBroker(
 
 
 def make_client() -> RuxaClient:
-    """Make the client: in a worker only, where RUXA_API_KEY and JOURNAL_DSN are set."""
-    return RuxaClient(journal=PostgresJournal(os.environ["JOURNAL_DSN"], wait=math.inf))
+    """Make the client: in a worker only, where RUXA_API_KEY and RUXA_JOURNAL are set."""
+    return RuxaClient(journal=PostgresJournal(os.environ["RUXA_JOURNAL"], wait=math.inf))
 
 
 purchases = Purchases(broker, make_client)

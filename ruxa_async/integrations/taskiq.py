@@ -21,8 +21,8 @@ In a module that all processes import, such as ``pictures.py``::
     )
 
 
-    def make_client():  # only in the worker process, where JOURNAL_DSN and RUXA_API_KEY are set
-        return RuxaClient(journal=PostgresJournal(os.environ["JOURNAL_DSN"], wait=math.inf))
+    def make_client():  # only in the worker process, where RUXA_JOURNAL and RUXA_API_KEY are set
+        return RuxaClient(journal=PostgresJournal(os.environ["RUXA_JOURNAL"], wait=math.inf))
 
 
     purchases = Purchases(broker, make_client)

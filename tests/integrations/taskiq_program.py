@@ -43,7 +43,7 @@ def client() -> RuxaClient:
     """The client of the worker process. RUXA_API_KEY and RUXA_BASE_URL are in its environment alone."""
     print("the client is made", flush=True)  # noqa: T201 - a test waits for it
     journal = PostgresJournal(
-        os.environ["JOURNAL_DSN"], schema=os.environ["JOURNAL_SCHEMA"], lease=1.0, wait=math.inf
+        os.environ["RUXA_JOURNAL"], schema=os.environ["JOURNAL_SCHEMA"], lease=1.0, wait=math.inf
     )
     return RuxaClient(journal=journal, limits=Limits(create_rate=RateLimit(20, burst=10)))
 
