@@ -20,7 +20,12 @@ broker = RedisStreamBroker(
     consumer_group_name="ruxa",
     consumer_id="0",  # also what was sent before the first worker ran
     maxlen=100_000,  # Redis keeps messages that were processed, too
-).with_result_backend(RedisAsyncResultBackend(REDIS_URL, result_ex_time=3600, serializer=JSONSerializer()))
+    max_connection_pool_size=10,  # to open one takes as long as ten messages
+).with_result_backend(
+    RedisAsyncResultBackend(
+        REDIS_URL, result_ex_time=3600, serializer=JSONSerializer(), max_connection_pool_size=10
+    )
+)
 
 
 def make_client() -> RuxaClient:

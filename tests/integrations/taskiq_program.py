@@ -25,10 +25,17 @@ RUN = "catalogue"
 def redis_broker(url: str) -> AsyncBroker:
     """What docs/many-machines.md shows, on the databases of one test."""
     broker = RedisStreamBroker(
-        url, queue_name="ruxa", consumer_group_name="ruxa", consumer_id="0", maxlen=10_000
+        url,
+        queue_name="ruxa",
+        consumer_group_name="ruxa",
+        consumer_id="0",
+        maxlen=10_000,
+        max_connection_pool_size=10,
     )
     return broker.with_result_backend(
-        RedisAsyncResultBackend(url, result_ex_time=600, serializer=JSONSerializer())
+        RedisAsyncResultBackend(
+            url, result_ex_time=600, serializer=JSONSerializer(), max_connection_pool_size=10
+        )
     )
 
 
