@@ -69,6 +69,16 @@ def ray(session: nox.Session) -> None:
 
 
 @nox.session
+def airflow(session: nox.Session) -> None:
+    """Run the test of the Airflow recipe; Airflow takes about 300 MB."""
+    # Not the group tests: with its FastAPI only an older Airflow can be installed.
+    session.install(
+        "-e", ".[emulator]", "apache-airflow>=3.3", "pytest>=9", "pytest-timeout", "pytest-xdist", "trio"
+    )
+    session.run("pytest", "tests/integrations/test_recipes.py", "-k", "airflow", *session.posargs)
+
+
+@nox.session
 def machines(session: nox.Session) -> None:
     """Kill all parts of many machines hundreds of times, and measure them. It needs PostgreSQL and Redis."""
     session.install("-e", MACHINES, *groups("tests"))

@@ -135,7 +135,7 @@ class Worker:
         command = ["taskiq", "worker", "benchmarks._machines_taskiq:worker", "--workers", "1"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *command, "--max-async-tasks", "2000"],
+                [sys.executable, "-m", *command, "--max-async-tasks", "2000", "--log-level", "WARNING"],
                 env={**os.environ, JOB: json.dumps(self._job)},
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -158,10 +158,9 @@ class Worker:
             raise RuntimeError(f"the worker ended: {self._log.read_text(encoding='utf-8')[-2_000:]}")
 
     def signal(self, number: int) -> None:
-        """Kill the group as the loss of its machine does, or send another signal as systemd does."""
-        if number != signal.SIGKILL:
-            self._process.send_signal(number)
-        elif self._process.returncode is None:
+        """Send a signal to both processes, as systemd does, and as the loss of a machine kills both."""
+        if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-            self._process.wait()
+            if number == signal.SIGKILL:
+                self._process.wait()

@@ -7,6 +7,7 @@ import os
 import time
 
 from taskiq import AsyncBroker
+from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from benchmarks._machines_program import JOB, JOURNALS, Job, make_client
@@ -38,6 +39,15 @@ def make_broker(job: Job) -> AsyncBroker:
     """Return the broker of *job*, as docs/many-machines.md does."""
     queue = job["queue"]
     broker = RedisStreamBroker(
-        job["redis"], queue_name=queue, consumer_group_name=queue, consumer_id="0", maxlen=100_000
+        job["redis"],
+        queue_name=queue,
+        consumer_group_name=queue,
+        consumer_id="0",
+        maxlen=100_000,
+        max_connection_pool_size=10,
     )
-    return broker.with_result_backend(RedisAsyncResultBackend(job["redis"], result_ex_time=600))
+    return broker.with_result_backend(
+        RedisAsyncResultBackend(
+            job["redis"], result_ex_time=600, serializer=JSONSerializer(), max_connection_pool_size=10
+        )
+    )

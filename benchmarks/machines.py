@@ -12,7 +12,7 @@ below 60 ms, 300 tasks/s.
 *Submitters* are processes that ask one taskiq worker, each for keys of which a neighbour asks for the same
 half. The emulator has no limit, so "most in 1 s" is what the configured limit of the client lets through.
 
-*Handover*: the sending process gets SIGKILL (with taskiq, all its processes) or SIGTERM under a demand of
+*Handover*: the sending process gets SIGKILL or SIGTERM (with taskiq, all its processes) under a demand of
 50/s, while another stands by on a lease of 2 s. The figure is the time from the signal to the end of the
 longest pause of creates. *Takeover*: the process has 100,000 accepted rows to take over. *Away*: PostgreSQL
 is killed and starts 30 s later. "Sent meanwhile" counts creates from 0.25 s after the kill on; full speed

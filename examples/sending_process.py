@@ -1,7 +1,8 @@
 """The process that sends for an account, behind HTTP: python examples/sending_process.py [PORT].
 
 Any other process buys with ``POST /generate {"key": ..., "prompt": ...}`` and may repeat it: one key is one
-purchase. Keep it on a private network: everybody who reaches it can buy.
+purchase. Keep it on a private network: everybody who reaches it can buy. Without RUXA_API_KEY it starts an
+emulator.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ CLIENT = web.AppKey("CLIENT", RuxaClient)
 
 @asynccontextmanager
 async def open_client() -> AsyncGenerator[RuxaClient]:
-    """Give a client of your service if RUXA_BASE_URL is set, else of an emulator, which costs nothing."""
-    if environ.get("RUXA_BASE_URL"):
+    """Give a client of your account if RUXA_API_KEY is set, else of an emulator, which costs nothing."""
+    if environ.get("RUXA_API_KEY"):
         async with RuxaClient(journal=SqliteJournal("sending.sqlite")) as ruxa:
             yield ruxa
     else:

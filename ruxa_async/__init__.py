@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import PollingStoppedError as PollingStoppedError
     from .errors import RateLimitedError as RateLimitedError
     from .errors import RequestValidationError as RequestValidationError
+    from .errors import RunInUseError as RunInUseError
     from .errors import RuxaError as RuxaError
     from .errors import ServerError as ServerError
     from .errors import SubmissionHalted as SubmissionHalted
@@ -85,8 +86,8 @@ _HOMES = {
         "InsufficientCreditsError InvalidRequestError JournalError JournalInUseError JournalMismatchError "
         "KeyConflictError LinkExpiredError MalformedResponseError MaybeSentError MissingExtraError "
         "NotFoundError NotSentError PermissionDeniedError PollingStoppedError RateLimitedError "
-        "RequestValidationError RuxaError ServerError SubmissionHalted SubmissionUnknownError TaskError "
-        "TaskFailedError TaskTimeout TransportError"
+        "RequestValidationError RunInUseError RuxaError ServerError SubmissionHalted SubmissionUnknownError "
+        "TaskError TaskFailedError TaskTimeout TransportError"
     ),
     "journal": "SqliteJournal",
     "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",

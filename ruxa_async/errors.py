@@ -28,7 +28,8 @@
     │   └── LinkExpiredError            its link has expired (401, 403, 404, 410)
     ├── JournalError                    the journal cannot be read or written; has its path
     │   ├── JournalInUseError           another process has it open
-    │   └── JournalMismatchError        it belongs to another service or account
+    │   ├── JournalMismatchError        it belongs to another service or account
+    │   └── RunInUseError               the run is being used: ask again later
     ├── KeyConflictError                one key for two requests of a run (also ValueError)
     ├── MissingExtraError               an optional dependency is not installed (also ImportError)
     └── ClientClosedError               the client is not open
@@ -68,6 +69,7 @@ __all__ = (
     "PollingStoppedError",
     "RateLimitedError",
     "RequestValidationError",
+    "RunInUseError",
     "RuxaError",
     "ServerError",
     "SubmissionHalted",
@@ -372,6 +374,13 @@ class JournalInUseError(JournalError):
 
 class JournalMismatchError(JournalError):
     """The journal belongs to another service or account; the message names both."""
+
+
+class RunInUseError(JournalError):
+    """A pass, another purchase or a change of the same job is under way in the run: ask again after it.
+
+    Nothing was sent. The journal can be used.
+    """
 
 
 class KeyConflictError(RuxaError, ValueError):

@@ -6,7 +6,9 @@ A module or test that needs real time, threads or sockets overrides `anyio_backe
 from __future__ import annotations
 
 import os
+import sys
 import zlib
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -24,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "alternate_backends: run half of the parameters on asyncio and the others on trio, to save time",
     )
+    config.addinivalue_line(
+        "markers",
+        "long: it repeats what shorter tests run, for seconds. Coverage, which doubles its time, leaves it "
+        "out, and so do the checks of other versions of Python",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,6 +46,19 @@ def _is_other(item: pytest.Item) -> bool:
     backend = item.callspec.params["anyio_backend"]
     others = item.callspec.id.removeprefix(str(backend))
     return ("asyncio", "trio")[zlib.crc32(others.encode()) % 2] != backend
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Run a long test without coverage."""
+    tracer = sys.gettrace()
+    if tracer is None or item.get_closest_marker("long") is None:
+        return (yield)
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 @pytest.fixture(autouse=True)

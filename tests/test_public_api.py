@@ -84,6 +84,7 @@ def test_the_public_names() -> None:
         "RequestValidationError",
         "Resume",
         "Retries",
+        "RunInUseError",
         "RuxaClient",
         "RuxaError",
         "ServerError",

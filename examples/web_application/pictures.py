@@ -20,12 +20,17 @@ broker = RedisStreamBroker(
     consumer_group_name="ruxa",
     consumer_id="0",  # also what was sent before the first worker ran
     maxlen=100_000,  # Redis keeps messages that were processed, too
-).with_result_backend(RedisAsyncResultBackend(REDIS_URL, result_ex_time=3600, serializer=JSONSerializer()))
+    max_connection_pool_size=10,  # to open one takes as long as ten messages
+).with_result_backend(
+    RedisAsyncResultBackend(
+        REDIS_URL, result_ex_time=3600, serializer=JSONSerializer(), max_connection_pool_size=10
+    )
+)
 
 
 def make_client() -> RuxaClient:
-    """Make the client: in a worker only, where RUXA_API_KEY and JOURNAL_DSN are set."""
-    return RuxaClient(journal=PostgresJournal(os.environ["JOURNAL_DSN"], wait=math.inf))
+    """Make the client: in a worker only, where RUXA_API_KEY and RUXA_JOURNAL are set."""
+    return RuxaClient(journal=PostgresJournal(os.environ["RUXA_JOURNAL"], wait=math.inf))
 
 
 purchases = Purchases(broker, make_client)

@@ -229,8 +229,9 @@ class RuxaClient:
         - was not bought, or was forgotten in the journal: is bought.
 
         With *run* it also raises `ConfigurationError` without such a journal, ValueError if the name is
-        empty, `KeyConflictError` if the key belongs to another request of the run, and `JournalError`, also
-        while ``as_completed(resume=run)`` is open or another client of the journal buys the same request.
+        empty, `KeyConflictError` if the key belongs to another request of the run, `JournalError`, and its
+        subclass `RunInUseError` while ``as_completed(resume=run)`` is open or another client of the journal
+        buys the same request.
 
         Raises `APIError` and its subclasses if the service refuses, `SubmissionUnknownError` if it may have
         been charged, `NotSentError` if the service could not be reached for ``Retries.throttled_timeout``,

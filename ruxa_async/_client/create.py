@@ -181,7 +181,11 @@ class CreateHandler:
             dispatcher = self._callback_dispatcher
             callback = None if dispatcher is None else dispatcher.callback_url(job)
             request = self._endpoint.create(job.request, callback)
-            job.entry = await self._journal.intend(job.record())
+            self._engine.creates.hold_back()
+            try:
+                job.entry = await self._journal.intend(job.record())
+            finally:
+                self._engine.creates.on_departure(self._clock.now())
         except Exception as exc:  # noqa: BLE001 - nothing was sent: deliver it unchanged
             self._engine.creates.on_abort(job, self._clock.now())
             self._refund(job)

@@ -64,7 +64,7 @@ class Driver:
     ) -> None:
         self.engine: Engine[ClientJob] = engine
         self.outcomes: Outcomes = outcomes
-        self.pipelines: set[Owner] = set()
+        self.owners: set[Owner] = set()
         self._clock = outcomes.clock
         self._state = _State.OPEN
         self._crash_cause: Exception | None = None
@@ -189,8 +189,8 @@ class Driver:
     def _notify_all(self) -> None:
         for job in tuple(self._waiting):
             job.notify()
-        for pipeline in tuple(self.pipelines):
-            pipeline.client_closed()
+        for owner in tuple(self.owners):
+            owner.client_closed()
 
     # ---- time
 

@@ -160,7 +160,7 @@ class _Purchase:
 
     def start(self) -> None:
         """Look the request up in a task of the client, because its callers may leave."""
-        self._driver.pipelines.add(self)
+        self._driver.owners.add(self)
         self._driver.start_background(self._look_up_and_start, "keyed purchase")
 
     async def _look_up_and_start(self) -> None:
@@ -245,7 +245,7 @@ class _Purchase:
     def _end(self) -> None:
         """Let the next caller look the request up again."""
         self._over = True
-        self._driver.pipelines.discard(self)
+        self._driver.owners.discard(self)
         self._release()
         self._forget()
         self._settled.set()

@@ -85,7 +85,7 @@ class Pipeline:
         if self.state is PipelineState.NEW:
             self._driver.ensure_open()
             self.state = PipelineState.RUNNING
-            self._driver.pipelines.add(self)
+            self._driver.owners.add(self)
             self._puller = self._driver.start_background(self._pull, "puller")
 
     async def _pull(self) -> None:
@@ -273,7 +273,7 @@ class Pipeline:
         """End the batch: every outcome was taken or listed."""
         self.state = PipelineState.LEFT
         self._changed.set()
-        self._driver.pipelines.discard(self)
+        self._driver.owners.discard(self)
         if self._previous_run is not None:
             self._previous_run.close()
 

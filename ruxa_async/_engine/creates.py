@@ -155,6 +155,14 @@ class Creates(Generic[_J]):
         self._breaker.on_send(job, now)
         return job
 
+    def hold_back(self) -> None:
+        """Note that the create that was just taken waits until its intent is durable."""
+        self._limiter.hold_back()
+
+    def on_departure(self, now: float) -> None:
+        """Note that a create that was held back departs, or is aborted."""
+        self._limiter.on_departure(now)
+
     # ---- replies
 
     def on_reply(self, job: _J, reply: Reply, now: float) -> CreateStep:

@@ -133,7 +133,7 @@ def _about_unknown(summary: Summary) -> Iterable[str]:
         yield f"  {result.id}: {shortened(result.prompt or result.model or '')}"
     if count > len(summary.unknown):
         yield f"  ... and {count - len(summary.unknown):,} more"
-    command = f"ruxa-async journal {summary.folder}{' --journal DSN' if summary.shared else ''}"
+    command = f"ruxa-async journal {summary.folder}{' --journal ADDRESS' if summary.shared else ''}"
     yield (
         f"check the account, then settle them: '{command} --adopt KEY TASK_ID' for each that was bought, "
         "'--forget KEY' for each that was not"

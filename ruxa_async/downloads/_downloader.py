@@ -39,6 +39,7 @@ class Downloader:
     fails with the next failed attempt. An attempt that makes progress resets the count. *window* is in
     seconds (30): ``Downloads.min_rate`` is averaged over it, and a response must begin within it. *saved* is
     awaited with the task id and the `SavedFile` of each complete file, before the file gets its final name.
+    *permission* says in the error of an address that is not public how to permit it.
 
     A failed output raises `DownloadError` with its URL, without the query string, which may hold a signature.
     """
@@ -50,6 +51,7 @@ class Downloader:
     pauses: Sequence[float] = (0.5, 2.0, 5.0)
     window: float = 30.0
     user_agent: str = "ruxa-async"
+    permission: str = "Downloads(allow_private=True) would permit it"
     saved: Callable[[str, SavedFile], Awaitable[None]] | None = field(default=None, repr=False)
     _slots: anyio.Semaphore = field(
         default=Factory(lambda self: anyio.Semaphore(self.settings.max_concurrent), takes_self=True),
@@ -137,7 +139,15 @@ class Downloader:
             user_agent=self.user_agent,
             connect_timeout=self.connect_timeout,
         )
-        return Transfer(url, sink, opener, self.settings, pauses=self.pauses, window=self.window)
+        return Transfer(
+            url,
+            sink,
+            opener,
+            self.settings,
+            pauses=self.pauses,
+            window=self.window,
+            permission=self.permission,
+        )
 
     def _may_be_private(self, host: str) -> bool:
         """Return whether *host* may have a private address."""

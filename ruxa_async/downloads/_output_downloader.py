@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 import anyio
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from ruxa_async.transports import Transport
 
 __all__ = ("OutputDownloader",)
+
+_PERMISSION: Final = (
+    "OutputDownloader(base_url=...) permits the host of your service, such as an emulator on this machine; "
+    "Downloads(allow_private=True) permits every host"
+)
 
 
 class OutputDownloader:
@@ -50,7 +55,9 @@ class OutputDownloader:
             from ruxa_async.transports import AiohttpTransport  # noqa: PLC0415 - aiohttp takes long to import
 
             self._transport = AiohttpTransport(pool_size=self._settings.max_concurrent)
-        self._downloader = Downloader(transport=self._transport, settings=self._settings, home=self._base_url)
+        self._downloader = Downloader(
+            transport=self._transport, settings=self._settings, home=self._base_url, permission=_PERMISSION
+        )
         return self
 
     async def __aexit__(

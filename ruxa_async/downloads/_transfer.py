@@ -32,7 +32,6 @@ _T = TypeVar("_T")
 
 #: bytes by which an attempt must pass all earlier ones to reset the count of failed attempts
 _PROGRESS: Final = 4096
-_NOT_PUBLIC: Final = "leads to an address that is not public; Downloads(allow_private=True) would permit it"
 
 
 class TooSlowError(TransientError):
@@ -83,7 +82,7 @@ class Transfer:
 
     The transfer is repeated after *pauses* seconds and over *window* seconds as `Downloader` says. It resumes
     where it stopped if the server identifies the version of the file and that is unchanged; otherwise it
-    starts over.
+    starts over. *permission* says in the error of an address that is not public how to permit it.
     """
 
     _url: str
@@ -92,6 +91,7 @@ class Transfer:
     _settings: Downloads
     _pauses: Sequence[float] = field(kw_only=True)
     _window: float = field(kw_only=True)
+    _permission: str = field(kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         self._ends = anyio.current_time() + self._settings.timeout
@@ -122,7 +122,9 @@ class Transfer:
             except (TransientError, NotMediaError, TransportError) as error:
                 failure = error
             if isinstance(failure.__cause__, PrivateAddressError):
-                raise self._failure(_NOT_PUBLIC) from failure
+                raise self._failure(
+                    f"leads to an address that is not public; {self._permission}"
+                ) from failure
             if isinstance(failure, NotMediaError):  # such as an error page of a proxy: nothing to resume
                 await self._restart()
             progressed = self._furthest >= furthest + _PROGRESS and not isinstance(failure, _NO_PROGRESS)

@@ -9,31 +9,35 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from taskiq import TaskiqState
+from taskiq import AsyncBroker, TaskiqMessage, TaskiqState
 from taskiq.exceptions import NoResultError
 
 from ruxa_async import RuxaClient
 from ruxa_async._logging import logger
-from ruxa_async.errors import ClientClosedError, JournalError
+from ruxa_async.errors import ClientClosedError, JournalError, RunInUseError
 
 from ._messages import dump_error, dump_generation, load_request
+from ._taskiq_push import Outbox
 
-__all__ = ("ASK_AGAIN", "Worker")
+__all__ = ("ASK_AGAIN", "INBOX", "Worker")
 
 #: What a worker that stops answers: it bought nothing that the next one would not find.
 ASK_AGAIN = "ask again"
+#: The label of a message that names where its answer is expected.
+INBOX = "ruxa_inbox"
 
 
 class Worker:
-    """The client of the worker process, from its startup to its shutdown. *make_client* makes it."""
+    """The client of the worker process of *broker*, from startup to shutdown. *make_client* makes it."""
 
-    def __init__(self, make_client: Callable[[], RuxaClient]) -> None:
+    def __init__(self, make_client: Callable[[], RuxaClient], broker: AsyncBroker) -> None:
         self._make_client = make_client
+        self._outbox = Outbox(broker)
         self._client: RuxaClient | None = None
         self._holder: asyncio.Task[None] | None = None
         #: Done when the worker stops.
         self._stopped: asyncio.Future[None] | None = None
-        self._calls: dict[str, asyncio.Task[str]] = {}
+        self._calls: set[str] = set()
         self._handlers: dict[int, Any] = {}
 
     # ---- from startup to shutdown
@@ -74,6 +78,7 @@ class Worker:
         while holder is not None and not holder.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({holder})
+        await self._outbox.flush()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
@@ -82,29 +87,35 @@ class Worker:
 
     # ---- messages
 
-    async def perform(self, call: str, run: str, request: str) -> str:
-        """Buy *request* and return the answer. Raises NoResultError for a repeated message of a *call*."""
+    async def perform(self, message: TaskiqMessage, run: str, request: str) -> str:
+        """Buy *request* and return the answer. Raises NoResultError for a repeated message of a call."""
+        call = message.task_id
         if call in self._calls:
             raise NoResultError
-        client, stopped = self._client, self._stopped
-        if client is None or stopped is None or stopped.done():
-            return ASK_AGAIN
-        buying = self._calls[call] = asyncio.create_task(self._buy(client, run, request))
-        buying.add_done_callback(lambda _: self._calls.pop(call))
-        # When the worker stops, creates on the wire go on until the client is closed.
-        either: set[asyncio.Future[Any]] = {buying, stopped}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return buying.result() if buying.done() else ASK_AGAIN
+        self._calls.add(call)
+        try:
+            answer = await self._buy(run, request)
+        finally:
+            self._calls.discard(call)
+        if answer == ASK_AGAIN and self._holder is not None:
+            # The next holder need not wait until all calls have this answer.
+            await asyncio.wait({self._holder})
+        if (inbox := message.labels.get(INBOX)) is not None:
+            self._outbox.send(inbox, call, answer)
+        return answer
 
-    async def _buy(self, client: RuxaClient, run: str, request: str) -> str:
+    async def _buy(self, run: str, request: str) -> str:
+        client = self._client
+        if client is None or self._stopped is None or self._stopped.done():
+            return ASK_AGAIN
         try:
             # Not generate(): when it ends early, the task would be logged as an orphan.
             task = await client.submit(load_request(request), run=run)
             return dump_generation(await task.result())
-        except (ClientClosedError, JournalError) as error:
-            self._give_up(error)
-            return ASK_AGAIN
         except Exception as error:  # noqa: BLE001 - it belongs to the process that asked
+            if isinstance(error, (ClientClosedError, JournalError)) and not isinstance(error, RunInUseError):
+                self._give_up(error)
+                return ASK_AGAIN
             return dump_error(error)
 
     def _give_up(self, error: Exception) -> None:

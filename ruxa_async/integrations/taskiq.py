@@ -2,16 +2,37 @@
 
 In a module that all processes import, such as ``pictures.py``::
 
-    broker = RedisStreamBroker(url, queue_name="ruxa", consumer_id="0").with_result_backend(
-        RedisAsyncResultBackend(url, result_ex_time=3600, serializer=JSONSerializer())
+    import math
+    import os
+
+    from ruxa_async import RuxaClient
+    from ruxa_async.integrations.taskiq import Purchases
+    from ruxa_async.journal import PostgresJournal
+    from taskiq.serializers import JSONSerializer
+    from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
+
+    url = os.environ["REDIS_URL"]
+    broker = RedisStreamBroker(
+        url, queue_name="ruxa", consumer_id="0", maxlen=100_000, max_connection_pool_size=10
+    ).with_result_backend(
+        RedisAsyncResultBackend(
+            url, result_ex_time=3600, serializer=JSONSerializer(), max_connection_pool_size=10
+        )
     )
-    purchases = Purchases(broker, lambda: RuxaClient(journal=PostgresJournal(dsn, wait=math.inf)))
+
+
+    def make_client():  # only in the worker process, where RUXA_JOURNAL and RUXA_API_KEY are set
+        return RuxaClient(journal=PostgresJournal(os.environ["RUXA_JOURNAL"], wait=math.inf))
+
+
+    purchases = Purchases(broker, make_client)
 
 Start ``taskiq worker pictures:broker --workers 1`` on two machines: one buys, the other stands by. Any other
 process calls ``await purchases.generate(request, run="catalogue")``.
 
 Messages may be lost, repeated and overtaken, and each process may be killed: a run and a key name one
-purchase, so a message can be sent again free of charge, and is, until its answer arrives.
+purchase, so a message can be sent again free of charge, and is, until its answer arrives. With
+`RedisAsyncResultBackend` answers arrive at once; with other backends the calls look for them.
 """
 
 from __future__ import annotations
@@ -38,7 +59,8 @@ except ImportError as exc:
     raise MissingExtraError("purchases through taskiq", "taskiq") from exc
 
 from ._messages import dump_request, load_generation
-from ._taskiq_worker import ASK_AGAIN, Worker
+from ._taskiq_push import Inbox, Inboxes
+from ._taskiq_worker import ASK_AGAIN, INBOX, Worker
 
 __all__ = ("Purchases",)
 
@@ -46,10 +68,14 @@ __all__ = ("Purchases",)
 _TASK_NAME = "ruxa: generate by key"
 #: The longest interval between two messages for one purchase, in first intervals.
 _LONGEST_INTERVAL = 8
-#: seconds before the next message after Redis failed or a worker stopped
+#: seconds before the next message after Redis failed
 _PAUSE = 1.0
+#: seconds before the next message after a worker stopped; the pause doubles from the first to the second
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: bounds of the seconds until the next look for an answer, which are a fifth of the time waited so far
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
+#: seconds until the next look while answers are received
+_RARE_LOOK = 5.0
 
 
 class Purchases:
@@ -72,10 +98,11 @@ class Purchases:
                 "broker.with_result_backend(RedisAsyncResultBackend(url))"
             )
         self._ask_again = ask_again
-        self._worker = worker = Worker(make_client)
+        self._inboxes = Inboxes(broker)
+        self._worker = worker = Worker(make_client, broker)
 
         async def generate(run: str, request: str, context: Annotated[Context, TaskiqDepends()]) -> str:
-            return await worker.perform(context.message.task_id, run, request)
+            return await worker.perform(context.message, run, request)
 
         self._task = broker.register_task(generate, task_name=_TASK_NAME)
         broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, worker.open)
@@ -92,9 +119,11 @@ class Purchases:
         if not isinstance(request, GenerationRequest):
             raise TypeError(f"generate takes a request such as NanoBanana(...), not {request!r}")
         name = Resume(run).name  # raises ValueError for an empty one
-        inquiry = _Inquiry(self._task, name, dump_request(request), self._ask_again)
-        with anyio.move_on_after(timeout):
-            return load_generation(await inquiry.answer(), request)
+        text = dump_request(request)
+        async with self._inboxes.joined() as inbox:
+            inquiry = _Inquiry(self._task, inbox, name, text, self._ask_again)
+            with anyio.move_on_after(timeout):
+                return load_generation(await inquiry.answer(), request)
         raise TimeoutError(
             f"no answer within {timeout:g} s ({inquiry.reason}): see that Redis and a worker run. What was "
             "bought is not lost: ask again with the same request and run"
@@ -133,36 +162,48 @@ class Purchases:
 class _Inquiry:
     """One call of a process that does not hold the client: send messages until there is an answer."""
 
-    def __init__(self, task: Any, run: str, request: str, interval: float) -> None:
+    def __init__(self, task: Any, inbox: Inbox, run: str, request: str, interval: float) -> None:
         self._task = task
+        self._inbox = inbox
         self._arguments = run, request
         self._first_interval = interval
         self._started = anyio.current_time()
         self.reason = "no worker answered"
 
     async def answer(self) -> str:
-        """Send the message, again after each interval, and return the answer."""
-        call, interval = uuid.uuid4().hex, self._first_interval
-        while True:
-            answer = None
-            with anyio.move_on_after(interval) as scope:
-                answer = await self._ask(call)
-            if scope.cancelled_caught:
-                interval = min(2 * interval, _LONGEST_INTERVAL * self._first_interval)
-                continue
-            if answer is not None and answer != ASK_AGAIN:
-                return answer
-            await anyio.sleep(_PAUSE)
-            if answer == ASK_AGAIN:  # which stays under the name of this call
-                call, interval = uuid.uuid4().hex, self._first_interval
+        """Return the answer. A worker that stopped leaves it to the next one, under another name."""
+        await self._inbox.tried.wait()
+        pause = _FIRST_PAUSE
+        while (answer := await self._answer_to(uuid.uuid4().hex)) == ASK_AGAIN:
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return answer
 
-    async def _ask(self, call: str) -> str | None:
+    async def _answer_to(self, call: str) -> str:
+        """Send the message of *call*, again after each interval, and return the answer."""
+        interval = self._first_interval
+        with self._inbox.expect(call) as arriving:
+            while True:
+                with anyio.move_on_after(interval) as scope:
+                    answer = await self._ask(call, arriving)
+                if scope.cancelled_caught:
+                    interval = min(2 * interval, _LONGEST_INTERVAL * self._first_interval)
+                elif answer is not None:
+                    return answer
+                else:
+                    await anyio.sleep(_PAUSE)
+
+    async def _ask(self, call: str, arriving: asyncio.Future[str]) -> str | None:
         """Send a message and wait for the answer to it or to an earlier one; None if Redis is away."""
+        kicker = self._task.kicker().with_task_id(call).with_labels(**{INBOX: self._inbox.name})
         try:
-            sent: AsyncTaskiqTask[str] = await self._task.kicker().with_task_id(call).kiq(*self._arguments)
-            while not await sent.is_ready():
-                waited = anyio.current_time() - self._started
-                await anyio.sleep(min(max(waited / 5, _FIRST_LOOK), _LAST_LOOK))
+            sent: AsyncTaskiqTask[str] = await kicker.kiq(*self._arguments)
+            while True:
+                await asyncio.wait({arriving}, timeout=self._seconds_to_look())
+                if arriving.done():
+                    return arriving.result()
+                if await sent.is_ready():
+                    break
             result = await sent.get_result()
         except (SendTaskError, ResultIsReadyError, ResultGetError) as error:
             self._note(f"Redis failed: {error.__cause__!r}")
@@ -171,6 +212,12 @@ class _Inquiry:
             self._note(f"the worker failed: {result.error!r}")
             return ASK_AGAIN
         return result.return_value
+
+    def _seconds_to_look(self) -> float:
+        if self._inbox.is_listening:
+            return _RARE_LOOK
+        waited = anyio.current_time() - self._started
+        return min(max(waited / 5, _FIRST_LOOK), _LAST_LOOK)
 
     def _note(self, reason: str) -> None:
         if reason != self.reason:

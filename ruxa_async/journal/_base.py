@@ -119,7 +119,7 @@ class LastingJournal(Journal, Protocol):
     async def open_run(self, name: str) -> JournalRun:
         """Begin a pass through the run *name*, which is created if it does not exist.
 
-        Raises `JournalError` while another pass through this run or a purchase of it by key is open.
+        Raises `RunInUseError` while another pass through this run or a purchase of it by key is open.
         """
 
     async def open_purchase(self, run: str, request: GenerationRequest) -> JournalPurchase:
@@ -127,7 +127,7 @@ class LastingJournal(Journal, Protocol):
 
         A request is identified by its key. Without a key, it is identified by its model and input, and is the
         first of its kind in a pass through the run. Raises `KeyConflictError` if the key belongs to a
-        different request, `RequestValidationError`, and `JournalError` while a pass through this run or
+        different request, `RequestValidationError`, and `RunInUseError` while a pass through this run or
         another purchase of the same key is open.
         """
 

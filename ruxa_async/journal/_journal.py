@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, overload
 
 from attrs import evolve, frozen
 
-from ruxa_async.errors import JournalError, JournalMismatchError
+from ruxa_async.errors import JournalError, JournalMismatchError, RunInUseError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
@@ -154,12 +154,12 @@ class DatabaseJournal:
     async def open_run(self, name: str) -> DatabaseRun:
         """Begin a pass through the run *name*.
 
-        Raises `JournalError` while another one, or a purchase of the run by key, is open.
+        Raises `RunInUseError` while another one, or a purchase of the run by key, is open.
         """
         name = _checked_name(name)
         self._ensure_no_pass(name)
         if any(run == name for run, _ in self._purchases):
-            raise JournalError(
+            raise RunInUseError(
                 self.path,
                 f"purchases by key in the run {name!r} have not ended, and a pass through the run could buy "
                 "them again: let them end first",
@@ -183,7 +183,7 @@ class DatabaseJournal:
         slot, purchases = (run, identify(request).handle), self._purchases
         self._ensure_no_pass(run)
         if slot in purchases:
-            raise JournalError(
+            raise RunInUseError(
                 self.path,
                 f"another client of this journal is buying this request of the run {run!r}: let it end first",
             )
@@ -198,7 +198,7 @@ class DatabaseJournal:
 
     def _ensure_no_pass(self, run: str) -> None:
         if run in self._passes:
-            raise JournalError(self.path, f"a pass through the run {run!r} has not ended: let it end first")
+            raise RunInUseError(self.path, f"a pass through the run {run!r} has not ended: let it end first")
 
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
         """Return the unknown jobs in the order in which they were intended, only those of *run* if given."""

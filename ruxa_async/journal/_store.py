@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._internal.files import FileId, file_id
-from ruxa_async.errors import JournalError, KeyConflictError
+from ruxa_async.errors import JournalError, KeyConflictError, RunInUseError
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
@@ -246,7 +246,7 @@ class Store:
     def _refuse_another_attempt(self, number: int) -> None:
         row = self.connection.execute("SELECT state FROM jobs WHERE id = ?", (number,)).fetchone()
         if row is not None:
-            raise JournalError(
+            raise RunInUseError(
                 self.path,
                 f"the request was not sent: its job became {row[0]} since it was looked up. Run it again",
             )

@@ -217,6 +217,7 @@ def synchronous(service: Service, monkeypatch: pytest.MonkeyPatch, **options: An
         return client_of(service, **options)
 
 
+@pytest.mark.long
 @every_refusal
 async def test_a_rejected_create_waits_exactly_for_retry_after(
     dialect: Dialect, form: Any, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +271,7 @@ async def test_a_retry_after_above_the_maximum_raises_with_its_seconds(status: A
     assert caught.value.status == status
 
 
+@pytest.mark.long
 @every_refusal
 async def test_a_rejected_query_is_sent_again_after_retry_after(
     dialect: Dialect, form: Any, monkeypatch: pytest.MonkeyPatch
@@ -323,6 +325,7 @@ async def test_a_task_that_never_appears_raises_with_its_id(grace: Any) -> None:
 # ---- mixtures
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fail_key", ["failMsg", "failReason", "errorMsg", "error", "message"])
 @pytest.mark.parametrize("at_root", [False, True])
 @pytest.mark.parametrize("id_key", ["taskId", "task_id", "id", "uuid"])

@@ -298,6 +298,7 @@ TEXTS = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=500, deadline=None)
 @given(
     headers=st.dictionaries(st.sampled_from([*NAMES, "date"]), TEXTS, max_size=5),

@@ -60,6 +60,7 @@ async def test_a_callback_delivers_its_task(style: Any) -> None:
     assert w.service.counts.queries <= 5  # this one is a probe
 
 
+@pytest.mark.long
 async def test_a_thousand_tasks_with_callbacks_need_at_most_1100_queries() -> None:
     async with wired(image=SPREAD) as w:
         outcomes = await outcomes_of(w.ruxa, 1_000)
@@ -81,6 +82,7 @@ async def mean_lag(count: int, **how: Any) -> float:
     return total / count
 
 
+@pytest.mark.long
 async def test_tasks_finish_without_any_callback_and_sooner_with_half_of_them() -> None:
     without, half, with_all = [await mean_lag(400, lost=share) for share in (1.0, 0.5, 0.0)]
     assert without < 1.5

@@ -37,7 +37,7 @@ def test_batch_makes_pictures_from_prompts(tmp_path: Path, capsys: pytest.Captur
     )
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.count("ruxa-async: ") == 1
+    assert said.err.count("ruxa-async: 24 rows in ") == 1  # on a slow machine, lines of progress precede it
     assert said.err.splitlines()[-2:] == [
         f"  results: {out / 'results.jsonl'}",
         f"  report: {out / 'report.html'}",
@@ -45,7 +45,6 @@ def test_batch_makes_pictures_from_prompts(tmp_path: Path, capsys: pytest.Captur
     assert "spent: 24 tasks, 72 credits as the service reported" in said.err
     assert (out / "0008-a-sleepy-red-fox-curled-up-on-a-stack-of-old-atlases.png").is_file()
     assert all(line["duration"] and line["credits"] for line in result_lines(out))
-    assert "24 rows in" in said.err
     assert "24 succeeded, 0 failed" in said.err
     assert len(list(out.glob("*.png"))) == len(result_lines(out)) == 24
     assert "\x1b" not in said.err

@@ -268,7 +268,7 @@ def test_creates_of_a_killed_batch_are_shown_and_settled(
     with served(monkeypatch, "reset_after:create:nth=1,3") as emulator:
         out = tmp_path / "out"
         assert main(["batch", source, "--out", str(out)]) == 1
-        assert f"'ruxa-async journal {out} --journal DSN --adopt KEY TASK_ID'" in capsys.readouterr().err
+        assert f"'ruxa-async journal {out} --journal ADDRESS --adopt KEY TASK_ID'" in capsys.readouterr().err
         first, second = (each["id"] for each in shown(capsys, str(out))["unknown"])
         bought = next(
             each.task_id for each in emulator.service.ledger.entries if each.input["prompt"][-1] == first[-1]

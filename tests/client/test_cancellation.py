@@ -183,12 +183,14 @@ async def cancel_everywhere(body: Body, settings: dict[str, Any], how: Callable[
     return cancelled
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("body", BODIES)
 async def test_a_cancelled_scope_loses_nothing_paid(body: str, condition: str) -> None:
     assert await cancel_everywhere(BODIES[body], CONDITIONS[condition], by_scope) >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("body", BODIES)
@@ -196,6 +198,7 @@ async def test_a_native_cancel_loses_nothing_paid(body: str, condition: str) -> 
     assert await cancel_everywhere(BODIES[body], CONDITIONS[condition], by_native_cancel) >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("body", BODIES)
@@ -203,6 +206,7 @@ async def test_an_asyncio_timeout_loses_nothing_paid(body: str, condition: str) 
     assert await cancel_everywhere(BODIES[body], CONDITIONS[condition], by_asyncio_timeout) >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("body", BODIES)
 async def test_a_cancelled_client_loses_nothing_paid(body: str, condition: str) -> None:

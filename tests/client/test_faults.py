@@ -122,6 +122,7 @@ async def test_a_drip_ends_at_its_deadline() -> None:
         assert anyio.current_time() - start == pytest.approx(7)
 
 
+@pytest.mark.long
 async def test_a_storm_of_faults_loses_nothing_and_buys_nothing_twice() -> None:
     kinds: Any = [kind for kind in CREATES if kind not in ("stall", "stall_before")]
     faults = [Fault(kind, "create", share=0.03) for kind in kinds]
@@ -162,6 +163,7 @@ async def test_sixty_prompts_complete_under_the_siblings_limits() -> None:
     assert service.ledger.charged == 60
 
 
+@pytest.mark.long
 @pytest.mark.alternate_backends
 @pytest.mark.timeout(600)  # under coverage, on a busy machine
 async def test_ten_thousand_tasks_in_flight_fail_nothing() -> None:

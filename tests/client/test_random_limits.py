@@ -63,6 +63,7 @@ async def delivered(service: Service, count: int) -> tuple[int, float]:
         return good, anyio.current_time()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @given(drawn=limited_services())
 @settings(max_examples=30, deadline=None, derandomize=True, phases=(Phase.generate,))

@@ -28,6 +28,7 @@ async def done(service: Service, count: int) -> tuple[float, int]:
     return max(entry.at for entry in service.ledger.entries), service.counts.throttled
 
 
+@pytest.mark.long
 @pytest.mark.alternate_backends
 @pytest.mark.parametrize("form", TRUTHFUL)
 @pytest.mark.parametrize("latency", [0.02, 0.2])
@@ -40,6 +41,7 @@ async def test_a_token_bucket_in_the_headers_rejects_nothing(
     assert last <= 1.15 * floor + 1
 
 
+@pytest.mark.long
 @pytest.mark.alternate_backends
 @pytest.mark.parametrize("form", [*TRUTHFUL, *NUMBERS])
 @pytest.mark.parametrize("latency", [0.02, 0.2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import client_of, service_of
 
-from ruxa_async import Generation, LinkExpiredError, NanoBanana, RuxaClient
+from ruxa_async import DownloadError, Generation, LinkExpiredError, NanoBanana, RuxaClient
 from ruxa_async.downloads import OutputDownloader
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings, Service, parse_fault
 from ruxa_async.transports import MemoryTransport
@@ -56,6 +56,11 @@ async def test_outputs_of_a_service_on_this_machine_need_its_base_url(tmp_path: 
     try:
         async with RuxaClient(api_key=emulator.key, base_url=emulator.url) as ruxa:
             generation = await ruxa.generate(NanoBanana(prompt="a cat"))
+        async with OutputDownloader() as downloader:
+            with pytest.raises(
+                DownloadError, match=r"not public; OutputDownloader\(base_url=\.\.\.\) permits"
+            ):
+                await downloader.read(generation)
         async with OutputDownloader(base_url=emulator.url) as downloader:
             assert downloader.here == emulator.url
             (path,) = await downloader.save(pickle.loads(pickle.dumps(generation)), tmp_path)

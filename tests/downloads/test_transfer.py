@@ -119,7 +119,7 @@ async def test_time_spent_on_writing_does_not_count() -> None:
     host = Host(Answer(piece=20_000))
     host.began = anyio.current_time()
     opener = Opener(transport=host, may_be_private=lambda _: True, user_agent="x", connect_timeout=1.0)
-    transfer = Transfer("https://h/0", SlowDisk(), opener, Downloads(), pauses=(), window=30.0)
+    transfer = Transfer("https://h/0", SlowDisk(), opener, Downloads(), pauses=(), window=30.0, permission="")
     assert await transfer.run() == ".png"
     assert b"".join(kept) == CONTENT
     assert anyio.current_time() - host.began == pytest.approx(120)

@@ -291,6 +291,7 @@ class _Counted(float):
         return float(self) + other
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", _LIMITS.values(), ids=_LIMITS)
 def test_each_of_a_hundred_thousand_requests_takes_at_most_four_steps(limit: Shape) -> None:
     limiter = limit.limiter()
@@ -299,6 +300,7 @@ def test_each_of_a_hundred_thousand_requests_takes_at_most_four_steps(limit: Sha
     assert _Counted.work <= 4 * 100_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("limit", "asked"),
     [

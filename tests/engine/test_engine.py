@@ -704,6 +704,7 @@ def test_creates_do_not_wait_for_queries_that_may_not_be_sent() -> None:
     assert engine.create_ready_at(now) < now + 0.5
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     shared=st.booleans(),
@@ -1587,4 +1588,4 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 EngineMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
-TestEngineInAnyOrder: Any = EngineMachine.TestCase
+TestEngineInAnyOrder: Any = pytest.mark.long(EngineMachine.TestCase)

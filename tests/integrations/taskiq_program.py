@@ -25,10 +25,17 @@ RUN = "catalogue"
 def redis_broker(url: str) -> AsyncBroker:
     """What docs/many-machines.md shows, on the databases of one test."""
     broker = RedisStreamBroker(
-        url, queue_name="ruxa", consumer_group_name="ruxa", consumer_id="0", maxlen=10_000
+        url,
+        queue_name="ruxa",
+        consumer_group_name="ruxa",
+        consumer_id="0",
+        maxlen=10_000,
+        max_connection_pool_size=10,
     )
     return broker.with_result_backend(
-        RedisAsyncResultBackend(url, result_ex_time=600, serializer=JSONSerializer())
+        RedisAsyncResultBackend(
+            url, result_ex_time=600, serializer=JSONSerializer(), max_connection_pool_size=10
+        )
     )
 
 
@@ -36,7 +43,7 @@ def client() -> RuxaClient:
     """The client of the worker process. RUXA_API_KEY and RUXA_BASE_URL are in its environment alone."""
     print("the client is made", flush=True)  # noqa: T201 - a test waits for it
     journal = PostgresJournal(
-        os.environ["JOURNAL_DSN"], schema=os.environ["JOURNAL_SCHEMA"], lease=1.0, wait=math.inf
+        os.environ["RUXA_JOURNAL"], schema=os.environ["JOURNAL_SCHEMA"], lease=1.0, wait=math.inf
     )
     return RuxaClient(journal=journal, limits=Limits(create_rate=RateLimit(20, burst=10)))
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -108,23 +110,57 @@ def test_the_sending_process_buys_a_key_once_for_all_who_ask(tmp_path: Path) -> 
         assert ask(url, "k1", "boat 1") in answers
 
 
+def recipe(name: str) -> str:
+    """Return the program of docs/recipes.md that is called *name*."""
+    page = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    (source,) = re.findall(rf"```python\n(# {re.escape(name)}.*?)```", page, re.DOTALL)
+    return str(source)
+
+
 def test_the_celery_task_of_the_docs_is_delivered_twice_and_buys_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("celery", reason="needs Celery: pip install celery")
     from celery.contrib.testing.worker import start_worker
 
-    page = (ROOT / "docs" / "_recipes_section.md").read_text(encoding="utf-8")
-    (source,) = [
-        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import Celery" in block
-    ]
+    for name in ("sending.py", "tasks.py"):
+        (tmp_path / name).write_text(recipe(name), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
     with sending_process(tmp_path) as url:
         monkeypatch.setenv("SENDING_PROCESS", url)
-        recipe: dict[str, Any] = {"__name__": "celery_recipe"}
-        exec(source, recipe)
-        recipe["app"].conf.update(broker_url="memory://", result_backend="cache+memory://")
-        with start_worker(recipe["app"], pool="threads", concurrency=4, perform_ping_check=False):
-            waiting = [recipe["make_picture"].delay(f"k{n % 3}", f"boat {n % 3}") for n in range(6)]
+        tasks = import_module("tasks")
+        tasks.app.conf.update(broker_url="memory://", result_backend="cache+memory://")
+        with start_worker(tasks.app, pool="threads", concurrency=4, perform_ping_check=False):
+            waiting = [tasks.make_picture.delay(f"k{n % 3}", f"boat {n % 3}") for n in range(6)]
             answers = [each.get(timeout=60) for each in waiting]
     assert answers[:3] == answers[3:]
+    assert bought(tmp_path / "emulator.jsonl") == ["boat 0", "boat 1", "boat 2"]
+
+
+@pytest.mark.timeout(300)
+def test_the_airflow_dag_of_the_docs_buys_each_row_once_in_two_runs(tmp_path: Path) -> None:
+    if find_spec("airflow") is None:
+        pytest.skip("needs Airflow: nox -s airflow")
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    for name in ("sending.py", "pictures_dag.py"):
+        (dags / name).write_text(recipe(name), encoding="utf-8")
+    with sending_process(tmp_path) as url:
+        settings = {
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "SENDING_PROCESS": url,
+        }
+        for words in (["db", "migrate"], ["dags", "test", "pictures"], ["dags", "test", "pictures"]):
+            command = [sys.executable, "-m", "airflow", *words]
+            done = subprocess.run(
+                command,
+                env={**os.environ, **settings},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
     assert bought(tmp_path / "emulator.jsonl") == ["boat 0", "boat 1", "boat 2"]

@@ -27,6 +27,7 @@ from ruxa_async import (
     KeyConflictError,
     NanoBanana,
     RequestValidationError,
+    RunInUseError,
     RuxaClient,
     SqliteJournal,
     TaskFailedError,
@@ -68,16 +69,14 @@ class Shop:
     emulator: Emulator
     broker: Broker
     purchases: Purchases = field(init=False)
+    journal: SqliteJournal = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.purchases = Purchases(self.broker, self.client, ask_again=0.2)
 
     def client(self) -> RuxaClient:
-        return RuxaClient(
-            api_key=self.emulator.key,
-            base_url=self.emulator.url,
-            journal=SqliteJournal(self.folder / "journal.sqlite"),
-        )
+        self.journal = SqliteJournal(self.folder / "journal.sqlite")
+        return RuxaClient(api_key=self.emulator.key, base_url=self.emulator.url, journal=self.journal)
 
     @property
     def bought(self) -> list[str]:
@@ -112,6 +111,14 @@ async def test_a_purchase_gives_what_the_client_gives(shop_of: Callable[..., Any
     assert picture.request is CAT
     assert len(picture.urls) == 1
     assert picture.task_id == shop.emulator.service.ledger.entries[0].task_id
+
+
+async def test_a_broker_that_is_not_redis_needs_no_package_of_redis(
+    shop_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "taskiq_redis", None)
+    shop = await shop_of()
+    assert (await shop.purchases.generate(CAT, run="catalogue")).urls
 
 
 async def test_the_same_key_and_the_same_run_are_bought_once(shop_of: Callable[..., Any]) -> None:
@@ -199,6 +206,19 @@ async def test_errors_are_those_of_the_client(shop_of: Callable[..., Any]) -> No
     poor = await shop_of(credits=0)
     with pytest.raises(InsufficientCreditsError, match="402"):
         await poor.purchases.generate(NanoBanana(prompt="a bird"), run="catalogue")
+
+
+async def test_an_error_of_the_journal_about_one_run_belongs_to_the_caller(
+    shop_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = await shop_of()
+    through_the_run = await shop.journal.open_run("catalogue")
+    with pytest.raises(RunInUseError, match="a pass through the run 'catalogue' has not ended"):
+        await shop.purchases.generate(CAT, run="catalogue", timeout=30)
+    assert (await shop.purchases.generate(CAT, run="another run")).urls
+    through_the_run.close()
+    assert (await shop.purchases.generate(CAT, run="catalogue")).urls
+    assert "cannot buy any more" not in caplog.text
 
 
 async def test_what_cannot_be_right_is_refused_before_a_message_is_sent(shop_of: Callable[..., Any]) -> None:

@@ -149,7 +149,7 @@ class World:
         address, _, options = self.database.dsn.partition("@")
         return {
             "REDIS_URL": self.redis.url,
-            "JOURNAL_DSN": f"{address}:{PASSWORD}@{options}",
+            "RUXA_JOURNAL": f"{address}:{PASSWORD}@{options}",
             "JOURNAL_SCHEMA": self.schema,
             "RUXA_API_KEY": self.emulator.key,
             "RUXA_BASE_URL": self.emulator.url,

@@ -39,6 +39,7 @@ def test_outliers_do_not_widen_the_bins() -> None:
     assert bins.end == pytest.approx(10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [number / 1000 for number in range(1, 1000)])
 def test_a_single_value_is_counted(value: float) -> None:
     assert sum(histogram([value]).counts) == 1

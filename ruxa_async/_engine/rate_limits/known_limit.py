@@ -35,7 +35,8 @@ class KnownLimit:
     response. The service then never counts more than ``count`` in ``per``, but latency costs throughput.
 
     With a configured burst, a place is free again ``per`` seconds after the departure, so that latency costs
-    no throughput.
+    no throughput. A request that waits for the journal (`hold_back`) departs later, perhaps with others at
+    once. Until then the bucket is refilled only as far as its tokens and the requests held back fit into it.
 
     Requests that were sent evenly can arrive close together. A 429 therefore means that the service's bucket
     holds fewer tokens than ours. Ours is emptied, and owes one token more as a reserve. Without a configured
@@ -52,6 +53,8 @@ class KnownLimit:
         self._bucket = _Bucket(limit.burst or limit.count, limit.count / limit.per)
         self._free: deque[float] = deque()  # when the places of answered requests are free again, sorted
         self._in_flight = 0
+        # When the requests in flight departed, the oldest first; those of another limit count as long ago.
+        self._departures: deque[float] = deque()
         self._shortest_rtt = math.inf
         self._jitter = 0.0  # seconds; the largest recent round trip less the shortest one
         self._last_sent_at = -math.inf
@@ -72,6 +75,9 @@ class KnownLimit:
 
     def take_over(self, in_flight: int) -> None:
         self._in_flight += in_flight
+        self._departures.extendleft([-math.inf] * in_flight)
+        for _ in range(min(-in_flight, len(self._departures))):
+            self._departures.popleft()
 
     def ready_at(self, now: float) -> float:
         free = self._free
@@ -91,17 +97,29 @@ class KnownLimit:
 
     def on_send(self, now: float) -> None:
         self._in_flight += 1
+        self._departures.append(now)
         self._last_sent_at, self._last_arrived_at = now, now + self._jitter
         if self._bucket.take(now):
             self._accepted = 0
 
+    def hold_back(self) -> None:
+        """Note that the request that was just counted departs only when `on_departure` says so."""
+        self._count_held(self._departures.pop())
+
+    def on_departure(self, now: float) -> None:
+        """Note that a request that was held back departs."""
+        if len(self._departures) < self._in_flight:  # another limit may have counted it
+            self._departures.append(now)
+        self._count_held(now)
+
     def on_accept(self, now: float, *, sent_at: float) -> None:
         self._accepted += 1
         self._measure_rtt(now, sent_at)
-        self._occupy_place(sent_at if self._is_burst_configured else now)
+        departed_at = self._end_flight(now, sent_at)
+        self._occupy_place(departed_at if self._is_burst_configured else now)
 
     def on_reject(self, now: float, retry_after: float | None, *, sent_at: float) -> None:  # noqa: ARG002
-        self._in_flight -= 1  # it took no place
+        self._end_flight(now, sent_at)  # it took no place
         self._measure_rtt(now, sent_at)
         if sent_at <= self._rejected_at:
             return  # it was sent before the last rejection was known
@@ -111,17 +129,31 @@ class KnownLimit:
         self._bucket.empty(now)
 
     def on_no_response(self, now: float) -> None:
+        self._end_flight(now, now)
         self._occupy_place(now)
 
     on_inconclusive = on_no_response
 
-    def on_not_sent(self, now: float) -> None:  # noqa: ARG002 - see `Limit`
-        self._in_flight -= 1
+    def on_not_sent(self, now: float) -> None:
+        self._end_flight(now, now)
         self._bucket.refund()
         self._last_arrived_at = -math.inf
 
-    def _occupy_place(self, counted_at: float) -> None:
+    def _end_flight(self, now: float, sent_at: float) -> float:
+        """Count one request in flight less; return when it departed.
+
+        Responses come in any order. Whichever comes first is taken for that of the oldest departure: the
+        others then count for longer, never shorter.
+        """
         self._in_flight -= 1
+        departed_at = self._departures.popleft() if self._departures else -math.inf
+        self._count_held(now)
+        return sent_at if departed_at == -math.inf else departed_at
+
+    def _count_held(self, now: float) -> None:
+        self._bucket.hold(max(0, self._in_flight - len(self._departures)), now)
+
+    def _occupy_place(self, counted_at: float) -> None:
         self._free.append(counted_at + self._per)
         if len(self._free) > 1 and self._free[-2] > self._free[-1]:  # responses come in any order
             insort(self._free, self._free.pop())
@@ -135,16 +167,22 @@ class KnownLimit:
 
 
 class _Bucket:
-    """A token bucket of *size*, refilled at *rate* tokens a second, and full at first."""
+    """A token bucket of *size*, refilled at *rate* tokens a second, and full at first.
+
+    Requests that are held took a token and have not departed, so the service counts them later. A bucket of
+    one token leaves them out: it would otherwise stand still while a request waits.
+    """
 
     def __init__(self, size: int, rate: float) -> None:
         self.size = size
+        self._held = 0
         self._rate = rate
         self._tokens = float(size)
         self._at = -math.inf
 
     def level(self, now: float) -> float:
-        return min(self.size, self._tokens + (now - self._at) * self._rate)
+        room = self.size - self._held if self.size > 1 else 1
+        return min(room, self._tokens + (now - self._at) * self._rate)
 
     def ready_at(self, now: float) -> float:
         missing = 1.0 - self.level(now)
@@ -155,6 +193,11 @@ class _Bucket:
         level = self.level(now)
         self._tokens, self._at = level - 1.0, now
         return level > self.size - 1e-9
+
+    def hold(self, requests: int, now: float) -> None:
+        """Keep room for the tokens of *requests* from now on."""
+        if requests != self._held:
+            self._tokens, self._at, self._held = self.level(now), now, requests
 
     def use_up(self, at: float) -> None:
         """Leave no token at the time *at*."""

@@ -192,6 +192,19 @@ class ScopeLimiter:
         if self.hints is not None:
             self.hints.on_send(now)
 
+    def hold_back(self) -> None:
+        """Note that the request that was just counted waits for the journal before it departs.
+
+        Only a configured limit tells the difference. To a discovered one, the wait is part of the latency.
+        """
+        if isinstance(self.limit, KnownLimit):
+            self.limit.hold_back()
+
+    def on_departure(self, now: float) -> None:
+        """Note that a request that was held back departs."""
+        if isinstance(self.limit, KnownLimit):
+            self.limit.on_departure(now)
+
     def on_accept(self, now: float, *, sent_at: float) -> None:
         self.in_flight -= 1
         self.limit.on_accept(now, sent_at=sent_at)

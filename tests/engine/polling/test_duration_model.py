@@ -178,6 +178,7 @@ def test_a_span_of_infinite_ages_is_none(low: float, high: float) -> None:
 SECONDS = st.floats(0.0, 1e300)
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     seen=st.lists(st.tuples(SECONDS, SECONDS, st.none() | SECONDS), max_size=12), running=st.lists(SECONDS)

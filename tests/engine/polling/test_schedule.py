@@ -351,6 +351,7 @@ EVENTS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     bounds=st.tuples(GAPS, GAPS),

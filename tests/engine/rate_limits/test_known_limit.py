@@ -318,6 +318,7 @@ def most_in_any(window: float, instants: list[float]) -> int:
 WINDOWS = LIMITS.map(lambda limit: attrs.evolve(limit, burst=None))
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(limit=WINDOWS, round_trips=st.lists(ROUND_TRIPS, max_size=40))
 def test_the_service_never_counts_more_than_the_limit(limit: RateLimit, round_trips: list[RoundTrip]) -> None:
@@ -326,6 +327,7 @@ def test_the_service_never_counts_more_than_the_limit(limit: RateLimit, round_tr
     assert most_in_any(limit.per, traffic.counted) <= limit.count
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(limit=WINDOWS, round_trips=st.lists(ROUND_TRIPS, max_size=40), data=st.data())
 def test_unsent_requests_do_not_loosen_the_limit(
@@ -335,6 +337,7 @@ def test_unsent_requests_do_not_loosen_the_limit(
     assert most_in_any(limit.per, run(limit, round_trips).counted) <= limit.count
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(limit=LIMITS, round_trips=st.lists(ROUND_TRIPS, max_size=40))
 def test_no_more_are_sent_than_the_burst_and_the_refill_since(
@@ -348,6 +351,7 @@ def test_no_more_are_sent_than_the_burst_and_the_refill_since(
             assert last - first + 1 <= burst + flowed + 1e-6
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     limit=LIMITS.filter(lambda limit: limit.burst is not None),

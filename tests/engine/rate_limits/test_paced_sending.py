@@ -164,3 +164,16 @@ def test_one_request_is_sent_in_thirty_seconds_however_many_are_rejected() -> No
         before = sender.now
         sender.request(accepted=False)
         assert sender.now - before <= 62.0
+
+
+def test_of_a_named_wait_only_the_time_until_the_bucket_is_full_counts() -> None:
+    rates = []
+    for wait in (1.0, 5.0):  # a bucket of 10 tokens is full after a second
+        sender = paced(10.0, burst=10.0)
+        for _ in range(60):
+            sender.request()
+        sender.request(accepted=False, retry_after=wait)
+        sender.request()
+        rates.append(sender.phase.rate)
+    assert rates[0] == pytest.approx(rates[1], rel=0.01)
+    assert rates[0] != 10.0
