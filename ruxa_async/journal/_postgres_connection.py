@@ -8,8 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ._dsn import driver
-from ._postgres_pipeline import Pipeline
-from ._schema import MIGRATIONS, Cursor, SchemaError
+from ._schema import MIGRATIONS, SchemaError
 
 if TYPE_CHECKING:
     import psycopg
@@ -43,8 +42,6 @@ class PostgresConnection:
 
     def __init__(self, inner: psycopg.Connection[Any]) -> None:
         self._inner = inner
-        self._pipeline = Pipeline(inner)
-        self._in_pipeline = False
 
     @classmethod
     def open(cls, dsn: str, schema: str) -> PostgresConnection:
@@ -55,7 +52,6 @@ class PostgresConnection:
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT,
             application_name="ruxa-async journal",
-            client_encoding="UTF8",
             tcp_user_timeout=_STATEMENT_TIMEOUT,
             keepalives_idle=10,
         )
@@ -64,7 +60,6 @@ class PostgresConnection:
         settings = (
             f"search_path = {quoted}",
             "synchronous_commit = on",
-            "bytea_output = 'hex'",
             "default_transaction_isolation = 'read committed'",
             f"statement_timeout = {_STATEMENT_TIMEOUT}",
             f"lock_timeout = {_STATEMENT_TIMEOUT}",
@@ -73,25 +68,30 @@ class PostgresConnection:
         connection.execute("; ".join(f"SET {setting}" for setting in settings))
         return connection
 
-    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
         """Run one statement, whose parameters are written as ``?``."""
+        if not parameters:
+            return self._inner.execute(sql)
         values = [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in parameters]
-        if self._in_pipeline:
-            return self._pipeline.execute(sql, values)
-        return self._inner.execute(_adapted(sql), values) if values else self._inner.execute(sql)
+        return self._inner.execute(_adapted(sql), values)
 
     @contextmanager
     def pipeline(self) -> Iterator[None]:
         """Send statements without waiting for their results, except where rows are fetched, and at the end.
 
-        The first error ends the block, and the connection can only be closed then. Nothing that was sent
-        after the failed statement is carried out.
+        The first error ends the block. Nothing that was sent after the failed statement is carried out.
         """
-        self._in_pipeline = True
-        self._pipeline.begin()
-        yield
-        self._pipeline.end()
-        self._in_pipeline = False
+        error: Exception | None = None
+        try:
+            with self._inner.pipeline():
+                try:
+                    yield
+                except Exception as exc:  # noqa: BLE001 - raised below; psycopg would log what follows from it
+                    error = exc
+        except driver().Error as exc:
+            error = error or exc
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Disconnect."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from traceback import format_exception
 from typing import Any
 
@@ -291,12 +291,14 @@ async def test_a_takeover_that_is_committed_while_an_intent_waits_for_it_refuses
 async def test_the_statements_of_a_group_are_sent_before_rows_are_awaited(
     place: InPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ruxa_async.journal import _postgres_pipeline as module
+    import psycopg
+
+    from ruxa_async.journal import _postgres_connection as module
 
     events: list[str] = []
-    execute, fetchall = module.Pipeline.execute, module.Rows.fetchall
+    execute, fetchall = module.PostgresConnection.execute, psycopg.Cursor.fetchall
 
-    def recorded_execute(self: Any, sql: str, parameters: Any) -> Any:
+    def recorded_execute(self: Any, sql: str, parameters: Any = ()) -> Any:
         events.append(sql.split(maxsplit=1)[0])
         return execute(self, sql, parameters)
 
@@ -306,8 +308,8 @@ async def test_the_statements_of_a_group_are_sent_before_rows_are_awaited(
 
     async with place.journal() as journal:
         await journal.open_purchase("run", request(key="first"))
-        monkeypatch.setattr(module.Pipeline, "execute", recorded_execute)
-        monkeypatch.setattr(module.Rows, "fetchall", recorded_fetchall)
+        monkeypatch.setattr(module.PostgresConnection, "execute", recorded_execute)
+        monkeypatch.setattr(psycopg.Cursor, "fetchall", recorded_fetchall)
 
         async def buy(key: str) -> None:
             purchase = await journal.open_purchase("run", request(key=key))
@@ -482,7 +484,8 @@ async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
             result = plain(self, sql, parameters)
             if sql == "COMMIT" and not lost:
                 lost.append(True)
-                result.fetchall()  # the server has committed
+                with suppress(driver().ProgrammingError):  # it has no rows
+                    result.fetchall()  # waits until the server has committed
                 self.close()
                 raise driver().OperationalError("the connection was lost")
             return result
