@@ -301,16 +301,16 @@ class PostgresDatabase:
     def _find_durable(self, connection: PostgresConnection, tried: dict[str, list[Any]]) -> list[Any] | None:
         """Return the results of the transaction in *tried* that is durable, None if none is.
 
-        Note it if another process took the journal over.
+        Note it if another process took the journal over. The last transaction may also be one whose callers
+        got an error, because the server was away for too long after its COMMIT.
         """
         assert self._store is not None
         epoch, group = connection.execute("SELECT epoch, last_group FROM holder").fetchall()[0]
-        if epoch != self._epoch:
-            logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
-            self._store.refusal = TAKEN_OVER
-        elif group in tried:
+        if epoch == self._epoch:
             self._last_group = group
-            return tried[group]
+            return tried.get(group)
+        logger.error("%s was taken over by %s", self.path, current_holder(connection)[0])
+        self._store.refusal = TAKEN_OVER
         return None
 
 

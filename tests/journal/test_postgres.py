@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from traceback import format_exception
@@ -469,31 +469,48 @@ async def test_a_process_that_stands_by_says_that_the_server_is_away(own_server:
         await journal.intend(job("k"))
 
 
-async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
-    place: InPostgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The connection is lost right after COMMIT reached the server."""
+@pytest.fixture
+def one_lost_commit(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which one connection is lost right after COMMIT reached the server."""
     from ruxa_async.journal import _postgres_connection as module
     from ruxa_async.journal._dsn import driver
 
+    plain = module.PostgresConnection.execute
+    lose: list[bool] = []
+
+    def losing(self: Any, sql: str, parameters: Any = (), /) -> Any:
+        result = plain(self, sql, parameters)
+        if sql == "COMMIT" and lose:
+            lose.clear()
+            with suppress(driver().ProgrammingError):  # it has no rows
+                result.fetchall()  # waits until the server has committed
+            self.close()
+            raise driver().OperationalError("the connection was lost")
+        return result
+
+    monkeypatch.setattr(module.PostgresConnection, "execute", losing)
+    return lambda: lose.append(True)
+
+
+async def test_a_group_whose_commit_was_not_acknowledged_is_written_once(
+    place: InPostgres, one_lost_commit: Callable[[], None]
+) -> None:
     async with place.journal() as journal:
-        plain = module.PostgresConnection.execute
-        lost: list[bool] = []
-
-        def losing(self: Any, sql: str, parameters: Any = (), /) -> Any:
-            result = plain(self, sql, parameters)
-            if sql == "COMMIT" and not lost:
-                lost.append(True)
-                with suppress(driver().ProgrammingError):  # it has no rows
-                    result.fetchall()  # waits until the server has committed
-                self.close()
-                raise driver().OperationalError("the connection was lost")
-            return result
-
-        monkeypatch.setattr(module.PostgresConnection, "execute", losing)
+        one_lost_commit()
         entry = await journal.intend(job("k"))
-        assert lost
     assert place.rows("SELECT id, attempts FROM jobs") == [(entry, 1)]
+
+
+async def test_after_a_group_that_was_reported_lost_and_is_durable_the_journal_goes_on(
+    place: InPostgres, one_lost_commit: Callable[[], None]
+) -> None:
+    async with place.journal(patience=0.0) as journal:
+        one_lost_commit()
+        with pytest.raises(JournalError, match="the server is away"):
+            await journal.intend(job("k"))
+        with anyio.fail_after(60):
+            await journal.intend(job("l"))
+    assert place.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
 # ---- what is refused
