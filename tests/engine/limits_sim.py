@@ -88,7 +88,7 @@ def simulate(
     limit: Limiter,
     *,
     rtt: float,
-    names_wait: bool = False,
+    told: bool = False,
     exactly: bool = False,
     stalls: Sequence[tuple[float, float]] = (),
     count: float = math.inf,
@@ -96,8 +96,8 @@ def simulate(
 ) -> Run:
     """Send requests to *limit* until *count* are accepted, or until the time *until*.
 
-    A request arrives half a *rtt* after it left. With *names_wait*, rejections name the wait in whole
-    seconds, as ``Retry-After`` does, unless *exactly*. Between the two times of each of *stalls*, the event loop
+    A request arrives half a *rtt* after it left. Where the client is *told* when to come back, it is in whole
+    seconds, as in ``Retry-After``, unless *exactly*. Between the two times of each of *stalls*, the event loop
     of the client is blocked.
     """
     discovery, lateness = Discovery(), random.Random(1)
@@ -110,7 +110,7 @@ def simulate(
             if not wait:
                 discovery.on_accept(now, sent_at=sent_at)
                 continue
-            hint = (wait if exactly else float(math.ceil(wait))) if names_wait else None
+            hint = (wait if exactly else float(math.ceil(wait))) if told else None
             discovery.on_reject(now, hint, sent_at=sent_at)
             if hint:
                 limiter = max(limiter, now + hint)

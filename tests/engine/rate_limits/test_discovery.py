@@ -59,7 +59,7 @@ def test_a_limit_of_any_shape_is_found_and_used(name: str, rtt: float) -> None:
 
 
 def test_nothing_is_sent_before_a_named_retry_after() -> None:
-    run = simulate(TokenBucket(20, 1).limiter(), rtt=0.02, names_wait=True, count=600)
+    run = simulate(TokenBucket(20, 1).limiter(), rtt=0.02, told=True, count=600)
     assert run.passed[-1] <= 42.0
     assert not [at for at in run.passed for start, end in run.forbidden if start < at < end]
 
@@ -201,19 +201,18 @@ COUNTS, PERIODS = st.sampled_from([20, 100]), st.sampled_from([2.0, 5.0])
 WINDOWS = st.builds(SlidingWindow, COUNTS, PERIODS) | st.builds(FixedWindow, COUNTS, PERIODS)
 
 
-@pytest.mark.long
 @given(
     limit=BUCKETS | WINDOWS,
     rtt=st.sampled_from([0.001, 0.05]),
     troubles=TROUBLES,
-    names_wait=st.booleans(),
+    told=st.booleans(),
 )
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_after_storms_and_stalls_requests_are_sent_at_four_fifths_of_the_limit(
     limit: TokenBucket | SlidingWindow | FixedWindow,
     rtt: float,
     troubles: list[tuple[str, float, float]],
-    names_wait: bool,
+    told: bool,
 ) -> None:
     rate, at_once = (
         (limit.rate, 2) if isinstance(limit, TokenBucket) else (limit.count / limit.per, limit.count)
@@ -227,7 +226,7 @@ def test_after_storms_and_stalls_requests_are_sent_at_four_fifths_of_the_limit(
         else:
             stalls.append((start, end))
     settled = end + max(10.0, troubles[-1][2] / 4)
-    run = simulate(limiter, rtt=rtt, names_wait=names_wait, stalls=stalls, until=settled + 40.0)
+    run = simulate(limiter, rtt=rtt, told=told, stalls=stalls, until=settled + 40.0)
     accepted = len([at for at in run.passed if at >= settled])
     forbidden = 0.0
     if isinstance(limit, TokenBucket):  # in the window that it waits for, nothing is accepted anyway
