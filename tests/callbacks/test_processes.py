@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
+from processes import free_port, until
 
 from ruxa_async.__main__ import main
 from ruxa_async.emulator import Callbacks, Durations, Emulator, EmulatorSettings, Fault
@@ -26,21 +25,9 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 100.0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RUXA_")}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -89,7 +76,7 @@ def test_an_example_answers_when_it_is_called_back(
             except URLError:
                 return False
 
-        until(is_up)
+        until(is_up, PATIENCE)
         status, said = ask(url, good, kind)
         assert status == 200
         assert said["task_id"].startswith("task_")
@@ -124,7 +111,7 @@ def test_an_example_starts_with_the_users_own_key(
             except URLError:
                 return False
 
-        until(is_up)
+        until(is_up, PATIENCE)
 
 
 def test_the_command_is_called_back(tmp_path: Path) -> None:
@@ -231,7 +218,7 @@ def test_lost_creates_are_adopted_across_a_kill(style: Any, tmp_path: Path) -> N
         }
         ledger = emulator.service.ledger
         with started("-c", PROGRAM, cwd=tmp_path, **env) as killed:
-            until(lambda: ledger.charged == 100)
+            until(lambda: ledger.charged == 100, PATIENCE)
             os.kill(killed.pid, signal.SIGKILL)
             before = killed.communicate()[0].splitlines()
         with started("-c", PROGRAM, cwd=tmp_path, **env) as resumed:

@@ -8,13 +8,12 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from processes import free_port, until
 from servers import postgres_or_skip, redis_missing, redis_server
 
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
@@ -117,18 +116,6 @@ def test_the_programs_for_taskiq_buy_each_picture_once_and_save_it(
     assert f"{COUNT} succeeded" in counted
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
-
-
 def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
@@ -149,7 +136,7 @@ def test_the_program_for_dask_buys_each_picture_once_and_downloads_it_once(
     scheduler = [*command("dask scheduler"), "--port", str(port), "--dashboard-address", ":0"]
     worker[worker.index(given)] = address
     with running(scheduler, tmp_path, environment):
-        until(lambda: listens(port))
+        until(lambda: listens(port), PATIENCE)
         with running(worker, tmp_path, environment):
             outputs = [run(tmp_path, environment, "boats.py") for _ in range(2)]
     check(emulator, tmp_path, "boat", outputs)

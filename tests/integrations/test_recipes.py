@@ -20,6 +20,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from processes import free_port
 
 from ruxa_async.emulator._ledger import LedgerFile
 
@@ -64,11 +65,6 @@ def test_the_pool_makes_each_thumbnail_once_also_after_a_kill(tmp_path: Path) ->
     prompts = bought(tmp_path / "pool" / "emulator.jsonl")
     assert len(prompts) == len({*prompts})
     assert 24 - len(unknown) <= len(prompts) <= 24
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -10,15 +10,13 @@ import logging
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,6 +25,7 @@ from urllib.request import Request, urlopen
 import anyio
 import pytest
 from attrs import define, field
+from processes import fork_context, free_port, until
 from report.browser import CHROMIUM, opened_browser
 from servers import Postgres, RedisServer, postgres, postgres_missing, redis_missing, redis_server
 
@@ -66,22 +65,7 @@ def database() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def forks() -> Any:
-    """What forks processes from one that has imported everything, which takes seconds."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "aiohttp", "psycopg", "integrations.taskiq_program"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or it passes over what it cannot import
-        forkserver.ensure_running()
-    return context
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait for *condition*, and return its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return value
+    return fork_context("integrations.taskiq_program")
 
 
 @define(eq=False)
@@ -372,8 +356,7 @@ def post(url: str, wish: dict[str, str]) -> tuple[int, dict[str, Any]]:
 
 
 async def test_the_web_application_shows_each_picture_and_buys_it_once(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     world.start("taskiq", "worker", "web_application.pictures:broker", "--workers", "2")
     web = world.start(
         "uvicorn", "web_application.web:app", "--workers", "2", "--port", url.rpartition(":")[2]

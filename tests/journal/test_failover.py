@@ -9,12 +9,9 @@ import json
 import logging
 import os
 import signal
-import sys
-import time
 import uuid
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ import pytest
 from attrs import define, field, frozen
 from journal.failover_program import Deployment, send, submit
 from journal.places import InPostgres
+from processes import fork_context, until
 from servers import Postgres
 
 from ruxa_async import Budget, Limits, RateLimit
@@ -36,22 +34,7 @@ ON_WIRE = 16
 
 @pytest.fixture(scope="module")
 def forks() -> Any:
-    """What forks processes from one that has imported everything, which takes seconds."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "aiohttp", "psycopg", "journal.failover_program"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or it passes over what it cannot import
-        forkserver.ensure_running()
-    return context
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait for *condition*, and return its value."""
-    deadline = time.monotonic() + 60
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return value
+    return fork_context("journal.failover_program")
 
 
 @frozen
