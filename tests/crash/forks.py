@@ -48,6 +48,7 @@ PIECE = 4096
 #: How many creates may be on the wire at once.
 CREATES = 16
 
+_PLACES = {point: at for at, point in enumerate(failpoints.FAILPOINTS)}
 _REQUESTS = ("create sent", "query begun", "download begun")
 
 
@@ -57,19 +58,21 @@ class Counter:
     def __init__(self, path: str, kill: tuple[str, int] | None) -> None:
         with Path(path).open("w+b") as file:
             file.truncate(SIZE)
-            self._kept = mmap.mmap(file.fileno(), SIZE)
+            kept = memoryview(mmap.mmap(file.fileno(), SIZE))
+        # Items are written in one piece each. `Struct.pack_into` writes zeros first, and a kill may come between.
+        self._times = kept[: COUNTS.size].cast("I")
+        self._first = kept[COUNTS.size :].cast("d")
         self._kill = kill
-        self._times = dict.fromkeys(failpoints.FAILPOINTS, 0)
         self._lock = threading.Lock()
         self._began = time.monotonic()
 
     def __call__(self, point: str) -> None:
         with self._lock:
-            self._times[point] += 1
-            COUNTS.pack_into(self._kept, 0, *self._times.values())
-            if point in _REQUESTS and sum(self._times[name] for name in _REQUESTS) == 1:
-                FIRST.pack_into(self._kept, COUNTS.size, time.monotonic() - self._began)
-            if self._kill == (point, self._times[point]):
+            at = _PLACES[point]
+            self._times[at] += 1
+            if point in _REQUESTS and not self._first[0]:
+                self._first[0] = time.monotonic() - self._began
+            if self._kill == (point, self._times[at]):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
