@@ -20,8 +20,8 @@ __all__ = ("Completions",)
 class Completions:
     """The outcomes of ``as_completed``: a context manager and an iterator over `Outcome`.
 
-    ``for outcome in ruxa.as_completed(requests)`` stops when you leave the loop, and lists paid tasks in
-    ``RuxaClient.orphans``. ``with ruxa.as_completed(requests) as outcomes`` also waits for creates on the
+    ``for outcome in ruxa.as_completed(requests)`` stops when you leave the loop or interrupt it, and lists
+    paid tasks in ``RuxaClient.orphans``. ``with ruxa.as_completed(requests) as outcomes`` also waits for creates on the
     wire (at most ``Timeouts.create_drain``), and fills *unfinished*, *unknown* and *unsubmitted*.
 
     Several threads may iterate over one `Completions`; each outcome goes to one of them. Requests are pulled
@@ -36,6 +36,7 @@ class Completions:
         self._ruxa = ruxa  # while this is in use, the client is not dropped
         self._batch = batch
         self._source = source
+        self._entered = False
 
     @property
     def unfinished(self) -> tuple[JobRecord, ...]:
@@ -53,6 +54,7 @@ class Completions:
         return self._batch.completions.unsubmitted
 
     def __enter__(self) -> Self:
+        self._entered = True
         self._thread.call(self._batch.completions.__aenter__)
         return self
 
@@ -83,15 +85,23 @@ class Completions:
     def __next__(self) -> Outcome:
         """Return the next outcome. Raises what ``__anext__`` of `ruxa_async.Completions` raises."""
         pulled = False
-        while True:
-            try:
+        try:
+            while True:
                 delivery = self._thread.call(partial(self._batch.next, pulled=pulled), self._batch.put_back)
-            except StopAsyncIteration:
-                raise StopIteration from None
-            if delivery is not None:
-                return delivery[1]
-            self._pull()
-            pulled = True
+                if delivery is not None:
+                    break
+                self._pull()
+                pulled = True
+        except StopAsyncIteration:
+            raise StopIteration from None
+        except Exception:
+            raise
+        except BaseException:
+            # The traceback refers to this object, so `__del__` would come too late.
+            if not self._entered:
+                self._thread.post(self._batch.drop)
+            raise
+        return delivery[1]
 
     def _pull(self) -> None:
         """Pull one request in this thread and hand it over; an interrupt leaves that to a later call."""

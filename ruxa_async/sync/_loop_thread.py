@@ -121,7 +121,7 @@ class LoopThread:
 
     def drop(self) -> None:
         """Leave a client that nobody can reach any more; warn that it was not closed."""
-        if self._pid == os.getpid() and not self._stopping:
+        if self._pid == os.getpid() and not (self._stopping or self._ended.is_set()):
             self.stop()
             warnings.warn(
                 "a RuxaClient was dropped while it was open: write `with RuxaClient() as ruxa:`, "

@@ -19,7 +19,7 @@ class CommitsTogether(NullJournal):
     def __init__(self, every: float) -> None:
         self._every = every
 
-    async def intend(self, job: JobRecord) -> None:  # noqa: ARG002
+    async def intend(self, job: JobRecord) -> None:
         now = anyio.current_time()
         await anyio.sleep((math.floor(now / self._every) + 1) * self._every - now)
 

@@ -1,0 +1,118 @@
+"""Ctrl-C in the calling thread: what is paid is received or listed, and nothing is bought twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ruxa_async.emulator import Emulator, EmulatorSettings
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="os.kill there ends a process without a signal"
+)
+
+
+def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUXA_")}
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *map(str, arguments)],
+        env={**kept, **environment, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_at_any_moment_what_was_charged_is_received_or_listed_and_never_bought_twice() -> None:
+    out, err = start(ROOT / "tests/sync/interrupts.py", "1", "6").communicate(timeout=100)
+    rounds: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    assert len(rounds) == 5 * (10 + 6), err
+    assert "Traceback" not in err
+    for each in rounds:
+        assert each["interrupts"] == 1, each
+        assert {*each["charged"]} <= {*each["known"]}, each
+        assert max(Counter(each["prompts"]).values(), default=1) == 1, each
+    assert sum(len(each["charged"]) for each in rounds) > 100
+    assert sum(len(each["charged"]) == 0 for each in rounds) > 0, "none was interrupted before it bought"
+
+
+PROGRAM = """
+import sys
+from ruxa_async import NanoBanana, Timeouts
+from ruxa_async.sync import RuxaClient
+
+def requests():
+    for n in range(100):
+        yield NanoBanana(prompt=f"prompt {n}")
+
+def say(event):
+    if type(event).__name__ == "CreateSent":
+        print("sent", flush=True)
+
+with RuxaClient(timeouts=Timeouts(create_drain=60.0), on_event=say) as ruxa:
+    outcomes = ruxa.as_completed(requests(), window=3)
+    try:
+        with outcomes:
+            try:
+                for outcome in outcomes:
+                    print("received", outcome.task_id, flush=True)
+            finally:
+                print("leaving", flush=True)
+    finally:
+        for job in (*outcomes.unfinished, *outcomes.unknown):
+            print("listed", job.task_id, flush=True)
+"""
+
+
+def first_lines(process: subprocess.Popen[str], word: str, count: int) -> list[str]:
+    assert process.stdout is not None
+    lines: list[str] = []
+    while sum(line.startswith(word) for line in lines) < count:
+        line = process.stdout.readline()
+        assert line, "the program ended early"
+        lines.append(line)
+    return lines
+
+
+@pytest.mark.parametrize(("word", "count"), [("sent", 1), ("received", 2)])
+def test_a_script_that_is_interrupted_lists_every_purchase_and_ends_by_the_interrupt(
+    word: str, count: int, tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    with Emulator(EmulatorSettings(speed=20, latency=0.2)) as emulator:
+        process = start(tmp_path / "program.py", RUXA_API_KEY=emulator.key, RUXA_BASE_URL=emulator.url)
+        lines = first_lines(process, word, count)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        charged = {entry.task_id for entry in emulator.service.ledger.entries}
+    assert "KeyboardInterrupt" in err
+    assert process.returncode == -signal.SIGINT
+    known = {
+        line.split()[1] for line in (*lines, *out.splitlines()) if line.startswith(("received", "listed"))
+    }
+    assert charged
+    assert charged == known
+
+
+def test_a_second_interrupt_ends_the_wait_for_creates_and_lists_them_as_unknown(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    with Emulator(EmulatorSettings(latency=50.0)) as emulator:
+        process = start(tmp_path / "program.py", RUXA_API_KEY=emulator.key, RUXA_BASE_URL=emulator.url)
+        first_lines(process, "sent", 3)
+        process.send_signal(signal.SIGINT)
+        first_lines(process, "leaving", 1)
+        assert process.poll() is None  # it waits for three creates
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=40)
+    assert "KeyboardInterrupt" in err
+    assert out.splitlines() == ["listed None"] * 3
