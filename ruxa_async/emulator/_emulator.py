@@ -28,8 +28,8 @@ __all__ = ("Emulator",)
 class Emulator:
     """The service on a socket of this machine, in its own thread and event loop.
 
-    Enter it with ``async with`` from asyncio or trio, with ``with``, or call `start` and `stop`. Pass its `url` and `key` to
-    a client, and read the ledger and counts of its `service`, also after the end.
+    Enter it with ``async with`` from asyncio or trio, or with ``with``, or call `start` and `stop`. Pass its
+    `url` and `key` to a client, and read the ledger and counts of its `service`, also after the end.
 
     *settings* default to `EmulatorSettings()`. *port* 0 takes a free port. *ledger* is a file for the tasks
     that were charged: the next emulator with this file continues them, even if this one is killed, and with

@@ -21,8 +21,9 @@ class Completions:
     """The outcomes of ``as_completed``: a context manager and an iterator over `Outcome`.
 
     ``for outcome in ruxa.as_completed(requests)`` stops when you leave the loop or interrupt it, and lists
-    paid tasks in ``RuxaClient.orphans``. ``with ruxa.as_completed(requests) as outcomes`` also waits for creates on the
-    wire (at most ``Timeouts.create_drain``), and fills *unfinished*, *unknown* and *unsubmitted*.
+    paid tasks in ``RuxaClient.orphans``. ``with ruxa.as_completed(requests) as outcomes`` also waits for
+    creates on the wire (at most ``Timeouts.create_drain``), and fills *unfinished*, *unknown* and
+    *unsubmitted*.
 
     Several threads may iterate over one `Completions`; each outcome goes to one of them. Requests are pulled
     by the threads that iterate, one at a time. The source is kept open when you leave, so that you can pull
