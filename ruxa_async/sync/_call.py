@@ -26,6 +26,7 @@ class Call(Generic[_T]):
     ) -> None:
         self._function = function
         self._on_lost = on_lost
+        self._started = False
         self._scope: anyio.CancelScope | None = None
         self.finished: threading.Event = threading.Event()
         self.caller_left: bool = False
@@ -34,7 +35,10 @@ class Call(Generic[_T]):
         self.error: BaseException | None = None
 
     async def run(self) -> None:
-        """Call the function, unless the caller has left already. Runs in the event loop."""
+        """Call the function, once, unless the caller has left already. Runs in the event loop."""
+        if self._started:
+            return
+        self._started = True
         try:
             with anyio.CancelScope() as self._scope:
                 if not self.caller_left:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -31,8 +32,9 @@ __all__ = ("LoopThread",)
 
 _T = TypeVar("_T")
 
-#: Seconds between two looks at whether the thread lives. On Windows Ctrl-C is handled between two waits only.
-_LOOK_EVERY = 0.2 if sys.platform == "win32" else 5.0
+#: Seconds; the longest wait without a look at signals and at the thread. The system may deliver a signal to
+#: another thread, which does not interrupt a wait of the main thread; on Windows no wait is interrupted.
+_LOOK_EVERY = 0.2
 
 
 class LoopThread:
@@ -115,8 +117,7 @@ class LoopThread:
         if self._pid != os.getpid():
             return
         self._ensure_other_thread()
-        self.stop()
-        self._wait_through_interrupts(self._ended, interrupted=interrupted)
+        self._wait_through_interrupts(self.stop, self._ended, interrupted=interrupted)
         self._raise_error()
 
     def drop(self) -> None:
@@ -176,8 +177,7 @@ class LoopThread:
         """Call *function* in the event loop; interrupts do what `close` says and do not cancel it."""
         self._ensure_usable()
         call = Call(function, None)
-        self._start(call)
-        self._wait_through_interrupts(call.finished, interrupted=interrupted)
+        self._wait_through_interrupts(partial(self._start, call), call.finished, interrupted=interrupted)
         if not call.result:
             raise _closed() if call.error is None else call.error
 
@@ -213,12 +213,21 @@ class LoopThread:
             if not self._thread.is_alive():
                 return
 
-    def _wait_through_interrupts(self, event: threading.Event, *, interrupted: bool) -> None:
+    def _wait_through_interrupts(
+        self, begin: Callable[[], None], event: threading.Event, *, interrupted: bool
+    ) -> None:
+        """Call *begin*, again if an interrupt cuts it off, and wait until *event* is set."""
         interrupts = int(interrupted)
         interrupt: BaseException | None = None
-        while not event.is_set() and self._thread.is_alive():
+        begun = False
+        while not begun or (self._thread.is_alive() and not event.is_set()):
             try:
+                if not begun:
+                    begin()
+                    begun = True
                 self._wait(event)
+            except ClientClosedError:
+                raise
             except BaseException as exc:
                 interrupt = exc
                 interrupts += 1

@@ -149,10 +149,11 @@ def test_a_loop_that_ends_with_a_create_on_the_wire_leaves_it_listed() -> None:
 
 def test_with_names_the_line_to_write() -> None:
     ruxa = client_of(service_of())
+    anything: Any = ruxa
     with (
         pytest.raises(TypeError, match=r"write `async with RuxaClient\(\) as ruxa:`.*ruxa_async\.sync"),
-        ruxa,
-    ):  # type: ignore[attr-defined]
+        anything,
+    ):
         pass
     with ExitStack() as stack, pytest.raises(TypeError, match="async with"):
         stack.enter_context(ruxa)  # type: ignore[arg-type]
