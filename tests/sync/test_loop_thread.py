@@ -25,7 +25,7 @@ from harness import prompts, sync_client_of
 from ruxa_async import ClientClosedError, NanoBanana
 from ruxa_async.emulator import Service
 from ruxa_async.sync import RuxaClient
-from ruxa_async.sync._loop_thread import LoopThread
+from ruxa_async.sync._loop_thread import LoopThread, _close_all
 
 ROOT = Path(__file__).parent.parent.parent
 CAT = NanoBanana(prompt="a cat")
@@ -235,6 +235,32 @@ def test_a_client_that_is_open_when_the_interpreter_exits_is_closed_in_order() -
     )
     assert "Traceback" not in ran.stderr
     assert ran.stdout.startswith("1 <sync RuxaClient http://localhost closed"), ran
+
+
+def test_at_exit_a_client_that_cannot_be_closed_is_logged_and_the_others_are_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(AsyncExitStack):
+        async def __aexit__(self, *_: object) -> bool:
+            raise ZeroDivisionError
+
+    threads = [LoopThread(client, lambda: None) for client in (Broken(), AsyncExitStack(), Broken())]
+    for thread in threads:
+        thread.open()
+    _close_all()
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError] * 2
+    for thread in threads:
+        with pytest.raises(ClientClosedError):
+            thread.call(anyio.lowlevel.checkpoint)
+
+
+def test_a_wait_ends_with_the_thread(thread: LoopThread) -> None:
+    thread.close()
+    thread._wait(threading.Event())
+    with pytest.raises(ClientClosedError):
+        thread.call_through_interrupts(anyio.lowlevel.checkpoint, interrupted=False)
+    assert thread.read(lambda: 1) == 1
+    thread.post(lambda: pytest.fail("the loop has ended"))
 
 
 def test_a_client_that_is_dropped_while_it_is_open_is_closed_and_warns(service: Service) -> None:
