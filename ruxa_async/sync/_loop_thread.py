@@ -167,9 +167,11 @@ class LoopThread:
         # interrupt comes before the caller of this has the result.
         if call.result:
             return call.result[0]
-        if call.error is not None:
-            raise call.error
-        raise _closed()
+        error = call.error if call.error is not None else _closed()
+        try:
+            raise error
+        finally:
+            del call, error  # the traceback of the error refers to this frame
 
     def call_through_interrupts(
         self, function: Callable[[], Awaitable[object]], *, interrupted: bool
