@@ -95,10 +95,8 @@ class Completions:
                 pulled = True
         except StopAsyncIteration:
             raise StopIteration from None
-        except Exception:
-            raise
         except BaseException:
-            # The traceback refers to this object, so `__del__` would come too late.
+            # The traceback of an interrupt refers to this object, so `__del__` would come too late.
             if not self._entered:
                 self._thread.post(self._batch.drop)
             raise

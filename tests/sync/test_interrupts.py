@@ -7,13 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import prompts
 
-from ruxa_async.emulator import Emulator, EmulatorSettings
+from ruxa_async import NanoBanana
+from ruxa_async.emulator import Emulator, EmulatorSettings, Service
+from ruxa_async.sync import RuxaClient
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.skipif(
@@ -34,9 +39,9 @@ def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
 
 
 def test_at_any_moment_what_was_charged_is_received_or_listed_and_never_bought_twice() -> None:
-    out, err = start(ROOT / "tests/sync/interrupts.py", "1", "6").communicate(timeout=100)
+    out, err = start(ROOT / "tests/sync/interrupts.py", "1", "4").communicate(timeout=100)
     rounds: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
-    assert len(rounds) == 5 * (10 + 6), err
+    assert len(rounds) == 5 * (10 + 4), err
     assert "Traceback" not in err
     for each in rounds:
         assert each["interrupts"] == 1, each
@@ -44,6 +49,41 @@ def test_at_any_moment_what_was_charged_is_received_or_listed_and_never_bought_t
         assert max(Counter(each["prompts"]).values(), default=1) == 1, each
     assert sum(len(each["charged"]) for each in rounds) > 100
     assert sum(len(each["charged"]) == 0 for each in rounds) > 0, "none was interrupted before it bought"
+
+
+class SoftTimeLimitError(Exception):
+    pass
+
+
+def test_a_time_limit_of_a_task_queue_stops_a_loop_and_lists_what_was_paid(
+    ruxa: RuxaClient, service: Service
+) -> None:
+    """Celery raises it from a signal handler; while it is handled, nothing is bought any more."""
+
+    def on_signal(*_: object) -> None:
+        raise SoftTimeLimitError
+
+    def source() -> Iterator[NanoBanana]:
+        for n, request in enumerate(prompts(1000)):
+            if n == 20:
+                timer.start()
+            yield request
+
+    received: list[str | None] = []
+    timer = threading.Timer(0.01, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        for outcome in ruxa.as_completed(source(), window=10):
+            received.append(outcome.task_id)
+    except SoftTimeLimitError:
+        while ruxa.stats().in_flight or ruxa.stats().creates_on_wire:
+            pass
+        charged = [entry.task_id for entry in service.ledger.entries]
+        assert {*charged} == {*received, *(record.task_id for record in ruxa.orphans)}
+        assert ruxa.stats().queued == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert 10 < len(charged) < 1000
 
 
 PROGRAM = """
