@@ -160,6 +160,11 @@ class Generation:
         return _remade, (type(self), _values(self, "_media"))
 
 
+# Python warns with these names that a coroutine was never awaited.
+Generation.save.__qualname__ = "await generation.save, or of ruxa_async.sync: ruxa.save"
+Generation.read.__qualname__ = "await generation.read, or of ruxa_async.sync: ruxa.read"
+
+
 def how_to_save(task_id: str | None, model: str | None) -> str:
     """Return a sentence that says how to save the outputs of a task with another client."""
     if not task_id:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ruxa_async import NanoBanana, RuxaClient
+from ruxa_async import NanoBanana, Polling, RuxaClient
 from ruxa_async.emulator import Durations, EmulatorSettings, Service
+from ruxa_async.sync import RuxaClient as SyncClient
 from ruxa_async.transports import MemoryTransport
 
 KEY = "sk-canary-0123456789"
@@ -21,7 +22,17 @@ def service_of(**settings: Any) -> Service:
 
 def client_of(service: Any, **options: Any) -> RuxaClient:
     """Return a client of *service*, a `Service` or a plain handler."""
-    return RuxaClient(api_key=KEY, base_url=URL, transport=MemoryTransport(service), **options)
+    return RuxaClient(**client_options(service), **options)
+
+
+def client_options(service: Any) -> dict[str, Any]:
+    """Return what connects a client, with or without async, to *service* in memory."""
+    return {"api_key": KEY, "base_url": URL, "transport": MemoryTransport(service)}
+
+
+def sync_client_of(service: Any, **options: Any) -> SyncClient:
+    """Return a client without async. It runs in real time, so it polls often."""
+    return SyncClient(**client_options(service), polling=Polling(min_interval=0.01), **options)
 
 
 def prompts(count: int, prefix: str = "prompt") -> Iterable[NanoBanana]:

@@ -85,3 +85,20 @@ async def test_a_catalogue_buys_a_picture_once_for_all_requests_and_restarts(
     ledger = LedgerFile(tmp_path / "catalogue" / "emulator.jsonl")
     ledger.close()
     assert len(ledger.tasks) == 1
+
+
+def test_a_batch_without_async_saves_every_picture(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "sync_batch.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    lines = dict(line.split() for line in ran.stdout.splitlines())
+    assert {*lines} == {f"heron-{n}" for n in range(1, 9)}
+    assert all((tmp_path / path).read_bytes()[:4] == b"\x89PNG" for path in lines.values())

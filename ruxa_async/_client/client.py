@@ -18,7 +18,14 @@ from ruxa_async._internal.failpoints import failpoint
 from ruxa_async._logging import report_orphans
 from ruxa_async.callbacks import CallbackReceiver
 from ruxa_async.downloads import Downloader
-from ruxa_async.errors import ClientClosedError, ConfigurationError, TaskTimeout
+from ruxa_async.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    RuxaError,
+    SubmissionUnknownError,
+    TaskError,
+    TaskTimeout,
+)
 from ruxa_async.events import EventHook
 from ruxa_async.journal import Journal, NullJournal
 from ruxa_async.requests import GenerationRequest
@@ -26,6 +33,7 @@ from ruxa_async.results import Generation, JobRecord, Stats, TaskStatus, how_to_
 from ruxa_async.settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from ruxa_async.transports import Transport
 
+from .async_only import AsyncOnly, awaited_as
 from .clock import Clock
 from .completions import Completions
 from .config import (
@@ -38,6 +46,7 @@ from .config import (
 )
 from .driver import Driver
 from .event_bus import EventBus
+from .holder import Holder
 from .job import ClientJob
 from .keyed_purchases import KeyedPurchases
 from .learned_state import LearnedState
@@ -61,7 +70,7 @@ _CLOSE_WITHIN = 10.0
 _SPARE_CONNECTIONS = 8
 
 
-class RuxaClient:
+class RuxaClient(AsyncOnly):
     """A client of the Ruxa generation API; use it as ``async with RuxaClient() as ruxa: ...``.
 
     *api_key* and *base_url* default to RUXA_API_KEY and RUXA_BASE_URL; plain http is accepted for loopback
@@ -76,7 +85,8 @@ class RuxaClient:
     `CallbackReceiver` as *callbacks* every create carries its own callback URL, and a callback has its task
     queried at once; a `CallbackURL` is only sent with each create.
 
-    One client serves many callers at once. It belongs to one event loop and to the task that entered it.
+    One client serves many callers at once. It belongs to one event loop and to the task that entered it. In a
+    REPL or a notebook use `open` and `aclose`; in code without async use ``ruxa_async.sync.RuxaClient``.
     Raises `ConfigurationError` if the key, the address or another setting cannot be right.
     """
 
@@ -142,6 +152,7 @@ class RuxaClient:
         self._tg: TaskGroup | None = None
         self._loop: EventLoopToken | None = None
         self._entered_in: int | None = None
+        self._holder = Holder(self)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -199,8 +210,30 @@ class RuxaClient:
             raise RuntimeError(
                 "this RuxaClient was left in another task than it was entered in. It is closed and nothing "
                 "paid was lost, but enter and leave it in one task: in a fixture or a framework's startup "
-                "and shutdown hooks, use one async context manager (a lifespan) around both"
+                "and shutdown hooks, use one async context manager (a lifespan) around both, or "
+                "`await ruxa.open()` and `await ruxa.aclose()`"
             )
+
+    @awaited_as("await ruxa.open")
+    async def open(self) -> Self:
+        """Open the client and return it, without ``async with``, for a REPL or a notebook.
+
+        A task of its own enters and leaves the client, so `aclose` may be called in another task. What is
+        open when the event loop ends is closed then; on asyncio that cuts off creates on the wire, so call
+        `aclose`. Raises what ``async with`` raises.
+        """
+        await self._holder.open()
+        return self
+
+    @awaited_as("await ruxa.aclose")
+    async def aclose(self) -> None:
+        """Close the client that `open` opened; wait for creates on the wire as ``async with`` does.
+
+        Does nothing if the client is not open. Raises RuntimeError inside ``async with``.
+        """
+        if self._tg is not None and not self._closed and not self._holder.is_used:
+            raise RuntimeError("this RuxaClient was entered with `async with`: leave that block instead")
+        await self._holder.aclose()
 
     def abort_drain(self) -> None:
         """Stop waiting for creates on the wire, now and when the client is left: they are listed as unknown.
@@ -211,6 +244,7 @@ class RuxaClient:
 
     # ---- buying
 
+    @awaited_as("await ruxa.submit")
     async def submit(self, request: GenerationRequest, *, run: str | None = None) -> GenerationTask:
         """Buy *request* and return its task once the service accepted it: from then on it is paid.
 
@@ -253,6 +287,7 @@ class RuxaClient:
             raise job.error
         return self._task(job)
 
+    @awaited_as("await ruxa.generate")
     async def generate(self, request: GenerationRequest, *, run: str | None = None) -> Generation:
         """Buy *request*, wait for its end, and return the generation.
 
@@ -271,9 +306,11 @@ class RuxaClient:
         except TaskTimeout:
             self._driver.release(task._job)  # noqa: SLF001 - the error names the task
             raise
-        except BaseException:
-            if not task.done:
-                self._driver.on_caller_left(task._job)  # noqa: SLF001
+        except BaseException as exc:
+            job = task._job  # noqa: SLF001
+            # A cancellation may come in the moment of the end; then nobody has the generation.
+            if not task.done or (job.error is None and not isinstance(exc, Exception)):
+                self._driver.on_caller_left(job)
             raise
 
     def as_completed(
@@ -329,6 +366,7 @@ class RuxaClient:
         self._check_usable()
         return self._task(ClientJob(request=None, model=model, task_id=checked_task_id(task_id)))
 
+    @awaited_as("await ruxa.status")
     async def status(self, task_id: str) -> TaskStatus:
         """Return the current state of a task, by one query. After a 429 the query waits and is sent again.
 
@@ -381,11 +419,27 @@ class RuxaClient:
                 "the client that this Generation came from was closed: save inside its `async with` block. "
                 + how_to_save(generation.task_id, generation.model)
             )
+        if current_token() != self._loop:
+            raise RuntimeError(
+                "the client that this Generation came from belongs to another event loop. A client of "
+                "ruxa_async.sync saves it with `ruxa.save(generation, folder)`"
+            )
+
+    def _on_lost(self, request: GenerationRequest, bought: object) -> None:
+        """List the purchase of *request* as orphan: its caller left before a call gave it *bought*."""
+        if isinstance(bought, GenerationTask):
+            self._outcomes.add_orphan(bought._job)  # noqa: SLF001
+        elif isinstance(bought, (Generation, SubmissionUnknownError, TaskError)):
+            job = ClientJob(request=request, model=request.model, key=request.key)
+            job.task_id = getattr(bought, "task_id", None)
+            job.error = bought if isinstance(bought, RuxaError) else None
+            self._outcomes.add_orphan(job)
 
     def _check_usable(self) -> None:
         if self._tg is None:
             raise ClientClosedError(
-                "the client is not open: use it inside `async with RuxaClient() as ruxa:`"
+                "the client is not open: use it inside `async with RuxaClient() as ruxa:`, or call "
+                "`await ruxa.open()` first"
             )
         if current_token() != self._loop:
             raise RuntimeError(

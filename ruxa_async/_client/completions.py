@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from ruxa_async._internal.failpoints import failpoint
 from ruxa_async.errors import SubmissionHalted
@@ -72,12 +72,24 @@ class Completions:
         account could not go on. A KeyboardInterrupt or SystemExit of the source is raised at once. The same
         is raised again by every further call, in every task.
         """
+        return (await self._next_delivery())[1]
+
+    if not TYPE_CHECKING:  # type checkers report it by themselves
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(
+                "outcomes of an async client: write `async for outcome in ruxa.as_completed(...)`, or, in "
+                "code without async, use `from ruxa_async.sync import RuxaClient`"
+            )
+
+    async def _next_delivery(self) -> tuple[ClientJob, Outcome]:
+        """Return the next job that has ended, and its outcome. A cancellation loses neither."""
         pipeline = self._pipeline
         pipeline.start()
         job = await pipeline.next_job()
         if job is not None:
             failpoint("outcome yielded")
-            return _outcome(job, self._generation)
+            return job, _outcome(job, self._generation)
         pipeline.finish()
         if pipeline.source_error is not None:
             raise pipeline.source_error

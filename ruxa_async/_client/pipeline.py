@@ -262,6 +262,27 @@ class Pipeline:
         self._room.set()
         return job
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether a job is over and was not taken yet."""
+        return bool(self._ready)
+
+    def put_back(self, job: ClientJob) -> None:
+        """Make *job*, which was taken, the next one again: its taker had left."""
+        if self.state is PipelineState.RUNNING:
+            self._ready.appendleft(job)
+            self._consumed -= 1
+            self._changed.set()
+        else:
+            self._list_left_job(job, orphaned=True)
+
+    def list_unsubmitted(self, request: GenerationRequest) -> None:
+        """List *request*, which was pulled after the pipeline had stopped."""
+        self.unsubmitted.append(
+            JobRecord(request=request, key=request.key, index=self._pulled, model=request.model)
+        )
+        self._pulled += 1
+
     def client_closed(self) -> None:
         """Wake every task that waits for an outcome or for room in the window."""
         self._changed.set()
@@ -305,23 +326,26 @@ class Pipeline:
 
     def _list_left(self, *, orphaned: bool) -> None:
         for job in (*self._ready, *self._open):
-            if isinstance(job, RecordedJob):
-                continue  # the journal delivers its end in the next run
-            unknown = _on_wire(job) or job.phase is Phase.AWAITING_CALLBACK
-            if unknown:
-                cause = SubmissionUnknownError(
-                    "it was not known yet whether it was bought when the batch was left"
-                )
-                self.unknown.append(job.record(cause))
-            elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
-                self.unfinished.append(job.record())
-            if orphaned or unknown:
-                self._driver.on_caller_left(job)
-            else:
-                job.caller_left = True
-                self._driver.release(job)
+            self._list_left_job(job, orphaned=orphaned)
         self._open.clear()
         self._ready.clear()
+
+    def _list_left_job(self, job: ClientJob, *, orphaned: bool) -> None:
+        if isinstance(job, RecordedJob):
+            return  # the journal delivers its end in the next run
+        unknown = _on_wire(job) or job.phase is Phase.AWAITING_CALLBACK
+        if unknown:
+            cause = SubmissionUnknownError(
+                "it was not known yet whether it was bought when the batch was left"
+            )
+            self.unknown.append(job.record(cause))
+        elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
+            self.unfinished.append(job.record())
+        if orphaned or unknown:
+            self._driver.on_caller_left(job)
+        else:
+            job.caller_left = True
+            self._driver.release(job)
 
 
 def _on_wire(job: ClientJob) -> bool:

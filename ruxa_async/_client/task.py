@@ -13,13 +13,14 @@ from ruxa_async.errors import PollingStoppedError, RuxaError, TaskTimeout
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation, TaskStatus
 
+from .async_only import awaited_as
 from .config import checked_timeout
 from .job import ClientJob
 
 if TYPE_CHECKING:
     from .driver import Driver
 
-__all__ = ("GenerationTask", "own_instance")
+__all__ = ("DefaultTimeout", "GenerationTask", "own_instance")
 
 
 def own_instance(error: Exception) -> Exception:
@@ -33,7 +34,7 @@ def own_instance(error: Exception) -> Exception:
     return copy
 
 
-class _Timeout(enum.Enum):
+class DefaultTimeout(enum.Enum):
     """The default of a timeout parameter, shown by its name in signatures."""
 
     OF_CLIENT = "Timeouts.task"
@@ -97,7 +98,8 @@ class GenerationTask:
         """Whether the task is over, so that `result` returns or raises at once."""
         return self._job.ended
 
-    async def result(self, timeout: float | _Timeout | None = _Timeout.OF_CLIENT) -> Generation:
+    @awaited_as("await task.result")
+    async def result(self, timeout: float | DefaultTimeout | None = DefaultTimeout.OF_CLIENT) -> Generation:
         """Wait for the end and return the generation.
 
         *timeout* is in seconds from now, None for no limit; the default is ``Timeouts.task``. Raises
@@ -106,7 +108,9 @@ class GenerationTask:
         below 0 or NaN.
         """
         limit = (
-            self._default_timeout if isinstance(timeout, _Timeout) else checked_timeout("timeout", timeout)
+            self._default_timeout
+            if isinstance(timeout, DefaultTimeout)
+            else checked_timeout("timeout", timeout)
         )
         with anyio.move_on_after(limit):
             await self._wait_for_end()

@@ -28,8 +28,8 @@ __all__ = ("Emulator",)
 class Emulator:
     """The service on a socket of this machine, in its own thread and event loop.
 
-    Enter it with ``async with`` from asyncio or trio, or call `start` and `stop`. Pass its `url` and `key` to
-    a client, and read the ledger and counts of its `service`, also after the end.
+    Enter it with ``async with`` from asyncio or trio, or with ``with``, or call `start` and `stop`. Pass its
+    `url` and `key` to a client, and read the ledger and counts of its `service`, also after the end.
 
     *settings* default to `EmulatorSettings()`. *port* 0 takes a free port. *ledger* is a file for the tasks
     that were charged: the next emulator with this file continues them, even if this one is killed, and with
@@ -118,6 +118,15 @@ class Emulator:
             self._loop.call_soon_threadsafe(self._stop.set)
         thread.join()
         self._at_stop.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     async def __aenter__(self) -> Self:
         """Start the emulator. A cancellation takes effect after the start and stops it again."""

@@ -7,7 +7,7 @@ is an error.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_never, assert_type
 
@@ -41,6 +41,7 @@ from ruxa_async import (
     TaskState,
     TaskStatus,
     Timeouts,
+    sync,
 )
 from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, Scope, ScopePaused, TaskEnded
 from ruxa_async.transports import MemoryTransport, Request, Response, Transport
@@ -175,6 +176,37 @@ async def fetching(made: Generation, folder: Path) -> None:
 async def entering() -> None:
     async with RuxaClient() as ruxa:
         assert_type(ruxa, RuxaClient)
+    assert_type(await RuxaClient().open(), RuxaClient)
+    await ruxa.aclose()
+    with RuxaClient():  # type: ignore[attr-defined]  # ty: ignore[invalid-context-manager]
+        pass
+
+
+# ---- without async
+
+
+def buying_without_async(folder: Path) -> None:
+    with sync.RuxaClient(limits=Limits(max_in_flight=10), budget=Budget(max_tasks=3)) as ruxa:
+        assert_type(ruxa, sync.RuxaClient)
+        made = ruxa.generate(NanoBanana(prompt="a cat"), run="cats")
+        assert_type(made, Generation)
+        assert_type(ruxa.save(made, folder, name="{key}"), list[Path])
+        assert_type(ruxa.read(made), list[bytes])
+        task = ruxa.submit(Sora2(prompt="a cat runs"))
+        assert_type(task, sync.GenerationTask)
+        assert_type(task.result(timeout=60), Generation)
+        assert_type(task.updates(), Iterator[TaskStatus])
+        assert_type(ruxa.attach("task_1", model="sora-2"), sync.GenerationTask)
+        assert_type(ruxa.status("task_1"), TaskStatus)
+        assert_type(ruxa.stats(), Stats)
+        assert_type(ruxa.orphans, tuple[JobRecord, ...])
+        with ruxa.as_completed([NanoBanana(prompt="a cat")], resume="cats") as outcomes:
+            assert_type(outcomes, sync.Completions)
+            for outcome in outcomes:
+                assert_type(outcome, Succeeded | Failed)
+        assert_type(outcomes.unfinished, tuple[JobRecord, ...])
+    ruxa.as_completed(stage())  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+    assert_type(sync.RuxaClient().open(), sync.RuxaClient)
 
 
 # ---- setting up
