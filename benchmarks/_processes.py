@@ -74,11 +74,11 @@ class Server:
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with process:  # closes the other pipe
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
     def report(self) -> dict[str, Any]:
         """Return counts, CPU seconds, the end of each task and the arrival of each request."""

@@ -6,6 +6,7 @@ The emulator's ledger decides what was bought.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -35,6 +36,8 @@ from ruxa_async import (
 )
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings, Fault
 from ruxa_async.integrations.dask import Processed, generate
+
+_logger = logging.getLogger("tests")
 
 pytest.importorskip("psycopg", reason="needs the extra postgres")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
@@ -343,6 +346,7 @@ def test_a_hundred_thousand_prompts_take_bounded_memory(dsn: str) -> None:
     from benchmarks._dask_cluster import measure
 
     figures = measure(dsn, 100_000)
+    _logger.info("%s", figures)
     assert figures["results"] == figures["charged"] == 100_000
     assert figures["bought_twice"] == 0
     # Megabytes of the script with the scheduler, and of each worker, from the first tenth to the last.
