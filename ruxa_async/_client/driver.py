@@ -270,6 +270,7 @@ class Driver:
         now = self._clock.now()
         age = 0.0 if job.submitted_at is None else max(0.0, self._clock.wall(now) - job.submitted_at)
         job.mark_recovered(now - age)
+        self.engine.creates.on_recovered()
         timeout = None if job.timeout is None else age + job.timeout
         self.engine.polls.follow(job, now, timeout=timeout, poll_at=now)
         self._wake_workers()

@@ -69,7 +69,11 @@ class LearnedState:
             await self._journal.bind(base_url=self._base_url, api_key=self._api_key)
             stack.push_async_callback(self._journal.unbind)
             if (takeover := self._journal.takeover) is not None:
-                self._engine.take_over(anyio.current_time() - takeover.idle, unknown=takeover.unknown)
+                self._engine.take_over(
+                    anyio.current_time() - takeover.idle,
+                    unknown=takeover.unknown,
+                    accepted=takeover.accepted,
+                )
             self._load(await self._journal.learned(_DURATIONS), await self._journal.learned(_RATES))
             self._stack = stack.pop_all()
 

@@ -49,7 +49,8 @@ class Creates(Generic[_J]):
     _queue: PriorityQueue[_J] = field(init=False)
     _submitted: int = field(default=0, init=False)
     #: Tasks that may run and are followed by nobody, and until when.
-    _left_behind: int = field(default=0, init=False)
+    _left_unknown: int = field(default=0, init=False)
+    _left_accepted: int = field(default=0, init=False)
     _left_until: float = field(default=-math.inf, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -95,13 +96,18 @@ class Creates(Generic[_J]):
             patience = self._retries.unreachable_timeout
         return min(failing_for, now - job.queued_at) >= patience
 
-    def count_left_behind(self, unknown: int, sent_at: float) -> None:
-        """Count *unknown* creates of another process against `Limits.max_in_flight` while they may run.
+    def count_left_behind(self, sent_at: float, *, unknown: int, accepted: int) -> None:
+        """Count what another process sent until *sent_at* against `Limits.max_in_flight` while it may run.
 
-        One slot is left, so that the client does not stand still.
+        These are *unknown* creates, and *accepted* tasks, which no longer count here when they are followed
+        again. One slot is left, so that the client does not stand still.
         """
-        self._left_behind = min(unknown, self._limits.max_in_flight - 1)
+        self._left_unknown, self._left_accepted = unknown, accepted
         self._left_until = sent_at + _LONGEST_TASK
+
+    def on_recovered(self) -> None:
+        """Record that a task of another process is followed again, so that it occupies a slot of its own."""
+        self._left_accepted = max(0, self._left_accepted - 1)
 
     # ---- sending
 
@@ -114,10 +120,8 @@ class Creates(Generic[_J]):
         )
         if not waits or (self._spending is not None and self._must_wait_for_budget(self._spending)):
             return math.inf
-        if self._left_behind and self._counts.in_flight + self._left_behind >= self._limits.max_in_flight:
-            if now < self._left_until:
-                return self._left_until
-            self._left_behind = 0
+        if self._counts.in_flight >= self._limits.max_in_flight - self._left_behind(now):
+            return self._left_until
         healthy_at = self._breaker.ready_at()
         if healthy_at > now:
             return healthy_at
@@ -128,6 +132,12 @@ class Creates(Generic[_J]):
             if self.probes_cap():
                 return self._limiter.ready_ignoring_rate(now)
         return self._scopes.ready_at("create", now)
+
+    def _left_behind(self, now: float) -> int:
+        """Return how many slots are kept for tasks that another process left behind."""
+        if now >= self._left_until:
+            return 0
+        return min(self._left_unknown + self._left_accepted, self._limits.max_in_flight - 1)
 
     def _must_wait_for_budget(self, spending: Spending[_J]) -> bool:
         """Tell whether the next create fits the budget only if one on the wire is not charged."""

@@ -73,13 +73,13 @@ class Engine(Generic[_J]):
         self._max_queries: int = limits.max_concurrent_queries
         self._creates_in_a_row: int = 0
 
-    def take_over(self, at: float, *, unknown: int) -> None:
+    def take_over(self, at: float, *, unknown: int, accepted: int) -> None:
         """Begin with what another process of the account left behind, which could send until the time *at*.
 
-        Configured limits count as used up then, and its *unknown* creates may still run.
+        Configured limits count as used up then, and its *unknown* creates and *accepted* tasks may still run.
         """
         self.scopes.use_up(at)
-        self.creates.count_left_behind(unknown, at)
+        self.creates.count_left_behind(at, unknown=unknown, accepted=accepted)
 
     # ---- jobs
 

@@ -41,6 +41,12 @@ _END_STUCK = (
     " AND locks.mode IN ('RowShareLock', 'RowExclusiveLock') AND locks.pid <> pg_backend_pid()"
     " AND activity.xact_start < holder.lease_until"
 )
+#: Creates that were being sent, and tasks of the last ten minutes whose end is not recorded.
+_LEFT_BEHIND = (
+    "SELECT count(*) FILTER (WHERE state = 'intended'), count(*) FILTER (WHERE state = 'accepted'"
+    " AND accepted_at > extract(epoch FROM clock_timestamp()) - 600)"
+    " FROM jobs WHERE state IN ('intended', 'accepted')"
+)
 #: The oldest version of PostgreSQL that this is tested for.
 _OLDEST = 130_000
 #: Extends the lease at the beginning of a transaction, or fails if another process or another transaction of
@@ -156,7 +162,7 @@ class PostgresDatabase:
     def _take_over(self, connection: PostgresConnection, lease: float) -> None:
         began = time.monotonic()
         epoch, remaining = self._lock_holder(connection)
-        (intended,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'intended'").fetchall()[0]
+        intended, accepted = connection.execute(_LEFT_BEHIND).fetchall()[0]
         connection.execute(
             "UPDATE holder SET epoch = epoch + 1, name = ?, since = clock_timestamp(), last_group = '',"
             " lease_until = clock_timestamp() + make_interval(secs => ?)",
@@ -167,7 +173,10 @@ class PostgresDatabase:
         self._epoch, self._last_group, self._store = epoch + 1, "", store
         self._extend(began)
         if epoch > 0:
-            self._taken_at, self._takeover = began, Takeover(idle=-remaining, unknown=intended)
+            self._taken_at, self._takeover = (
+                began,
+                Takeover(idle=-remaining, unknown=intended, accepted=accepted),
+            )
 
     def _lock_holder(self, connection: PostgresConnection) -> tuple[int, float]:
         """Begin a transaction that locks the row of a holder whose lease has ended.

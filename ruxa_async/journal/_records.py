@@ -118,11 +118,13 @@ class Takeover:
     """What an earlier process may have left at the service, from which this one took the journal over.
 
     *idle* is how many seconds ago it could send for the last time. *unknown* is the number of its creates
-    that were being sent; they may run there.
+    that were being sent; they may run there. *accepted* is the number of its tasks of the last ten minutes
+    whose end is not recorded.
     """
 
     idle: float
     unknown: int
+    accepted: int = 0
 
 
 @frozen(kw_only=True)

@@ -166,7 +166,7 @@ def test_no_more_tasks_run_than_allowed() -> None:
 def test_a_configured_limit_is_used_up_after_a_takeover() -> None:
     engine = make(Limits(create_rate=RateLimit(2, 10.0), query_rate=RateLimit(1, 10.0)))
     submitted(engine, "abc", 100.0)
-    engine.take_over(98.0, unknown=0)
+    engine.take_over(98.0, unknown=0, accepted=0)
     assert engine.create_ready_at(100.0) == 108.0
     assert taken(engine, 108.0) == "ab"
     assert engine.scopes.ready_at("query", 100.0) == 108.0
@@ -175,7 +175,7 @@ def test_a_configured_limit_is_used_up_after_a_takeover() -> None:
 def test_creates_that_another_process_left_behind_may_run() -> None:
     engine = make(Limits(max_in_flight=5, max_concurrent_creates=5))
     submitted(engine, "abcdef")
-    engine.take_over(-1.0, unknown=3)
+    engine.take_over(-1.0, unknown=1, accepted=2)
     assert taken(engine, 0.0) == "ab"
     assert engine.create_ready_at(0.0) == 599.0
     assert taken(engine, 599.0) == "cde"
@@ -184,8 +184,20 @@ def test_creates_that_another_process_left_behind_may_run() -> None:
 def test_creates_that_another_process_left_behind_leave_one_slot() -> None:
     engine = make(Limits(max_in_flight=2))
     submitted(engine, "abc")
-    engine.take_over(0.0, unknown=7)
+    engine.take_over(0.0, unknown=7, accepted=0)
     assert taken(engine, 0.0) == "a"
+
+
+def test_a_task_that_is_followed_again_is_counted_once() -> None:
+    engine = make(Limits(max_in_flight=4, max_concurrent_creates=4))
+    submitted(engine, "abcd")
+    engine.take_over(0.0, unknown=1, accepted=1)
+    for left in (2, 1):
+        followed(engine)
+        engine.creates.on_recovered()
+        assert engine.creates.ready_at(0.0) == 0.0, left
+    assert taken(engine, 0.0) == "a"
+    assert engine.create_ready_at(0.0) == 600.0
 
 
 def test_attached_tasks_occupy_slots_and_single_shots_do_not() -> None:

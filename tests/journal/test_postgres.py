@@ -162,12 +162,16 @@ async def test_a_new_holder_learns_what_the_earlier_one_left_behind(place: InPos
     assert place.journal().takeover is None
     async with place.journal() as first:
         assert first.takeover is None  # nobody held it before
-        for key in ("k", "l"):
-            await first.intend(job(key))
+        for key in ("k", "l", "m"):
+            entry = await first.intend(job(key))
+        await first.accepted(of(entry, "task_1"))
+        entry = await first.intend(job("n"))
+        await first.accepted(of(entry, "task_2"))  # and has ended by now
+        place.rows("UPDATE jobs SET accepted_at = accepted_at - 700 WHERE task_id = 'task_2' RETURNING 1")
         expire(place)
         async with place.journal() as second:
             assert second.takeover is not None
-            assert second.takeover.unknown == 2
+            assert (second.takeover.unknown, second.takeover.accepted) == (2, 1)
             assert 60 <= second.takeover.idle < 600
     async with place.journal() as third:
         assert third.takeover is not None
