@@ -15,6 +15,8 @@ from ruxa_async.batch._layout import RESULTS
 from ruxa_async.batch._result_line import Result
 from ruxa_async.batch._results_file import ResultsFile
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent there")
+
 WITHOUT_SIGNALS = """
 import asyncio, sys
 
