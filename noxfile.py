@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "coverage"]
+nox.options.sessions = ["lint", "types", "public_types", "tests", "coverage"]
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[asgi,cli,emulator]"
 MACHINES = ".[asgi,cli,dask,emulator,postgres,taskiq]"
+ALL_BUT_RAY = "asgi,cli,dask,emulator,httpx2,postgres,taskiq"
+
+#: The folders and files of tests that need nothing of the repository but themselves and the examples.
+BEHAVIOUR = (
+    *("api", "batch", "callbacks", "cli", "client", "corpus", "downloads", "emulator", "engine", "journal"),
+    *("report", "sync", "transports"),
+    *(f"test_{each}.py" for each in ("errors", "logging", "requests", "results", "secrets", "settings")),
+)
+#: What these tests share, and files that they read.
+SHARED = ("tests", "examples", "docs", "pyproject.toml")
 
 
 def groups(*names: str) -> tuple[str, ...]:
@@ -34,6 +47,81 @@ def types(session: nox.Session) -> None:
     session.run("pyright")
     session.run("ty", "check")
     session.run("pyrefly", "check")
+
+
+@nox.session
+def public_types(session: nox.Session) -> None:
+    """Check that every public name has a known type (100 %), also of the modules behind extras."""
+    # Not editable: pyright looks for py.typed in the installed package.
+    session.install(f".[{ALL_BUT_RAY}]", *groups("typing"))
+    session.chdir(session.create_tmp())
+    session.run("pyright", "--verifytypes", "ruxa_async", "--ignoreexternal")
+
+
+@nox.session
+def api(session: nox.Session) -> None:
+    """Find what breaks the API since the last tag, or since `nox -s api -- REVISION`."""
+    session.install(*groups("package"))
+    session.run("python", ".ci/check_api.py", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist and the wheel, and check their files and their page on the package index."""
+    session.install(*groups("package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", "dist", ".")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").glob("ruxa_async-*")))
+    session.run("check-wheel-contents", "dist")
+    session.run("python", ".ci/check_package.py")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Run the tests of behaviour on the installed wheel, without the source tree."""
+    session.install("build", *groups("tests"))
+    made = Path(session.create_tmp())
+    session.run("python", "-m", "build", "-q", "--outdir", str(made / "dist"), ".")
+    (built,) = (made / "dist").glob("*.whl")
+    session.install(f"{built}[asgi,cli,emulator]")
+    _run_elsewhere(session, made / "away", *(f"tests/{each}" for each in BEHAVIOUR))
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the tests of engine, client and transports on the lowest versions that pyproject.toml accepts."""
+    session.install("uv")
+    session.run(
+        *("uv", "pip", "install", "-q", "--resolution", "lowest-direct", "--python", f"{session.bin}/python"),
+        *(f".[{ALL_BUT_RAY}]", "--group", "tests"),
+    )
+    folders = ("tests/engine", "tests/api", "tests/client", "tests/transports", "tests/emulator", "tests/cli")
+    _run_elsewhere(session, Path(session.create_tmp()) / "away", "-m", "not long", *folders)
+
+
+def _run_elsewhere(session: nox.Session, folder: Path, *arguments: str) -> None:
+    """Run pytest in *folder* on copies of the tests, so that only the installed package can be imported."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in SHARED:
+        source = Path(name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    session.chdir(folder)
+    session.run("python", "-c", "import ruxa_async as r; assert 'site-packages' in r.__file__, r.__file__")
+    session.run("pytest", *arguments, *session.posargs)
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the workflows for what an attacker could use, without asking GitHub."""
+    session.install(*groups("package"))
+    session.run("zizmor", "--offline", ".")
+
+
+@nox.session
+def newcomer(session: nox.Session) -> None:
+    """Measure the time from an empty folder to the first picture, async and sync; it must be under 60 s."""
+    session.run("python", ".ci/newcomer")
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14", "3.14t"])

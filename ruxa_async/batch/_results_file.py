@@ -156,10 +156,10 @@ class ResultsFile:
         assert self._file is not None
         with self._file:
             self.ensure_in_place()
-            if self._overridden:
-                with suppress(OSError):  # the file is valid with its overridden lines too
-                    self._remove_overridden()
-                    self._id = file_id(self.path)
+        if self._overridden:  # after the file is closed: Windows replaces no open file
+            with suppress(OSError):  # the file is valid with its overridden lines too
+                self._remove_overridden()
+                self._id = file_id(self.path)
 
     def _remove_overridden(self) -> None:
         """Keep only the last line of each id, and of lines without an id those of this run."""

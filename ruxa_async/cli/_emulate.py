@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import anyio
@@ -177,15 +180,31 @@ async def emulate(*, options: Annotated[_EmulateOptions, Parameter(name="*")] = 
     unserved = options.emulator()
     try:
         # The signals first: one that comes while the socket opens ends this as cleanly as a later one.
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with _stop_signals() as stopped:
             async with unserved as emulator:
                 print(_greeting(emulator), flush=True)  # noqa: T201
-                await anext(aiter(signals))
+                await stopped.wait()
     except (OSError, ImportError, ValueError) as error:
         say(str(error))
         return SOME_FAILED
     print("\n".join(_charges(emulator.service)), flush=True)  # noqa: T201
     return DONE
+
+
+@contextmanager
+def _stop_signals() -> Iterator[anyio.Event]:
+    """Yield an event that SIGINT and SIGTERM set, also on Windows, whose event loops receive no signals."""
+    stopped, loop = anyio.Event(), asyncio.get_running_loop()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _limit(name: str, text: str | None, rate: float | None, burst: int) -> Limit | None:

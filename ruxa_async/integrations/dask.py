@@ -43,8 +43,8 @@ try:
     from distributed import CancelledError, Client, Future, WorkerPlugin, get_client, get_worker, secede, wait
     from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
-except ImportError as exc:
-    raise MissingExtraError("ruxa_async.integrations.dask", "dask") from exc
+except ImportError as _exc:
+    raise MissingExtraError("ruxa_async.integrations.dask", "dask") from _exc
 
 if TYPE_CHECKING:
     from distributed.worker import Worker

@@ -22,8 +22,8 @@ from ._shards import Bought, PostProcess, Processed, buy, process
 
 try:
     import ray
-except ImportError as exc:
-    raise MissingExtraError("ruxa_async.integrations.ray", "ray") from exc
+except ImportError as _exc:
+    raise MissingExtraError("ruxa_async.integrations.ray", "ray") from _exc
 
 __all__ = ("Processed", "generate", "start_sender", "stop_sender")
 

@@ -55,8 +55,8 @@ try:
     from taskiq import AsyncBroker, AsyncTaskiqTask, Context, TaskiqDepends, TaskiqEvents
     from taskiq.exceptions import ResultGetError, ResultIsReadyError, SendTaskError
     from taskiq.result_backends.dummy import DummyResultBackend
-except ImportError as exc:
-    raise MissingExtraError("purchases through taskiq", "taskiq") from exc
+except ImportError as _exc:
+    raise MissingExtraError("purchases through taskiq", "taskiq") from _exc
 
 from ._messages import dump_request, load_generation
 from ._taskiq_push import Inbox, Inboxes

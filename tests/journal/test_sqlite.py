@@ -11,6 +11,7 @@ from journal.tools import job, journal_threads, rows
 
 from ruxa_async import SqliteJournal
 from ruxa_async import journal as package
+from ruxa_async.journal._database import connect, lock
 
 
 @pytest.fixture
@@ -49,3 +50,10 @@ async def test_the_sql_works_with_sqlite_3_35(path: Path) -> None:
     async with SqliteJournal(path):
         pass
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_commits_reach_the_drive_on_macos_too(path: Path) -> None:
+    connection = lock(str(path), connect)
+    settings = ("synchronous", "fullfsync", "checkpoint_fullfsync")
+    assert [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in settings] == [2, 1, 1]
+    connection.close()
