@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from attrs import field, frozen
+from cyclopts import Parameter
 
 from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
 from ruxa_async.batch._input_rows import DEFAULT_MODEL
@@ -38,7 +39,7 @@ from ._options import (
 if TYPE_CHECKING:
     from ruxa_async.batch._result_line import Result
 
-__all__ = ("BatchOptions", "CallbackAddress")
+__all__ = ("BatchOptions", "CallbackAddress", "CallbackOptions")
 
 
 @frozen(kw_only=True)
@@ -107,7 +108,7 @@ class _SpendingOptions:
         None,
         "Spend at most this number of credits in this folder, over all runs. Needs --price for each model.",
     )
-    price: Repeated = option(
+    price: Annotated[Repeated, Parameter(metavar="MODEL=CREDITS")] = option(
         (),
         "The most that a task of a model costs, as MODEL=CREDITS. Can be repeated. A charge that "
         "the service reports replaces it.",
@@ -155,11 +156,11 @@ class CallbackAddress:
 
 
 @frozen(kw_only=True)
-class _CallbackOptions:
+class CallbackOptions:
     callback_url: str | None = option(
         None, "The public URL to which the service posts when a task ends. It must lead to --callback-listen."
     )
-    callback_listen: str | None = option(
+    callback_listen: Annotated[str | None, Parameter(metavar="HOST:PORT")] = option(
         None,
         "The HOST:PORT on which to listen for these posts. Plain HTTP: put a proxy that speaks "
         "HTTPS in front.",
@@ -203,7 +204,7 @@ class BatchOptions:
     resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
     shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)
-    callbacks: Annotated[_CallbackOptions, panel("Callbacks")] = field(factory=_CallbackOptions)
+    callbacks: Annotated[CallbackOptions, panel("Callbacks")] = field(factory=CallbackOptions)
     service: Annotated[ServiceOptions, panel("Service")] = field(factory=ServiceOptions)
 
     @property

@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 from ruxa_async.batch import InputError
 from ruxa_async.downloads import check_template
 from ruxa_async.errors import ConfigurationError
+from ruxa_async.requests import MODELS
 
 __all__ = (
     "JOURNAL_VARIABLE",
@@ -40,7 +41,7 @@ _POSITIVE = Number(gt=0)
 Flag = Annotated[bool, Parameter(show_default=False)]
 Repeated = Annotated[tuple[str, ...], Parameter(show_default=False)]
 Count = Annotated[int, Parameter(validator=_POSITIVE)]
-Model = Annotated[str, Parameter(help="The id of the model.")]
+Model = Annotated[str, Parameter(help="The id of the model.", completer=lambda _context: list(MODELS))]
 Out = Annotated[Path, Parameter(help="The folder for the outputs. It is created if it does not exist.")]
 Name = Annotated[
     str | None,
@@ -84,12 +85,12 @@ def panel(name: str) -> Parameter:
 class ServiceOptions:
     """Which service the requests go to."""
 
-    proxy: Proxy = None
     emulator: Flag = option(False, "Use an emulator that runs during this command: no API key, no cost.")
     #: A picture takes about half a second at the default.
     speed: Annotated[float, Parameter(validator=_POSITIVE)] = option(
         20.0, "The speed of that emulator, in multiples of real time."
     )
+    proxy: Proxy = None
 
 
 def journal_address(given: str | None) -> str | None:
