@@ -77,7 +77,7 @@ class _ResumeOptions:
 @frozen(kw_only=True)
 class _JournalOptions:
     journal: JournalAddress = None
-    run: str | None = option(
+    run: Annotated[str | None, Parameter(metavar="NAME")] = option(
         None,
         "The name of this run in that journal. Name it to continue it in another folder or on another "
         "machine. Default: the name of the --out folder.",
@@ -157,7 +157,7 @@ class CallbackAddress:
 
 @frozen(kw_only=True)
 class CallbackOptions:
-    callback_url: str | None = option(
+    callback_url: Annotated[str | None, Parameter(metavar="URL")] = option(
         None, "The public URL to which the service posts when a task ends. It must lead to --callback-listen."
     )
     callback_listen: Annotated[str | None, Parameter(metavar="HOST:PORT")] = option(
@@ -187,7 +187,6 @@ class BatchOptions:
     """All options of the command, in the panels that ``--help`` shows."""
 
     out: Out
-    name: Name = None
     json_lines: Flag = option(
         False,
         "Print each outcome as soon as it is known, as a line of results.jsonl. Nothing else "
@@ -200,12 +199,13 @@ class BatchOptions:
         False, "Show neither progress nor counts, only errors and what is left for you to do."
     )
     max_in_flight: Count = option(100, "The number of tasks in flight at once.")
+    name: Name = None
     input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
-    resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
-    shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)
-    callbacks: Annotated[CallbackOptions, panel("Callbacks")] = field(factory=CallbackOptions)
+    resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
     service: Annotated[ServiceOptions, panel("Service")] = field(factory=ServiceOptions)
+    callbacks: Annotated[CallbackOptions, panel("Callbacks")] = field(factory=CallbackOptions)
+    shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
 
     @property
     def prints_results(self) -> bool:

@@ -43,9 +43,9 @@ class _DoctorOptions:
     out: Annotated[Path, Parameter(help="The folder for outputs, and for the journal of a batch.")] = Path()
     journal_folder: Path | None = option(None, "The folder of a journal that lies elsewhere.")
     json: Flag = option(False, "Print one JSON object.")
+    service: Annotated[_ServiceOptions, panel("Service")] = field(factory=_ServiceOptions)
     callbacks: Annotated[CallbackOptions, panel("Callbacks")] = field(factory=CallbackOptions)
     shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
-    service: Annotated[_ServiceOptions, panel("Service")] = field(factory=_ServiceOptions)
 
 
 _DEFAULTS = _DoctorOptions()

@@ -48,7 +48,9 @@ class _RequestOptions:
 
     model: Model = DEFAULT_MODEL
     aspect_ratio: str | None = option(None, "The aspect ratio, such as 16:9 (nano-banana, nano-banana-pro).")
-    image: Repeated = option((), "The URL of a source picture. Can be repeated.")
+    image: Annotated[Repeated, Parameter(metavar="URL")] = option(
+        (), "The URL of a source picture. Can be repeated."
+    )
     input: Annotated[
         tuple[str, ...],
         Parameter(show_default=False, metavar="FIELD=VALUE", completer=_complete_input),
@@ -106,13 +108,13 @@ class _RequestOptions:
 @frozen(kw_only=True)
 class _OutputOptions:
     out: Out = Path()
-    name: Name = None
     open: Flag = option(False, "Open the files with the viewer of this machine.")
     json: Flag = option(
         False,
         "Print one JSON object instead of paths: task_id, model, key, state, files, urls, credits, seconds, "
         "error. Nothing is printed if nothing was bought.",
     )
+    name: Name = None
 
 
 @frozen(kw_only=True)
@@ -169,13 +171,29 @@ def generate(
         if not service.emulator:
             require_key()
         require_folder(output.out)
-        async with open_client(emulator=service.emulator, speed=service.speed, proxy=service.proxy) as client:
-            return await _buy(client, request, purchase, output)
+        opened: RuxaClient | None = None
+        try:
+            async with open_client(
+                emulator=service.emulator, speed=service.speed, proxy=service.proxy
+            ) as opened:
+                return await _buy(opened, request, purchase, output)
+        finally:
+            if opened is not None and purchase.state == "not_bought":
+                _note_orphan(opened, purchase)
 
     try:
         return run(command)
     finally:
         _print_result(purchase, output)
+
+
+def _note_orphan(client: RuxaClient, purchase: _Purchase) -> None:
+    """Note a create that was on the wire when the command was interrupted. *client* is closed."""
+    for orphan in client.orphans:
+        purchase.task_id = orphan.task_id
+        purchase.state = "unfinished" if orphan.task_id else "unknown"
+        if orphan.task_id:
+            _say_how_to_fetch(purchase)
 
 
 def _print_result(purchase: _Purchase, output: _OutputOptions) -> None:

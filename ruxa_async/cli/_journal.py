@@ -57,7 +57,9 @@ class _JournalOptions:
     forget: Annotated[list[str] | None, Parameter(metavar="KEY")] = option(
         None, "KEY: the unknown request KEY was not bought. The next run buys it. Can be repeated."
     )
-    run: str | None = option(None, "Only the run of this name, if the journal holds several.")
+    run: Annotated[str | None, Parameter(metavar="NAME")] = option(
+        None, "Only the run of this name, if the journal holds several."
+    )
     journal: JournalAddress = None
     json: Flag = option(False, "Print one JSON object.")
 

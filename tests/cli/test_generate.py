@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -210,6 +213,31 @@ class TestSlow:
         task = reply.json()["data"]["taskId"]
         assert main(["status", task, "--out", str(tmp_path)]) == 1
         assert "has not ended" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+class TestInterrupted:
+    @pytest.fixture(params=[0.0, 1.5], ids=["while the task runs", "while the create is on the wire"])
+    def settings(self, request: pytest.FixtureRequest) -> EmulatorSettings:
+        return EmulatorSettings(speed=0.01, latency=request.param)
+
+    def test_an_interrupted_purchase_is_an_object_with_its_task(
+        self, settings: EmulatorSettings, emulator: Emulator, tmp_path: Path
+    ) -> None:
+        program = [sys.executable, "-m", "ruxa_async", "generate", "a cat", "--json", "--out", str(tmp_path)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            ended = time.monotonic() + 60
+            counts = emulator.service.counts
+            while not (counts.creates if settings.latency else counts.queries):
+                assert time.monotonic() < ended
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        (entry,) = emulator.service.ledger.entries
+        result = json.loads(out)
+        assert (result["task_id"], result["state"]) == (entry.task_id, "unfinished")
+        assert f"'ruxa-async status {entry.task_id} --out DIR' downloads it, once it has ended" in err
 
 
 # ---- the viewer
