@@ -182,9 +182,11 @@ def generate(
                 _note_orphan(opened, purchase)
 
     try:
-        return run(command)
-    finally:
+        code = run(command)
+    except BaseException:
         _print_result(purchase, output)
+        raise
+    return code if _print_result(purchase, output) else code or SOME_FAILED
 
 
 def _note_orphan(client: RuxaClient, purchase: _Purchase) -> None:
@@ -196,16 +198,20 @@ def _note_orphan(client: RuxaClient, purchase: _Purchase) -> None:
             _say_how_to_fetch(purchase)
 
 
-def _print_result(purchase: _Purchase, output: _OutputOptions) -> None:
+def _print_result(purchase: _Purchase, output: _OutputOptions) -> bool:
+    """Print what was bought and open it; return whether it could be printed."""
     if purchase.state == "not_bought":
-        return
+        return True
+    printed = True
     try:
         print_text(purchase.as_json() if output.json else "".join(f"{path}\n" for path in purchase.files))
     except (OSError, InputError) as error:
+        printed = False
         files = ", ".join(map(str, purchase.files)) or "no file"
-        say(f"{error}. Task {purchase.task_id} is paid for: {files} saved")
+        say(f"{error}. Task {purchase.task_id} is paid for, and saved is: {files}")
     if output.open:
         open_files(purchase.files)
+    return printed
 
 
 async def _buy(

@@ -16,6 +16,7 @@ import pytest
 
 from ruxa_async.__main__ import main
 from ruxa_async._internal.files import PartFile
+from ruxa_async.cli._viewer import open_files
 from ruxa_async.emulator import Emulator, EmulatorSettings, parse_fault
 
 URL = "https://h.test/a.png"
@@ -240,6 +241,28 @@ class TestInterrupted:
         assert f"'ruxa-async status {entry.task_id} --out DIR' downloads it, once it has ended" in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_standard_output_names_the_task_and_the_file(emulator: Emulator, tmp_path: Path) -> None:
+    program = [
+        sys.executable,
+        "-m",
+        "ruxa_async",
+        "generate",
+        "a cat",
+        "--key",
+        "cat",
+        "--out",
+        str(tmp_path),
+    ]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    (entry,) = emulator.service.ledger.entries
+    assert f"Task {entry.task_id} is paid for, and saved is: {tmp_path / 'cat.png'}" in done.stderr
+
+
 # ---- the viewer
 
 
@@ -279,3 +302,17 @@ def test_a_viewer_that_fails_does_not_fail_the_purchase(
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path / 'o' / 'cat.png'}\n"
     assert "is saved, and no viewer opened it" in " ".join(printed.err.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the viewer is not a program there")
+def test_a_viewer_that_stays_open_is_not_waited_for(
+    viewer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = tmp_path / "stop"
+    viewer.write_text(f'#!/bin/sh\nwhile [ ! -e "{stop}" ]; do sleep 0.05; done\n')
+    monkeypatch.setattr("ruxa_async.cli._viewer._START_SECONDS", 0.05)
+    try:
+        open_files([tmp_path / "cat.png"])
+    finally:
+        stop.touch()
+    assert capsys.readouterr().err == ""
