@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
@@ -58,14 +59,22 @@ _Validator = Callable[[object, "Attribute[_T]", _T], None]
 # ignores converter and alias.
 
 
-def _validator(problem: Callable[[Any], str | None]) -> _Validator[Any]:
-    """Return a validator that raises `RequestValidationError` if *problem* returns a message."""
+@frozen
+class FieldRule:
+    """The validator of a field, which also describes the valid values.
 
-    def check(_instance: object, attribute: Attribute[Any], value: object) -> None:
-        if (message := problem(value)) is not None:
+    *problem* returns the message of the `RequestValidationError` for an invalid value, None for a valid one.
+    *described* says in words which values are valid, unless *allowed* lists them.
+    """
+
+    problem: Callable[[Any], str | None]
+    described: str = ""
+    allowed: tuple[str, ...] = ()
+
+    def __call__(self, _instance: object, attribute: Attribute[Any], value: object) -> None:
+        """Raise `RequestValidationError` if *value* is invalid."""
+        if (message := self.problem(value)) is not None:
             raise RequestValidationError(attribute.alias or attribute.name, value, message)
-
-    return check
 
 
 def _prompt(limit: int | None = None) -> _Validator[str]:
@@ -80,13 +89,15 @@ def _prompt(limit: int | None = None) -> _Validator[str]:
             return f"at most {limit:,} characters are allowed"
         return None
 
-    return _validator(problem)
+    return FieldRule(problem, "not empty" if limit is None else f"not empty, at most {limit:,} characters")
 
 
 def _one_of(*allowed: str, optional: bool = True) -> _Validator[str | None]:
     """Return a validator for one of *allowed*; None is valid too if *optional*."""
     message = f"one of {', '.join(allowed)} is needed"
-    return _validator(lambda value: None if value in allowed or (optional and value is None) else message)
+    return FieldRule(
+        lambda value: None if value in allowed or (optional and value is None) else message, allowed=allowed
+    )
 
 
 def _choice(allowed: tuple[str, ...], default: str | None = None, **aliases: str) -> Any:
@@ -127,7 +138,8 @@ def _url_problem(value: object) -> str | None:
 def _url() -> Any:
     """Declare a field for an optional http(s) URL."""
     return field(
-        default=None, validator=_validator(lambda value: None if value is None else _url_problem(value))
+        default=None,
+        validator=FieldRule(lambda value: None if value is None else _url_problem(value), "an http(s) URL"),
     )
 
 
@@ -139,20 +151,31 @@ def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
     return given  # type: ignore[return-value]
 
 
-def _check_images(_instance: object, attribute: Attribute[tuple[str, ...]], value: object) -> None:
+def _images_problem(value: object, *, least: int) -> str | None:
+    """Return why the number or the type of the images is invalid, None if both are valid."""
     if not isinstance(value, tuple):
-        raise RequestValidationError(attribute.name, value, "a list of http(s) URLs is needed")
+        return "a list of http(s) URLs is needed"
     if len(value) > _MAX_IMAGES:
-        raise RequestValidationError(attribute.name, value, f"at most {_MAX_IMAGES} image URLs are allowed")
-    for url in value:
-        if (message := _url_problem(url)) is not None:
-            raise RequestValidationError(attribute.name, url, message)
+        return f"at most {_MAX_IMAGES} image URLs are allowed"
+    return "at least one image URL is needed" if len(value) < least else None
 
 
-def _check_one_image_at_least(instance: object, attribute: Attribute[tuple[str, ...]], value: object) -> None:
-    _check_images(instance, attribute, value)
-    if not value:
-        raise RequestValidationError(attribute.name, value, "at least one image URL is needed")
+class _ImagesRule(FieldRule):
+    """The rule of a list of image URLs: the error for one of them shows that one."""
+
+    def __call__(self, instance: object, attribute: Attribute[Any], value: object) -> None:
+        """Raise `RequestValidationError` if *value* is invalid."""
+        super().__call__(instance, attribute, value)
+        assert isinstance(value, tuple)
+        for url in value:
+            if (message := _url_problem(url)) is not None:
+                raise RequestValidationError(attribute.name, url, message)
+
+
+def _images(least: int = 0) -> _Validator[tuple[str, ...]]:
+    """Return a validator for at least *least* and at most eight image URLs."""
+    count = f"{least} to {_MAX_IMAGES}" if least else f"up to {_MAX_IMAGES}"
+    return _ImagesRule(partial(_images_problem, least=least), f"{count} http(s) URLs")
 
 
 def _timestamps_problem(value: object) -> str | None:
@@ -166,8 +189,9 @@ def _timestamps_problem(value: object) -> str | None:
 
 def _of_type(kind: type[_T], described: str) -> _Validator[_T | None]:
     """Return a validator for None or an instance of *kind*, which an error message calls *described*."""
-    return _validator(
-        lambda value: None if value is None or isinstance(value, kind) else f"{described} is needed"
+    return FieldRule(
+        lambda value: None if value is None or isinstance(value, kind) else f"{described} is needed",
+        described,
     )
 
 
@@ -186,7 +210,7 @@ def _model_problem(value: object) -> str | None:
     return None if isinstance(value, str) and value.strip() else "a model id is needed"
 
 
-_check_mapping: _Validator[Mapping[str, Any]] = _validator(_mapping_problem)
+_check_mapping: _Validator[Mapping[str, Any]] = FieldRule(_mapping_problem)
 
 
 # ---- requests
@@ -211,7 +235,7 @@ class GenerationRequest:
         """Return the ``input`` object that is sent."""
         typed: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value
-            for name in _input_fields(type(self))
+            for name in input_fields(type(self))
             if (value := getattr(self, name)) is not None and value != ()
         }
         typed.update(self.extra)
@@ -221,7 +245,7 @@ class GenerationRequest:
 _FIELDS: dict[type, tuple[str, ...]] = {}
 
 
-def _input_fields(cls: type[Any]) -> tuple[str, ...]:
+def input_fields(cls: type[Any]) -> tuple[str, ...]:
     """Return the names of the input fields of *cls*, in the order of their declaration."""
     names = _FIELDS.get(cls)
     if names is None:
@@ -243,7 +267,7 @@ class NanoBanana(GenerationRequest):
     output_format: str | None = _choice(("png", "jpeg"), jpg="jpeg")
     image_size: str | None = _choice(_RATIOS)
     aspect_ratio: str | None = _choice(_RATIOS)
-    image_input: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_check_images)
+    image_input: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_images())
 
     def __attrs_post_init__(self) -> None:
         if self.image_size is not None and self.aspect_ratio is not None:
@@ -264,7 +288,7 @@ class NanoBananaEdit(GenerationRequest):
 
     model: ClassVar[str] = "google/nano-banana-edit"
     prompt: str = field(validator=_prompt())
-    image_urls: tuple[str, ...] = field(converter=_as_tuple, validator=_check_one_image_at_least)
+    image_urls: tuple[str, ...] = field(converter=_as_tuple, validator=_images(1))
     output_format: str = _choice(("png", "jpeg"), "png", jpg="jpeg")
     image_size: str = _choice(_RATIOS, "1:1")
 
@@ -278,7 +302,7 @@ class NanoBananaPro(GenerationRequest):
 
     model: ClassVar[str] = "google/nano-banana-pro"
     prompt: str = field(validator=_prompt(_PRO_PROMPT))
-    image_input: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_check_images)
+    image_input: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_images())
     aspect_ratio: str | None = _choice(_RATIOS)
     resolution: str | None = _choice(("1k", "2k", "4k"))
     output_format: str | None = _choice(("png", "jpg"), jpeg="jpg")
@@ -295,7 +319,9 @@ class _Sora(GenerationRequest):
     style: str | None = _choice(("winter", "comic", "news"))
     metadata: str | None = field(default=None, validator=_of_type(str, "a text"))
     character_url: str | None = _url()
-    character_timestamps: str | None = field(default=None, validator=_validator(_timestamps_problem))
+    character_timestamps: str | None = field(
+        default=None, validator=FieldRule(_timestamps_problem, 'seconds as "start,end"')
+    )
     character_from_task: str | None = field(
         default=None, validator=_of_type(str, "the id of a finished task")
     )
@@ -327,7 +353,7 @@ class Sora2HD(_Sora):
 class CustomRequest(GenerationRequest):
     """A request for any *model*. *input* is sent unchecked."""
 
-    model: str = field(validator=_validator(_model_problem))
+    model: str = field(validator=FieldRule(_model_problem))
     input_fields: Mapping[str, Any] = field(
         factory=dict, alias="input", converter=_copied, validator=_check_mapping, hash=False
     )

@@ -20,6 +20,7 @@ __all__ = (
     "checked_task_id",
     "checked_timeout",
     "never_reached",
+    "proxy_of",
     "resolve_base_url",
     "resolve_key",
 )
@@ -135,3 +136,14 @@ def never_reached(last: Exception) -> NotSentError:
     )
     error.__cause__ = last
     return error
+
+
+def proxy_of(base_url: str, given: str | None) -> str | None:
+    """Return the proxy for *base_url*, without its credentials, None for a direct connection.
+
+    It is *given*, otherwise the one in the environment. Raises `ConfigurationError`.
+    """
+    from ruxa_async.transports._proxies import Proxies, without_credentials  # noqa: PLC0415 - rarely needed
+
+    proxy = Proxies(given, trust_env=True).route(base_url)
+    return None if proxy is None else without_credentials(proxy)

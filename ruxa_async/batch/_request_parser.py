@@ -14,7 +14,17 @@ import attrs
 from ruxa_async.errors import RuxaError
 from ruxa_async.requests import MODELS, CustomRequest, GenerationRequest, request_class
 
-__all__ = ("RowError", "from_cells", "from_json", "json_row", "known_columns", "model_warning")
+__all__ = (
+    "RowError",
+    "build_request",
+    "from_cells",
+    "from_json",
+    "json_or_text",
+    "json_row",
+    "known_columns",
+    "model_hint",
+    "model_warning",
+)
 
 _LIST_FIELDS = ("image_input", "image_urls")
 _FLAG_FIELDS = ("watermark", "private", "character_create")
@@ -37,14 +47,33 @@ def json_row(text: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         hint = "; write one object a line, not one array" if isinstance(row, list) else ""
         raise RowError(f"a JSON object is needed, not {_kind(row)}{hint}")
-    if text.count("[") + text.count("{") > _MAX_DEPTH and _too_deep(row):
+    _check_value(text, row)
+    return row
+
+
+def json_or_text(text: str) -> Any:
+    """Return the JSON value in *text*, or *text* itself if it is not JSON.
+
+    Text that begins like an object or an array and is not JSON raises `RowError`: it may be a typing error.
+    """
+    try:
+        value = _loads(text)
+    except RowError:
+        if text.lstrip().startswith(("{", "[")):
+            raise
+        return text
+    _check_value(text, value)
+    return value
+
+
+def _check_value(text: str, value: Any) -> None:
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _too_deep(value):
         raise RowError(f"nested too deeply: more than {_MAX_DEPTH} levels")
     if "\\u" in text:
         try:
-            json.dumps(row, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise RowError("half of a surrogate pair stands alone, which no text may hold") from None
-    return row
 
 
 def _loads(text: str) -> Any:
@@ -95,12 +124,16 @@ def _kind(value: object) -> str:
 
 def model_warning(request: GenerationRequest) -> str | None:
     """Return a sentence about the model of *request*, None if this version knows the model."""
-    model = request.model
-    if request_class(model) is not None:
+    if request_class(request.model) is not None:
         return None
+    return f"{model_hint(request.model)} It is sent as it is"
+
+
+def model_hint(model: str) -> str:
+    """Return a sentence about *model*, which this version does not know, and a known one."""
     close = get_close_matches(model[:100].lower(), MODELS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(MODELS)}."
-    return f"model {model[:100]!r} is not known here; {hint} It is sent as it is"
+    return f"model {model[:100]!r} is not known here; {hint}"
 
 
 def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
@@ -116,7 +149,7 @@ def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
     if "input" in fields:
         extra = fields.pop("extra", {})
         fields = {**_service_fields(fields), **({"extra": extra} if extra else {})}
-    return _built(named, fields, _key(key))
+    return build_request(named, fields, _key(key))
 
 
 def _service_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +172,8 @@ def _key(key: object) -> str | None:
     return str(key).strip() or None
 
 
-def _built(model: str, fields: dict[str, Any], key: str | None) -> GenerationRequest:
+def build_request(model: str, fields: dict[str, Any], key: str | None) -> GenerationRequest:
+    """Return the request of *fields* for *model*, a `CustomRequest` without a class for it."""
     cls = request_class(model)
     if cls is None:
         extra = fields.pop("extra", {})

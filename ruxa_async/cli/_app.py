@@ -11,8 +11,12 @@ from ._runtime import BAD_INPUT, DONE, exit_code_of, say
 
 __all__ = ("app", "run")
 
-#: The help of each command, which stands here so that ``--help`` imports no command.
+#: The help of each command, most used first, which stands here so that ``--help`` imports no command.
 _COMMANDS = {
+    "generate": """Generate one picture or video, download it and print its path.
+
+A model without documentation is accepted too: give its fields with --input. 'ruxa-async models' shows the
+fields of the documented ones.""",
     "batch": """Generate every row of a file and download the outputs.
 
 Each outcome is written to results.jsonl in the --out folder. Columns or JSON fields with the names of request
@@ -20,10 +24,9 @@ fields (aspect_ratio, image_input, model, key, ...) are used. A bad row is repor
 
 Run it again with the same folder to continue, after any interruption or with a longer or changed file.
 Nothing is bought twice, running tasks are followed to their end, and missing files are downloaded again.""",
-    "emulate": """Serve an emulator of the service on this machine: no account, no cost.
+    "status": """Show the state of a task, from one query, and download its outputs if you give --out.
 
-The generated files are real pictures that show their prompt. Ctrl-C ends it and prints what was charged.""",
-    "generate": "Generate one picture or video, download it and print its path.",
+The exit code is 1 if the task failed, or if --out finds no outputs yet.""",
     "journal": """Show what was bought in a folder, and settle creates of unknown outcome.
 
 KEY is the key of a row, or the name that this command shows for a row without a key; a # in front may be left
@@ -31,7 +34,20 @@ out. While a batch runs in the folder, its process and its results so far are sh
     "report": """Write the report page of a folder again, and print its path.
 
 It is made from results.jsonl and the files beside it, also while a batch runs or after it was killed.""",
-    "status": "Show the state of a task, from one query. The exit code is 1 if the task failed.",
+}
+#: The commands of the second panel.
+_HELPERS = {
+    "models": "Show the documented models: their fields, allowed values and defaults.",
+    "doctor": """Check key, address, proxy, clock, folders and callbacks. It spends nothing.
+
+Each line says what to do. The exit code is 1 if a check failed. No task is created, and the key is never
+shown.""",
+    "emulate": """Serve an emulator of the service on this machine: no account, no cost.
+
+The generated files are real pictures that show their prompt. Ctrl-C ends it and prints what was charged.""",
+    "completion": """Print the script that completes commands, options and values in your shell.
+
+For bash: eval "$(ruxa-async completion bash)". With --install it is loaded by every new shell.""",
 }
 
 
@@ -48,6 +64,7 @@ app = App(
     help_epilogue="Exit codes: 0 all succeeded, 1 some failed, 2 wrong usage or input, 3 halted by the "
     "account or the budget, 130 interrupted. RUXA_DEBUG=1 shows tracebacks.",
     version=_version,
+    group_commands=cyclopts.Group("Commands", sort_key=0),
     default_parameter=cyclopts.Parameter(negative=()),
     result_action="return_value",
     help_format="markdown",  # joins the lines of a paragraph
@@ -55,8 +72,12 @@ app = App(
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name, _help in _COMMANDS.items():
-    app.command(f"ruxa_async.cli._{_name}:{_name}", name=_name, help=_help)
+_FIRST, _SECOND = app.group_commands, cyclopts.Group("Help and setup", sort_key=1)
+for _group, _commands in ((_FIRST, _COMMANDS), (_SECOND, _HELPERS)):
+    for _place, (_name, _help) in enumerate(_commands.items()):
+        app.command(f"ruxa_async.cli._{_name}:{_name}", name=_name, help=_help, group=_group, sort_key=_place)
+for _flag in ("--help", "--version"):
+    app[_flag].group = _SECOND
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

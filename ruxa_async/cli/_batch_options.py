@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from attrs import field, frozen
+from cyclopts import Parameter
 
 from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
 from ruxa_async.batch._input_rows import DEFAULT_MODEL
@@ -38,7 +39,7 @@ from ._options import (
 if TYPE_CHECKING:
     from ruxa_async.batch._result_line import Result
 
-__all__ = ("BatchOptions", "CallbackAddress")
+__all__ = ("BatchOptions", "CallbackAddress", "CallbackOptions")
 
 
 @frozen(kw_only=True)
@@ -76,7 +77,7 @@ class _ResumeOptions:
 @frozen(kw_only=True)
 class _JournalOptions:
     journal: JournalAddress = None
-    run: str | None = option(
+    run: Annotated[str | None, Parameter(metavar="NAME")] = option(
         None,
         "The name of this run in that journal. Name it to continue it in another folder or on another "
         "machine. Default: the name of the --out folder.",
@@ -107,7 +108,7 @@ class _SpendingOptions:
         None,
         "Spend at most this number of credits in this folder, over all runs. Needs --price for each model.",
     )
-    price: Repeated = option(
+    price: Annotated[Repeated, Parameter(metavar="MODEL=CREDITS")] = option(
         (),
         "The most that a task of a model costs, as MODEL=CREDITS. Can be repeated. A charge that "
         "the service reports replaces it.",
@@ -155,11 +156,11 @@ class CallbackAddress:
 
 
 @frozen(kw_only=True)
-class _CallbackOptions:
-    callback_url: str | None = option(
+class CallbackOptions:
+    callback_url: Annotated[str | None, Parameter(metavar="URL")] = option(
         None, "The public URL to which the service posts when a task ends. It must lead to --callback-listen."
     )
-    callback_listen: str | None = option(
+    callback_listen: Annotated[str | None, Parameter(metavar="HOST:PORT")] = option(
         None,
         "The HOST:PORT on which to listen for these posts. Plain HTTP: put a proxy that speaks "
         "HTTPS in front.",
@@ -186,7 +187,6 @@ class BatchOptions:
     """All options of the command, in the panels that ``--help`` shows."""
 
     out: Out
-    name: Name = None
     json_lines: Flag = option(
         False,
         "Print each outcome as soon as it is known, as a line of results.jsonl. Nothing else "
@@ -199,12 +199,13 @@ class BatchOptions:
         False, "Show neither progress nor counts, only errors and what is left for you to do."
     )
     max_in_flight: Count = option(100, "The number of tasks in flight at once.")
+    name: Name = None
     input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
-    resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
-    shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)
-    callbacks: Annotated[_CallbackOptions, panel("Callbacks")] = field(factory=_CallbackOptions)
+    resume: Annotated[_ResumeOptions, panel("Earlier runs")] = field(factory=_ResumeOptions)
     service: Annotated[ServiceOptions, panel("Service")] = field(factory=ServiceOptions)
+    callbacks: Annotated[CallbackOptions, panel("Callbacks")] = field(factory=CallbackOptions)
+    shared: Annotated[_JournalOptions, panel("Journal on a server")] = field(factory=_JournalOptions)
 
     @property
     def prints_results(self) -> bool:

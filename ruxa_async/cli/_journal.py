@@ -49,15 +49,17 @@ _STATES = {
 
 @frozen(kw_only=True)
 class _JournalOptions:
-    adopt: list[tuple[str, str]] | None = option(
+    adopt: Annotated[list[tuple[str, str]] | None, Parameter(metavar="KEY TASK_ID")] = option(
         None,
         "KEY TASK_ID: the unknown request KEY was bought, as this task. The next run polls it. Can be "
         "repeated.",
     )
-    forget: list[str] | None = option(
+    forget: Annotated[list[str] | None, Parameter(metavar="KEY")] = option(
         None, "KEY: the unknown request KEY was not bought. The next run buys it. Can be repeated."
     )
-    run: str | None = option(None, "Only the run of this name, if the journal holds several.")
+    run: Annotated[str | None, Parameter(metavar="NAME")] = option(
+        None, "Only the run of this name, if the journal holds several."
+    )
     journal: JournalAddress = None
     json: Flag = option(False, "Print one JSON object.")
 

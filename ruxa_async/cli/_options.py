@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 from ruxa_async.batch import InputError
 from ruxa_async.downloads import check_template
 from ruxa_async.errors import ConfigurationError
+from ruxa_async.requests import MODELS
 
 __all__ = (
     "JOURNAL_VARIABLE",
@@ -40,11 +41,14 @@ _POSITIVE = Number(gt=0)
 Flag = Annotated[bool, Parameter(show_default=False)]
 Repeated = Annotated[tuple[str, ...], Parameter(show_default=False)]
 Count = Annotated[int, Parameter(validator=_POSITIVE)]
-Model = Annotated[str, Parameter(help="The id of the model.")]
+Model = Annotated[
+    str, Parameter(help="The id of the model.", metavar="MODEL", completer=lambda _context: list(MODELS))
+]
 Out = Annotated[Path, Parameter(help="The folder for the outputs. It is created if it does not exist.")]
 Name = Annotated[
     str | None,
     Parameter(
+        metavar="TEMPLATE",
         help="The template for file names, such as '{key}-{n}' or '{index:04}-{slug}'. Fields: {key}, "
         "{model}, {n}, {prompt}, {slug} (the prompt in lower case with hyphens), {task_id} and, in a batch, "
         "{index} (the number of the row, from 0). Default: the key; without a key '{index:04}-{slug}' in a "
@@ -56,6 +60,7 @@ JOURNAL_VARIABLE = "RUXA_JOURNAL"
 JournalAddress = Annotated[
     str | None,
     Parameter(
+        metavar="URL",
         help="The address of a journal in PostgreSQL, postgresql://USER@HOST/DATABASE, instead of a file in "
         "the folder. Other users of this machine can read arguments: put an address with a password into the "
         f"variable {JOURNAL_VARIABLE} instead.",
@@ -64,6 +69,7 @@ JournalAddress = Annotated[
 Proxy = Annotated[
     str | None,
     Parameter(
+        metavar="URL",
         help="The proxy for all requests, such as http://host:3128. Default: HTTPS_PROXY. Other users of "
         "this machine can read arguments: put a proxy with a password into the variable HTTPS_PROXY instead.",
     ),
@@ -84,12 +90,12 @@ def panel(name: str) -> Parameter:
 class ServiceOptions:
     """Which service the requests go to."""
 
-    proxy: Proxy = None
     emulator: Flag = option(False, "Use an emulator that runs during this command: no API key, no cost.")
     #: A picture takes about half a second at the default.
     speed: Annotated[float, Parameter(validator=_POSITIVE)] = option(
         20.0, "The speed of that emulator, in multiples of real time."
     )
+    proxy: Proxy = None
 
 
 def journal_address(given: str | None) -> str | None:

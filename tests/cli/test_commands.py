@@ -225,7 +225,10 @@ def test_help_is_on_standard_output(arguments: list[str], capsys: pytest.Capture
     assert "Usage: ruxa-async" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["batch", "emulate", "generate", "journal", "report", "status"])
+@pytest.mark.parametrize(
+    "command",
+    ["batch", "completion", "doctor", "emulate", "generate", "journal", "models", "report", "status"],
+)
 def test_help_of_an_option_is_one_paragraph_that_ends_with_a_period(command: str) -> None:
     program = [sys.executable, "-m", "ruxa_async", command, "--help"]
     wide = {**os.environ, "COLUMNS": "2000", "PYTHONUTF8": "1"}  # no text is so long that it is wrapped
