@@ -61,7 +61,7 @@ async def send_whole(transport: Transport, asked: Request) -> Response:
 
 
 def texts_of(error: BaseException) -> Iterator[str]:
-    """Give everything that a log or a person may get to see of *error* and what it is chained to."""
+    """Yield every text that shows *error* or an error in its chain."""
     yield "".join(traceback.format_exception(error))
     following: list[BaseException | None] = [error]
     while following:
@@ -72,7 +72,7 @@ def texts_of(error: BaseException) -> Iterator[str]:
 
 
 async def failure(send: Send, transport: Transport, asked: Request) -> TransportError:
-    """Return the error with which *asked* ends, after a look at what it gives away."""
+    """Return the error with which *asked* ends; check that it shows no secret."""
     with pytest.raises(TransportError) as caught:
         await send(transport, asked)
     for text in texts_of(caught.value):
@@ -84,7 +84,7 @@ async def failure(send: Send, transport: Transport, asked: Request) -> Transport
 
 
 def is_cancel(error: BaseException) -> bool:
-    """Tell whether *error* is a cancel, or, as trio's nurseries have it, a group of nothing else."""
+    """Return whether *error* is a cancellation, or a group of nothing else (trio)."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_cancel, error.exceptions))
     return isinstance(error, anyio.get_cancelled_exc_class())

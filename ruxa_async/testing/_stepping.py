@@ -101,7 +101,7 @@ async def interrupted(means: str, stepped: Stepped) -> Any:
 
 @asynccontextmanager
 async def nothing_leaks(server: Server) -> AsyncIterator[None]:
-    """Check that connections to *server*, sockets, threads and tasks are back to where they began."""
+    """Check that connections to *server*, sockets, threads and tasks are as many as before the block."""
     before = held()
     yield
     await server.left(server.connections)
@@ -109,7 +109,7 @@ async def nothing_leaks(server: Server) -> AsyncIterator[None]:
 
 
 async def nothing_more_than(before: tuple[int, int, int]) -> None:
-    """Check that no more is held than *before*; the other side may take a moment to let go."""
+    """Check that no more is held than *before*; wait up to 5 s for the other side to close."""
     with anyio.move_on_after(5):
         while not all(now <= then for now, then in zip(held(), before, strict=True)):  # noqa: ASYNC110
             await anyio.sleep(0.01)

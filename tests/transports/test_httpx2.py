@@ -242,8 +242,7 @@ def test_without_httpx2_the_extra_is_named() -> None:
         sys.modules["httpx2"] = None
         import ruxa_async
         try:
-            from ruxa_async.testing import TransportContract
-from ruxa_async.transports import Httpx2Transport
+            from ruxa_async.transports import Httpx2Transport
         except ImportError as error:
             print(type(error).__name__, error)
         """
