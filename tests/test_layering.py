@@ -208,6 +208,15 @@ def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
         assert all(under(imported, "report", "_internal.jsonl") for imported in ours(name)), name
 
 
+def test_the_testing_kit_knows_public_names_only_and_nothing_knows_it() -> None:
+    for name in PATHS:
+        inside = under(name, "ruxa_async.testing")
+        for imported in ours(name) - {""}:
+            public = not any(part.startswith("_") for part in imported.split("."))
+            known = under(imported, "testing") if inside else not under(imported, "testing")
+            assert known or (inside and (public or imported == "_internal.lazy")), (name, imported)
+
+
 def test_integrations_know_the_client_by_its_public_names_and_nothing_knows_them() -> None:
     for name in PATHS:
         if under(name, "ruxa_async.integrations"):
@@ -230,6 +239,7 @@ PUBLIC = {
     "sync": (),
     "emulator": (),
     "report": (),
+    "testing": (),
     "cli": ("__main__",),
 }
 

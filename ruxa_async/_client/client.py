@@ -31,7 +31,7 @@ from ruxa_async.journal import Journal, NullJournal
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation, JobRecord, Stats, TaskStatus, how_to_save
 from ruxa_async.settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
-from ruxa_async.transports import Transport
+from ruxa_async.transports import MemoryTransport, Transport
 
 from .async_only import AsyncOnly, awaited_as
 from .clock import Clock
@@ -41,6 +41,7 @@ from .config import (
     checked_budget,
     checked_task_id,
     checked_timeout,
+    ensure_allowed,
     resolve_base_url,
     resolve_key,
 )
@@ -118,6 +119,7 @@ class RuxaClient(AsyncOnly):
             transport = _default_transport(limits, downloads, self._base_url, proxy, ssl_context)
         else:
             _ensure_unset(proxy, ssl_context)
+        self._sends_for_real = not isinstance(transport, MemoryTransport)
         on_event, self._transport = add_logging(on_event, transport)
         journal = journal if journal is not None else NullJournal()
         engine: Engine[ClientJob] = Engine(limits, polling, retries, checked_budget(budget))
@@ -446,6 +448,8 @@ class RuxaClient(AsyncOnly):
                 "this RuxaClient belongs to another event loop: make one in the loop that uses it"
             )
         self._driver.ensure_open()
+        if self._sends_for_real:
+            ensure_allowed(self._base_url)
 
 
 def _check_request(request: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
 from ruxa_async._internal.hosts import is_loopback
+from ruxa_async._internal.real_requests import refusal_of
 from ruxa_async.errors import ConfigurationError, NotSentError
 from ruxa_async.settings import Budget
 
@@ -19,6 +20,7 @@ __all__ = (
     "checked_budget",
     "checked_task_id",
     "checked_timeout",
+    "ensure_allowed",
     "never_reached",
     "proxy_of",
     "resolve_base_url",
@@ -78,6 +80,17 @@ def resolve_base_url(given: str | None) -> str:
         )
     path = quote(_LONE_PERCENT.sub("%25", parts.path), safe=_PATH)
     return url.removesuffix(parts.path) + path
+
+
+def ensure_allowed(base_url: str) -> None:
+    """Raise `ConfigurationError` if RUXA_ALLOW_REQUESTS=0 is set and *base_url* is of another machine.
+
+    The transports check this too. The client checks it before a request exists, so that nothing is recorded
+    and nothing is sent again until a timeout.
+    """
+    refusal = refusal_of(base_url)
+    if refusal:
+        raise ConfigurationError(refusal)
 
 
 def checked_timeout(name: str, seconds: object) -> float | None:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import anyio
 from attrs import define, field
 
-from ruxa_async.errors import DownloadError, TransportError
+from ruxa_async.errors import ConfigurationError, DownloadError, TransportError
 from ruxa_async.settings import Downloads
 from ruxa_async.transports import PrivateAddressError, StreamedResponse
 
@@ -125,6 +125,8 @@ class Transfer:
                 raise self._failure(
                     f"leads to an address that is not public; {self._permission}"
                 ) from failure
+            if isinstance(failure.__cause__, ConfigurationError):
+                raise self._failure(str(failure.__cause__)) from failure
             if isinstance(failure, NotMediaError):  # such as an error page of a proxy: nothing to resume
                 await self._restart()
             progressed = self._furthest >= furthest + _PROGRESS and not isinstance(failure, _NO_PROGRESS)

@@ -13,6 +13,7 @@ from ruxa_async._internal.lazy import lazy_names
 if TYPE_CHECKING:
     from ._addresses import PrivateAddressError, check_host, check_public, is_public
     from ._aiohttp import AiohttpTransport
+    from ._allowed import check_allowed
     from ._base import Request, Response, StreamedResponse, Transport
     from ._httpx2 import Httpx2Transport
     from ._memory import MemoryService, MemoryTransport
@@ -27,6 +28,7 @@ __all__ = (
     "Response",
     "StreamedResponse",
     "Transport",
+    "check_allowed",
     "check_host",
     "check_public",
     "is_public",
@@ -37,6 +39,7 @@ __getattr__: Callable[[str], object] = lazy_names(
     {
         "_addresses": "PrivateAddressError check_host check_public is_public",
         "_aiohttp": "AiohttpTransport",
+        "_allowed": "check_allowed",
         "_base": "Request Response StreamedResponse Transport",
         "_httpx2": "Httpx2Transport",
         "_memory": "MemoryService MemoryTransport",

@@ -188,7 +188,7 @@ class AiohttpTransport(PooledTransport):
                 "RuxaClient(transport=Httpx2Transport()), from ruxa_async.transports, which needs the extra "
                 "'httpx2'."
             ) from None
-        self._check_usable(loop)
+        self._check_usable(loop, request)
         deadlines = self._deadlines
         if deadlines is None:
             deadlines = self._deadlines = Deadlines(loop)

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from ruxa_async.errors import MaybeSentError, NotSentError
 
+from ._allowed import check_allowed
 from ._base import Request
 from ._proxies import Proxies, trusted_by_environment
 
@@ -57,8 +58,11 @@ class PooledTransport:
         self._loop: object = None
         self._closed = False
 
-    def _check_usable(self, loop: object) -> None:
-        """Raise RuntimeError if the transport is closed, or belongs to another event loop than *loop*."""
+    def _check_usable(self, loop: object, request: Request) -> None:
+        """Raise RuntimeError if the transport is closed, or belongs to another event loop than *loop*.
+
+        Raises `NotSentError` if *request* is not allowed (see `check_allowed`).
+        """
         name = type(self).__name__
         if self._closed:
             raise RuntimeError(f"This {name} is closed; make a new one.")
@@ -69,6 +73,7 @@ class PooledTransport:
                 f"This {name} belongs to the event loop of its first use, and this is another event loop; "
                 "make one for each loop."
             )
+        check_allowed(request)
 
 
 class Exchange(ABC):

@@ -113,7 +113,7 @@ class Httpx2Transport(PooledTransport):
 
         After the block, the connection is released, or closed if the body was not read to its end.
         """
-        self._check_usable(current_token())
+        self._check_usable(current_token(), request)
         proxy = self._proxies.route_of(request)
         pool = self._pool(request.fresh, request.public_only and proxy is None, proxy)
         exchange = Httpx2Exchange(request, via="" if proxy is None else without_credentials(proxy))

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transports import servers
 from transports.forwarding import CREDENTIALS, forwarding_to
-from transports.servers import Peer, Server, reply, serving
 
 from ruxa_async.__main__ import main
 from ruxa_async.cli._runtime import BAD_INPUT, DONE, HALTED
+from ruxa_async.testing import _servers as servers
+from ruxa_async.testing._servers import Peer, Server, reply, serving
 
 STATUS = b'{"code":200,"data":{"taskId":"t-1","state":"generating"}}'
 NO_CREDITS = b'{"code":402,"message":"insufficient credits"}'

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from transports.servers import Peer, Script, reply, serving
+
+from ruxa_async.testing._servers import Peer, Script, reply, serving
 
 MEBIBYTE = 1 << 20
 #: The size of the decompressed bomb, in MiB.

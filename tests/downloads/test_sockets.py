@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from attrs import evolve
-from transports.servers import Peer, Script, Server, answering, reply, serving
 from transports.test_addresses import SPELLINGS
 
 from ruxa_async import DownloadError, Downloads, Generation, NotSentError, RuxaClient
 from ruxa_async.downloads import Downloader
+from ruxa_async.testing._servers import Peer, Script, Server, answering, reply, serving
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, Request
 from ruxa_async.transports import _addresses as addresses
 

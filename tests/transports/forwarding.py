@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 
-from transports.servers import Peer, Script, reply
+from ruxa_async.testing._servers import Peer, Script, reply
 
 CREDENTIALS = "user:s%40fe-canary"
 """As they stand in the address of the proxy; the password is ``s@fe-canary``."""

@@ -12,24 +12,26 @@ import aiohttp
 import aiohttp.connector
 import anyio
 import pytest
-from transports import servers
-from transports.contract import (
-    BIG,
-    Send,
-    SocketContract,
-    failure,
-    method,
-    quiet_about_the_key,
-    request,
-    send,
-    send_whole,
-)
-from transports.servers import Peer, answering, reply, saying_then_closing, saying_then_silent, serving
 
 from ruxa_async.errors import MaybeSentError, NotSentError, TransportError
+from ruxa_async.testing import TransportContract
+from ruxa_async.testing import _servers as servers
+from ruxa_async.testing._asking import (
+    BIG,
+    Send,
+    failure,
+    request,
+    send_whole,
+)
+from ruxa_async.testing._servers import (
+    Peer,
+    answering,
+    reply,
+    saying_then_closing,
+    saying_then_silent,
+    serving,
+)
 from ruxa_async.transports import AiohttpTransport, Transport
-
-__all__ = ("method", "quiet_about_the_key", "send")
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def anyio_backend() -> str:
     return "asyncio"  # aiohttp knows no other, and sockets need real time
 
 
-class TestOwnSessions(SocketContract):
+class TestOwnSessions(TransportContract):
     @asynccontextmanager
     async def make(self, **options: Any) -> AsyncIterator[Transport]:
         async with aclosing(AiohttpTransport(**options)) as transport:
@@ -51,7 +53,7 @@ class TestOnUvloop(TestOwnSessions):
         return "asyncio", {"use_uvloop": True}
 
 
-class TestSuppliedSession(SocketContract):
+class TestSuppliedSession(TransportContract):
     @asynccontextmanager
     async def make(self, pool_size: int = 100, **options: Any) -> AsyncIterator[Transport]:
         connector = aiohttp.TCPConnector(limit=pool_size)

@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
-from transports.contract import BIG, failure, request, send_whole
-from transports.servers import Peer, answering, reply, saying_then_silent, serving
 
 from ruxa_async.errors import MaybeSentError, NotSentError
+from ruxa_async.testing._asking import BIG, failure, request, send_whole
+from ruxa_async.testing._servers import Peer, answering, reply, saying_then_silent, serving
 from ruxa_async.transports import AiohttpTransport, Request, _aiohttp_direct
 from ruxa_async.transports import _aiohttp as aiohttp_transport
 from ruxa_async.transports._aiohttp_direct import TESTED, DirectPool

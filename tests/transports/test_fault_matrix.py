@@ -25,7 +25,6 @@ import pytest
 from attrs import evolve, frozen
 from harness import prompts
 from outages import KINDS, Observer, lasting
-from transports import servers
 from transports.toxic import FAULTS, Direction, Proxies
 
 from ruxa_async import (
@@ -57,6 +56,7 @@ from ruxa_async.emulator import (
     parse_fault,
 )
 from ruxa_async.emulator._faults import Operation
+from ruxa_async.testing import _servers as servers
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, MemoryTransport, Transport
 
 FAULT_TABLE = """

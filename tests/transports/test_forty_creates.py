@@ -8,10 +8,10 @@ from typing import Any
 
 import anyio
 import pytest
-from transports.stepping import held, nothing_more_than
 
 from ruxa_async import Limits, NanoBanana, Polling, RateLimit, RuxaClient
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings, Fault
+from ruxa_async.testing._stepping import held, nothing_more_than
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport
 
 COUNT = 40

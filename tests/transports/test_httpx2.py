@@ -18,28 +18,23 @@ import anyio
 import anyio.to_thread
 import httpcore2._async.http11
 import pytest
-from transports import servers
-from transports.contract import (
-    SocketContract,
-    failure,
-    method,
-    quiet_about_the_key,
-    request,
-    send,
-    send_whole,
-    told,
-)
-from transports.servers import answering, reply, saying_then_silent, serving
-from transports.stepping import ASYNCIO_ONLY, Stepped, interrupted, nothing_leaks
 
 import ruxa_async.transports
 from ruxa_async import NanoBanana, RuxaClient
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
 from ruxa_async.errors import MaybeSentError, NotSentError
+from ruxa_async.testing import TransportContract
+from ruxa_async.testing import _servers as servers
+from ruxa_async.testing._asking import (
+    failure,
+    request,
+    send_whole,
+    texts_of,
+)
+from ruxa_async.testing._servers import answering, reply, saying_then_silent, serving
+from ruxa_async.testing._stepping import ASYNCIO_ONLY, Stepped, interrupted, nothing_leaks
 from ruxa_async.transports import Httpx2Transport, Request, Transport
 from ruxa_async.transports._httpx2_exchange import Httpx2Exchange
-
-__all__ = ("method", "quiet_about_the_key", "send")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -47,7 +42,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param  # sockets need real time
 
 
-class TestContract(SocketContract):
+class TestContract(TransportContract):
     @asynccontextmanager
     async def make(self, **options: Any) -> AsyncIterator[Transport]:
         async with aclosing(Httpx2Transport(**options)) as transport:
@@ -131,7 +126,7 @@ async def test_a_header_that_cannot_be_sent_is_not_sent_and_not_quoted() -> None
             for value in ("canary\r\nX: y", "canary\N{SNOWMAN}"):
                 with pytest.raises(NotSentError) as caught:
                     await transport.send(request(server.url, headers={"Authorization": value}))
-                assert not any("canary" in text for text in told(caught.value))
+                assert not any("canary" in text for text in texts_of(caught.value))
             await transport.send(request(server.url))
     assert len(server.requests) == 1
 

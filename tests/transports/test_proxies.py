@@ -11,10 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-from transports import servers
-from transports.contract import KEY, method, quiet_about_the_key, request, send_whole, stream_whole
 from transports.forwarding import CREDENTIALS, forwarding_to
-from transports.servers import (
+
+import ruxa_async
+from ruxa_async import ConfigurationError, DownloadError, Generation, NanoBanana, RuxaClient
+from ruxa_async.downloads import Downloader
+from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.errors import MaybeSentError, NotSentError
+from ruxa_async.testing import _servers as servers
+from ruxa_async.testing._asking import KEY, request, send_whole, stream_whole
+from ruxa_async.testing._servers import (
     Server,
     answering,
     reply,
@@ -23,16 +29,8 @@ from transports.servers import (
     saying_then_silent,
     serving,
 )
-
-import ruxa_async
-from ruxa_async import ConfigurationError, DownloadError, Generation, NanoBanana, RuxaClient
-from ruxa_async.downloads import Downloader
-from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
-from ruxa_async.errors import MaybeSentError, NotSentError
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, PrivateAddressError, Request, check_host
 from ruxa_async.transports._proxies import Proxies, trusted_by_environment, without_credentials
-
-__all__ = ("method", "quiet_about_the_key")
 
 HOME = "https://api.test"
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")

@@ -12,8 +12,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from transports.contract import request
-from transports.servers import (
+
+from ruxa_async import NanoBanana, RuxaClient, SubmissionUnknownError, Timeouts
+from ruxa_async.errors import MaybeSentError
+from ruxa_async.testing._asking import request
+from ruxa_async.testing._servers import (
     Peer,
     Script,
     answering,
@@ -22,9 +25,6 @@ from transports.servers import (
     saying_then_silent,
     serving,
 )
-
-from ruxa_async import NanoBanana, RuxaClient, SubmissionUnknownError, Timeouts
-from ruxa_async.errors import MaybeSentError
 from ruxa_async.transports import AiohttpTransport, Httpx2Transport, Response, Transport
 from ruxa_async.transports import _aiohttp as aiohttp_transport
 from ruxa_async.transports._reply_recorder import ReplyRecorder, read_reply

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal
 
 from attrs import define, field
-from transports.servers import refusing, reset
+
+from ruxa_async.testing._servers import refusing, reset
 
 Direction = Literal["up", "down"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 
-# Made for these tests alone; nothing trusts it, which is what it is for.
+# Made for these tests: no client trusts it. A request to a server that shows it must not be sent.
 SELF_SIGNED = """\
 -----BEGIN EC PRIVATE KEY-----
 MHcCAQEEIPBVv7Z8/4oPrGokN/o8/+FF/5UoyC6mb2Q2DxUA2DuboAoGCCqGSM49
@@ -40,7 +40,7 @@ AAABMAoGCCqGSM49BAMCA0gAMEUCIFTvMkUEoi4FB+/BDytdNCnU4t8mSR+0ZdVX
 
 
 class Peer:
-    """One client's connection, as a script sees it."""
+    """A connection of a client, for a script."""
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server = server
@@ -48,7 +48,7 @@ class Peer:
         self.writer = writer
 
     async def request(self) -> bytes:
-        """Read one whole request, note it down and return its body; raise EOFError when there is none."""
+        """Read one whole request, record it and return its body. Raises EOFError at the end."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = 0
         for line in head.lower().split(b"\r\n"):
@@ -79,7 +79,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 
 class Server:
-    """What a test knows of a running server."""
+    """A running server: its address, and what it received."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -92,13 +92,13 @@ class Server:
     async def seen(self, count: int) -> None:
         """Wait until *count* whole requests have been read."""
         with anyio.fail_after(10):
-            while len(self.requests) < count:
+            while len(self.requests) < count:  # noqa: ASYNC110 - another thread counts
                 await anyio.sleep(0.002)
 
     async def left(self, count: int) -> None:
         """Wait until *count* connections have ended."""
         with anyio.fail_after(10):
-            while self.hang_ups < count:
+            while self.hang_ups < count:  # noqa: ASYNC110 - another thread counts
                 await anyio.sleep(0.002)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ class Server:
             self.hang_ups += 1
             writer.close()
 
-    async def _run(self, sock: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
+    async def run(self, sock: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
         peers: set[asyncio.Task[None]] = set()
         transports: list[asyncio.WriteTransport] = []
 
@@ -143,13 +143,13 @@ def serving(script: Script, *, tls: bool = False) -> Iterator[Server]:
     sock = socket.create_server(("127.0.0.1", 0))
     server.url = f"http{'s' if tls else ''}://127.0.0.1:{sock.getsockname()[1]}"
     loop = asyncio.new_event_loop()
-    # A refused handshake is what some tests are about; the server need not tell.
+    # Some tests refuse the handshake: the server must not report it.
     loop.set_exception_handler(lambda _loop, _context: None)
     stop = asyncio.Event()
     context = self_signed() if tls else None
 
     def run() -> None:
-        loop.run_until_complete(server._run(sock, context, stop))
+        loop.run_until_complete(server.run(sock, context, stop))
         loop.run_until_complete(asyncio.sleep(0))  # what was closed last ends in the next turn
         loop.close()
 
@@ -174,7 +174,7 @@ def self_signed() -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def refusing() -> Iterator[str]:
-    """Give an address at which nothing listens."""
+    """Yield an address at which nothing listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -182,7 +182,7 @@ def refusing() -> Iterator[str]:
 
 @contextlib.contextmanager
 def never_accepting() -> Iterator[str]:
-    """Give an address at which a connection is neither made nor refused: its queue is full."""
+    """Yield an address at which a connection is neither made nor refused: its queue is full."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -197,12 +197,12 @@ def never_accepting() -> Iterator[str]:
 def reply(
     body: bytes = b'{"code":200}', status: str = "200 OK", headers: str = "", *, length: int | None = None
 ) -> bytes:
-    told = len(body) if length is None else length
-    return f"HTTP/1.1 {status}\r\nContent-Length: {told}\r\n{headers}\r\n".encode() + body
+    announced = len(body) if length is None else length
+    return f"HTTP/1.1 {status}\r\nContent-Length: {announced}\r\n{headers}\r\n".encode() + body
 
 
 def answering(*answers: bytes) -> Script:
-    """Answer with *answers* in turn, the last one for ever, keeping the connection."""
+    """Answer with *answers* in turn, then always with the last one; keep the connection."""
 
     async def script(peer: Peer) -> None:
         for turn in range(1_000_000):
@@ -223,7 +223,7 @@ def saying_then_closing(*parts: bytes) -> Script:
 
 
 def saying_then_silent(*parts: bytes) -> Script:
-    """Read a request, say *parts*, keep the connection and say no more."""
+    """Read a request, say *parts*, keep the connection and send nothing more."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -259,7 +259,7 @@ async def endless_chunks(peer: Peer) -> None:
 
 
 async def silent_from_the_start(peer: Peer) -> None:
-    """Say nothing, whatever comes; a TLS client waits for its handshake."""
+    """Read, and never answer; a TLS client waits for its handshake."""
     await peer.reader.read()
 
 

@@ -1,6 +1,7 @@
-"""Event loops in virtual time, for tests of code that uses this library.
+"""Event loops in virtual time.
 
-In virtual time a test that waits for hours takes milliseconds and sees exact times. ::
+In virtual time a test that waits for hours takes milliseconds and sees exact times. The marker
+``ruxa_virtual_time`` selects it for a test; for all tests of a module or a folder use a fixture. ::
 
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(request):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, suppress
@@ -11,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import trio
-from transports.servers import Server
+
+from ._servers import Server
 
 Act = Callable[[], None] | Callable[[], bool]
 
@@ -50,7 +52,7 @@ class Stepped:
             turns += 1
             try:
                 value, error = (yield trap), None
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001 - the coroutine gets it
                 value, error = None, exc
 
     def _act(self) -> None:
@@ -59,10 +61,16 @@ class Stepped:
 
 
 def _soon(act: Act) -> None:
-    try:
-        trio.lowlevel.current_trio_token().run_sync_soon(act)
-    except RuntimeError:
+    if _on_asyncio():
         asyncio.get_running_loop().call_soon(act)
+    else:
+        import trio  # noqa: PLC0415 - not a dependency, but it runs
+
+        trio.lowlevel.current_trio_token().run_sync_soon(act)
+
+
+def _on_asyncio() -> bool:
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 async def interrupted(means: str, stepped: Stepped) -> Any:
@@ -93,7 +101,7 @@ async def interrupted(means: str, stepped: Stepped) -> Any:
 
 @asynccontextmanager
 async def nothing_leaks(server: Server) -> AsyncIterator[None]:
-    """Check that connections to *server*, sockets, threads and tasks are back to where they began."""
+    """Check that connections to *server*, sockets, threads and tasks are as many as before the block."""
     before = held()
     yield
     await server.left(server.connections)
@@ -101,23 +109,26 @@ async def nothing_leaks(server: Server) -> AsyncIterator[None]:
 
 
 async def nothing_more_than(before: tuple[int, int, int]) -> None:
-    """Check that no more is held than *before*; the other side may take a moment to let go."""
+    """Check that no more is held than *before*; wait up to 5 s for the other side to close."""
     with anyio.move_on_after(5):
-        while not all(now <= then for now, then in zip(held(), before, strict=True)):
+        while not all(now <= then for now, then in zip(held(), before, strict=True)):  # noqa: ASYNC110
             await anyio.sleep(0.01)
     after, threads = held(), [thread.name for thread in threading.enumerate()]
     assert all(now <= then for now, then in zip(after, before, strict=True)), (before, after, threads)
 
 
 def held() -> tuple[int, int, int]:
-    """Count the sockets, threads and tasks of this process."""
+    """Count the sockets, threads and tasks of this process. On Windows sockets are not counted."""
     sockets = 0
-    for link in Path("/proc/self/fd").iterdir():
+    folder = Path("/dev/fd")  # on Linux and macOS
+    for number in folder.iterdir() if folder.exists() else ():
         with suppress(OSError):  # the listing's own file is gone
-            sockets += str(link.readlink()).startswith("socket:")
-    try:
+            sockets += stat.S_ISSOCK(os.fstat(int(number.name)).st_mode)
+    if _on_asyncio():
         tasks = len(asyncio.all_tasks())
-    except RuntimeError:
+    else:
+        import trio  # noqa: PLC0415 - not a dependency, but it runs
+
         tasks = trio.lowlevel.current_statistics().tasks_living
     # trio keeps a thread for ten seconds, in case that it needs one again.
     threads = [each for each in threading.enumerate() if not each.name.startswith("Trio thread")]
