@@ -109,6 +109,14 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, and check its code, its links and that it needs no other host."""
+    session.install("-e", MACHINES, *groups("tests", "docs"))
+    session.run("zensical", "build", "--clean", "--strict")
+    session.run("pytest", "tests/pages", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks: `nox -s bench -- NAME...`, or all of them and the report without a name."""
     session.install("-e", MACHINES, *groups("bench"))

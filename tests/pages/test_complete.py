@@ -1,0 +1,84 @@
+"""The site has every page, module, error, setting and option."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from pages.blocks import DOCS, ROOT
+
+import ruxa_async
+from ruxa_async import errors, settings
+
+PACKAGE = ROOT / "ruxa_async"
+CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+SHOWN = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+
+
+def pages_in(entry: Any) -> Iterator[str]:
+    """Yield the pages of an entry of the navigation."""
+    if isinstance(entry, str):
+        yield entry
+    for each in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
+        yield from pages_in(each)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    listed = [*pages_in(CONFIG["nav"])]
+    assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
+def public_modules() -> list[str]:
+    """Return every module with public names that users may import, without the package itself."""
+    paths = [
+        path for path in sorted(PACKAGE.rglob("*.py")) if "__all__ =" in path.read_text(encoding="utf-8")
+    ]
+    modules = [path.relative_to(PACKAGE).with_suffix("").parts for path in paths]
+    names = [".".join(["ruxa_async", *parts]).removesuffix(".__init__") for parts in modules]
+    return [name for name in names if "._" not in name and name != "ruxa_async"]
+
+
+def shown() -> set[str]:
+    """Return what the pages of the reference show in full."""
+    return {name for page in DOCS.rglob("*.md") for name in SHOWN.findall(page.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_every_public_module_is_in_the_reference(name: str) -> None:
+    assert name in shown()
+
+
+@pytest.mark.parametrize("name", ruxa_async.__all__)
+def test_every_name_of_the_package_is_in_the_reference(name: str) -> None:
+    assert f"ruxa_async.{name}" in shown() or any(name in names_of(path) for path in shown())
+
+
+def names_of(path: str) -> tuple[str, ...]:
+    """Return the public names of the module *path*, none if it is a class."""
+    try:
+        return tuple(getattr(import_module(path), "__all__", ()))
+    except ImportError:
+        return ()
+
+
+def test_the_list_of_modules_links_every_page_of_the_reference() -> None:
+    listed = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / "api").glob("*.md"):
+        assert page.name == "index.md" or f"]({page.name})" in listed
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_the_page_of_errors_says_what_to_do_about_each(name: str) -> None:
+    table, _, _ = (DOCS / "errors.md").read_text(encoding="utf-8").partition("## In full")
+    rows = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(rows) == 1
+    assert all(cell.strip() for cell in rows[0].strip("|").split("|"))
+
+
+@pytest.mark.parametrize("name", sorted({*settings.__all__} - {"Scope"}))
+def test_the_page_of_settings_begins_with_a_question_for_each_class(name: str) -> None:
+    assert f"[ruxa_async.settings.{name}]" in (DOCS / "settings.md").read_text(encoding="utf-8")
