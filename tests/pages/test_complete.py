@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -42,6 +43,7 @@ def public_modules() -> list[str]:
     return [name for name in names if "._" not in name and name != "ruxa_async"]
 
 
+@cache
 def shown() -> set[str]:
     """Return what the pages of the reference show in full."""
     return {name for page in DOCS.rglob("*.md") for name in SHOWN.findall(page.read_text(encoding="utf-8"))}
@@ -57,6 +59,7 @@ def test_every_name_of_the_package_is_in_the_reference(name: str) -> None:
     assert f"ruxa_async.{name}" in shown() or any(name in names_of(path) for path in shown())
 
 
+@cache
 def names_of(path: str) -> tuple[str, ...]:
     """Return the public names of the module *path*, none if it is a class."""
     try:
@@ -74,11 +77,13 @@ def test_the_list_of_modules_links_every_page_of_the_reference() -> None:
 @pytest.mark.parametrize("name", errors.__all__)
 def test_the_page_of_errors_says_what_to_do_about_each(name: str) -> None:
     table, _, _ = (DOCS / "errors.md").read_text(encoding="utf-8").partition("## In full")
-    rows = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    rows = [
+        line for line in table.splitlines() if line.startswith(f"| [`{name}`](#ruxa_async.errors.{name}) |")
+    ]
     assert len(rows) == 1
     assert all(cell.strip() for cell in rows[0].strip("|").split("|"))
 
 
 @pytest.mark.parametrize("name", sorted({*settings.__all__} - {"Scope"}))
 def test_the_page_of_settings_begins_with_a_question_for_each_class(name: str) -> None:
-    assert f"[ruxa_async.settings.{name}]" in (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert f"](#ruxa_async.settings.{name})" in (DOCS / "settings.md").read_text(encoding="utf-8")
