@@ -27,7 +27,7 @@ class Ruxa(griffe.Extension):
         targets = _targets(pkg)
         for each in _objects(pkg):
             if each.docstring is not None:
-                each.docstring.value = _linked(each.docstring.value, targets)
+                each.docstring.value = _linked(_with_code(each.docstring.value), targets)
 
 
 def _objects(parent: griffe.Object) -> Iterator[griffe.Object]:
@@ -46,6 +46,8 @@ def _add_comment(attribute: griffe.Attribute) -> None:
     text = "\n".join(line.lstrip().removeprefix("#: ") for line in lines[first:last])
     if not text and "TypeAlias" in str(attribute.annotation):
         text = "A type alias."
+    elif not text and attribute.name.isupper():
+        text = "A constant."
     if text:
         attribute.docstring = griffe.Docstring(text, lineno=first + 1, parent=attribute)
 
@@ -82,7 +84,7 @@ def _fields(cls: griffe.Class) -> Iterator[griffe.Parameter]:
     for name, attribute in cls.members.items():
         if not isinstance(attribute, griffe.Attribute) or attribute.annotation is None:
             continue
-        if "ClassVar" in str(attribute.annotation):
+        if name.startswith("_") or "instance-attribute" not in attribute.labels:  # a property, a ClassVar
             continue
         options, default = _options(attribute.value)
         if options.get("init") == "False":
@@ -111,7 +113,14 @@ def _options(value: griffe.Expr | str | None) -> tuple[dict[str, str], griffe.Ex
     return options, keywords.get("default")
 
 
-# ---- links
+# ---- docstrings as Markdown
+
+
+def _with_code(text: str) -> str:
+    """Return *text*, in which ``::`` announces code, as Markdown, where the indentation alone does."""
+    text = re.sub(r"^::$\n*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"(?<=[.!?]) ::$", "", text, flags=re.MULTILINE)
+    return re.sub(r"::$", ":", text, flags=re.MULTILINE)
 
 
 def _targets(package: griffe.Module) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulat
     with Emulator(EmulatorSettings(speed=100)) as emulator:
         monkeypatch.setenv("RUXA_API_KEY", emulator.key)
         monkeypatch.setenv("RUXA_BASE_URL", emulator.url)
+        level = logging.getLogger("ruxa_async").level
         yield emulator
+        logging.getLogger("ruxa_async").setLevel(level)  # a block of the page on logging changes it
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks for a shell need bash")

@@ -6,16 +6,15 @@ import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import pytest
 from pages.blocks import DOCS, ROOT
+from pages.complete import names_of, public_modules
 
 import ruxa_async
 from ruxa_async import errors, settings
 
-PACKAGE = ROOT / "ruxa_async"
 CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
 SHOWN = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 
@@ -33,16 +32,6 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
-def public_modules() -> list[str]:
-    """Return every module with public names that users may import, without the package itself."""
-    paths = [
-        path for path in sorted(PACKAGE.rglob("*.py")) if "__all__ =" in path.read_text(encoding="utf-8")
-    ]
-    modules = [path.relative_to(PACKAGE).with_suffix("").parts for path in paths]
-    names = [".".join(["ruxa_async", *parts]).removesuffix(".__init__") for parts in modules]
-    return [name for name in names if "._" not in name and name != "ruxa_async"]
-
-
 @cache
 def shown() -> set[str]:
     """Return what the pages of the reference show in full."""
@@ -57,15 +46,6 @@ def test_every_public_module_is_in_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", ruxa_async.__all__)
 def test_every_name_of_the_package_is_in_the_reference(name: str) -> None:
     assert f"ruxa_async.{name}" in shown() or any(name in names_of(path) for path in shown())
-
-
-@cache
-def names_of(path: str) -> tuple[str, ...]:
-    """Return the public names of the module *path*, none if it is a class."""
-    try:
-        return tuple(getattr(import_module(path), "__all__", ()))
-    except ImportError:
-        return ()
 
 
 def test_the_list_of_modules_links_every_page_of_the_reference() -> None:
