@@ -67,3 +67,38 @@ def test_the_page_of_errors_says_what_to_do_about_each(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({*settings.__all__} - {"Scope"}))
 def test_the_page_of_settings_begins_with_a_question_for_each_class(name: str) -> None:
     assert f"](#ruxa_async.settings.{name})" in (DOCS / "settings.md").read_text(encoding="utf-8")
+
+
+def test_every_example_is_on_its_page() -> None:
+    page = (DOCS / "examples.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "examples").rglob("*.py")):
+        assert f'{{{{ example("{path.relative_to(ROOT / "examples").as_posix()}") }}}}' in page
+
+
+@pytest.mark.parametrize(
+    "name", ["sync", "resume", "rate-limits", "errors", "settings", "api/index", "gather"]
+)
+def test_the_first_page_links_what_newcomers_look_for(name: str) -> None:
+    assert f"]({name}.md)" in (DOCS / "README.md").read_text(encoding="utf-8")
+
+
+def rows_of(page: str, heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table below *heading* by their first cell, without ranges in brackets."""
+    _, _, text = (DOCS / page).read_text(encoding="utf-8").partition(f"## {heading}\n")
+    table = text[text.index("\n| client") :].split("\n\n", 1)[0]
+    cells = [
+        [re.sub(r" \(.* to .*\)", "", cell.strip()) for cell in line.split("|")[1:-1]]
+        for line in table.split("\n")[3:]
+    ]
+    return {first: others for first, *others in cells}
+
+
+def test_the_comparison_has_the_figures_of_the_benchmark() -> None:
+    measured = rows_of("performance.md", "A hundred pictures under a quota")
+    shown = rows_of("comparison.md", "Measured under one quota")
+    assert len(shown) > 8
+    for client, figures in shown.items():
+        _rtt, finished, lost, _twice, rejections, _requests, last = measured[client]
+        assert [float(each.replace(",", "")) for each in figures] == [
+            float(each.replace(",", "")) for each in (finished, lost, rejections, last)
+        ]
