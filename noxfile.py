@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "public_types", "tests", "coverage"]
+nox.options.sessions = ["lint", "types", "public_types", "tests", "coverage", "docs"]
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 
@@ -194,6 +194,14 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "combine")
     session.run("coverage", "report", "--include=ruxa_async/_engine/*", "--fail-under=100")
     session.run("coverage", "report", "--fail-under=95")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, and check its code, its links and that it needs no other host."""
+    session.install("-e", MACHINES, *groups("tests", "docs"))
+    session.run("zensical", "build", "--clean", "--strict")
+    session.run("pytest", "tests/pages", *session.posargs)
 
 
 @nox.session

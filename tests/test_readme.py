@@ -1,4 +1,4 @@
-"""The README's commands and example are those that are run and checked."""
+"""The README's commands and example are those that are run and checked, and the architecture names what exists."""
 
 from __future__ import annotations
 
@@ -72,32 +72,7 @@ async def test_the_example_saves_pictures_and_shows_failures(tmp_path: Path) -> 
     assert all((tmp_path / path).read_bytes()[:4] == b"\x89PNG" for path in paths)
 
 
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 PLACE = re.compile(r"`([\w/]+\.py)`(?:: ((?:`[\w.]+`(?:, )?)+))?")
-
-
-def anchors(page: Path) -> set[str]:
-    """Return the anchors that the headings of *page* make."""
-    titles = HEADING.findall(page.read_text(encoding="utf-8"))
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for link in LINK.findall(page.read_text(encoding="utf-8")):
-        if "://" in link:
-            continue
-        name, _, anchor = link.partition("#")
-        target = page.parent / name if name else page
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
 
 
 def test_places_that_the_architecture_names_exist() -> None:
