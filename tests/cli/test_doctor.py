@@ -12,10 +12,10 @@ from time import time
 from typing import Any
 
 import pytest
-from transports.servers import Peer, reply, serving
 
 from ruxa_async.__main__ import main
 from ruxa_async.emulator import Emulator, EmulatorSettings
+from ruxa_async.testing._servers import Peer, reply, serving
 
 KEY = "sk-canary-0123456789"
 
