@@ -31,14 +31,20 @@ class SlowStart:
     """Send twice as many requests a second as were accepted in the last one, until one is rejected.
 
     *departures* are the times at which accepted requests were sent since *began*, none for a new discovery.
+    *window* is the phase before, if its window seems to hold more.
     """
 
     def __init__(
-        self, in_flight: InFlight, departures: deque[float] | None = None, began: float | None = None
+        self,
+        in_flight: InFlight,
+        departures: deque[float] | None = None,
+        began: float | None = None,
+        window: WindowedSending | None = None,
     ) -> None:
         self._in_flight = in_flight
         self._departures = deque[float](maxlen=_KEPT) if departures is None else departures
         self._began = began
+        self._window = window
         self._accepted = len(self._departures)
         self._next_at = -math.inf if began is None else began
 
@@ -69,7 +75,16 @@ class SlowStart:
 
     def on_reject(self, now: float, sent_at: float, retry_after: float, pace: float) -> Phase:  # noqa: ARG002
         began = sent_at if self._began is None else self._began
-        return Silence(self._in_flight, self._departures, self._accepted, began, now, sent_at, retry_after)
+        return Silence(
+            self._in_flight,
+            self._departures,
+            accepted=self._accepted,
+            began=began,
+            now=now,
+            sent_at=sent_at,
+            retry_after=retry_after,
+            window=self._window,
+        )
 
     def _most_in_flight(self, now: float) -> int:
         """Return how many requests may be in flight: the pace times one round trip."""
@@ -89,11 +104,13 @@ class Silence:
         self,
         in_flight: InFlight,
         departures: deque[float],
+        *,
         accepted: int,
         began: float,
         now: float,
         sent_at: float,
         retry_after: float,
+        window: WindowedSending | None = None,
     ) -> None:
         self._in_flight = in_flight
         self._departures = departures
@@ -102,6 +119,7 @@ class Silence:
         self._accepted_lately = in_flight.accepted_lately(now)
         self._silent_since = self._last_rejected = sent_at
         self._retry_after = retry_after
+        self._window = window
         self._pause = FIRST_PAUSE
         self._next_at = max(now, sent_at + self._pause)
 
@@ -130,6 +148,8 @@ class Silence:
         """Return the phase for the limit that the length of the silence shows."""
         if not self._accepted:  # an outage, or another client used up the quota: begin again
             return SlowStart(self._in_flight, deque([sent_at], _KEPT), sent_at)
+        if self._window is not None and self._window.is_outage(self._last_rejected - self._began):
+            return self._window.resume(now, sent_at)
         period = max(sent_at - self._began, FIRST_PAUSE)
         before = self._silent_since - self._began
         # If the limit is a token bucket: what was accepted, less the refill until the bucket was empty.
@@ -142,7 +162,7 @@ class Silence:
             if before <= 1 and self._last_rejected > self._silent_since and not self._retry_after:
                 rate = min(rate, 1 / (sent_at - self._silent_since))  # one request flowed in
             return PacedSending(self._in_flight, rate, now, sent_at, burst=burst)
-        return self._window(now, sent_at, period, burst)
+        return self._as_window(now, sent_at, period, burst)
 
     def _interval(self, now: float, sent_at: float, period: float) -> Phase:
         """Return the phase for a minimum interval between requests.
@@ -160,10 +180,11 @@ class Silence:
         rate, weight = (1 + width) * self._accepted / period, 1.0 if width > WIDEST / 2 else 4.0
         return PacedSending(self._in_flight, rate, now, sent_at, weight=weight, width=width, burst=1.0)
 
-    def _window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
+    def _as_window(self, now: float, sent_at: float, period: float, burst: float) -> Phase:
         """Return the phase for a window of at most *period* seconds."""
         too_short = self._last_rejected - self._began
         if self._retry_after:  # often rounded up to whole seconds
+            period = min(period, too_short + self._retry_after)
             too_short = max(too_short, period - 1.0 if self._retry_after.is_integer() else 0.98 * period)
         while len(self._departures) > self._accepted:
             self._departures.popleft()

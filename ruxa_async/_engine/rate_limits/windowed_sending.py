@@ -23,6 +23,9 @@ _PRECISION = 0.05
 _TESTED_EVERY = 60.0
 #: The test of the period is a probe this early, as a part of the period.
 _EARLY = 0.6
+#: A period that looks more than 25 % longer, or a window that holds less than 80 % of the count, may be an
+#: outage instead: it is believed if it is seen twice in a row.
+_LONGER, _FEWER = 1.25, 0.8
 
 
 class WindowedSending:
@@ -45,7 +48,7 @@ class WindowedSending:
         sent_at: float,
         rejected_at: float,
         burst: float,
-        slow_start: Callable[[InFlight, deque[float], float], Phase],
+        slow_start: Callable[[InFlight, deque[float], float, WindowedSending], Phase],
     ) -> None:
         self._in_flight = in_flight
         self._departures = departures
@@ -58,6 +61,7 @@ class WindowedSending:
         self._is_confirmed = False  # a test was rejected, so the limit is no bucket
         self._is_closed = False  # between two groups: only the probe may be sent
         self._rejected_probes = 0
+        self._rejected_age = 0.0  # of the oldest place, when the last probe was rejected
         self._was_outage = False
         self._is_doubted = False  # a rejection came long before *count* requests were accepted
         self._test_at: float | None = None
@@ -124,28 +128,30 @@ class WindowedSending:
         if self._accepted < 1.5 * self._count:
             return PacedSending(self._in_flight, self.rate, now, sent_at, burst=self._burst)
         self._add(sent_at)
-        return self._slow_start(self._in_flight, self._departures, self._departures[0])
+        return self._slow_start(self._in_flight, self._departures, self._departures[0], self)
 
     def _end_group(self, now: float, sent_at: float) -> None:
         """Plan a test, one request above the count, if it is due; otherwise close the group."""
         self._is_doubted = False
+        free_at = self._departures[0] + self._period
+        if free_at - now <= (self._in_flight.rtt or 0.0):  # some of the group are to be sent yet
+            return
         gap = self._period / self._count
         test_at = max(now, sent_at + gap)
         if self._until_test <= 0 and self._tests_period:
             self._until_test, self._tests_period = max(_TESTED_EVERY, float(self._count)), False
-            self._close(now, _EARLY)
-        elif self._until_test <= 0 and test_at + gap < self._departures[0] + self._period:
+            self._close(_EARLY)
+        elif self._until_test <= 0 and test_at + gap < free_at:
             self._test_at = test_at
         else:
-            self._close(now)
+            self._close()
 
-    def _close(self, now: float, part: float = 1.0) -> None:
+    def _close(self, part: float = 1.0) -> None:
         """Plan a probe after a *part* of the period, halfway between its bounds while they are far apart."""
-        oldest = self._departures[0]
-        if oldest + self._period - now > (self._in_flight.rtt or 0.0):
-            self._is_closed, self._rejected_probes = True, 0
-            rough = part == 1 and self._period - self._too_short > _PRECISION * self._period
-            self._next_at = oldest + ((self._too_short + self._period) / 2 if rough else part * self._period)
+        self._is_closed, self._rejected_probes, self._rejected_age = True, 0, 0.0
+        rough = part == 1 and self._period - self._too_short > _PRECISION * self._period
+        wait = (self._too_short + self._period) / 2 if rough else part * self._period
+        self._next_at = self._departures[0] + wait
 
     def _on_probe_accept(self, now: float, sent_at: float) -> None:
         """Learn the period from an accepted probe.
@@ -154,11 +160,25 @@ class WindowedSending:
         has a lower bound.
         """
         age = max(sent_at - self._departures[0], FIRST_PAUSE) if self._departures else self._period
-        self._was_outage = self._rejected_probes > 0 and age > 2 * self._period and not self._was_outage
+        self._was_outage = self.is_outage(self._rejected_age) and not self._was_outage
         if not self._was_outage:
-            self._period = age if self._rejected_probes else min(self._period, age)
+            longest = _LONGER * max(self._period, self._rejected_age) if self._rejected_age else self._period
+            self._period = min(age, longest)
             if self._period < self._too_short:
                 self._too_short = 0.0
+        self._begin_group(now, sent_at)
+
+    def is_outage(self, silence: float) -> bool:
+        """Return whether a *silence*, in seconds from the oldest departure, is too long for the period."""
+        return silence > _LONGER * self._period
+
+    def resume(self, now: float, sent_at: float) -> Phase:
+        """Return to this phase after an outage that an accepted request ended."""
+        self._was_outage, self._rejected_probes, self._rejected_age = True, 0, 0.0
+        self._begin_group(now, sent_at)
+        return self
+
+    def _begin_group(self, now: float, sent_at: float) -> None:
         self._is_closed = False
         self._group = 1
         self._next_at = now
@@ -171,7 +191,7 @@ class WindowedSending:
             self._test_sent_at, self._is_confirmed, self._tests_period = None, True, True
             self._until_test = max(_TESTED_EVERY, float(self._count))
             if self._in_flight.awaited <= 0:
-                self._close(now)
+                self._close()
             return self
         if self._is_closed:
             self._on_probe_reject(now, sent_at)
@@ -179,10 +199,11 @@ class WindowedSending:
         if not self._is_confirmed and self._accepted < max(3, self._count / 2):
             return self._as_paced(now, sent_at, self._accepted / max(sent_at - self._rejected_at, 1e-3))
         count = sum(each + self._period > sent_at for each in self._departures)
-        if 2 * count < self._count and not self._is_doubted:
+        if count < _FEWER * self._count and not self._is_doubted:
             self._is_doubted = True  # an outage, unless it comes twice in a row
-        else:
-            self._count = min(self._count, count)
+        elif count < self._count:
+            self._count = count
+            self._tests_period = False  # an early probe would find the room that is missing here
         if self._count < 3:
             return self._as_paced(now, sent_at, max(1, self._count) / self._period)
         self._wait_for_end(now, sent_at)
@@ -192,6 +213,7 @@ class WindowedSending:
         """Plan the next probe: at the end of the period, later after growing pauses."""
         end = (self._departures[0] if self._departures else sent_at) + self._period
         self._rejected_probes += 1
+        self._rejected_age = sent_at - (end - self._period)
         if self._rejected_probes == 1:
             waited = sent_at - (end - self._period)
             self._too_short = max(self._too_short, min(waited, self._period))
@@ -204,7 +226,7 @@ class WindowedSending:
         departures = self._departures
         while len(departures) > self._count:
             departures.popleft()
-        self._is_closed, self._rejected_probes = True, 1
+        self._is_closed, self._rejected_probes, self._rejected_age = True, 1, 0.0
         oldest = departures[0] if departures else sent_at
         self._next_at = max(now, oldest + self._period)
         if self._next_at <= now + _PRECISION * self._period:  # the period is longer than expected instead

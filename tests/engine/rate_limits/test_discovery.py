@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from engine.limits_sim import Changing, simulate
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ruxa_async._engine.rate_limits.discovery import Discovery
@@ -207,6 +207,12 @@ WINDOWS = st.builds(SlidingWindow, COUNTS, PERIODS) | st.builds(FixedWindow, COU
     troubles=TROUBLES,
     told=st.booleans(),
 )
+@example(limit=FixedWindow(20, 2.0), rtt=0.05, troubles=[("storm", 15.0, 1.75)], told=False)
+@example(limit=FixedWindow(20, 2.0), rtt=0.05, troubles=[("storm", 15.75, 1.0)], told=False)
+@example(limit=FixedWindow(20, 2.0), rtt=0.05, troubles=[("storm", 24.75, 1.0)], told=False)
+@example(limit=FixedWindow(20, 2.0), rtt=0.05, troubles=[("storm", 25.5, 1.75)], told=False)
+@example(limit=FixedWindow(20, 2.0), rtt=0.05, troubles=[("storm", 26.25, 1.0)], told=False)
+@example(limit=FixedWindow(7, 1.0), rtt=0.05, troubles=[("storm", 39.86, 56.91)], told=False)
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_after_storms_and_stalls_requests_are_sent_at_four_fifths_of_the_limit(
     limit: TokenBucket | SlidingWindow | FixedWindow,

@@ -17,8 +17,15 @@ from ruxa_async._engine.rate_limits.windowed_sending import WindowedSending
 def silence(
     accepted: int, *, began: float = 0.0, rejected_at: float = 1.0, retry_after: float = 0.0
 ) -> Silence:
-    departures = deque([began] * accepted)
-    return Silence(InFlight(), departures, accepted, began, rejected_at, rejected_at, retry_after)
+    return Silence(
+        InFlight(),
+        deque([began] * accepted),
+        accepted=accepted,
+        began=began,
+        now=rejected_at,
+        sent_at=rejected_at,
+        retry_after=retry_after,
+    )
 
 
 def after(phase: Silence, rejected: list[float], accepted: float, retry_after: float = 0.0) -> Phase:
@@ -120,3 +127,8 @@ def test_a_named_wait_in_whole_seconds_bounds_the_period_of_a_window_to_one_seco
     phase = after(silence(20, retry_after=9.0), [], 10.0)
     assert isinstance(phase, WindowedSending)
     assert (phase.rate, phase._too_short) == (2.0, 9.0)
+
+
+def test_a_request_that_is_sent_long_after_the_named_wait_makes_no_longer_period() -> None:
+    phase = after(silence(20, retry_after=9.0), [], 50.0)
+    assert phase.rate == 2.0

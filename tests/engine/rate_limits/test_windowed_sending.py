@@ -110,13 +110,50 @@ def test_a_probe_that_comes_too_early_is_followed_by_one_at_the_end_and_then_gro
     assert sender.phase.rate == pytest.approx(10 / 12.25, rel=0.001)
 
 
-def test_a_silence_of_more_than_two_periods_is_an_outage_the_first_time() -> None:
+@pytest.mark.parametrize("until", [24.0, 45.0])
+def test_a_silence_of_more_than_five_quarters_of_the_period_is_an_outage_the_first_time(until: float) -> None:
     sender = Sender()
     sender.group()
-    while sender.now < 45.0:
+    while sender.now < until:
         sender.request(accepted=False)
     sender.request()
     assert sender.phase.rate == 1.0
+
+
+def test_a_second_long_silence_in_a_row_is_the_period() -> None:
+    sender = Sender()
+    sender.group()
+    for _ in range(2):
+        end = sender.now + 25.0
+        while sender.now < end:
+            sender.request(accepted=False)
+        for _ in range(10):
+            sender.request()
+    assert sender.phase.rate is not None
+    assert sender.phase.rate < 0.5
+
+
+def test_a_long_wait_after_a_rejection_lengthens_the_period_by_a_quarter_at_most() -> None:
+    sender = Sender()
+    sender.group()
+    sender.request(accepted=False)
+    sender.now = 90.0  # the wait that the service named
+    sender.request()
+    assert sender.phase.rate == pytest.approx(10 / 12.5, rel=0.001)
+
+
+def test_an_outage_in_a_search_for_more_room_changes_nothing() -> None:
+    sender = Sender()
+    sender.group()
+    window = sender.phase
+    while not isinstance(sender.phase, SlowStart):
+        sender.request()
+    rate, end = window.rate, sender.now + 60.0
+    while sender.now < end:
+        sender.request(accepted=False)
+    sender.request()
+    assert sender.phase is window
+    assert window.rate == rate
 
 
 def test_fewer_than_half_at_first_show_a_bucket_and_its_rate() -> None:
@@ -131,11 +168,22 @@ def test_a_window_that_accepts_fewer_is_waited_for() -> None:
     sender = Sender()
     sender.group()
     sender.now = 20.5
-    for _ in range(6):
+    for _ in range(8):
         sender.request()
     sender.request(accepted=False)
-    assert sender.phase.rate == pytest.approx(0.6)
+    assert sender.phase.rate == pytest.approx(0.8)
     assert sender.request() == pytest.approx(30.5, abs=0.01)
+
+
+def test_a_window_that_accepts_far_fewer_may_be_in_an_outage_the_first_time() -> None:
+    sender = Sender()
+    sender.group()
+    sender.now = 20.5
+    for expected in (1.0, 0.6):
+        for _ in range(6):
+            sender.request()
+        sender.request(accepted=False)
+        assert sender.phase.rate == pytest.approx(expected)
 
 
 def test_a_window_that_accepts_two_keeps_its_count_once_and_becomes_a_rate_the_second_time() -> None:
