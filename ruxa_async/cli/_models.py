@@ -25,6 +25,8 @@ from ._stdout import print_text
 
 __all__ = ("FieldInfo", "fields_of", "models")
 
+#: Descriptions that say no more than the type.
+_OF_TYPE = ("a text", "True or False")
 _TYPES = {str: "text", bool: "true or false", tuple: "list of texts"}
 
 
@@ -41,7 +43,8 @@ class FieldInfo:
 
     def row(self) -> tuple[str, str, str]:
         """Return the name, the type and the valid values, as the table shows them."""
-        values = ", ".join(self.allowed) or self.described
+        described = "" if self.described in _OF_TYPE else self.described
+        values = ", ".join(self.allowed) or described
         default = "" if self.default is None else f"default {self.default}"
         return (
             self.name,
