@@ -230,7 +230,9 @@ def _columns(names: tuple[str, ...], options: _Options) -> list[str | None]:
         raise InputError(f"{found} called {wanted!r}: name one with --prompt-column (there are {listed})")
     fields, ignored = known_columns(cleaned, matches[0])
     if ignored:
-        options.notice(f"columns that are not request fields are ignored: {', '.join(map(repr, ignored))}")
+        hint = "" if "key" in fields else ". Call one 'key' to name the rows and their files by it"
+        listed = ", ".join(map(repr, ignored))
+        options.notice(f"columns that are not request fields are ignored: {listed}{hint}")
     return fields
 
 

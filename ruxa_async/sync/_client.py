@@ -183,7 +183,7 @@ class RuxaClient:
     ) -> list[Path]:
         """Download every output of *generation* into *folder* and return the paths in the order of its urls.
 
-        *name* and the errors are those of `Generation.save`.
+        *name* is a template such as ``"{key}"``; it and the errors are those of `Generation.save`.
         """
         return self._thread.call(partial(generation.save, folder, name=name))
 

@@ -91,6 +91,15 @@ def test_table_columns_fill_fields(tmp_path: Path) -> None:
     assert messages == ["columns that are not request fields are ignored: 'note'"]
 
 
+def test_a_table_without_keys_says_which_column_would_hold_them(tmp_path: Path) -> None:
+    messages: list[str] = []
+    one(read(tmp_path, "name,prompt\nheron,a heron\n", "in.csv", notice=messages.append))
+    assert messages == [
+        "columns that are not request fields are ignored: 'name'. "
+        "Call one 'key' to name the rows and their files by it"
+    ]
+
+
 @pytest.mark.parametrize(
     "cell", ["http://h/a http://h/b", '"http://h/a, http://h/b"', '"[""http://h/a"", ""http://h/b""]"']
 )
