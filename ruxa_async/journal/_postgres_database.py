@@ -43,8 +43,8 @@ _END_STUCK = (
 )
 #: Creates that were being sent, and tasks of the last ten minutes whose end is not recorded.
 _LEFT_BEHIND = (
-    "SELECT count(*) FILTER (WHERE state = 'intended'), count(*) FILTER (WHERE state = 'accepted'"
-    " AND accepted_at > extract(epoch FROM clock_timestamp()) - 600)"
+    "SELECT count(CASE WHEN state = 'intended' THEN 1 END), count(CASE WHEN state = 'accepted'"
+    " AND accepted_at > extract(epoch FROM clock_timestamp()) - 600 THEN 1 END)"
     " FROM jobs WHERE state IN ('intended', 'accepted')"
 )
 #: The oldest version of PostgreSQL that this is tested for.
