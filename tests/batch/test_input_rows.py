@@ -94,10 +94,8 @@ def test_table_columns_fill_fields(tmp_path: Path) -> None:
 def test_a_table_without_keys_says_which_column_would_hold_them(tmp_path: Path) -> None:
     messages: list[str] = []
     one(read(tmp_path, "name,prompt\nheron,a heron\n", "in.csv", notice=messages.append))
-    assert messages == [
-        "columns that are not request fields are ignored: 'name'. "
-        "Call one 'key' to name the rows and their files by it"
-    ]
+    assert len(messages) == 1
+    assert messages[0].endswith("ignored: 'name'. Call one 'key' to name the rows and their files by it")
 
 
 @pytest.mark.parametrize(
