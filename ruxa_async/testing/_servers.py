@@ -84,10 +84,10 @@ class Server:
     def __init__(self, script: Script) -> None:
         self._script = script
         self.url = ""
-        self.connections = 0
+        self.connections: int = 0
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
-        self.hang_ups = 0
+        self.hang_ups: int = 0
 
     async def seen(self, count: int) -> None:
         """Wait until *count* whole requests have been read."""
