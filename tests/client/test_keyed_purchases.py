@@ -198,13 +198,13 @@ async def test_after_the_last_caller_left_a_queued_purchase_is_withdrawn(path: P
 async def test_after_the_last_caller_left_a_paid_task_is_an_orphan_and_the_next_caller_follows_it(
     path: Path,
 ) -> None:
-    at = service(image=Durations(0.3, 0.0))
+    at = service(image=Durations(1.5, 0.0))
     async with calling(at, path) as callers:
         callers.call(times=2)
         await until(lambda: callers.ruxa.stats().accepted)
         for scope in callers.scopes:
             scope.cancel()
-        await until(lambda: callers.left == 2)
+        await until(lambda: callers.left == 2 and callers.ruxa.orphans)  # its task id may not be durable yet
         (orphan,) = callers.ruxa.orphans
         generation = await callers.ruxa.generate(CAT, run=RUN)
         assert generation.task_id == orphan.task_id
