@@ -215,8 +215,7 @@ class WindowedSending:
         self._rejected_probes += 1
         self._rejected_age = sent_at - (end - self._period)
         if self._rejected_probes == 1:
-            waited = sent_at - (end - self._period)
-            self._too_short = max(self._too_short, min(waited, self._period))
+            self._too_short = max(self._too_short, min(self._rejected_age, self._period))
             self._next_at = max(now, end)
             return
         self._next_at = max(now, sent_at + longer_pause(_PRECISION * self._period, sent_at - end))
