@@ -17,10 +17,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from benchmarks._code import use_code
 from benchmarks._figures import Sample
 from benchmarks._processes import CLIENT_CORE, pin
+
+if TYPE_CHECKING:
+    from ruxa_async import RuxaClient
 
 Job: TypeAlias = dict[str, Any]
 
@@ -281,7 +285,10 @@ class _Handler:
 
 
 async def in_memory(job: Job) -> Sample:
-    """Buy from a handler in this process. With *hold*, all are in flight when memory is measured."""
+    """Buy from a handler in this process. With *hold*, all are in flight when memory is measured.
+
+    *watch* is what gets the events, see `_watch`.
+    """
     from ruxa_async import Limits, NanoBanana, RuxaClient
     from ruxa_async.transports import MemoryTransport
 
@@ -291,6 +298,7 @@ async def in_memory(job: Job) -> Sample:
             RuxaClient(api_key=_KEY, transport=transport, limits=Limits(max_in_flight=count)) as ruxa,
             ruxa.as_completed(requests) as outcomes,
         ):
+            _watch(ruxa, job.get("watch", "nothing"))
             failures = [repr(outcome) async for outcome in outcomes if not outcome.ok]
         return [*failures, f"{transport.sent}"]
 
@@ -302,6 +310,22 @@ async def in_memory(job: Job) -> Sample:
     with metered(sample):
         *failures, sent = await buy(count, peak, requests)
     return {**sample, **(peak.figures() if peak else {}), "requests": int(sent), "failures": failures}
+
+
+def _watch(ruxa: RuxaClient, watch: str) -> None:
+    """Give the events of *ruxa* to nothing, a function that does nothing, or OpenTelemetry."""
+    if watch == "a function":
+        ruxa.add_event_hook(lambda _: None)
+    if watch.startswith("OpenTelemetry"):
+        from ruxa_async.integrations.otel import instrument
+
+        if watch == "OpenTelemetry, no SDK":
+            instrument(ruxa)
+        else:
+            from opentelemetry.sdk.metrics import MeterProvider
+            from opentelemetry.sdk.trace import TracerProvider
+
+            instrument(ruxa, tracer_provider=TracerProvider(), meter_provider=MeterProvider())
 
 
 # ---- to disk
@@ -354,6 +378,7 @@ def main() -> None:
     """Do one job."""
     job: Job = json.load(sys.stdin)
     pin(CLIENT_CORE)
+    use_code(job.get("code"))
     os.environ.pop("RUXA_BASE_URL", None)
 
     async def measured() -> Sample:

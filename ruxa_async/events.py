@@ -1,7 +1,11 @@
 """The events of a client, for progress displays, reports and telemetry.
 
-Pass a function as ``on_event=`` to `RuxaClient`. It is called in the event loop and must return at once. Its
-errors do not affect the client, and the first one is logged. ``at`` is the event loop's time in seconds.
+Pass a function as ``on_event=`` to `RuxaClient`, or to `RuxaClient.add_event_hook`. It is called in the event
+loop and must return at once. Its errors do not affect the client, and the first one is logged. ``at`` is the
+event loop's time in seconds.
+
+Every job ends with one of `TaskEnded`, `CreateRefused`, `CreateUnknown`, `CreateAbandoned`, `JobWithdrawn`,
+`TaskReleased` and `TaskOrphaned`, or with the client, `ClientClosed`.
 """
 
 from __future__ import annotations
@@ -9,20 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from .results import JobRecord, TaskStatus
+from .results import Generation, JobRecord, TaskStatus
 from .settings import Scope
 
 __all__ = (
     "CircuitClosed",
     "CircuitOpened",
+    "ClientClosed",
     "ClientEvent",
+    "CreateAbandoned",
     "CreateRefused",
     "CreateSent",
     "CreateThrottled",
     "CreateUnknown",
     "CreateUnsent",
+    "DownloadEnded",
     "Event",
     "EventHook",
     "JobQueued",
@@ -33,17 +40,23 @@ __all__ = (
     "ScopePaused",
     "TaskAccepted",
     "TaskEnded",
+    "TaskFollowed",
     "TaskOrphaned",
+    "TaskReleased",
     "TaskStateChanged",
 )
 
 
 @frozen
 class Event:
-    """An event of one *job*."""
+    """An event of one *job*.
+
+    *job_id* is the same in all events of one job. After a job has ended, another one may get its number.
+    """
 
     at: float
     job: JobRecord
+    job_id: int = field(default=0, kw_only=True)
 
 
 @frozen
@@ -81,6 +94,16 @@ class CreateRefused(Event):
 
 
 @frozen
+class CreateAbandoned(Event):
+    """A request is not bought because of *error*, and not tried again; nothing was charged.
+
+    For example, it waited too long, it would exceed the budget, or the journal failed.
+    """
+
+    error: BaseException
+
+
+@frozen
 class CreateUnknown(Event):
     """A create may have been charged; *error* is the reason why its outcome is not known."""
 
@@ -95,6 +118,11 @@ class JobWithdrawn(Event):
 @frozen
 class TaskAccepted(Event):
     """The service accepted a create: the task is paid, and ``job.task_id`` is its id."""
+
+
+@frozen
+class TaskFollowed(Event):
+    """The client begins to query a task that was bought earlier: it was attached to, or a run is resumed."""
 
 
 @frozen
@@ -135,10 +163,25 @@ class TaskOrphaned(Event):
 
 
 @frozen
+class TaskReleased(Event):
+    """The client stops querying a task because its caller or batch left; the task is paid and goes on."""
+
+
+@frozen
 class ClientEvent:
     """An event of the client as a whole."""
 
     at: float
+
+
+@final
+@frozen
+class DownloadEnded(ClientEvent):
+    """A download of all outputs of *generation* ended after *seconds*; *error* is None if it succeeded."""
+
+    generation: Generation
+    seconds: float
+    error: BaseException | None
 
 
 @final
@@ -167,6 +210,12 @@ class CircuitClosed(ClientEvent):
     """The service responds again, *seconds* after the circuit opened, and waiting creates are sent."""
 
     seconds: float
+
+
+@final
+@frozen
+class ClientClosed(ClientEvent):
+    """The client has closed: no event of a job follows."""
 
 
 EventHook: TypeAlias = Callable[[Event | ClientEvent], object]

@@ -221,7 +221,7 @@ def test_integrations_know_the_client_by_its_public_names_and_nothing_knows_them
     for name in PATHS:
         if under(name, "ruxa_async.integrations"):
             assert all(
-                under(imported, "integrations", "_logging", "downloads", *VALUES)
+                under(imported, "integrations", "_logging", "_version", "downloads", *VALUES)
                 for imported in ours(name) - {""}
             ), name
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html.parser import HTMLParser
 
 import attrs
@@ -9,6 +10,8 @@ import pytest
 from harness import service_of
 
 from ruxa_async import Failed, Generation, NanoBanana, Succeeded, TaskFailedError, TaskState, TaskStatus
+from ruxa_async._client.clock import Clock
+from ruxa_async._client.event_bus import EventBus
 from ruxa_async._client.outputs import OutputFetcher
 from ruxa_async.downloads import Downloader
 from ruxa_async.transports import MemoryTransport
@@ -133,7 +136,8 @@ async def unasked(task_id: str) -> TaskStatus:
 )
 def test_http_media_are_shown_only_from_a_local_emulator(home: str, url: str, shown: bool) -> None:
     downloader = Downloader(transport=MemoryTransport(service_of()), home=home)
-    media = OutputFetcher(downloader, None, status=unasked, ensure_open=lambda _: None)
+    bus = EventBus(Clock(time.time, time.monotonic))
+    media = OutputFetcher(downloader, None, status=unasked, ensure_open=lambda _: None, event_bus=bus)
     made = attrs.evolve(MADE, urls=(url,), _media=media)
     assert bool(seen(made).sources()) is shown
     assert bool(seen(succeeded(made)).sources()) is shown

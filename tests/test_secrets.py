@@ -285,7 +285,7 @@ async def test_no_crash_of_the_hook_shows_the_key(watch: Watch, caplog: pytest.L
         with pytest.raises(InsufficientCreditsError) as caught:
             await generate(ruxa)
     watch.error(caught.value)
-    assert "on_event raised" in caplog.text
+    assert "an event hook raised" in caplog.text
     assert watch.leaks() == []
 
 

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import EventLoopToken, current_token
 
+from ruxa_async import events
 from ruxa_async._api.endpoint import USER_AGENT, Endpoint
 from ruxa_async._engine.engine import Engine
 from ruxa_async._internal.failpoints import failpoint
@@ -124,7 +125,7 @@ class RuxaClient(AsyncOnly):
         journal = journal if journal is not None else NullJournal()
         engine: Engine[ClientJob] = Engine(limits, polling, retries, checked_budget(budget))
         clock = Clock(time.time, time.monotonic)
-        self._outcomes = Outcomes(engine, clock, EventBus(on_event, clock))
+        self._outcomes = Outcomes(engine, clock, EventBus(clock, on_event))
         self._run_spending = None if engine.spending is None else RunSpending(engine.spending)
         endpoint = Endpoint(
             self._base_url,
@@ -198,6 +199,7 @@ class RuxaClient(AsyncOnly):
             await self._driver.close(self._timeouts.create_drain)
         finally:
             report_orphans(self._outcomes.counters.orphaned)
+            self._outcomes.events.emit_for_client(events.ClientClosed)
             try:
                 with anyio.move_on_after(_CLOSE_WITHIN, shield=True):
                     await self._transport.aclose()
@@ -380,6 +382,11 @@ class RuxaClient(AsyncOnly):
 
     # ---- monitoring
 
+    def add_event_hook(self, hook: EventHook) -> None:
+        """Call *hook* with every event from now on, as with ``on_event=``. See `ruxa_async.events`."""
+        check_hook(hook)
+        self._outcomes.events.add(hook)
+
     @property
     def orphans(self) -> tuple[JobRecord, ...]:
         """The last 10,000 purchases whose callers left: accepted (with ``task_id``) or unknown (without)."""
@@ -412,6 +419,7 @@ class RuxaClient(AsyncOnly):
                 job.files if isinstance(job, RecordedJob) else None,
                 self.status,
                 self._ensure_downloads,
+                self._outcomes.events,
             ),
         )
 

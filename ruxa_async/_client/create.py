@@ -95,7 +95,7 @@ class CreateHandler:
     def give_up_waiting(self) -> None:
         """Fail every queued job that has waited too long, see `Creates.has_waited_too_long`."""
         for job in self._engine.creates.give_up_waiting(self._clock.now()):
-            self._outcomes.fail(job, self._last_delay)
+            self._outcomes.abandon(job, self._last_delay)
 
     async def recover(self, recovered: RecoveredCreate) -> None:
         """Record and follow the task of a create of unknown outcome that a callback proved accepted."""
@@ -168,7 +168,7 @@ class CreateHandler:
         error = budget_error(shortfall, spending.budget)
         self._engine.creates.on_abort(job, self._clock.now())
         if job.owner is None:
-            self._outcomes.fail(job, error)
+            self._outcomes.abandon(job, error)
         else:
             self._events.emit(events.JobWithdrawn, job)
             job.owner.halted(job, error)
@@ -189,7 +189,7 @@ class CreateHandler:
         except Exception as exc:  # noqa: BLE001 - nothing was sent: deliver it unchanged
             self._engine.creates.on_abort(job, self._clock.now())
             self._refund(job)
-            self._outcomes.fail(job, exc)
+            self._outcomes.abandon(job, exc)
             return None
         return request
 
@@ -327,7 +327,7 @@ class CreateHandler:
         if not self._engine.counts.reached:
             job.refusal = Refusal.UNREACHABLE
             self._last_delay = error = never_reached(error)
-        self._outcomes.fail(job, error)
+        self._outcomes.abandon(job, error)
         self.give_up_waiting()
 
     def _may_not_be_sent(self, job: ClientJob) -> bool:

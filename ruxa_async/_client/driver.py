@@ -271,6 +271,7 @@ class Driver:
         age = 0.0 if job.submitted_at is None else max(0.0, self._clock.wall(now) - job.submitted_at)
         job.mark_recovered(now - age)
         self.engine.creates.on_recovered()
+        self.outcomes.events.emit(events.TaskFollowed, job)
         timeout = None if job.timeout is None else age + job.timeout
         self.engine.polls.follow(job, now, timeout=timeout, poll_at=now)
         self._wake_workers()
@@ -311,6 +312,8 @@ class Driver:
 
     def release(self, job: ClientJob) -> None:
         """Stop following *job*, and free its slot."""
+        if job.task_id is not None and not (job.ended or job.single_shot):
+            self.outcomes.events.emit(events.TaskReleased, job)
         self.engine.release(job)
         self._wake_workers()
 

@@ -1,4 +1,4 @@
-"""Events for the user's hook."""
+"""Events for the user's hooks."""
 
 from __future__ import annotations
 
@@ -15,29 +15,39 @@ __all__ = ("EventBus",)
 
 
 class EventBus:
-    """Call the user's hook with each event. Without a hook no event is made."""
+    """Call each hook with each event. Without a hook no event is made."""
 
-    def __init__(self, hook: events.EventHook | None, clock: Clock) -> None:
-        self._hook = hook
+    def __init__(self, clock: Clock, hook: events.EventHook | None = None) -> None:
+        self._hooks: tuple[events.EventHook, ...] = ()
         self._clock = clock
         #: Whether there is a hook.
-        self.enabled: bool = hook is not None
+        self.enabled: bool = False
         self._hook_failed = False
+        if hook is not None:
+            self.add(hook)
+
+    def add(self, hook: events.EventHook) -> None:
+        """Call *hook* with each event from now on."""
+        self._hooks = (*self._hooks, hook)
+        self.enabled = True
 
     def emit(self, kind: Callable[..., events.Event], job: ClientJob, *details: Any) -> None:
         """Send an event of *kind* about *job*."""
-        if self._hook is not None:
-            self._send(self._hook, kind(self._clock.now(), job.record(), *details))
+        if self.enabled:
+            self._send(kind(self._clock.now(), job.record(), *details, job_id=id(job)))
 
     def emit_for_client(self, kind: Callable[..., events.ClientEvent], *details: Any) -> None:
         """Send an event of *kind* about the client as a whole."""
-        if self._hook is not None:
-            self._send(self._hook, kind(self._clock.now(), *details))
+        if self.enabled:
+            self._send(kind(self._clock.now(), *details))
 
-    def _send(self, hook: events.EventHook, event: events.Event | events.ClientEvent) -> None:
-        try:
-            hook(event)
-        except Exception:  # noqa: BLE001 - it is logged with its traceback
-            if not self._hook_failed:
-                self._hook_failed = True
-                logger.exception("on_event raised on %r; this is logged once, and the work goes on", event)
+    def _send(self, event: events.Event | events.ClientEvent) -> None:
+        for hook in self._hooks:
+            try:
+                hook(event)
+            except Exception:  # noqa: BLE001 - it is logged with its traceback
+                if not self._hook_failed:
+                    self._hook_failed = True
+                    logger.exception(
+                        "an event hook raised on %r; this is logged once, and the work goes on", event
+                    )

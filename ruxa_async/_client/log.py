@@ -37,9 +37,18 @@ _SKIPPED = (
     events.TaskOrphaned,
     events.CircuitOpened,
     events.CircuitClosed,
+    events.ClientClosed,
+    events.DownloadEnded,
 )
 #: Events after which a request is not sent again.
-_SETTLED = (events.CreateRefused, events.CreateUnknown, events.JobWithdrawn, events.TaskAccepted)
+_SETTLED = (
+    events.CreateAbandoned,
+    events.CreateRefused,
+    events.CreateUnknown,
+    events.JobWithdrawn,
+    events.TaskAccepted,
+)
+_NOT_SHOWN = ("at", "job", "job_id")
 _LONGEST = 200
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -77,7 +86,7 @@ class ClientLog:
                 request: object = (id(job.request), job.index)
             case events.QuerySent(job=job):
                 request = job.task_id
-            case events.TaskEnded(job=job):
+            case events.TaskEnded(job=job) | events.TaskReleased(job=job):
                 self._attempts.pop(job.task_id, None)
                 return
             case _:
@@ -132,7 +141,7 @@ def _ms(began: float) -> int:
 def _in_words(event: events.Event | events.ClientEvent) -> str:
     kind = _CAPITAL.sub(" ", type(event).__name__).lower()
     about = _about(event.job) if isinstance(event, events.Event) else ""
-    fields = (field.name for field in attrs.fields(type(event)) if field.name not in ("at", "job"))
+    fields = (field.name for field in attrs.fields(type(event)) if field.name not in _NOT_SHOWN)
     details = [f"{name}={_text(value)}" for name in fields if (value := getattr(event, name)) is not None]
     return " ".join(filter(None, (kind, about, *details)))
 

@@ -40,6 +40,11 @@ class Outcomes:
         if not job.caller_left:
             self.deliver(job, error)
 
+    def abandon(self, job: ClientJob, error: Exception) -> None:
+        """Deliver *error* for a *job* that is not bought, and not tried again."""
+        self.events.emit(events.CreateAbandoned, job, error)
+        self.fail(job, error)
+
     def fail_unknown(self, job: ClientJob, cause: BaseException | None) -> None:
         """Deliver `SubmissionUnknownError` for *job*, which may have been charged."""
         if cause is None:

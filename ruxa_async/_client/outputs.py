@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from ruxa_async import events
 from ruxa_async._internal.hosts import is_loopback
 from ruxa_async.downloads import Downloader
 from ruxa_async.downloads._downloader import all_of
 from ruxa_async.errors import DownloadError, LinkExpiredError, RuxaError
 from ruxa_async.journal import SavedFile
 from ruxa_async.results import Generation, TaskState, TaskStatus
+
+from .event_bus import EventBus
 
 __all__ = ("OutputFetcher", "files_kept")
 
@@ -48,14 +52,16 @@ class OutputFetcher:
     """Fetches the outputs of one generation.
 
     *files* were saved by an earlier run; None if no earlier run had the generation. *status* queries a task.
-    *ensure_open* raises once the client is closed. A link from an earlier run counts as expired after any
-    download error; a new one only if its server says so.
+    *ensure_open* raises once the client is closed. *event_bus* gets a `DownloadEnded` for each download.
+    A link from an earlier run counts as expired after any download error; a new one only if its server says
+    so.
     """
 
     downloader: Downloader
     files: tuple[SavedFile, ...] | None
     status: Callable[[str], Awaitable[TaskStatus]]
     ensure_open: Callable[[Generation], None]
+    event_bus: EventBus
 
     @property
     def here(self) -> str:
@@ -69,23 +75,38 @@ class OutputFetcher:
         """Save each output that is not in *folder* yet; return all paths."""
         self.ensure_open(generation)
         kept: Mapping[int, Path] = {}
-        if self.files:
-            await to_thread.run_sync(_free_names, self.files, folder)
-            kept = await to_thread.run_sync(files_kept, self.files, folder)
-        results = await self.downloader.save_each(generation, folder, kept=kept, name=name)
-        renewed = await self._renew(generation, results)
-        if renewed is not None:
-            results = await self.downloader.save_each(renewed, folder, kept=_good(results), name=name)
-        return all_of(results)
+        with self._reported(generation):
+            if self.files:
+                await to_thread.run_sync(_free_names, self.files, folder)
+                kept = await to_thread.run_sync(files_kept, self.files, folder)
+            results = await self.downloader.save_each(generation, folder, kept=kept, name=name)
+            renewed = await self._renew(generation, results)
+            if renewed is not None:
+                results = await self.downloader.save_each(renewed, folder, kept=_good(results), name=name)
+            return all_of(results)
 
     async def read(self, generation: Generation) -> list[bytes]:
         """Return the content of each output."""
         self.ensure_open(generation)
-        results = await self.downloader.read_each(generation)
-        renewed = await self._renew(generation, results)
-        if renewed is not None:
-            results = await self.downloader.read_each(renewed, kept=_good(results))
-        return all_of(results)
+        with self._reported(generation):
+            results = await self.downloader.read_each(generation)
+            renewed = await self._renew(generation, results)
+            if renewed is not None:
+                results = await self.downloader.read_each(renewed, kept=_good(results))
+            return all_of(results)
+
+    @contextmanager
+    def _reported(self, generation: Generation) -> Iterator[None]:
+        """Emit `DownloadEnded` at the end of the block."""
+        began, failure = anyio.current_time(), None
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            seconds = anyio.current_time() - began
+            self.event_bus.emit_for_client(events.DownloadEnded, generation, seconds, failure)
 
     async def _renew(self, generation: Generation, results: Sequence[object]) -> Generation | None:
         """Return *generation* with new links, None if none expired. Raises if the query fails."""

@@ -207,6 +207,10 @@ class RuxaClient:
 
     # ---- monitoring
 
+    def add_event_hook(self, hook: EventHook) -> None:
+        """Call *hook* in the client's thread with every event from now on, as with ``on_event=``."""
+        self._client.add_event_hook(hook)
+
     @property
     def orphans(self) -> tuple[JobRecord, ...]:
         """The last 10,000 purchases whose callers left: accepted (with ``task_id``) or unknown (without)."""

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from pathlib import Path
 
 import anyio
 import attrs
 import pytest
-from harness import client_of, prompts, service_of
+from harness import client_of, prompts, service_of, sync_client_of
 
 from ruxa_async import (
     APIError,
+    Budget,
+    BudgetExceededError,
+    DownloadError,
     InsufficientCreditsError,
     MaybeSentError,
     NanoBanana,
     NotSentError,
     RateLimitedError,
     RuxaError,
+    SubmissionHalted,
     SubmissionUnknownError,
     TaskFailedError,
     TaskState,
+    TaskTimeout,
     events,
 )
-from ruxa_async.emulator import Fault, TokenBucket
+from ruxa_async.emulator import Durations, Fault, TokenBucket
 from ruxa_async.events import ClientEvent, Event, ScopePaused
 
 AnyEvent = Event | ClientEvent
@@ -38,7 +44,7 @@ async def test_a_generation_emits_its_events_in_order() -> None:
     start = anyio.current_time()
     async with client_of(service_of(), on_event=emitted.append) as ruxa:
         made = await ruxa.generate(NanoBanana(prompt="a cat", key="mine"))
-    first, last = emitted[0], emitted[-1]
+    first, last = emitted[0], emitted[-2]
     assert isinstance(first, events.JobQueued)
     assert (first.at, first.job.key, first.job.task_id) == (start, "mine", None)
     assert isinstance(last, events.TaskEnded)
@@ -47,6 +53,7 @@ async def test_a_generation_emits_its_events_in_order() -> None:
     assert last.status.state is TaskState.SUCCESS
     assert last.seconds == last.at - start
     assert last.queries == names(emitted).count("QuerySent")
+    assert names(emitted)[-1] == "ClientClosed"
     assert names(emitted)[:3] == ["JobQueued", "CreateSent", "TaskAccepted"]
     changes = [event.status.raw_state for event in emitted if isinstance(event, events.TaskStateChanged)]
     assert changes[-1] == "success"
@@ -133,7 +140,81 @@ async def test_a_hook_that_raises_is_logged_once_and_the_work_goes_on(
         await ruxa.generate(NanoBanana(prompt="a cat"))
     logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(logged) == 1
-    assert logged[0].message.startswith("on_event raised on JobQueued(")
+    assert logged[0].message.startswith("an event hook raised on JobQueued(")
+
+
+ENDS = (
+    events.CreateAbandoned,
+    events.CreateRefused,
+    events.CreateUnknown,
+    events.JobWithdrawn,
+    events.TaskEnded,
+    events.TaskReleased,
+)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 12, 60])
+async def test_every_job_that_begins_ends_once(seconds: float) -> None:
+    emitted: list[AnyEvent] = []
+    faults = [Fault("reset_after", share=0.1), Fault("reset_before", "query", share=0.2)]
+    service = service_of(fail_share=0.3, faults=faults, creates=TokenBucket(2, 4), credits=100.0)
+    async with client_of(service) as ruxa:
+        ruxa.add_event_hook(emitted.append)
+        with anyio.move_on_after(seconds), contextlib.suppress(SubmissionHalted):
+            async with ruxa.as_completed(prompts(40)) as outcomes:
+                async for _ in outcomes:
+                    pass
+    of_jobs = [event for event in emitted if isinstance(event, Event)]
+    begun = [event.job_id for event in of_jobs if isinstance(event, events.JobQueued)]
+    ended = [event.job_id for event in of_jobs if isinstance(event, ENDS)]
+    assert sorted(ended) == sorted(begun)
+    assert type(emitted[-1]) is events.ClientClosed
+
+
+async def test_a_request_that_is_not_bought_emits_why() -> None:
+    emitted: list[AnyEvent] = []
+    async with client_of(service_of(), budget=Budget(max_tasks=0), on_event=emitted.append) as ruxa:
+        with pytest.raises(BudgetExceededError) as caught:
+            await ruxa.generate(NanoBanana(prompt="a cat"))
+    assert [event.error for event in emitted if isinstance(event, events.CreateAbandoned)] == [caught.value]
+
+
+async def test_a_task_of_an_earlier_client_is_followed_and_released() -> None:
+    emitted: list[AnyEvent] = []
+    service = service_of()
+    async with client_of(service) as ruxa:
+        bought = await ruxa.submit(NanoBanana(prompt="a cat"))
+    async with client_of(service, on_event=emitted.append) as ruxa:
+        with pytest.raises(TaskTimeout):
+            await ruxa.attach(bought.task_id).result(timeout=1)
+        assert names(emitted)[0] == "TaskFollowed"
+        await ruxa.attach(bought.task_id).result()
+    assert names(emitted).count("TaskFollowed") == 2
+    assert {event.job.task_id for event in emitted if isinstance(event, Event)} == {bought.task_id}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_download_emits_its_end(lost: bool, tmp_path: Path) -> None:
+    emitted: list[AnyEvent] = []
+    async with client_of(service_of(), on_event=emitted.append) as ruxa:
+        made = await ruxa.generate(NanoBanana(prompt="a cat"))
+        if lost:
+            (tmp_path / "folder").touch()  # a file where the folder should be
+        with contextlib.suppress(DownloadError):
+            await made.save(tmp_path / "folder")
+    (ended,) = (event for event in emitted if isinstance(event, events.DownloadEnded))
+    assert ended.generation == made
+    assert isinstance(ended.error, DownloadError) if lost else ended.error is None
+    assert ended.seconds >= 0
+
+
+def test_the_client_without_async_calls_its_hooks() -> None:
+    emitted: list[AnyEvent] = []
+    with sync_client_of(service_of(image=Durations(0.05, 0.0))) as ruxa:
+        ruxa.add_event_hook(emitted.append)
+        ruxa.generate(NanoBanana(prompt="a cat"))
+    assert names(emitted)[0] == "JobQueued"
+    assert names(emitted)[-1] == "ClientClosed"
 
 
 async def test_events_are_values() -> None:

@@ -123,8 +123,9 @@ def holds(process: subprocess.Popen[str]) -> bool:
 
 def outcome(process: subprocess.Popen[str]) -> dict[str, int]:
     """Wait until *process* ends, and return how its rows ended."""
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
+    assert process.stdout is not None
+    said = process.stdout.read()  # `communicate` would lose what `readline` has read ahead
+    assert process.wait(PATIENCE) == 0
     counts: dict[str, int] = json.loads(said.splitlines()[-1])
     return counts
 

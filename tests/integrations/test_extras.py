@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-ENGINES = {"dask": "distributed", "ray": "ray"}
+ENGINES = {"dask": "distributed", "otel": "opentelemetry", "ray": "ray"}
 
 
 def run(code: str) -> str:
@@ -36,4 +36,4 @@ except ImportError as error:
 
 def test_a_bare_import_loads_no_engine() -> None:
     code = "import ruxa_async, ruxa_async.integrations, json, sys; print(json.dumps(sorted(sys.modules)))"
-    assert not {"dask", "distributed", "ray"} & {*json.loads(run(code))}
+    assert not {"dask", "distributed", "opentelemetry", "ray"} & {*json.loads(run(code))}

@@ -137,7 +137,9 @@ def test_a_script_that_is_interrupted_lists_every_purchase_and_ends_by_the_inter
         process = start(tmp_path / "program.py", RUXA_API_KEY=emulator.key, RUXA_BASE_URL=emulator.url)
         lines = first_lines(process, word, count)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        assert process.stdout is not None
+        out = process.stdout.read()  # `communicate` would lose what `readline` has read ahead
+        _, err = process.communicate(timeout=60)
         charged = {entry.task_id for entry in emulator.service.ledger.entries}
     assert "KeyboardInterrupt" in err
     assert process.returncode == -signal.SIGINT
