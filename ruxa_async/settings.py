@@ -68,7 +68,8 @@ def _rate_limit(_instance: object, attribute: Attribute[Any], value: object) -> 
 class Limits:
     """The concurrency and rate limits of one client.
 
-    *max_in_flight* bounds the tasks that run at the service (100, the limit of a similar service).
+    *max_in_flight* bounds the tasks that run at the service (100, the limit of a similar service). A create
+    of unknown outcome does not count, though its task may run.
     *max_concurrent_creates* bounds the creates on the wire (16: a crash leaves at most that many unknown, and
     at 0.5 s each they make 32 a second). *max_concurrent_queries* bounds the queries on the wire (32).
     *create_rate* and *query_rate* are the account's rate limits; None, the default, discovers them from the
