@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ruxa_async import Failed, NanoBanana, RuxaClient, SubmissionHalted, Succeeded
+from ruxa_async import DownloadError, Failed, NanoBanana, RuxaClient, SubmissionHalted, Succeeded
 from ruxa_async.emulator import Emulator, EmulatorSettings
 
 PROMPTS = Path(__file__).with_name("prompts.txt")
@@ -41,8 +41,11 @@ async def main() -> None:
                 async for outcome in outcomes:
                     match outcome:
                         case Succeeded(key=key, generation=generation, queries=queries):
-                            (path,) = await generation.save("out")
-                            print(f"{key}: {path} ({queries} queries)")
+                            try:
+                                (path,) = await generation.save("out")
+                                print(f"{key}: {path} ({queries} queries)")
+                            except DownloadError as error:  # it stays paid, and its link works for a while
+                                print(f"{key}: task {generation.task_id} is not saved: {error}")
                         case Failed(key=key, error=error):
                             print(f"{key}: {error}")
         except SubmissionHalted as halt:

@@ -6,6 +6,7 @@ Nothing here awaits, so no cancellation can separate an outcome from its deliver
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from ruxa_async import events
 from ruxa_async._engine.engine import Engine
@@ -18,8 +19,10 @@ from .event_bus import EventBus
 from .job import ClientJob
 from .stats import Counters
 
-__all__ = ("Outcomes",)
+__all__ = ("SETTLE", "Outcomes")
 
+#: How to settle a create of unknown outcome that is in a journal: a part of messages.
+SETTLE: Final = "`ruxa-async journal FOLDER_OR_FILE` (on a server: --journal ADDRESS) shows how to settle it"
 #: Orphans that `RuxaClient.orphans` lists; older ones are only counted.
 _ORPHANS_KEPT = 10_000
 
@@ -53,7 +56,9 @@ class Outcomes:
             why = str(cause) if isinstance(cause, Exception) else "it was cut off when the client was closed"
         error = SubmissionUnknownError(
             f"the request was sent and no reply shows its outcome ({why}): it may have been charged, "
-            "so it is not sent again by itself"
+            "so it is not sent again by itself. Look at your account. "
+            f"With a journal: {SETTLE}. Without one: if the task is there, attach() to its id; "
+            "if it is not, send the request again"
         )
         error.__cause__ = cause
         self.events.emit(events.CreateUnknown, job, error)

@@ -22,6 +22,7 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import Resume
 
 from .job import ClientJob
+from .outcomes import SETTLE
 from .spending import RunSpending
 
 __all__ = ("PreviousRun", "RecordedJob", "recorded_job")
@@ -155,6 +156,6 @@ def _ended(job: ClientJob, known: JournalEntry, error: Exception | None) -> Reco
 def _unknown(why: str) -> SubmissionUnknownError:
     return SubmissionUnknownError(
         f"the request was sent before and no reply shows its outcome ({why}): "
-        "it may have been charged, so it is not sent again by itself. Look at the account, "
-        "then say which it is: `ruxa-async journal`, or the journal's adopt() or forget()"
+        "it may have been charged, so it is not sent again by itself. Look at your account. "
+        f"{SETTLE}; in Python, call the journal's adopt() or forget()"
     )

@@ -332,5 +332,7 @@ def _mismatch(theirs: tuple[str, str], ours: tuple[str, str]) -> str:
     return (
         f"it belongs to {theirs[0]} with the key of fingerprint {theirs[1]}, and the key of this client "
         f"has the fingerprint {ours[1]}: use another journal (another output folder), or the key of this "
-        "one. If the same account has a new key, confirm it with --new-key or SqliteJournal(new_key=True)"
+        "one. If the same account has a new key, confirm it once: in Python with "
+        "SqliteJournal(path, new_key=True) or PostgresJournal(address, new_key=True), on the command line "
+        "with --new-key"
     )

@@ -65,6 +65,14 @@ async def test_a_create_with_a_fault_is_bought_once_at_most(kind: str) -> None:
     assert service.ledger.charged == charged
 
 
+async def test_an_unknown_create_says_what_to_do_with_and_without_a_journal() -> None:
+    async with client_of(service_of(faults=(Fault("reset_after", "create", nth=(1,)),))) as ruxa:
+        with pytest.raises(SubmissionUnknownError) as caught:
+            await ruxa.generate(CAT)
+    assert "With a journal: `ruxa-async journal FOLDER_OR_FILE`" in str(caught.value)
+    assert "Without one: if the task is there, attach() to its id" in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", sorted({*BEFORE, *AFTER} - {"expired"}))
 async def test_a_query_with_a_fault_is_sent_again(kind: str) -> None:
     service = service_of(faults=(Fault(kind, "query", nth=(1, 2, 4)),))  # type: ignore[arg-type]

@@ -196,6 +196,7 @@ async def test_an_unknown_create_fails_and_is_not_sent(tmp_path: Path) -> None:
                 failed = [outcome async for outcome in outcomes if not outcome.ok]
         assert len(failed) == len(outcomes.unknown) == 1
         assert isinstance(failed[0].error, SubmissionUnknownError)
+        assert "`ruxa-async journal FOLDER_OR_FILE`" in str(failed[0].error)
         assert failed[0].task_id is None
         assert service.ledger.charged == 3
     again = await run(tmp_path, service, prompts(range(3)), resume=Resume("run", resend_unknown=True))
