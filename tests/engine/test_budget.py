@@ -231,6 +231,12 @@ def test_a_charge_without_a_price_is_learned_for_tasks_with_the_same_parameters(
         assert shortfall.lack is BudgetLimit.PRICE
 
 
+def test_a_task_whose_input_is_not_known_counts_at_the_price_of_its_model() -> None:
+    spending = books(max_credits=100, prices={A: 3, f"{A}[size=4k]": 24})
+    buy(spending)
+    assert spending.credits == 3
+
+
 def test_a_refund_returns_the_price_of_the_parameters() -> None:
     spending = books(max_credits=27, prices={A: 3, f"{A}[size=4k]": 24})
     order = Order(size="4k")
