@@ -161,7 +161,7 @@ class _Display:
         self._thread.start()
 
     def _run(self) -> None:
-        # Whoever read standard error may have closed it.
+        # The reader of standard error may have closed it.
         with contextlib.suppress(OSError, ValueError):
             while not self._closed.wait(self._view.interval):
                 self._view.show(self._counts)
