@@ -179,7 +179,7 @@ def _view(counts: _Counts) -> _View:
     if _in_notebook():
         return _Table(counts)
     if find_spec("rich") is not None:
-        console = import_module("rich.console").Console(stderr=True)
+        console = import_module("rich.console").Console(stderr=True, highlight=False)
         if console.is_terminal and not console.is_dumb_terminal:
             return _Bar(console, counts)
     return _Lines()
