@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._client.client import RuxaClient as RuxaClient
     from ._client.completions import Completions as Completions
     from ._client.task import GenerationTask as GenerationTask
+    from ._progress import progress as progress
     from .callbacks import Callback as Callback
     from .callbacks import CallbackReceiver as CallbackReceiver
     from .errors import APIError as APIError
@@ -80,6 +81,7 @@ _HOMES = {
     "_client.client": "RuxaClient",
     "_client.completions": "Completions",
     "_client.task": "GenerationTask",
+    "_progress": "progress",
     "callbacks": "Callback CallbackReceiver",
     "errors": (
         "APIError AuthenticationError BudgetExceededError ClientClosedError ConfigurationError DownloadError "

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from .results import Failed, Generation, Succeeded, TaskStatus
+    from .results import Failed, Generation, Outcome, Succeeded, TaskStatus
 
-__all__ = ("failed_html", "generation_html", "status_html", "succeeded_html")
+__all__ = ("failed_html", "generation_html", "progress_html", "status_html", "succeeded_html")
 
 _VIDEOS = (".mp4", ".m4v", ".webm", ".mov")
 #: Outputs that are shown.
@@ -53,6 +53,18 @@ def status_html(status: TaskStatus) -> str:
         ("credits", _number(status.credits)),
     ]
     return _card(_media(status.urls), "", facts)
+
+
+def progress_html(line: str, outcomes: Iterable[Outcome]) -> str:
+    """Return *line* and a table of *outcomes*, the last one first."""
+    rows = [
+        (
+            outcome.key if outcome.key is not None else str(outcome.index),
+            "succeeded" if outcome.ok else f"{type(outcome.error).__name__}: {outcome.error}",
+        )
+        for outcome in outcomes
+    ]
+    return _card("", f"<p>{escape(line)}</p>", reversed(rows))
 
 
 def _generation_facts(generation: Generation) -> list[tuple[str, str | None]]:

@@ -245,7 +245,8 @@ class SubmissionUnknownError(RuxaError):
 class BudgetExceededError(RuxaError):
     """A request exceeds the client's `Budget`, or its price is not known; nothing was sent for it.
 
-    *model* is its model and *price* the credits of one task, None if not known. *tasks* and *credits* are
+    *model* is its model and *price* the credits of one task, None if not known. *price_key* is the key of
+    that price in `Budget.prices`: the model, with parameters if prices name them. *tasks* and *credits* are
     what is or may be spent already.
     """
 
@@ -256,10 +257,12 @@ class BudgetExceededError(RuxaError):
         price: float | None,
         tasks: int,
         credits: float,  # noqa: A002 - the service's word
+        price_key: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.model = model
+        self.price_key: str = model if price_key is None else price_key
         self.price = price
         self.tasks = tasks
         self.credits = credits

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 from attrs import Attribute, field, frozen, validators
 
+from ._price_list import parse_price_key
+
 __all__ = (
     "Budget",
     "CallbackURL",
@@ -186,12 +188,16 @@ def _price_list(_instance: object, attribute: Attribute[Any], value: object) -> 
         raise ValueError(  # noqa: TRY004
             f"{attribute.name}={value!r} is not valid: {{model: credits}} is needed"
         )
-    for model, price in value.items():
-        if not isinstance(model, str) or not model.strip():
-            raise ValueError(f"{attribute.name}: {model!r} is not valid: the id of a model is needed")
+    for key, price in value.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{attribute.name}: {key!r} is not valid: the id of a model is needed")  # noqa: TRY004
+        try:
+            parse_price_key(key)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name}: {error}") from None
         if not _is_amount(price):
             raise ValueError(
-                f"{attribute.name}: {price!r} for {model!r} is not valid: "
+                f"{attribute.name}: {price!r} for {key!r} is not valid: "
                 "a finite number of at least 0 is needed"
             )
 
@@ -205,10 +211,15 @@ class Budget:
     ``ruxa-async batch``) also counts what the journal says it bought earlier; other runs of the journal do
     not count.
 
-    *prices* maps each model to the credits of its most expensive task that you will request. A price counts
-    until the service reports the actual charge. A charge above the price raises the price of all other tasks
-    of that model, and a charge for a model without a price becomes its price. With *max_credits*, models
-    without a price are not bought.
+    *prices* maps each model to the credits of its most expensive task that you will request. A key may add
+    parameters, separated by commas: ``{"google/nano-banana-pro": 12,
+    "google/nano-banana-pro[resolution=4k]": 24}``. The price with the most matching parameters counts, among
+    equals the highest one. A parameter that the request leaves out matches no value.
+
+    A price counts until the service reports the actual charge. A charge above the price raises it for all
+    tasks that it is for, and a charge without a price becomes the price of the model, or of the model with
+    the same values of the parameters that *prices* names for it. With *max_credits*, tasks without a price
+    are not bought.
 
     A request that does not fit is not sent: `submit` and `generate` raise `BudgetExceededError`, and
     ``as_completed`` halts. With 0 nothing is bought, but running tasks are followed to their end. Refunds for

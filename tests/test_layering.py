@@ -82,7 +82,7 @@ def modules(*tops: str) -> list[str]:
 
 # ---- the engine is pure
 
-VALUES = ("_notebook", "_portable", "errors", "events", "requests", "results", "settings")
+VALUES = ("_notebook", "_portable", "_price_list", "errors", "events", "requests", "results", "settings")
 ENGINE_MAY_IMPORT = {
     "__future__",
     "attrs",
@@ -96,6 +96,7 @@ ENGINE_MAY_IMPORT = {
     "math",
     "re",
     "typing",
+    "ruxa_async._price_list",
     "ruxa_async.results",
     "ruxa_async.settings",
 }
@@ -187,7 +188,14 @@ def test_callbacks_know_nothing_of_the_client() -> None:
 
 def test_the_engine_knows_nothing_above_it() -> None:
     for name in modules("_engine"):
-        allowed = ("_engine", "_api.rate_limit_headers", "_api.retry_after", "results", "settings")
+        allowed = (
+            "_engine",
+            "_api.rate_limit_headers",
+            "_api.retry_after",
+            "_price_list",
+            "results",
+            "settings",
+        )
         assert all(under(imported, *allowed) for imported in ours(name)), name
 
 
@@ -198,14 +206,16 @@ def test_only_the_command_line_knows_the_batch_and_itself() -> None:
             assert not [imported for imported in ours(name) if under(imported, "batch", "cli")], name
 
 
-def test_the_emulator_knows_nothing_of_the_library_but_its_errors() -> None:
+def test_the_emulator_knows_nothing_of_the_library_but_its_errors_and_price_keys() -> None:
     for name in modules("emulator"):
-        assert all(under(imported, "emulator", "errors") for imported in ours(name)), name
+        assert all(under(imported, "emulator", "errors", "_price_list") for imported in ours(name)), name
 
 
 def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
     for name in modules("report"):
-        assert all(under(imported, "report", "_internal.jsonl") for imported in ours(name)), name
+        assert all(under(imported, "report", "_internal.jsonl", "_price_list") for imported in ours(name)), (
+            name
+        )
 
 
 def test_the_testing_kit_knows_public_names_only_and_nothing_knows_it() -> None:

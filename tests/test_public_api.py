@@ -102,6 +102,7 @@ def test_the_public_names() -> None:
         "TaskTimeout",
         "Timeouts",
         "TransportError",
+        "progress",
     )
 
 

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from ruxa_async import Budget, CallbackURL, Downloads, Limits, Polling, RateLimit, Retries, Timeouts
+from ruxa_async._price_list import PriceList
 
 FINITE = "a finite number above 0 is needed"
 WHOLE = "a whole number of at least 1 is needed"
@@ -204,6 +205,24 @@ def test_settings_are_values(made: Any) -> None:
         ({"max_credits": "10"}, "max_credits='10'"),
         ({"max_tasks": 1, "prices": [("a", 1)]}, "{model: credits} is needed"),
         ({"max_tasks": 1, "prices": {"": 1}}, "the id of a model is needed"),
+        ({"max_tasks": 1, "prices": {5: 1}}, "5 is not valid: the id of a model is needed"),
+        *(
+            (
+                {"max_tasks": 1, "prices": {key: 1}},
+                f"prices: {key!r} is not valid: the id of a model is needed",
+            )
+            for key in (
+                "a[]",
+                "a[4k]",
+                "a[size=]",
+                "a[=4k]",
+                "a[size=4k",
+                "a[b=1,b=2]",
+                "[b=1]",
+                "a [b=1]",
+                "a[b=c=d]",
+            )
+        ),
         ({"max_tasks": 1, "prices": {"a": -1}}, "-1 for 'a' is not valid"),
         ({"max_tasks": 1, "prices": {"a": float("nan")}}, "nan for 'a' is not valid"),
     ],
@@ -211,6 +230,39 @@ def test_settings_are_values(made: Any) -> None:
 def test_a_budget_that_limits_nothing_or_cannot_be_kept_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         Budget(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({}, "a"),
+        ({"size": "1k"}, "a"),
+        ({"size": "4k"}, "a[size=4k]"),
+        ({"size": " 4K "}, "a[size=4k]"),
+        ({"size": ["4k"]}, "a"),
+        ({"size": "4k", "seconds": "10"}, "a[size=4k, seconds=10]"),
+        ({"size": "4K", "seconds": 10.0}, "a[size=4k, seconds=10]"),
+        ({"seconds": 10}, "a[seconds=10]"),
+        ({"seconds": 10.5}, "a"),
+        ({"seconds": 10**400}, "a"),
+        ({"hd": True, "size": "4k"}, "a[hd=true]"),  # dearer than a[size=4k]
+        ({"hd": 1}, "a"),
+    ],
+)
+def test_the_price_with_the_most_matching_parameters_counts(given: dict[str, Any], key: str) -> None:
+    keys = ("a", "a[size=4k]", "a[hd=true]", "a[seconds=10]", "a[size=4k, seconds=10]")
+    assert PriceList({key: price for price, key in enumerate(keys)}).key_of("a", given) == key
+
+
+def test_without_a_matching_price_the_key_names_what_prices_name() -> None:
+    prices = PriceList({"a[size=4k]": 2, "a[hd=true]": 3, "b": 1})
+    assert prices.key_of("a", {"size": "2K", "prompt": "x"}) == "a[size=2k]"
+    assert prices.key_of("a", {"size": "2k", "hd": False}) == "a[hd=false,size=2k]"
+    assert prices.key_of("a", {"size": "4k,hd=true]"}) == 'a[size="4k,hd=true]"]'
+    assert prices.key_of("a", {"prompt": "x"}) == "a"
+    assert prices.key_of("b", {"size": "4k"}) == "b"
+    assert prices.key_of("c", {"size": "4k"}) == "c"
+    assert (prices.has_parameters("a"), prices.has_parameters("b")) == (True, False)
 
 
 def test_a_budget_keeps_its_own_prices_and_may_be_of_nothing() -> None:

@@ -172,8 +172,7 @@ class CallbackDispatcher:
     def _count_accepted(self, job: ClientJob) -> None:
         """Count *job* in the budget, even if its reply said that it was not bought."""
         if (spending := self._engine.spending) is not None:
-            assert job.model is not None
-            spending.on_proven(job, job.model)
+            spending.on_proven(job)
 
     async def keep(self, callback: Callback) -> None:
         """Record *callback*; return when that is durable."""

@@ -119,7 +119,7 @@ class CreateHandler:
             error = TaskFailedError("", status.fail_code, status.fail_message)
         job.submitted_at = self._clock.wall(job.accepted_at)
         if (spending := self._engine.spending) is not None:
-            spending.on_end(job, job.model, status.credits)
+            spending.on_end(job, status.credits)
         await self._journal.finished(job.record(error), status)
         self._engine.release(job)
         job.settle_create()
@@ -161,8 +161,7 @@ class CreateHandler:
         """
         if (spending := self._engine.spending) is None:
             return False
-        assert job.model is not None
-        shortfall = spending.reserve(job, job.model)
+        shortfall = spending.reserve(job)
         if shortfall is None:
             return False
         error = budget_error(shortfall, spending.budget)
@@ -222,8 +221,7 @@ class CreateHandler:
     def _refund(self, job: ClientJob) -> None:
         """Return the reserved price of *job* to the budget: its create bought nothing."""
         if (spending := self._engine.spending) is not None:
-            assert job.model is not None
-            spending.refund(job, job.model)
+            spending.refund(job)
 
     # ---- outcomes
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import anyio
 from attrs import define, field
@@ -65,6 +66,10 @@ class ClientJob(Job):
     #: Set at the next change; None while no task waits for one.
     changed: anyio.Event | None = field(default=None, repr=False)
     listeners: list[deque[TaskStatus]] | None = field(default=None, repr=False)
+
+    def input(self) -> Mapping[str, Any]:
+        """Return the input of its request, empty without one."""
+        return {} if self.request is None else self.request.input()
 
     @property
     def ended(self) -> bool:

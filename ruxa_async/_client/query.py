@@ -133,7 +133,7 @@ class QueryHandler:
             # Not for a task that was attached to: it is not known when it started.
             self._engine.polls.learn(job, self._clock.now(), status.duration, succeeded=error is None)
         if (spending := self._engine.spending) is not None:
-            spending.on_end(job, job.model, status.credits)
+            spending.on_end(job, status.credits)
         failpoint("end seen")
         await self._journal.finished(job.record(error), status)
         failpoint("outcome durable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TypeVar
 
 import anyio
@@ -24,7 +25,8 @@ def budget_error(shortfall: BudgetShortfall, budget: Budget) -> BudgetExceededEr
     """Return the error for a request that was not sent because of *shortfall*."""
     return BudgetExceededError(
         f"{_reason(shortfall, budget)}. Nothing was sent for it",
-        model=shortfall.model,
+        model=shortfall.price_key.partition("[")[0],
+        price_key=shortfall.price_key,
         price=shortfall.price,
         tasks=shortfall.tasks,
         credits=shortfall.credits,
@@ -32,9 +34,9 @@ def budget_error(shortfall: BudgetShortfall, budget: Budget) -> BudgetExceededEr
 
 
 def _reason(shortfall: BudgetShortfall, budget: Budget) -> str:
-    model = shortfall.model
+    key = shortfall.price_key
     limit = f"max_credits={budget.max_credits:,.10g}" if budget.max_credits else "max_credits=0"
-    set_price = f"set it with prices={{{model!r}: CREDITS}} (--price {model}=CREDITS)"
+    set_price = f"set it with prices={{{key!r}: CREDITS}} (--price {quote(f'{key}=CREDITS')})"
     if shortfall.lack is BudgetLimit.TASKS:
         return (
             f"one more task would pass the budget of max_tasks={budget.max_tasks:,}: "
@@ -42,23 +44,23 @@ def _reason(shortfall: BudgetShortfall, budget: Budget) -> str:
         )
     if shortfall.lack is BudgetLimit.CREDITS:
         return (
-            f"{model} for {shortfall.price:,.10g} credits would pass the budget of {limit}: "
+            f"{key} for {shortfall.price:,.10g} credits would pass the budget of {limit}: "
             f"{shortfall.credits:,.10g} are spent or may be. Raise it (--max-credits) and run again to go on"
         )
     if shortfall.lack is BudgetLimit.PAST_PRICE:
         return (
-            f"tasks of {model} were bought before and their price is not known, so the budget of {limit} "
+            f"tasks of {key} were bought before and their price is not known, so the budget of {limit} "
             f"cannot be kept: {set_price}"
         )
     known = f"; prices names {', '.join(sorted(budget.prices))}" if budget.prices else ""
-    return f"the price of {model} is not known, so the budget of {limit} cannot be kept: {set_price}{known}"
+    return f"the price of {key} is not known, so the budget of {limit} cannot be kept: {set_price}{known}"
 
 
-def add_recorded(spending: Spending[_J], models: Mapping[str, Bought]) -> None:
-    """Add to *spending* the recorded purchases of each model."""
-    for model, bought in models.items():
+def add_recorded(spending: Spending[_J], purchases: Mapping[str, Bought]) -> None:
+    """Add to *spending* the recorded *purchases* of each price key."""
+    for key, bought in purchases.items():
         spending.count_recorded(
-            model,
+            key,
             tasks=bought.tasks,
             unpriced=bought.unpriced,
             credits=bought.credits,
@@ -78,5 +80,6 @@ class RunSpending:
         """Count what earlier clients bought in *run*. What this client buys there is counted already."""
         async with self._loading:  # a caller that did not wait could buy before the run is counted
             if run not in self._loaded:
-                add_recorded(self.spending, (await journal.counts(run)).models)
+                counts = await journal.counts(run, group_by=self.spending.price_list.key_of)
+                add_recorded(self.spending, counts.models)
                 self._loaded.add(run)

@@ -142,7 +142,7 @@ class Creates(Generic[_J]):
     def _must_wait_for_budget(self, spending: Spending[_J]) -> bool:
         """Tell whether the next create fits the budget only if one on the wire is not charged."""
         first = self._queue.first()
-        return first is not None and first.model is not None and spending.must_wait(first.model)
+        return first is not None and first.model is not None and spending.must_wait(first)
 
     def probes_cap(self) -> bool:
         """Tell whether the next create tests the cap on running tasks, regardless of the rate limit."""

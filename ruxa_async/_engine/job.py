@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from typing import Any
 
 from attrs import define, field
 
@@ -80,6 +82,10 @@ class Job:
     occupies_slot: bool = field(default=False, init=False)
     #: Whether the first reply to a query that is not a 429 ends it.
     single_shot: bool = False
+
+    def input(self) -> Mapping[str, Any]:
+        """Return the input of its request, on which its price may depend; empty if not known."""
+        return {}
 
 
 @define

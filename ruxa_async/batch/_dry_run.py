@@ -9,14 +9,15 @@ from pathlib import Path
 
 from attrs import define, field
 
+from ruxa_async._client.job import ClientJob
 from ruxa_async._client.spending import add_recorded, budget_error
 from ruxa_async._engine.budget import Spending
-from ruxa_async._engine.job import Job
 from ruxa_async.errors import BudgetExceededError, JournalInUseError, RuxaError
 from ruxa_async.journal import JobState, JournalCounts
 from ruxa_async.journal._postgres_view import read_only_postgres
 from ruxa_async.journal._store import Store
 from ruxa_async.journal._view import read_only_store
+from ruxa_async.requests import GenerationRequest
 from ruxa_async.settings import Budget
 
 from ._input_rows import Row
@@ -33,10 +34,10 @@ class DryRun:
     tasks were accepted and would be polled; *unknown* creates would not be sent again. *refused* is true if a
     bad row would end the run.
 
-    *wanted* counts the tasks that the run would buy, by model, *fitting* those of them that the budget
-    permits; *halted* is the error of the first that exceeds it. *prices* are the credits of a task by model,
-    as far as they are known, and *before* the counts of the journal. *in_use* names the process that has the
-    journal open; then earlier purchases are not known.
+    *wanted* counts the tasks that the run would buy, by price key: the model, with parameters if prices name
+    them. *fitting* are those of them that the budget permits; *halted* is the error of the first that exceeds
+    it. *prices* are the credits of a task by price key, as far as they are known, and *before* the counts of
+    the journal. *in_use* names the process that has the journal open; then earlier purchases are not known.
     """
 
     rows: int = 0
@@ -56,7 +57,7 @@ class DryRun:
     @property
     def credits(self) -> float:
         """The credits that the wanted tasks cost, as far as their prices are known."""
-        return sum(count * self.prices[model] for model, count in self.wanted.items() if model in self.prices)
+        return sum(count * self.prices[key] for key, count in self.wanted.items() if key in self.prices)
 
     def count_known(self, state: JobState | None, *, retry_failed: bool, resend_unknown: bool) -> bool:
         """Count a row that the journal knows in *state*; return False if the run would buy it."""
@@ -72,16 +73,17 @@ class DryRun:
             return False
         return True
 
-    def count_wanted(self, model: str, spending: Spending[Job]) -> None:
+    def count_wanted(self, request: GenerationRequest, spending: Spending[ClientJob]) -> None:
         """Count a task that the run would buy, and spend its price."""
-        self.wanted[model] += 1
+        job = ClientJob(request=request, model=request.model)
+        key = spending.price_key(job)
+        self.wanted[key] += 1
         if self.halted is not None:
             return
-        job = Job(model=model)
-        shortfall = spending.reserve(job, model)
+        shortfall = spending.reserve(job)
         spending.on_answer(job)
         if shortfall is None:
-            self.fitting[model] += 1
+            self.fitting[key] += 1
         else:
             self.halted = budget_error(shortfall, spending.budget)
 
@@ -107,9 +109,9 @@ def dry_run(
     """
     found = DryRun()
     with _store(out, journal, found) as store:
-        found.before = store.counts(run)
         # Without a budget, spending still knows the prices that the service reported.
-        spending: Spending[Job] = Spending(budget or Budget(max_tasks=1 << 62, prices=prices or {}))
+        spending: Spending[ClientJob] = Spending(budget or Budget(max_tasks=1 << 62, prices=prices or {}))
+        found.before = store.counts(run, spending.price_list.key_of)
         add_recorded(spending, found.before.models)
         number = store.open_run(run, 0.0)
         for row in rows:
@@ -123,15 +125,15 @@ def dry_run(
                 else:
                     state = None if known is None else known.state
                     if not found.count_known(state, retry_failed=retry_failed, resend_unknown=resend_unknown):
-                        found.count_wanted(row.request.model, spending)
+                        found.count_wanted(row.request, spending)
             if error is not None:
                 found.bad += 1
                 on_bad(row.line, error)
                 if strict:
                     found.refused = True
                     break
-    known_prices = ((model, spending.price(model)) for model in found.wanted)
-    found.prices = {model: price for model, price in known_prices if price is not None}
+    known_prices = ((key, spending.price(key)) for key in found.wanted)
+    found.prices = {key: price for key, price in known_prices if price is not None}
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attrs import define, field
 
+from ruxa_async._price_list import PriceList
 from ruxa_async.errors import SubmissionHalted
 from ruxa_async.journal import Bought
 from ruxa_async.results import Stats
@@ -46,9 +47,10 @@ class Summary:
 
     *states* counts the rows by state, *kinds* the failures by a short description. *files* counts the outputs
     on disk. *queries* is the number of queries, *asked* that of the tasks that they were for. *credits* is
-    the sum that the service reported for this run. *models* are the purchases by model that this run made,
-    picked up or may have made, *lost* those of them that failed after they were accepted; *prices* are the
-    credits of a task that the user gave. *unknown* lists the first 20 rows that may have been charged.
+    the sum that the service reported for this run. *models* are the purchases that this run made, picked up
+    or may have made, by model, with parameters if *prices* name them; *lost* are those of them that failed
+    after they were accepted. *prices* are the credits of a task that the user gave. *unknown* lists the first
+    20 rows that may have been charged.
 
     *stats* are the client's counters at the end. *callbacks* is the number of callbacks received, None if
     none were requested. *unsubmitted* counts rows that were read and not submitted. *halted* is the reason
@@ -75,6 +77,10 @@ class Summary:
     refused: Row | None = None
     moved: bool = False
     shared: bool = False
+    _price_list: PriceList = field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._price_list = PriceList(self.prices)
 
     @property
     def done(self) -> int:
@@ -121,7 +127,7 @@ class Summary:
 
     def _count_purchase(self, result: Result) -> None:
         """Count a task that was bought, or a create that may have been."""
-        model = result.model or "not known"
-        self.models.setdefault(model, Bought()).add(result.credits)
+        key = self._price_list.key_of(result.model or "not known", result.input or {})
+        self.models.setdefault(key, Bought()).add(result.credits)
         if result.state == "failed":
-            self.lost.setdefault(model, Bought()).add(result.credits)
+            self.lost.setdefault(key, Bought()).add(result.credits)

@@ -110,21 +110,21 @@ class _SpendingOptions:
     )
     price: Annotated[Repeated, Parameter(metavar="MODEL=CREDITS")] = option(
         (),
-        "The most that a task of a model costs, as MODEL=CREDITS. Can be repeated. A charge that "
-        "the service reports replaces it.",
+        "The most that a task of a model costs, as MODEL=CREDITS, or as 'MODEL[resolution=4k]=CREDITS' for "
+        "some of its tasks. Can be repeated. A charge that the service reports replaces it.",
     )
 
     @property
     def prices(self) -> dict[str, float]:
-        """The credits of a task, by model. Raises `InputError`."""
+        """The credits of a task, by model and parameters. Raises `InputError`."""
         prices: dict[str, float] = {}
         for text in self.price:
-            model, _, price = text.rpartition("=")
+            key, _, price = text.rpartition("=")
             try:
-                prices[model] = float(price)
+                prices[key] = float(price)
             except ValueError:
-                model = ""
-            if not model.strip():
+                key = ""
+            if not key.strip():
                 raise InputError(f"--price {text!r} is not MODEL=CREDITS, as in google/nano-banana=3")
         _budget(max_tasks=0, prices=prices)
         return prices

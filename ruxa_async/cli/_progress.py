@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ruxa_async._internal.text import spelled_seconds
 from ruxa_async.events import (
     CircuitClosed,
     CircuitOpened,
@@ -30,7 +31,7 @@ from ruxa_async.results import TaskState
 
 from ._eta import Durations, Remaining, Throughput
 from ._runtime import console, say
-from ._text import printable, spelled_seconds
+from ._text import printable
 
 if TYPE_CHECKING:
     from ruxa_async.batch import Summary

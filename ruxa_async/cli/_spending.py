@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from shlex import quote
 
 from ruxa_async.batch import Summary
 from ruxa_async.batch._dry_run import DryRun
@@ -23,14 +24,17 @@ def budget_reason(error: BudgetExceededError, budget: Budget) -> str:
     if budget.max_tasks is not None and error.tasks >= budget.max_tasks:
         bought = f"{counted(error.tasks, 'task')} bought, or perhaps bought"
         return f"--max-tasks {budget.max_tasks:,} is reached: {bought}; {again}"
-    limit = f"--max-credits {number(budget.max_credits or 0)}"
+    limit, key = f"--max-credits {number(budget.max_credits or 0)}", error.price_key
     if error.price is None:
-        option = f"--price {error.model}=CREDITS"
-        return f"the price of {error.model} is not known, so {limit} cannot be kept: add {option}"
+        return f"the price of {key} is not known, so {limit} cannot be kept: add {_price_option(key)}"
     return (
-        f"one more task of {error.model} costs {number(error.price)} credits and would exceed {limit}: "
+        f"one more task of {key} costs {number(error.price)} credits and would exceed {limit}: "
         f"{number(error.credits)} spent, or perhaps spent; {again}"
     )
+
+
+def _price_option(key: str) -> str:
+    return f"--price {quote(f'{key}=CREDITS')}"
 
 
 # ---- after a run
@@ -106,14 +110,14 @@ def dry_run_sentences(
     if cost and found.wanted.keys() - found.prices.keys():
         cost += " and tasks of unknown price"
     yield f"  would buy {counted(wanted, 'task')}{cost}"
-    for model, count in found.wanted.most_common():
-        price = found.prices.get(model)
+    for key, count in found.wanted.most_common():
+        price = found.prices.get(key)
         if price is None:
-            yield f"    {model}: {count:,}, its price is not known (add --price {model}=CREDITS)"
+            yield f"    {key}: {count:,}, its price is not known (add {_price_option(key)})"
         else:
-            yield f"    {model}: {count:,}, {number(count * price)} credits at {number(price)} each"
-    for model in sorted(prices.keys() - found.wanted.keys()):
-        yield f"  no task of {model} would be bought, although it has a --price: check the spelling"
+            yield f"    {key}: {count:,}, {number(count * price)} credits at {number(price)} each"
+    for key in sorted(prices.keys() - found.wanted.keys()):
+        yield f"  no task of {key} would be bought, although it has a --price: check the spelling"
     if found.refused:
         yield "  the run would stop at the first bad row (--strict)"
     if found.halted is not None and budget is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ruxa_async._internal.text import spelled_seconds
 from ruxa_async.batch import Resumed, Summary
 from ruxa_async.batch._layout import RESULTS
 from ruxa_async.batch._run_record import RunRecord
@@ -13,7 +14,7 @@ from ruxa_async.settings import Budget
 
 from ._runtime import BAD_INPUT, DONE, HALTED, SOME_FAILED, say
 from ._spending import budget_reason, spent
-from ._text import counted, shortened, spelled_seconds
+from ._text import counted, shortened
 
 __all__ = ("exit_code", "leave_report", "print_summary")
 

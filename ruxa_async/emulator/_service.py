@@ -182,7 +182,7 @@ class Service:
 
     def _create(self, body: bytes, now: float) -> ServiceReply:
         model, given, callback = _read_create(body)
-        price = self.settings.price(model)
+        price = self.settings.price(model, given)
         if price is None:
             chinese = f"未找到支持模型 {model} 的渠道"
             raise _Refused(Refusal(404, f"Model not found: {model}", chinese, vague=True))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from attrs import field, frozen, validators
+from attrs import Factory, field, frozen, validators
+
+from ruxa_async._price_list import PriceList
 
 from ._dialects import DIALECTS, Dialect, dialect
 from ._faults import Fault
@@ -118,7 +120,8 @@ class EmulatorSettings:
     Account:
 
     - *key*: the only API key that is accepted (default: ``sk-emulated``). *credits*: its balance (infinite).
-    - *prices*: credits for a generation of each model (real ones). *default_price*: those of any other model
+    - *prices*: credits for a generation of each model (real ones), with parameters as in
+      `Budget.prices <ruxa_async.settings.Budget>`. *default_price*: those of any other model
       (5); None: other models do not exist.
 
     Tasks:
@@ -192,14 +195,21 @@ class EmulatorSettings:
     )
     public_url: str | None = None
     epoch: float | None = None
+    _price_list: PriceList = field(
+        init=False,
+        repr=False,
+        eq=False,
+        default=Factory(lambda self: PriceList(self.prices), takes_self=True),
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.shared and (self.creates is None or self.queries is not None):
             raise ValueError("shared=True is one limit for everything: give it as creates, and no queries")
 
-    def price(self, model: str) -> float | None:
-        """Return the credits for one generation of *model*, None if the model does not exist."""
-        return self.prices.get(model, self.default_price)
+    def price(self, model: str, given: Mapping[str, Any]) -> float | None:
+        """Return the credits for a generation by *model* of the input *given*, None without that model."""
+        price = self.prices.get(self._price_list.key_of(model, given))
+        return self.default_price if price is None else price
 
     def durations_of(self, model: str) -> Durations:
         """Return the durations of tasks of *model*, not yet divided by *speed*."""

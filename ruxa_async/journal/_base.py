@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
-from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
+from ._records import GroupBy, JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
 
 __all__ = ("Journal", "JournalPurchase", "JournalRun", "LastingJournal", "NullJournal", "SharedJournal")
 
@@ -165,8 +165,11 @@ class LastingJournal(Journal, Protocol):
     async def callbacks(self) -> list[KeptCallback]:
         """Return the last 10,000 callbacks that settled no job, the oldest first."""
 
-    async def counts(self, run: str | None = None) -> JournalCounts:
-        """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
+    async def counts(self, run: str | None = None, *, group_by: GroupBy | None = None) -> JournalCounts:
+        """Return the numbers of jobs by state, files and credits, only those of *run* if given.
+
+        *group_by* returns the key of a model and an input in `JournalCounts.models`, by default the model.
+        """
 
     async def learned(self, name: str) -> Any:
         """Return the value last stored under *name* by `learn`, None if there is none."""

@@ -17,7 +17,7 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskStatus
 
 from ._identity import fingerprint, identify
-from ._records import JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
+from ._records import GroupBy, JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
 from ._rows import bought_anything, clean, list_callbacks, list_unknown
 from ._store import Store, Unread
 from ._thread import Database, DatabaseThread
@@ -229,9 +229,12 @@ class DatabaseJournal:
         """Return the last 10,000 callbacks that settled no job, the oldest first."""
         return await self._run(lambda store: list_callbacks(store.connection))
 
-    async def counts(self, run: str | None = None) -> JournalCounts:
-        """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
-        return await self._run(lambda store: store.counts(run))
+    async def counts(self, run: str | None = None, *, group_by: GroupBy | None = None) -> JournalCounts:
+        """Return the numbers of jobs by state, files and credits, only those of *run* if given.
+
+        *group_by* returns the key of a model and an input in `JournalCounts.models`, by default the model.
+        """
+        return await self._run(lambda store: store.counts(run, group_by))
 
     # ---- learned values
 

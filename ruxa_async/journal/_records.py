@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -13,6 +14,7 @@ from ruxa_async.results import TaskState, TaskStatus
 
 __all__ = (
     "Bought",
+    "GroupBy",
     "JobState",
     "JournalCounts",
     "JournalEntry",
@@ -21,6 +23,10 @@ __all__ = (
     "SavedFile",
     "Takeover",
 )
+
+
+#: Returns the key of a model and an input in `JournalCounts.models`.
+GroupBy: TypeAlias = Callable[[str, Mapping[str, Any]], str]
 
 
 class JobState(enum.Enum):
@@ -169,7 +175,8 @@ class Bought:
 class JournalCounts:
     """The number of *jobs* in each state and of saved *files*, and the reported *credits* of the ended tasks.
 
-    *models* holds what was bought of each model, earlier attempts of the same jobs included.
+    *models* holds what was bought of each model, or of each key that the caller asked for, earlier attempts
+    of the same jobs included.
     """
 
     jobs: Mapping[JobState, int]

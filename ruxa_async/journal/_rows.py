@@ -10,7 +10,7 @@ from attrs import asdict
 from ruxa_async.results import TaskState, TaskStatus
 
 from ._identity import key_of, name_of, rebuild
-from ._records import Bought, JobState, JournalCounts, JournalEntry, KeptCallback, SavedFile
+from ._records import Bought, GroupBy, JobState, JournalCounts, JournalEntry, KeptCallback, SavedFile
 from ._schema import Connection, SchemaError
 
 __all__ = (
@@ -141,8 +141,11 @@ def _callbacks(connection: Connection, condition: str, *values: float) -> list[K
     ]
 
 
-def count(connection: Connection, run: str | None) -> JournalCounts:
-    """Return the numbers of jobs by state, files and credits, only those of *run* if given."""
+def count(connection: Connection, run: str | None, group_by: GroupBy | None = None) -> JournalCounts:
+    """Return the numbers of jobs by state, files and credits, only those of *run* if given.
+
+    *group_by* returns the key of a model and an input in `JournalCounts.models`, by default the model.
+    """
     states = connection.execute(
         "SELECT jobs.state, count(*), sum(jobs.credits) FROM jobs JOIN runs ON runs.id = jobs.run"
         " WHERE (CAST(? AS TEXT) IS NULL OR runs.name = ?) GROUP BY jobs.state",
@@ -155,11 +158,13 @@ def count(connection: Connection, run: str | None) -> JournalCounts:
     ).fetchone()
     counted = dict.fromkeys(JobState, 0) | {JobState(state): number for state, number, _ in states}
     total = sum(credit or 0.0 for _, _, credit in states)
-    return JournalCounts(jobs=counted, files=files[0], credits=total, models=_bought(connection, run))
+    return JournalCounts(
+        jobs=counted, files=files[0], credits=total, models=_bought(connection, run, group_by)
+    )
 
 
-def _bought(connection: Connection, run: str | None) -> dict[str, Bought]:
-    """Sum up the tasks that were or may have been bought, by model. Raises `SchemaError`."""
+def _bought(connection: Connection, run: str | None, group_by: GroupBy | None) -> dict[str, Bought]:
+    """Sum up the tasks that were or may have been bought, by the key of *group_by*. Raises `SchemaError`."""
     rows = connection.execute(
         "SELECT jobs.request, jobs.state, jobs.credits,"  # noqa: S608
         " jobs.past_bought, jobs.past_untold, jobs.past_credits"
@@ -170,11 +175,14 @@ def _bought(connection: Connection, run: str | None) -> dict[str, Bought]:
     models: dict[str, Bought] = {}
     for text, state, credit, earlier, earlier_unpriced, earlier_credits in rows:
         try:
-            bought = models.setdefault(str(json.loads(text)["model"]), Bought())
+            request = json.loads(text)
+            model = str(request["model"])
+            key = model if group_by is None else group_by(model, dict(request["input"]))
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise SchemaError(
                 f"a job cannot be read ({exc}): the file is damaged; keep it, and use another journal"
             ) from exc
+        bought = models.setdefault(key, Bought())
         bought.tasks += earlier
         bought.unpriced += earlier_unpriced
         bought.credits += earlier_credits

@@ -20,7 +20,7 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import JobRecord, TaskState, TaskStatus
 
 from ._identity import Identity, identify, name_of
-from ._records import JobState, JournalCounts, Match, SavedFile
+from ._records import GroupBy, JobState, JournalCounts, Match, SavedFile
 from ._rows import JOB_COLUMNS, PAID_STATES, SELECT_JOB, clean, count, dump_status, entry_of
 from ._schema import Connection, Cursor
 
@@ -385,8 +385,8 @@ class Store:
 
     # ---- counts and learned values
 
-    def counts(self, run: str | None) -> JournalCounts:
-        return count(self.connection, run)
+    def counts(self, run: str | None, group_by: GroupBy | None = None) -> JournalCounts:
+        return count(self.connection, run, group_by)
 
     def learned(self, name: str) -> Any:
         row = self.connection.execute("SELECT value FROM learned WHERE name = ?", (name,)).fetchone()

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, frozen
 
 from ruxa_async._internal.jsonl import read_json_lines
+from ruxa_async._price_list import parse_price_key
 
 __all__ = ("RESULTS", "RUNS", "Entry", "Error", "Folder", "Media", "MediaKind", "Run", "read_folder")
 
@@ -107,8 +108,8 @@ class Entry:
 class Run:
     """One line of ``runs.jsonl``.
 
-    *prices* are credits a task by model, given by the user. *throttled* counts rejections (429) by scope, in
-    steps of *step* seconds from the start.
+    *prices* are credits a task by model and parameters, given by the user. *throttled* counts rejections
+    (429) by scope, in steps of *step* seconds from the start.
     """
 
     started_at: float
@@ -213,7 +214,11 @@ def _run(values: Mapping[str, Any]) -> Run | None:
         source=_text(values.get("source")) or "",
         ending=_text(values.get("ending")) or "",
         unsubmitted=_whole(values.get("unsubmitted")) or 0,
-        prices={model: price for model, given in prices if (price := _number(given)) is not None},
+        prices={
+            key: price
+            for key, given in prices
+            if _is_price_key(key) and (price := _number(given)) is not None
+        },
         step=_number(series.get("step")) or 1.0,
         throttled={
             scope: tuple(_whole(count) or 0 for count in counts)
@@ -221,6 +226,14 @@ def _run(values: Mapping[str, Any]) -> Run | None:
             if isinstance(counts, list)
         },
     )
+
+
+def _is_price_key(key: str) -> bool:
+    try:
+        parse_price_key(key)
+    except ValueError:
+        return False
+    return True
 
 
 # ---- a JSON value as a type, or nothing

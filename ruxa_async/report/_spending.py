@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
+from ruxa_async._price_list import PriceList
+
 from ._bar_chart import plain_number
 from ._folder import Entry, Folder
 from ._markup import isolated, text
@@ -63,7 +65,8 @@ class Spending:
 def spending_of(folder: Folder) -> Spending:
     """Return the spending of all runs in *folder*. A price of a later run replaces that of an earlier one."""
     spending = Spending()
-    prices = {model: price for run in folder.runs for model, price in run.prices.items()}
+    prices = {key: price for run in folder.runs for key, price in run.prices.items()}
+    price_list = PriceList(prices)
     for entry in _purchases(folder.lines):
         model = spending.models.setdefault(entry.model or "", _ModelSpending())
         charged = entry.credits or 0.0
@@ -77,7 +80,10 @@ def spending_of(folder: Folder) -> Spending:
         if entry.state == "failed":
             spending.failed += 1
             spending.failed_credits += charged
-        if entry.credits is None and (price := prices.get(entry.model or "")) is not None:
+        if (
+            entry.credits is None
+            and (price := prices.get(price_list.key_of(entry.model or "", entry.input))) is not None
+        ):
             spending.listed += 1
             spending.listed_credits += price
             spending.failed_listed_credits += price if entry.state == "failed" else 0.0

@@ -71,6 +71,36 @@ def test_dry_run_shows_what_would_be_bought_and_writes_nothing(
     assert not out.exists()
 
 
+def test_prices_of_parameters_count_on_the_command_line(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.jsonl"
+    pro = "google/nano-banana-pro"
+    sizes = ("4k", "1k", "1k", "4k", None)
+    rows = (
+        {"prompt": "x", "model": pro, "key": str(n)} | ({"resolution": k} if k else {})
+        for n, k in enumerate(sizes)
+    )
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    arguments = ["batch", str(source), "--out", str(out), "--emulator", "--speed", "300"]
+    dear = ["--price", f"{pro}[resolution=4k]=24"]
+    assert main([*arguments, *dear, "--max-credits", "90", "--dry-run"]) == 3
+    said = capsys.readouterr().err
+    assert f"{pro}[resolution=4k]: 2, 48 credits at 24 each" in said
+    assert (
+        f"{pro}[resolution=1k]: 2, its price is not known (add --price '{pro}[resolution=1k]=CREDITS')"
+        in said
+    )
+    assert f"{pro}: 1, its price is not known (add --price {pro}=CREDITS)" in said
+    arguments += [*dear, "--price", f"{pro}=12", "--max-in-flight", "1"]
+    assert main([*arguments, "--max-credits", "40"]) == 3
+    said = capsys.readouterr().err
+    assert f"    {pro}[resolution=4k]: 1 task, 8 credits as the service reported" in said
+    assert (
+        f"one more task of {pro}[resolution=4k] costs 24 credits and would exceed --max-credits 40: 24 spent"
+    ) in said
+
+
 def test_dry_run_reports_bad_rows(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "in.csv"
     source.write_text("prompt,key\na cat,one\n,two\na dog,one\n" + ",x\n" * 25)
@@ -109,6 +139,11 @@ def test_dry_run_knows_what_was_bought_and_changes_nothing(
         (["--max-tasks", "-3"], "--max-tasks -3"),
         (["--price", "sora-2"], "--price 'sora-2' is not MODEL=CREDITS"),
         (["--price", "=3"], "--price '=3' is not MODEL=CREDITS"),
+        (["--price", "sora-2[seconds=10]"], "--price 'sora-2[seconds=10]' is not MODEL=CREDITS"),
+        (
+            ["--price", "sora-2[10]=3"],
+            "--price: 'sora-2[10]' is not valid: the id of a model is needed, or one",
+        ),
         (["--price", "sora-2=inf"], "--price: inf for 'sora-2' is not valid"),
     ],
 )

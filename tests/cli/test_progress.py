@@ -11,12 +11,13 @@ from attrs import evolve
 from rich.console import Console
 
 from ruxa_async import errors, events
+from ruxa_async._internal.text import spelled_seconds
 from ruxa_async.batch import Summary
 from ruxa_async.batch._result_line import Result
 from ruxa_async.cli import _progress
 from ruxa_async.cli._eta import Durations, Remaining, Throughput
 from ruxa_async.cli._progress import EventCounts, Progress, _table
-from ruxa_async.cli._text import printable, spelled_seconds
+from ruxa_async.cli._text import printable
 from ruxa_async.results import JobRecord, Stats, TaskState, TaskStatus
 
 JOB = JobRecord(request=None, task_id="t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ruxa_async import (
     CustomRequest,
     Limits,
     NanoBanana,
+    NanoBananaPro,
     Outcome,
     Resume,
     Retries,
@@ -134,6 +136,54 @@ async def test_reported_credits_replace_the_configured_price() -> None:
             await ruxa.generate(NanoBanana(prompt="a cat"))
 
 
+PRO = "google/nano-banana-pro"
+#: What the emulated service charges; a user who states these prices never pays more.
+PRO_PRICES = {PRO: 12, f"{PRO}[resolution=4k]": 24}
+
+
+def pictures(count: int, resolution: str | None) -> list[NanoBananaPro]:
+    return [NanoBananaPro(prompt=f"{resolution} {n}", resolution=resolution) for n in range(count)]
+
+
+async def test_a_request_counts_at_the_price_of_its_parameters() -> None:
+    service = service_of(prices=PRO_PRICES)
+    async with client_of(service, budget=Budget(max_credits=83, prices=PRO_PRICES)) as ruxa:
+        for request in (*pictures(2, "4k"), *pictures(1, "1k"), *pictures(1, None)):
+            await ruxa.generate(request)
+        assert ruxa.stats().spent_credits == service.ledger.credits_spent == 72.0
+        with pytest.raises(
+            BudgetExceededError, match=r"pro\[resolution=4k\] for 24 credits would pass"
+        ) as caught:
+            await ruxa.generate(NanoBananaPro(prompt="x", resolution="4k"))
+    error = caught.value
+    assert (error.model, error.price_key, error.price) == (PRO, f"{PRO}[resolution=4k]", 24.0)
+
+
+async def test_parameters_without_a_price_are_not_bought_and_the_error_names_them() -> None:
+    service = service_of()
+    prices = {f"{PRO}[resolution=1k]": 12}
+    async with client_of(service, budget=Budget(max_credits=100, prices=prices)) as ruxa:
+        with pytest.raises(BudgetExceededError, match=re.escape(f"--price '{PRO}[resolution=4k]=CREDITS'")):
+            await ruxa.generate(NanoBananaPro(prompt="x", resolution="4k"))
+        with pytest.raises(BudgetExceededError, match=f"--price {PRO}=CREDITS"):
+            await ruxa.generate(NanoBananaPro(prompt="x"))
+    assert service.ledger.charged == 0
+
+
+async def test_charges_are_learned_by_the_parameters_that_prices_name() -> None:
+    service = service_of(dialect="sibling", prices={PRO: 15, f"{PRO}[resolution=4k]": 30})
+    async with client_of(service, budget=Budget(max_credits=90, prices=PRO_PRICES)) as ruxa:
+        for resolution in ("1k", "4k"):
+            await ruxa.generate(NanoBananaPro(prompt="x", resolution=resolution))
+        assert ruxa.stats().spent_credits == 45.0
+        # 45 are left: one of 30 fits and then one of 15, but not a second one of 30.
+        await ruxa.generate(NanoBananaPro(prompt="x", resolution="4k"))
+        with pytest.raises(BudgetExceededError, match="for 30 credits"):
+            await ruxa.generate(NanoBananaPro(prompt="x", resolution="4k"))
+        await ruxa.generate(NanoBananaPro(prompt="x", resolution="2k"))
+    assert service.ledger.credits_spent == 90
+
+
 async def test_budget_is_checked_when_the_client_is_made() -> None:
     with pytest.raises(ValueError, match="budget=100 is not valid"):
         client_of(service_of(), budget=100)
@@ -165,6 +215,31 @@ def test_resumed_run_counts_what_earlier_ones_bought_and_goes_on_with_more(tmp_p
             _, halt = await halted(ruxa, 12, resume="run")
             assert "the price of google/nano-banana is not known" in str(halt)
         assert service.ledger.charged == 7
+
+    anyio.run(work)
+
+
+@pytest.mark.parametrize("dialect", ["documented", "sibling"])
+def test_a_resumed_run_counts_earlier_tasks_at_the_price_of_their_parameters(
+    tmp_path: Path, dialect: str
+) -> None:
+    reports = dialect == "sibling"
+    service = service_of(image=Durations(0.02, 0.0), dialect=dialect, prices=PRO_PRICES)
+    dear, usual = pictures(2, "4k"), pictures(1, "1k")
+
+    async def run(budget: Budget, requests: list[NanoBananaPro]) -> float | None:
+        journal = SqliteJournal(tmp_path / "journal.db")
+        async with client_of(service, budget=budget, journal=journal) as ruxa:
+            async for _ in ruxa.as_completed(requests, resume="run"):
+                pass
+            return ruxa.stats().spent_credits
+
+    async def work() -> None:
+        assert await run(Budget(max_tasks=9), dear) == (48.0 if reports else None)
+        assert await run(Budget(max_credits=60, prices=PRO_PRICES), [*dear, *usual]) == 60.0
+        with pytest.raises(SubmissionHalted, match=re.escape(f"{PRO}[resolution=2k] is not known")):
+            await run(Budget(max_credits=80, prices={f"{PRO}[resolution=4k]": 24}), pictures(1, "2k"))
+        assert service.ledger.credits_spent == 60
 
     anyio.run(work)
 

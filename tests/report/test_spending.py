@@ -82,3 +82,11 @@ def test_purchases_without_a_reported_charge_count_at_the_last_listed_price(tmp_
     assert "1 task failed after acceptance (3 credits at the listed price)" in section
     assert "3 purchases without a reported charge" in section
     assert "9 credits at the listed price." in section
+
+
+def test_purchases_without_a_reported_charge_count_at_the_price_of_their_parameters(tmp_path: Path) -> None:
+    rows = [row(n, input={"resolution": resolution}) for n, resolution in enumerate(("4k", "1k"))]
+    folder = folder_of(tmp_path, rows)
+    prices = {"google/nano-banana": 12, "google/nano-banana[resolution=4k]": 24, "[damaged": 99}
+    (folder / "runs.jsonl").write_text(json.dumps({"started_at": 1.0, "prices": prices}))
+    assert spending_of(read_folder(folder)).listed_credits == 36
