@@ -176,6 +176,7 @@ class Completions:
         raise StopAsyncIteration
 
     def _ensure_last(self) -> None:
+        """Raise RuntimeError if these outcomes go to a next stage."""
         if self._has_next:
             raise RuntimeError("these outcomes go to the stage that `then` made of them: iterate over that")
 

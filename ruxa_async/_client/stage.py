@@ -16,11 +16,11 @@ from ruxa_async.results import Succeeded
 from .job import ClientJob
 from .pipeline import Pipeline
 
-__all__ = ("MakeRequest", "Stage")
+__all__ = ("Made", "MakeRequest", "Stage")
 
-_Made: TypeAlias = GenerationRequest | Iterable[GenerationRequest] | None
+Made: TypeAlias = GenerationRequest | Iterable[GenerationRequest] | None
 #: Returns the next request for a success, several, or None for none.
-MakeRequest: TypeAlias = Callable[[Succeeded], _Made | Awaitable[_Made]]
+MakeRequest: TypeAlias = Callable[[Succeeded], Made | Awaitable[Made]]
 
 
 @define(eq=False)
@@ -76,7 +76,7 @@ class Stage(Pipeline):
             self.unsubmitted.extend(job.record() for job in jobs)
         return self._pulling
 
-    def _new_jobs(self, parent: ClientJob, made: _Made) -> list[ClientJob]:
+    def _new_jobs(self, parent: ClientJob, made: Made) -> list[ClientJob]:
         """Return the jobs of what *make_request* returned for *parent*; they keep its index and its key."""
         assert parent.index is not None
         requests: list[GenerationRequest]
