@@ -213,8 +213,9 @@ class JobRecord:
 class Succeeded:
     """A request of a batch that succeeded.
 
-    *queries* is the number of queries for its task. *submitted_at* is when the service accepted it and
-    *finished_at* when the client saw its end, in seconds since the epoch.
+    *index* and *key* say which row it belongs to. *queries* is the number of queries for its task.
+    *submitted_at* is when the service accepted it and *finished_at* when the client saw its end, in seconds
+    since the epoch. *stage* is 1, or more with `Completions.then`.
     """
 
     index: int
@@ -225,6 +226,7 @@ class Succeeded:
     queries: int
     submitted_at: float
     finished_at: float
+    stage: int = 1
     ok: Literal[True] = field(default=True, init=False, repr=False)
 
     def unwrap(self) -> Generation:
@@ -246,7 +248,10 @@ class Succeeded:
 @final
 @frozen(kw_only=True)
 class Failed:
-    """A request of a batch that failed. *task_id* and *submitted_at* are None if it was never accepted."""
+    """A request of a batch that failed. *task_id* and *submitted_at* are None if it was never accepted.
+
+    *stage* says which stage failed, from 1; it is always 1 without `Completions.then`.
+    """
 
     index: int
     key: str | None
@@ -256,6 +261,7 @@ class Failed:
     queries: int
     submitted_at: float | None
     finished_at: float
+    stage: int = 1
     ok: Literal[False] = field(default=False, init=False, repr=False)
 
     def unwrap(self) -> Generation:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,35 @@ def test_resumed_pictures_are_bought_once(tmp_path: Path) -> None:
     missing = [text for text in told.values() if not text.endswith(".png")]
     assert all("it may have been charged" in text for text in missing)
     assert len(missing) <= 16
+
+
+def test_three_stages_run_as_the_page_prints_them_and_buy_nothing_on_a_second_run(tmp_path: Path) -> None:
+    program = (EXAMPLES / "three_stages.py").read_text(encoding="utf-8")
+    page = (EXAMPLES.parent / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    assert f"```python\n{program}```\n" in page
+
+    def run() -> list[str]:
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", str(EXAMPLES / "three_stages.py")],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stderr == ""
+        return sorted(ran.stdout.splitlines())
+
+    lines = run()
+    assert len(lines) == 4
+    assert all(Path(tmp_path, line.split()[-1]).suffix == ".mp4" for line in lines)
+    assert run() == lines
+    ledger = LedgerFile(tmp_path / "catalogue" / "emulator.jsonl")
+    ledger.close()
+    models = Counter(kept.task.model for kept in ledger.tasks)
+    assert models == {"google/nano-banana": 4, "google/nano-banana-pro": 4, "sora-2": 4}
 
 
 async def test_a_catalogue_buys_a_picture_once_for_all_requests_and_restarts(

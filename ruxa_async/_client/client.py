@@ -55,7 +55,7 @@ from .learned_state import LearnedState
 from .log import add_logging
 from .outcomes import Outcomes
 from .outputs import OutputFetcher
-from .pipeline import Pipeline
+from .pipeline import Pipeline, PipelineOptions
 from .resume import PreviousRun, RecordedJob
 from .spending import RunSpending
 from .stats import snapshot
@@ -348,20 +348,12 @@ class RuxaClient(AsyncOnly):
         self._check_usable()
         if isinstance(requests, GenerationRequest) or not isinstance(requests, (Iterable, AsyncIterable)):
             raise TypeError(f"as_completed takes an iterable or async iterable of requests, not {requests!r}")
-        if window is not None and window < 1:
-            raise ValueError(f"window={window!r} is not valid: at least 1 is needed")
-        limit = checked_timeout("task_timeout", task_timeout)
+        options = self._pipeline_options(window, task_timeout)
         if isinstance(resume, str):
             resume = Resume(resume)
-        pipeline = Pipeline(
-            requests,
-            self._driver,
-            window=window if window is not None else 2 * self._limits.max_in_flight,
-            task_timeout=self._timeouts.task if task_timeout is None else limit,
-            drain=self._timeouts.create_drain,
-            previous_run=None if resume is None else self._previous_run(resume),
-        )
-        return Completions(pipeline, self._generation)
+        previous_run = None if resume is None else self._previous_run(resume)
+        pipeline = Pipeline(requests, self._driver, options, previous_run)
+        return Completions(pipeline, self._generation, self._pipeline_options)
 
     # ---- tasks that were bought before
 
@@ -395,6 +387,16 @@ class RuxaClient(AsyncOnly):
     def stats(self) -> Stats:
         """Return a snapshot of the client's counters."""
         return snapshot(self._driver.engine, self._outcomes.counters, self._outcomes.clock.now())
+
+    def _pipeline_options(self, window: int | None, task_timeout: float | None) -> PipelineOptions:
+        if window is not None and window < 1:
+            raise ValueError(f"window={window!r} is not valid: at least 1 is needed")
+        limit = checked_timeout("task_timeout", task_timeout)
+        return PipelineOptions(
+            window=window if window is not None else 2 * self._limits.max_in_flight,
+            task_timeout=self._timeouts.task if task_timeout is None else limit,
+            drain=self._timeouts.create_drain,
+        )
 
     def _previous_run(self, resume: Resume) -> PreviousRun:
         journal = self._learned_state.require_journal()

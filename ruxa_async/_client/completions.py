@@ -1,11 +1,13 @@
 """`Completions`: the outcomes of many requests, as they finish.
 
 It is separate from `Pipeline`, so that the batch stops when your last reference to the `Completions` is gone.
+For the same reason no pipeline refers to a `Completions`; a stage keeps those before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -14,7 +16,8 @@ from ruxa_async.errors import SubmissionHalted
 from ruxa_async.results import Failed, Generation, JobRecord, Outcome, Succeeded, records_of
 
 from .job import ClientJob
-from .pipeline import Pipeline, PipelineState
+from .pipeline import Pipeline, PipelineOptions, PipelineState
+from .stage import MakeRequest, Stage
 
 __all__ = ("Completions",)
 
@@ -32,11 +35,80 @@ class Completions:
 
     The source is iterated in a task of the client. If you leave early, an async generator is closed; any
     other iterator is kept open, so that you can pull the remaining requests yourself.
+
+    `then` makes the next stage of the successes. Its `Completions` gives the outcomes of the whole chain, and
+    leaving it leaves all stages.
     """
 
-    def __init__(self, pipeline: Pipeline, generation: Callable[[ClientJob], Generation]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        generation: Callable[[ClientJob], Generation],
+        options: Callable[[int | None, float | None], PipelineOptions],
+        earlier: tuple[Completions, ...] = (),
+    ) -> None:
         self._pipeline = pipeline
         self._generation = generation
+        self._options = options
+        self._earlier = earlier
+        self._has_next = False
+
+    def then(
+        self,
+        make_request: MakeRequest,
+        *,
+        name: str | None = None,
+        window: int | None = None,
+        task_timeout: float | None = None,
+    ) -> Completions:
+        """Add a stage: buy what *make_request* makes of each success, and give the outcomes of the chain.
+
+        *make_request* is called with each `Succeeded` as soon as it is there, one at a time; it may be async.
+        It returns a request, several (an iterable, which is read at once), or None to drop the row. `Failed`
+        outcomes pass it by: they come out of the last stage with the `Failed.stage` in which they failed.
+        Each outcome has the index of its row, and its key unless *make_request* gives another; several
+        requests for the row ``"heron"`` have the keys ``"heron.1"``, ``"heron.2"`` and so on.
+
+        No row waits for another one. At most *window* requests and failures are between *make_request* and
+        the consumer, which may be the next stage (default: twice ``Limits.max_in_flight``); a full window
+        holds the earlier stages back. *task_timeout* is that of ``as_completed``.
+
+        If the first stage resumes the run ``"catalogue"``, this one resumes ``"catalogue/2"``, or
+        ``"catalogue/film"`` with *name* ``"film"``, with the same options. Give every stage equal requests
+        for equal rows then: another request with the key of a bought one is a `KeyConflictError`.
+
+        Iterate over the last stage only. Leaving it leaves all of them; `stages` lists what each left. What
+        *make_request* raises is raised after the outcomes that are under way in this stage and later ones,
+        an interrupt at once; the success that it was called with is *unfinished* in its stage. Raises
+        ValueError for a name that is empty or in use, RuntimeError if these outcomes have a next stage.
+        """
+        if not callable(make_request):
+            raise TypeError(f"then takes a function that makes requests, not {make_request!r}")
+        chain = self._pipeline.chain
+        number = len(chain) + 1
+        name = str(number) if name is None else name
+        if not name.strip() or name in [each.name for each in chain]:
+            raise ValueError(f"name={name!r} is not valid: a text that no other stage has is needed")
+        self._ensure_last()
+        first_run = chain[0].previous_run
+        stage = Stage(
+            (),
+            chain[0].driver,
+            self._options(window, task_timeout),
+            None if first_run is None else first_run.for_stage(name),
+            number,
+            name,
+            previous=self._pipeline,
+            make_request=make_request,
+            succeeded=partial(_succeeded, generation=self._generation),
+        )
+        self._has_next = True
+        return Completions(stage, self._generation, self._options, self.stages)
+
+    @property
+    def stages(self) -> tuple[Completions, ...]:
+        """The stages up to this one, the first one first; ``stages[outcome.stage - 1]`` is an outcome's."""
+        return (*self._earlier, self)
 
     @property
     def unfinished(self) -> tuple[JobRecord, ...]:
@@ -66,12 +138,13 @@ class Completions:
         return self
 
     async def __anext__(self) -> Outcome:
-        """Return the next outcome.
+        """Return the next outcome. Raises RuntimeError if the outcomes go to a next stage.
 
         After the last one it raises what the source of the requests raised, or `SubmissionHalted` if the
         account could not go on. A KeyboardInterrupt or SystemExit of the source is raised at once. The same
         is raised again by every further call, in every task.
         """
+        self._ensure_last()
         return (await self._next_delivery())[1]
 
     if not TYPE_CHECKING:  # type checkers report it by themselves
@@ -90,12 +163,22 @@ class Completions:
         if job is not None:
             failpoint("outcome yielded")
             return job, _outcome(job, self._generation)
-        pipeline.finish()
-        if pipeline.source_error is not None:
-            raise pipeline.source_error
-        if (cause := pipeline.halt_cause) is not None:
-            raise SubmissionHalted(cause, self.unfinished, self.unknown, self.unsubmitted) from cause
+        await pipeline.end()
+        chain, stages = pipeline.chain, self.stages
+        for each in chain:
+            if each.source_error is not None:
+                raise each.source_error
+        for cause in (each.halt_cause for each in chain if each.halt_cause is not None):
+            unfinished = tuple(job for stage in stages for job in stage.unfinished)
+            unknown = tuple(job for stage in stages for job in stage.unknown)
+            unsubmitted = tuple(job for stage in stages for job in stage.unsubmitted)
+            raise SubmissionHalted(cause, unfinished, unknown, unsubmitted) from cause
         raise StopAsyncIteration
+
+    def _ensure_last(self) -> None:
+        """Raise RuntimeError if these outcomes go to a next stage."""
+        if self._has_next:
+            raise RuntimeError("these outcomes go to the stage that `then` made of them: iterate over that")
 
     def __del__(self) -> None:
         if self._pipeline.state is PipelineState.RUNNING:
@@ -103,9 +186,9 @@ class Completions:
 
 
 def _outcome(job: ClientJob, generation: Callable[[ClientJob], Generation]) -> Outcome:
-    assert job.index is not None
-    assert job.request is not None
     if job.error is not None:
+        assert job.index is not None
+        assert job.request is not None
         return Failed(
             index=job.index,
             key=job.key,
@@ -115,7 +198,14 @@ def _outcome(job: ClientJob, generation: Callable[[ClientJob], Generation]) -> O
             queries=job.queries,
             submitted_at=job.submitted_at,
             finished_at=job.finished_at,
+            stage=_stage(job),
         )
+    return _succeeded(job, generation)
+
+
+def _succeeded(job: ClientJob, generation: Callable[[ClientJob], Generation]) -> Succeeded:
+    assert job.index is not None
+    assert job.request is not None
     assert job.submitted_at is not None
     return Succeeded(
         index=job.index,
@@ -126,4 +216,10 @@ def _outcome(job: ClientJob, generation: Callable[[ClientJob], Generation]) -> O
         queries=job.queries,
         submitted_at=job.submitted_at,
         finished_at=job.finished_at,
+        stage=_stage(job),
     )
+
+
+def _stage(job: ClientJob) -> int:
+    assert isinstance(job.owner, Pipeline)
+    return job.owner.stage

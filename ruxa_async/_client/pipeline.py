@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio import lowlevel
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ruxa_async._engine.halt import HaltPolicy
 from ruxa_async._engine.job import Phase
@@ -36,7 +36,7 @@ from .resume import PreviousRun, RecordedJob, recorded_job
 if TYPE_CHECKING:
     from .driver import Driver
 
-__all__ = ("Pipeline", "PipelineState")
+__all__ = ("Pipeline", "PipelineOptions", "PipelineState")
 
 #: Requests pulled, or outcomes taken, between two checkpoints of anyio; one for each would double the cost.
 _CHECKPOINT_EVERY = 32
@@ -48,16 +48,26 @@ class PipelineState(enum.Enum):
     LEFT = enum.auto()
 
 
+@frozen(kw_only=True)
+class PipelineOptions:
+    """At most *window* requests are between pulled and consumed; times are in seconds."""
+
+    window: int
+    task_timeout: float | None
+    drain: float
+
+
 @define(eq=False)
 class Pipeline:
-    """One batch. At most *window* requests are between pulled and consumed; times are in seconds."""
+    """One batch."""
 
     _requests: Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
-    _driver: Driver
-    _window: int
-    _task_timeout: float | None
-    _drain: float
-    _previous_run: PreviousRun | None = None
+    driver: Driver
+    _options: PipelineOptions
+    previous_run: PreviousRun | None = None
+    #: Its place among the stages that `Completions.then` made, from 1.
+    stage: int = 1
+    name: str = "1"
     _pulled: int = field(default=0, init=False)
     _consumed: int = field(default=0, init=False)
     _halt: HaltPolicy = field(factory=HaltPolicy, init=False)
@@ -79,14 +89,19 @@ class Pipeline:
     unknown: list[JobRecord] = field(factory=list, init=False)
     unsubmitted: list[JobRecord] = field(factory=list, init=False)
 
+    @property
+    def chain(self) -> tuple[Pipeline, ...]:
+        """The stages up to this one, the first one first."""
+        return (self,)
+
     # ---- pulling
 
     def start(self) -> None:
         if self.state is PipelineState.NEW:
-            self._driver.ensure_open()
+            self.driver.ensure_open()
             self.state = PipelineState.RUNNING
-            self._driver.owners.add(self)
-            self._puller = self._driver.start_background(self._pull, "puller")
+            self.driver.owners.add(self)
+            self._puller = self.driver.start_background(self._pull, "puller")
 
     async def _pull(self) -> None:
         try:
@@ -96,21 +111,24 @@ class Pipeline:
             self._pulling = False
             # Close an async generator that was left early: the garbage collector would do it at any time.
             if inspect.isasyncgen(self._requests):
-                with anyio.move_on_after(self._drain, shield=True), self._catch_source_errors():
+                with anyio.move_on_after(self._options.drain, shield=True), self._catch_source_errors():
                     await self._requests.aclose()
             self._changed.set()
             self._pulled_all.set()
 
     async def _pull_all(self) -> None:
-        if self._previous_run is not None:
-            await self._previous_run.open()
+        if self.previous_run is not None:
+            await self.previous_run.open()
+        await self._pull_source()
+
+    async def _pull_source(self) -> None:
         if isinstance(self._requests, AsyncIterable):
             async for request in self._requests:
-                if not await self._enqueue(request):
+                if not await self._enqueue(self._new_job(request, self._pulled)):
                     return
         else:
             for request in self._requests:
-                if not await self._enqueue(request):
+                if not await self._enqueue(self._new_job(request, self._pulled)):
                     return
 
     @contextmanager
@@ -133,32 +151,38 @@ class Pipeline:
             logger.warning("the source of a batch raised %r after the batch was left", error)
         elif isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._interrupt = error
-            self._stop_sending()
+            self.stop_sending()
         else:
             self.source_error = error
 
-    async def _enqueue(self, request: GenerationRequest) -> bool:
-        """Start *request*, and wait until the window has room; tell whether to pull the next one."""
+    def _new_job(self, request: GenerationRequest, index: int) -> ClientJob:
         if not isinstance(request, GenerationRequest):
             raise TypeError(f"as_completed takes requests such as NanoBanana(...), not {request!r}")
-        job = ClientJob(
+        return ClientJob(
             request=request,
             model=request.model,
             key=request.key,
-            index=self._pulled,
+            index=index,
             owner=self,
-            timeout=self._task_timeout,
+            timeout=self._options.task_timeout,
         )
+
+    async def _enqueue(self, job: ClientJob) -> bool:
+        """Start *job*, and wait until the window has room; tell whether to pull the next one."""
         self._pulled += 1
-        if self._previous_run is not None:
-            job = await self._look_up(job, self._previous_run)
-            if not self._pulling:  # the batch was stopped meanwhile
-                self._list_unstarted(job)
-                return False
+        if self.previous_run is not None:
+            job = await self._look_up(job, self.previous_run)
+        if not self._pulling:  # the batch was stopped meanwhile
+            self._list_unstarted(job)
+            return False
         self._start_job(job)
+        return await self._wait_for_room()
+
+    async def _wait_for_room(self) -> bool:
+        """Wait until the window has room; tell whether to pull the next request."""
         if self._pulled % _CHECKPOINT_EVERY == 0:
             await lowlevel.checkpoint()
-        while self._pulled - self._consumed >= self._window and self._pulling:
+        while self._pulled - self._consumed >= self._options.window and self._pulling:
             self._room = anyio.Event()
             await self._room.wait()
         return self._pulling
@@ -173,18 +197,18 @@ class Pipeline:
         if job.ended:
             self.ended(job)
         elif job.task_id is not None:
-            self._driver.follow(job)
+            self.driver.follow(job)
         elif job.callback_id is not None:
-            self._driver.await_callback(job)
+            self.driver.await_callback(job)
         else:
-            self._driver.submit(job)
+            self.driver.submit(job)
 
     async def _look_up(self, job: ClientJob, previous_run: PreviousRun) -> ClientJob:
         """Return *job* with what the journal knows: nothing, its task id, its callback id, or its end."""
         try:
             return await previous_run.look_up(job)
         except (KeyConflictError, RequestValidationError) as exc:
-            return recorded_job(job, error=exc, finished_at=self._driver.outcomes.clock.wall_now())
+            return recorded_job(job, error=exc, finished_at=self.driver.outcomes.clock.wall_now())
         except BaseException:
             self.unsubmitted.append(job.record())
             raise
@@ -223,13 +247,14 @@ class Pipeline:
     def _halt_with(self, cause: Exception | None) -> None:
         """Buy nothing more, because of *cause*; creates on the wire and running tasks are still delivered."""
         self.halt_cause = cause
-        self._stop_sending()
+        self.stop_sending()
 
-    def _stop_sending(self) -> None:
+    def stop_sending(self) -> None:
+        """Pull nothing more, and withdraw what was not sent."""
         self._stop_pulling()
         for job in tuple(self._open):
             job.sending_forbidden = True
-            if self._driver.withdraw(job):
+            if self.driver.withdraw(job):
                 self.withdrawn(job)
 
     def _stop_pulling(self) -> None:
@@ -253,7 +278,7 @@ class Pipeline:
                 raise self._interrupt
             if self.state is PipelineState.LEFT or (not self._pulling and not self._open):
                 return None
-            self._driver.ensure_running()
+            self.driver.ensure_running()
             if self._changed.is_set():  # otherwise another task waits for this event
                 self._changed = anyio.Event()
             await self._changed.wait()
@@ -290,34 +315,40 @@ class Pipeline:
 
     # ---- leaving
 
+    async def end(self) -> None:
+        """End the batch after its last outcome was taken."""
+        self.finish()
+
     def finish(self) -> None:
         """End the batch: every outcome was taken or listed."""
         self.state = PipelineState.LEFT
         self._changed.set()
-        self._driver.owners.discard(self)
-        if self._previous_run is not None:
-            self._previous_run.close()
+        self.driver.owners.discard(self)
+        if self.previous_run is not None:
+            self.previous_run.close()
 
     def leave_now(self) -> None:
         """Stop without waiting, because the `Completions` was dropped; list paid tasks as orphans."""
         if self.state is PipelineState.RUNNING:
-            self._stop_sending()
+            self.stop_sending()
             self._list_left(orphaned=True)
         self.finish()
 
-    async def leave(self, *, orphaned: bool) -> None:
+    async def leave(self, *, orphaned: bool, until: float | None = None) -> None:
         """Stop, wait for the creates on the wire, and list the jobs whose outcome was not taken.
 
-        With *orphaned*, paid tasks among them are listed as orphans too.
+        With *orphaned*, paid tasks among them are listed as orphans too. *until* is when to stop waiting for
+        creates, on the clock of the event loop (default: in ``Timeouts.create_drain``).
         """
         if self.state is not PipelineState.RUNNING:
             self.finish()
             return
-        self._stop_sending()
+        self.stop_sending()
         try:
-            with anyio.move_on_after(self._drain, shield=True):
+            with anyio.move_on_after(self._options.drain, shield=True):
                 await self._pulled_all.wait()
-            await self._driver.drain(lambda: any(map(_on_wire, self._open)), self._drain)
+            seconds = self._options.drain if until is None else max(0.0, until - anyio.current_time())
+            await self.driver.drain(lambda: any(map(_on_wire, self._open)), seconds)
         finally:
             self._list_left(orphaned=orphaned)
             self.finish()
@@ -333,19 +364,20 @@ class Pipeline:
     def _list_left_job(self, job: ClientJob, *, orphaned: bool) -> None:
         if isinstance(job, RecordedJob):
             return  # the journal delivers its end in the next run
+        assert isinstance(job.owner, Pipeline)  # this one, or the earlier stage whose failure it passes on
         unknown = _on_wire(job) or job.phase is Phase.AWAITING_CALLBACK
         if unknown:
             cause = SubmissionUnknownError(
                 "it was not known yet whether it was bought when the batch was left"
             )
-            self.unknown.append(job.record(cause))
+            job.owner.unknown.append(job.record(cause))
         elif job.task_id is not None and not isinstance(job.error, PollingStoppedError):
-            self.unfinished.append(job.record())
+            job.owner.unfinished.append(job.record())
         if orphaned or unknown:
-            self._driver.on_caller_left(job)
+            self.driver.on_caller_left(job)
         else:
             job.caller_left = True
-            self._driver.release(job)
+            self.driver.release(job)
 
 
 def _on_wire(job: ClientJob) -> bool:

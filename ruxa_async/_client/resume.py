@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ruxa_async._engine.job import Phase
 from ruxa_async.errors import SubmissionUnknownError
@@ -67,6 +67,11 @@ class PreviousRun:
     _may_be_called_back: Callable[[JournalEntry], bool]
     _spending: RunSpending | None
     _run: JournalRun | None = field(default=None, init=False)
+
+    def for_stage(self, name: str) -> PreviousRun:
+        """Return that of the stage *name*, which is a run of its own beside this one."""
+        resume = evolve(self._resume, name=f"{self._resume.name}/{name}")
+        return PreviousRun(self._journal, resume, self._may_be_called_back, self._spending)
 
     async def open(self) -> None:
         """Begin a pass through the run. Raises `JournalError`."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from ruxa_async._client.stage import Made
 from ruxa_async.errors import ClientClosedError
 from ruxa_async.requests import GenerationRequest
-from ruxa_async.results import JobRecord, Outcome
+from ruxa_async.results import JobRecord, Outcome, Succeeded
 
 from ._handed_batch import HandedBatch
 from ._loop_thread import LoopThread
@@ -27,36 +28,69 @@ class Completions:
 
     Several threads may iterate over one `Completions`; each outcome goes to one of them. Requests are pulled
     by the threads that iterate, one at a time. The source is kept open when you leave, so that you can pull
-    the remaining requests yourself.
+    the remaining requests yourself. `then` makes the next stage of the successes.
     """
 
     def __init__(
-        self, thread: LoopThread, ruxa: object, batch: HandedBatch, source: Iterator[GenerationRequest]
+        self,
+        thread: LoopThread,
+        ruxa: object,
+        batch: HandedBatch,
+        source: Iterator[GenerationRequest],
+        earlier: tuple[Completions, ...] = (),
     ) -> None:
         self._thread = thread
         self._ruxa = ruxa  # while this is in use, the client is not dropped
         self._batch = batch
         self._source = source
+        self._earlier = earlier  # while this is in use, they are not dropped
+        self._completions = batch.completions
         self._entered = False
+
+    def then(
+        self,
+        make_request: Callable[[Succeeded], Made],
+        *,
+        name: str | None = None,
+        window: int | None = None,
+        task_timeout: float | None = None,
+    ) -> Completions:
+        """Add a stage: buy what *make_request* makes of each success, and give the outcomes of the chain.
+
+        *make_request* is called in a thread of the client, one success at a time, so it may block and may
+        call this client. Everything else is as in `ruxa_async.Completions.then`.
+        """
+
+        async def add_stage() -> None:
+            self._completions._ensure_last()  # noqa: SLF001
+            self._batch.then(make_request, name=name, window=window, task_timeout=task_timeout)
+
+        self._thread.call(add_stage)
+        return Completions(self._thread, self._ruxa, self._batch, self._source, self.stages)
+
+    @property
+    def stages(self) -> tuple[Completions, ...]:
+        """The stages up to this one, the first one first; ``stages[outcome.stage - 1]`` is an outcome's."""
+        return (*self._earlier, self)
 
     @property
     def unfinished(self) -> tuple[JobRecord, ...]:
         """The accepted tasks whose end was not delivered, in the order of the requests."""
-        return self._batch.completions.unfinished
+        return self._completions.unfinished
 
     @property
     def unknown(self) -> tuple[JobRecord, ...]:
         """The requests that may have been charged, in the order of the requests."""
-        return self._batch.completions.unknown
+        return self._completions.unknown
 
     @property
     def unsubmitted(self) -> tuple[JobRecord, ...]:
         """The requests that were pulled and never sent, in the order of the requests."""
-        return self._batch.completions.unsubmitted
+        return self._completions.unsubmitted
 
     def __enter__(self) -> Self:
         self._entered = True
-        self._thread.call(self._batch.completions.__aenter__)
+        self._thread.call(self._completions.__aenter__)
         return self
 
     def __exit__(
@@ -66,7 +100,7 @@ class Completions:
             return
         try:
             self._thread.call_through_interrupts(
-                partial(self._batch.completions.__aexit__, exc_type, exc, traceback),
+                partial(self._completions.__aexit__, exc_type, exc, traceback),
                 interrupted=isinstance(exc, KeyboardInterrupt),
             )
         except ClientClosedError:
@@ -85,6 +119,7 @@ class Completions:
 
     def __next__(self) -> Outcome:
         """Return the next outcome. Raises what ``__anext__`` of `ruxa_async.Completions` raises."""
+        self._completions._ensure_last()  # noqa: SLF001
         pulled = False
         try:
             while True:

@@ -7,16 +7,18 @@ never runs at the same time as the body of the loop over the outcomes. Everythin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeAlias
 
 import anyio
+from anyio import to_thread
 
 from ruxa_async._client.completions import Completions
 from ruxa_async._client.job import ClientJob
-from ruxa_async._client.pipeline import PipelineState
+from ruxa_async._client.pipeline import Pipeline, PipelineState
+from ruxa_async._client.stage import Made
 from ruxa_async.requests import GenerationRequest
-from ruxa_async.results import Outcome
+from ruxa_async.results import Outcome, Succeeded
 
 __all__ = ("Delivery", "HandedBatch")
 
@@ -33,8 +35,25 @@ class HandedBatch(AsyncIterator[GenerationRequest]):
         self._handed: deque[GenerationRequest | Exception] = deque()
         self._changed = anyio.Event()
         self._consumers: set[anyio.CancelScope] = set()
+        #: Those of the last stage.
         self.completions: Completions = start(self)
-        self._pipeline = self.completions._pipeline  # noqa: SLF001 - the two are one batch
+        self._first_pipeline = self._pipeline
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        return self.completions._pipeline  # noqa: SLF001 - the two are one batch
+
+    def then(self, make_request: Callable[[Succeeded], Made], **options: Any) -> None:
+        """Add a stage; *make_request* is called in a thread, in which it may block and call the client."""
+
+        def call(succeeded: Succeeded) -> Made:
+            made = make_request(succeeded)
+            return list(made) if isinstance(made, Iterator) else made  # a generator may block, too
+
+        async def make(succeeded: Succeeded) -> Made:
+            return await to_thread.run_sync(call, succeeded)
+
+        self.completions = self.completions.then(make, **options)
 
     async def next(self, *, pulled: bool) -> Delivery | None:
         """Return the next delivery, or None if the caller is to pull a request and hand it over.
@@ -102,4 +121,4 @@ class HandedBatch(AsyncIterator[GenerationRequest]):
         while self._handed:
             handed = self._handed.popleft()
             if isinstance(handed, GenerationRequest):
-                self._pipeline.list_unsubmitted(handed)
+                self._first_pipeline.list_unsubmitted(handed)

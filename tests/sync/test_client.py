@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from ruxa_async import (
     Failed,
     JobRecord,
     NanoBanana,
+    Sora2,
     SqliteJournal,
     SubmissionHalted,
     Succeeded,
@@ -59,7 +61,11 @@ def test_each_class_has_the_public_names_of_its_async_twin(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("cls", "twin"),
-    [(RuxaClient, ruxa_async.RuxaClient), (GenerationTask, ruxa_async.GenerationTask)],
+    [
+        (RuxaClient, ruxa_async.RuxaClient),
+        (GenerationTask, ruxa_async.GenerationTask),
+        (Completions, ruxa_async.Completions),
+    ],
 )
 def test_parameters_have_the_names_and_defaults_of_the_async_twin(cls: Any, twin: Any) -> None:
     methods = names_of(cls) & names_of(twin) | ({"__init__"} if cls is RuxaClient else set())
@@ -288,6 +294,71 @@ def test_a_resumed_batch_buys_nothing_twice(service: Service, tmp_path: Path) ->
 def test_only_an_iterable_of_requests_is_taken(ruxa: RuxaClient, requests: Any) -> None:
     with pytest.raises(TypeError, match="as_completed takes an iterable of requests"):
         ruxa.as_completed(requests)
+
+
+# ---- stages
+
+
+def edit(made: Succeeded) -> NanoBanana:
+    return NanoBanana(prompt="edit", image_input=made.generation.urls)
+
+
+def test_stages_follow_each_other_in_one_loop(ruxa: RuxaClient, service: Service) -> None:
+    outcomes = ruxa.as_completed(prompts(9), window=4).then(edit, window=3).then(edit, name="again")
+    assert {(o.ok, o.key, o.index, o.stage) for o in outcomes} == {
+        (True, f"prompt-{n}", n, 3) for n in range(9)
+    }
+    assert len(task_ids(service)) == 27
+    assert ruxa.orphans == ()
+
+
+def test_a_function_of_a_stage_may_block_and_call_the_client(ruxa: RuxaClient, tmp_path: Path) -> None:
+    def edits(made: Succeeded) -> Iterator[NanoBanana]:
+        assert threading.get_ident() != caller
+        ruxa.save(made.generation, tmp_path)
+        for _ in range(2):
+            yield NanoBanana(prompt="edit", image_input=ruxa.generate(CAT).urls)
+
+    caller = threading.get_ident()
+    with ruxa.as_completed(prompts(3)).then(edits) as outcomes:
+        keys = {outcome.key for outcome in outcomes}
+    assert keys == {f"prompt-{n}.{m}" for n in range(3) for m in (1, 2)}
+    assert len([*tmp_path.iterdir()]) == 3
+
+
+@pytest.mark.parametrize("make", [lambda: LookupError("mine"), lambda: KeyboardInterrupt("mine")])
+def test_what_a_function_of_a_stage_raises_comes_out_of_the_loop(
+    ruxa: RuxaClient, make: Callable[[], BaseException]
+) -> None:
+    def broken(_: Succeeded) -> NanoBanana:
+        raise error
+
+    error = make()
+    with pytest.raises(type(error)) as caught, ruxa.as_completed(prompts(3)).then(broken) as outcomes:
+        next(outcomes)
+    assert caught.value is error
+    assert len(outcomes.stages[0].unfinished) + len(outcomes.stages[0].unsubmitted) == 3
+    assert ruxa.generate(CAT).urls
+
+
+def test_leaving_the_last_stage_lists_what_each_left(tmp_path: Path) -> None:
+    service = service_of(image=Durations(0.01, 0.0), durations={"sora-2": SLOW})
+    requests = iter(prompts(10))
+    with sync_client_of(service) as ruxa:
+        film = ruxa.as_completed(requests, window=2).then(lambda _: Sora2(prompt="film"), window=1)
+        with film as outcomes, ThreadPoolExecutor(1) as pool:
+            pool.submit(next, outcomes)
+            while service.ledger.charged < 4:
+                time.sleep(0.01)
+            outcomes.__exit__(None, None, None)
+        assert len(film.unfinished) == 1
+        assert film.stages[1] is film
+        first = film.stages[0]
+        assert len(first.unfinished) + len(first.unsubmitted) == 2
+        with pytest.raises(RuntimeError, match="these outcomes go to the stage"):
+            next(first)
+        with pytest.raises(RuntimeError, match="these outcomes go to the stage"):
+            first.then(edit)
 
 
 # ---- threads

@@ -154,6 +154,40 @@ async def batches(ruxa: RuxaClient) -> None:
     assert_type(outcomes.unsubmitted, tuple[JobRecord, ...])
 
 
+def paint(sketch: Succeeded) -> NanoBananaPro | None:
+    return NanoBananaPro(prompt="in oils", image_input=sketch.generation.urls) if sketch.index else None
+
+
+async def film(painting: Succeeded) -> list[Sora2]:
+    return [Sora2(prompt="a breeze", input_reference=url) for url in painting.generation.urls]
+
+
+def scenes(painting: Succeeded) -> Iterator[GenerationRequest]:
+    yield Sora2(prompt="a breeze")
+    yield NanoBanana(prompt="a still")
+
+
+async def chained(ruxa: RuxaClient) -> None:
+    films = ruxa.as_completed([NanoBanana(prompt="a cat")], resume="cats").then(paint).then(film, name="film")
+    assert_type(films, Completions)
+    assert_type(films.stages, tuple[Completions, ...])
+    films.then(scenes, window=5, task_timeout=600)
+    films.then(lambda made: NanoBananaPro(prompt="again", image_input=made.generation.urls))
+    async with films as outcomes:
+        async for outcome in outcomes:
+            match outcome:
+                case Succeeded(stage=stage, generation=generation):
+                    assert_type(stage, int)
+                    assert_type(generation, Generation)
+                case Failed(stage=stage, error=error):
+                    assert_type(stage, int)
+                    assert_type(error, Exception)
+                case _:
+                    assert_never(outcome)
+    films.then("paint")  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+    films.then(len)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+
+
 def asking_for_it(urls: list[str]) -> None:
     NanoBanana(prompt="a cat", image_input=urls, extra={"seed": 1})
     NanoBananaEdit(prompt="a hat", image_urls=[*urls])
@@ -205,6 +239,11 @@ def buying_without_async(folder: Path) -> None:
             for outcome in outcomes:
                 assert_type(outcome, Succeeded | Failed)
         assert_type(outcomes.unfinished, tuple[JobRecord, ...])
+        paintings = ruxa.as_completed([NanoBanana(prompt="a cat")]).then(paint, window=5)
+        assert_type(paintings, sync.Completions)
+        assert_type(paintings.stages, tuple[sync.Completions, ...])
+        paintings.then(scenes)
+        paintings.then(film)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     ruxa.as_completed(stage())  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert_type(sync.RuxaClient().open(), sync.RuxaClient)
 
