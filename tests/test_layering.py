@@ -203,9 +203,9 @@ def test_the_emulator_knows_nothing_of_the_library_but_its_errors() -> None:
         assert all(under(imported, "emulator", "errors") for imported in ours(name)), name
 
 
-def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
+def test_the_report_knows_files_and_errors_and_nothing_of_what_wrote_them() -> None:
     for name in modules("report"):
-        assert all(under(imported, "report", "_internal.jsonl") for imported in ours(name)), name
+        assert all(under(imported, "report", "errors", "_internal.jsonl") for imported in ours(name)), name
 
 
 def test_the_testing_kit_knows_public_names_only_and_nothing_knows_it() -> None:

@@ -47,7 +47,7 @@ def test_report_of_a_killed_batch_shows_what_was_done(tmp_path: Path, out: Path)
     (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:40])
     assert main(["report", str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()
-    assert "<dd>2</dd>" in page
+    assert "2 of 2 pictures" in page
     assert "could not be read" not in page
 
 
