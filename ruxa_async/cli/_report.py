@@ -25,8 +25,7 @@ class _ReportOptions:
     title: str | None = option(None, "The title of the page. Default: the name of the input.")
     single_file: Flag = option(
         False,
-        "Put small copies of the pictures into the page, so that it can be mailed or opened anywhere. Needs the "
-        "extra emulator.",
+        "Put small copies of the pictures into the page, so that it can be mailed. Needs the extra emulator.",
     )
     out: Annotated[Path | None, Parameter(metavar="FILE")] = option(
         None,
