@@ -116,9 +116,9 @@
     const differing = ["model", ...names].filter((name) => new Set(places.map((place) => valueOf(place, name))).size > 1);
     for (const place of places) {
       comparisonOf.set(place, places);
-      const values = differing.map((name) => name === "model" ? items[place].model || "no model"
-        : `${name} ${valueOf(place, name) ?? "not given"}`);
-      variantOf.set(place, values.join(" · ") || items[place].model || "");
+      const values = differing.filter((name) => valueOf(place, name) !== undefined)
+        .map((name) => name === "model" ? short(valueOf(place, name)) : `${name} ${valueOf(place, name)}`);
+      variantOf.set(place, values.join(" · ") || short(items[place].model || ""));
     }
   }
 
