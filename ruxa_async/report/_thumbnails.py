@@ -20,7 +20,7 @@ _MOST, _LEAST = 31_000, 4_000
 #: Bytes of all thumbnails of a large batch, each of which has at least `_LEAST` bytes.
 _TOTAL = 24_000_000
 #: The longest side in pixels and the quality of WebP, tried in this order until the size fits.
-_LEVELS = ((800, 82), (720, 74), (560, 70), (420, 62), (280, 55), (160, 40))
+_LEVELS = ((800, 82), (640, 74), (560, 68), (480, 60), (400, 54), (280, 50), (160, 40))
 
 
 def thumbnails(folder: Folder) -> Mapping[str, str]:
