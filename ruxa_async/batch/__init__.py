@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._input_lines import InputError
 from ._input_rows import Row, Rows, open_rows
 from ._layout import folder_journal
+from ._picks import open_picks
 from ._request_parser import RowError
 from ._results_file import ResultsFile
 from ._run import run_batch
@@ -19,6 +20,7 @@ __all__ = (
     "Rows",
     "Summary",
     "folder_journal",
+    "open_picks",
     "open_rows",
     "run_batch",
 )

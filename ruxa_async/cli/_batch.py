@@ -53,14 +53,14 @@ _SECRET = "callback secret"  # noqa: S105 - the name of one
 
 
 def batch(
-    source: Annotated[
-        str,
+    given: Annotated[
+        str | None,
         Parameter(
             name="INPUT",
             allow_leading_hyphen=True,
             help="A .jsonl, .json, .csv, .tsv or text file of prompts, or - for standard input.",
         ),
-    ],
+    ] = None,
     /,
     *,
     options: Annotated[BatchOptions, Parameter(name="*")],
@@ -69,6 +69,7 @@ def batch(
     prices, budget = options.spending.prices, options.spending.budget
     if options.json_lines and options.paths:
         raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
+    source = options.input.source(given)
     check_name(options.name, BATCH_FIELDS)
     if options.spending.dry_run:
         return _dry_run(source, options, prices, budget)

@@ -9,24 +9,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attrs import field, frozen
 from cyclopts import Parameter
 
-from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_rows
+from ruxa_async.batch import InputError, Row, Rows, folder_journal, open_picks, open_rows
 from ruxa_async.batch._input_rows import DEFAULT_MODEL
 from ruxa_async.batch._layout import RUN
+from ruxa_async.batch._request_parser import model_hint
 from ruxa_async.batch._shared_run import choose_run
 from ruxa_async.journal import PostgresJournal, SqliteJournal
+from ruxa_async.requests import MODELS, request_class
 from ruxa_async.settings import Budget
 
+from ._models import input_field
 from ._options import (
     JOURNAL_VARIABLE,
     Count,
     Flag,
     JournalAddress,
-    Model,
     Name,
     Out,
     Repeated,
@@ -44,19 +47,66 @@ __all__ = ("BatchOptions", "CallbackAddress", "CallbackOptions")
 
 @frozen(kw_only=True)
 class _InputOptions:
-    model: Model = DEFAULT_MODEL
+    model: Annotated[str | None, Parameter(metavar="MODEL", completer=lambda _context: list(MODELS))] = (
+        option(
+            None,
+            f"The model of rows that name none, by default {DEFAULT_MODEL}; with --from-picks, of all picks.",
+        )
+    )
     prompt_column: str | None = option(None, "The column of a table that holds the prompts. Default: prompt.")
     format: Literal["jsonl", "csv", "tsv", "text"] | None = option(
         None, "The format of the input. Default: by the extension, otherwise by the first line."
     )
     strict: Flag = option(False, "Stop at the first bad row: finish earlier rows, submit no further ones.")
     limit: Count | None = option(None, "Read at most this number of rows.")
+    from_picks: Annotated[Path | None, Parameter(metavar="FILE")] = option(
+        None,
+        "In place of INPUT: a picks.jsonl, saved from a report page. Each picked row is made again, with the "
+        "key KEY-pick.",
+    )
+    input: Annotated[Repeated, Parameter(metavar="FIELD=VALUE")] = option(
+        (),
+        "With --from-picks: a field that all picks get, such as resolution=4k; FIELD=null takes it out. Can "
+        "be repeated.",
+    )
+
+    def source(self, given: str | None) -> str:
+        """Return the name of the input: *given* as INPUT, or that of the picks. Raises `InputError`."""
+        if self.from_picks is None:
+            if self.input:
+                raise InputError(
+                    "--input goes with --from-picks: put the fields of other inputs into their rows"
+                )
+            if given is None:
+                raise InputError("there is no INPUT: name a file of prompts, - or --from-picks FILE")
+            return given
+        if given is not None:
+            raise InputError(f"give INPUT or --from-picks, not both: {given} and {self.from_picks}")
+        if self.prompt_column is not None or self.format is not None:
+            raise InputError("--prompt-column and --format are for INPUT, not for --from-picks")
+        self._changes(self.model or DEFAULT_MODEL)  # raises InputError before anything is opened
+        return str(self.from_picks)
 
     def open(self, source: str, **listeners: Callable[[str], object]) -> AbstractContextManager[Rows]:
         """Open *source*, with the *listeners* of `open_rows`: notice and warn."""
+        if self.from_picks is not None:
+            if "warn" in listeners and self.model is not None and request_class(self.model) is None:
+                listeners["warn"](f"{model_hint(self.model)} It is sent as it is")
+            return open_picks(self.from_picks, model=self.model, changes=self._changes)
+        model = DEFAULT_MODEL if self.model is None else self.model
         return open_rows(
-            source, format=self.format, prompt_column=self.prompt_column, model=self.model, **listeners
+            source, format=self.format, prompt_column=self.prompt_column, model=model, **listeners
         )
+
+    def _changes(self, model: str) -> dict[str, Any]:
+        """Return the fields of ``--input`` for *model*, None for one that is taken out."""
+        changes: dict[str, Any] = {}
+        for text in self.input:
+            name, value = input_field(model, text)
+            if name in changes:
+                raise InputError(f"--input {name}: the field {name} is given twice")
+            changes[name] = None if text.partition("=")[2] == "null" else value
+        return changes
 
     def limited(self, rows: Rows) -> Iterator[Row]:
         """Yield the first ``--limit`` of *rows*."""

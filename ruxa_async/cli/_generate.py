@@ -12,14 +12,14 @@ import anyio
 from attrs import asdict, define, field, fields, frozen
 from cyclopts import Parameter
 
-from ruxa_async.batch import InputError, RowError
+from ruxa_async.batch import InputError
 from ruxa_async.batch._input_rows import DEFAULT_MODEL
-from ruxa_async.batch._request_parser import build_request, json_or_text, model_warning
+from ruxa_async.batch._request_parser import build_request, model_warning
 from ruxa_async.downloads import FIELDS
 from ruxa_async.errors import RuxaError, SubmissionUnknownError, TaskFailedError
 from ruxa_async.requests import GenerationRequest, request_class
 
-from ._models import fields_of
+from ._models import fields_of, input_field
 from ._options import Flag, Model, Name, Out, Repeated, ServiceOptions, check_name, option, panel
 from ._runtime import DONE, SOME_FAILED, console, open_client, require_folder, require_key, run, say
 from ._stdout import print_text
@@ -75,34 +75,13 @@ class _RequestOptions:
             given["image_urls" if self.model == _EDIT_MODEL else "image_input"] = list(self.image)
         values = {name: value for name, value in given.items() if value is not None}
         for text in self.input:
-            name, value = self._field(text)
+            name, value = input_field(self.model, text)
             if name in values:
                 raise InputError(f"--input {name}: the field {name} is given twice")
             values[name] = value
         if not self.model.strip():
             raise InputError("--model is empty: give the id of a model")
         return build_request(self.model, values, (self.key or "").strip() or None)
-
-    def _field(self, text: str) -> tuple[str, Any]:
-        """Return the name and the value of one ``--input``. A text field of a known model takes any text."""
-        name, found, value = text.partition("=")
-        name, cls = name.strip(), request_class(self.model)
-        if not found or not name:
-            raise InputError(f"--input {text!r} is not FIELD=VALUE, as in aspect_ratio=16:9")
-        if cls is not None and name == "key":
-            raise InputError("--input key: give --key instead")
-        takes_text = cls is not None and any(
-            each.name == name and each.type == "text" for each in fields_of(cls)
-        )
-        try:
-            read = json_or_text(value)
-        except RowError as error:
-            if takes_text:
-                return name, value
-            raise InputError(
-                f"--input {name}: {error}; for text, put it in double quotes as JSON does"
-            ) from None
-        return name, value if takes_text and not isinstance(read, str) else read
 
 
 @frozen(kw_only=True)

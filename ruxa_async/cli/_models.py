@@ -15,15 +15,15 @@ import attrs
 from attrs import Attribute, frozen
 from cyclopts import Parameter
 
-from ruxa_async.batch import InputError
-from ruxa_async.batch._request_parser import model_hint
-from ruxa_async.requests import MODELS, FieldRule, GenerationRequest, input_fields
+from ruxa_async.batch import InputError, RowError
+from ruxa_async.batch._request_parser import json_or_text, model_hint
+from ruxa_async.requests import MODELS, FieldRule, GenerationRequest, input_fields, request_class
 
 from ._options import Flag
 from ._runtime import DONE
 from ._stdout import print_text
 
-__all__ = ("FieldInfo", "fields_of", "models")
+__all__ = ("FieldInfo", "fields_of", "input_field", "models")
 
 #: Descriptions that say no more than the type.
 _OF_TYPE = ("a text", "True or False")
@@ -130,3 +130,21 @@ def _as_dict(cls: type[GenerationRequest]) -> dict[str, Any]:
         "description": "\n\n".join(_paragraphs(cls)),
         "fields": [attrs.asdict(field) for field in fields_of(cls)],
     }
+
+
+def input_field(model: str, text: str) -> tuple[str, Any]:
+    """Return the field and the value of one ``--input`` for *model*. Its text fields take any text."""
+    name, found, value = text.partition("=")
+    name, cls = name.strip(), request_class(model)
+    if not found or not name:
+        raise InputError(f"--input {text!r} is not FIELD=VALUE, as in aspect_ratio=16:9")
+    if cls is not None and name == "key":
+        raise InputError("--input key: give --key instead")
+    takes_text = cls is not None and any(each.name == name and each.type == "text" for each in fields_of(cls))
+    try:
+        read = json_or_text(value)
+    except RowError as error:
+        if takes_text:
+            return name, value
+        raise InputError(f"--input {name}: {error}; for text, put it in double quotes as JSON does") from None
+    return name, value if takes_text and not isinstance(read, str) else read

@@ -132,6 +132,21 @@ class Folder:
     runs: tuple[Run, ...]
     broken: int = 0
 
+    @property
+    def media(self) -> Iterator[Media]:
+        """All outputs of its entries."""
+        return chain.from_iterable(entry.media for entry in self.entries)
+
+    @property
+    def seconds(self) -> float | None:
+        """The seconds that all runs took; if none is recorded, from the first acceptance to the last end."""
+        if self.runs:
+            spans = [run.ended_at - run.started_at for run in self.runs if run.ended_at is not None]
+            return sum(spans) if spans else None
+        begins = [entry.submitted_at for entry in self.entries if entry.submitted_at is not None]
+        ends = [entry.finished_at for entry in self.entries if entry.finished_at is not None]
+        return max(ends) - min(begins) if begins and ends else None
+
 
 def read_folder(path: Path) -> Folder:
     """Return the content of the folder *path*. Raises OSError if its results cannot be read."""

@@ -1,6 +1,7 @@
 """Build the page from a template, one style sheet, one script, and the data of the folder.
 
-Its Content-Security-Policy permits only that script, that style sheet, and media from the same folder.
+Its Content-Security-Policy permits only that script, that style sheet, and media from the same folder; in a
+single file only pictures inside the page.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -19,15 +21,19 @@ from uuid import uuid4
 from attrs import asdict
 
 from ._advice import ATTENTION, STATES, Advice, advice_for, shown_state
-from ._bar_chart import plain_number
 from ._folder import Entry, Folder, Media, read_folder
+from ._heading import title_of, totals
 from ._markup import address, csp_hash, isolated, json_in_script, text
-from ._plots import plots
-from ._spending import Spending, spending_of, spending_section
+from ._plots import figures_section
+from ._repeats import repeats_of
+from ._sources import comparisons, sources
+from ._spending import spending_of, spending_section
+from ._thumbnails import thumbnails
 
-__all__ = ("REPORT", "page", "spelled", "write_report")
+__all__ = ("REPORT", "SINGLE_FILE", "page", "write_report")
 
 REPORT = "report.html"
+SINGLE_FILE = "report-single-file.html"
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 #: The most entries, and the most reasons, that are listed for each state.
@@ -37,21 +43,41 @@ _REASONS = 6
 _PARAMETERS, _PARAMETER = 40, 2_000
 #: Fields of an entry that the script takes unchanged.
 _ITEM_FIELDS = (
-    *("state", "prompt", "key", "model", "task_id", "line"),
+    *("state", "id", "prompt", "key", "model", "task_id", "line"),
     *("credits", "queries", "submitted_at", "finished_at"),
+)
+_BESIDE = "This page loads files of this folder only."
+_INSIDE = (
+    "This page loads nothing. It shows small copies of the pictures; videos and the files are not in it."
 )
 
 
-def write_report(folder: str | os.PathLike[str]) -> Path:
+def write_report(
+    folder: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    single_file: bool = False,
+    out: str | os.PathLike[str] | None = None,
+) -> Path:
     """Write the report of the batch in *folder* from its results, and return its path.
 
-    It replaces an earlier report atomically. Raises OSError if the results cannot be read or the report
-    cannot be written.
+    *title* defaults to the name of the input. With *single_file*, the page holds small copies of the
+    pictures, 24 of them in about 1 MB, and needs no other file. *out* is where the page is written; the
+    default is ``report.html`` in *folder*, or ``report-single-file.html``. A page there is replaced
+    atomically.
+
+    Raises OSError if the results cannot be read or the page cannot be written, `MissingExtraError` if
+    *single_file* lacks Pillow (extra ``emulator``), ValueError if *out* is given without *single_file*: that
+    page would not find its pictures.
     """
+    if out is not None and not single_file:
+        raise ValueError("out: only a page in a single file can be moved out of its folder: single_file=True")
     home = Path(folder)
-    content = page(read_folder(home)).encode(errors="replace")
-    target = home / REPORT
-    part = home / f".{REPORT}-{uuid4().hex}.part"
+    read = read_folder(home)
+    inside = thumbnails(read) if single_file else None
+    content = page(read, title=title, inside=inside).encode(errors="replace")
+    target = Path(out) if out is not None else home / (SINGLE_FILE if single_file else REPORT)
+    part = target.with_name(f".{target.name}-{uuid4().hex}.part")
     try:
         part.write_bytes(content)
         part.replace(target)
@@ -60,24 +86,28 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def page(folder: Folder) -> str:
-    """Return the page about *folder*."""
+def page(folder: Folder, *, title: str | None = None, inside: Mapping[str, str] | None = None) -> str:
+    """Return the page about *folder*; *inside* are the URLs of the pictures of a single-file page by path."""
     style, script = _asset("page.css"), _asset("page.js")
     spending = spending_of(folder)
-    name = _name(folder)
+    name = (title or "").strip() or title_of(folder)
+    charts, figures = figures_section(folder)
     values = {
         "style": style,
         "script": script,
+        "media_policy": "img-src 'self' file:; media-src 'self' file:" if inside is None else "img-src data:",
         "style_hash": csp_hash(style),
         "script_hash": csp_hash(script),
         "title": text(name),
         "heading": isolated(name),
-        "facts": _facts(folder, spending),
+        "totals": text(totals(folder, spending)),
         "attention": _attention(folder),
-        "plots": plots(folder),
+        "charts": charts,
+        "figures": figures,
         "spending": spending_section(spending),
         "footing": _footing(folder),
-        "data": json_in_script(_data(folder)),
+        "loads": _BESIDE if inside is None else _INSIDE,
+        "data": json_in_script(_data(folder, inside)),
     }
     # One pass: a value that contains a slot is not filled.
     return _SLOT.sub(lambda slot: values[slot[1]], _asset("page.html"))
@@ -87,46 +117,7 @@ def _asset(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _name(folder: Folder) -> str:
-    sources = [run.source for run in folder.runs if run.source not in ("", "-")]
-    return Path(sources[-1]).name if sources else folder.path.resolve().name or "Results"
-
-
-# ---- the head and the foot of the page
-
-
-def _facts(folder: Folder, spending: Spending) -> str:
-    succeeded = sum(entry.state == "succeeded" for entry in folder.entries)
-    facts = [
-        ("rows", f"{len(folder.entries):,}"),
-        ("files", f"{sum(len(entry.media) for entry in folder.entries):,}"),
-    ]
-    if missing := len(folder.entries) - succeeded:
-        facts.append(("not succeeded", f"{missing:,}"))
-    if spending.credits:
-        facts.append(("credits", plain_number(spending.credits)))
-    if (seconds := _duration(folder)) is not None:
-        facts.append(("duration", spelled(seconds)))
-    return "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
-
-
-def _duration(folder: Folder) -> float | None:
-    """Return the seconds that all runs took; if none is recorded, those from first acceptance to last end."""
-    if folder.runs:
-        spans = [run.ended_at - run.started_at for run in folder.runs if run.ended_at is not None]
-        return sum(spans) if spans else None
-    begins = [entry.submitted_at for entry in folder.entries if entry.submitted_at is not None]
-    ends = [entry.finished_at for entry in folder.entries if entry.finished_at is not None]
-    return max(ends) - min(begins) if begins and ends else None
-
-
-def spelled(seconds: float) -> str:
-    """Return *seconds* in seconds below 100, else in minutes or hours."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+# ---- the foot of the page
 
 
 def _footing(folder: Folder) -> str:
@@ -217,37 +208,53 @@ def _caption(entry: Entry) -> str:
 # ---- the data of the script
 
 
-def _data(folder: Folder) -> dict[str, Any]:
+def _data(folder: Folder, inside: Mapping[str, str] | None) -> dict[str, Any]:
     found = {entry.state for entry in folder.entries}
     states = [state for state in (*STATES, *sorted(found - STATES.keys())) if state in found]
+    before = sources(folder.entries)
     return {
+        "batch": _batch(folder),
+        "single": inside is not None,
         "states": {state: {**asdict(shown_state(state)), "todo": _todo(state, folder)} for state in states},
-        "items": [_item(entry) for entry in folder.entries],
+        "items": [_item(entry, given, inside) for entry, given in zip(folder.entries, before, strict=True)],
+        "comparisons": comparisons(folder.entries, before),
     }
+
+
+def _batch(folder: Folder) -> str:
+    """Return a name under which a browser keeps the picks of this batch, equal for all of its pages."""
+    first = folder.runs[0].started_at if folder.runs else [entry.task_id for entry in folder.entries[:1]]
+    return sha256(repr(first).encode(errors="replace")).hexdigest()[:16]
 
 
 def _todo(state: str, folder: Folder) -> str:
     return "" if state == "succeeded" else advice_for(state, (), folder.path).todo
 
 
-def _item(entry: Entry) -> dict[str, Any]:
+def _item(
+    entry: Entry, before: Sequence[Mapping[str, Any]], inside: Mapping[str, str] | None
+) -> dict[str, Any]:
     """Return the fields of *entry* for the script, without empty ones: a page may have thousands of items."""
     parameters = islice(entry.parameters.items(), _PARAMETERS)
     return _filled(
         {
             **{name: getattr(entry, name) for name in _ITEM_FIELDS},
-            "media": [_medium(media) for media in entry.media],
+            **repeats_of(entry),
+            "media": [_medium(media, inside) for media in entry.media],
             "urls": [] if entry.media else list(entry.urls),
             "error": None if entry.error is None else _filled(asdict(entry.error)),
             "seconds": _rounded(entry.seconds),
             "lag": _rounded(entry.lag),
             "input": {name: value[:_PARAMETER] for name, value in parameters},
+            "before": before,
         }
     )
 
 
-def _medium(media: Media) -> dict[str, Any]:
-    return _filled({**asdict(media), "kind": media.kind, "src": address(media.path)})
+def _medium(media: Media, inside: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return *media* for the script, without src if it is only named: all but pictures in a single file."""
+    src = address(media.path) if inside is None else inside.get(media.path)
+    return _filled({**asdict(media), "kind": media.kind, "src": src})
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,20 @@ from ._folder import Entry, Folder
 from ._markup import text
 from ._statistics import Bins, bins_of, histogram, nice_step, quantile, time_step
 
-__all__ = ("plots",)
+__all__ = ("figures_section",)
+
+#: Rows below which a chart shows less than its sentence.
+_FEW = 12
 
 #: The least span in seconds for which a unit is used, the seconds of the unit, and its name.
 _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 
-def plots(folder: Folder) -> str:
-    """Return the charts of *folder* as HTML figures, each with a sentence; those without data come last."""
+def figures_section(folder: Folder) -> tuple[str, str]:
+    """Return the title of the section of charts and its HTML: charts, then sentences for those without one.
+
+    A batch of few rows gets sentences only, and none where nothing is known.
+    """
     figures = (
         _throughput(folder),
         _rejections(folder),
@@ -36,11 +42,32 @@ def plots(folder: Folder) -> str:
         ),
         _queries(folder.entries),
     )
-    return "\n".join(sorted(figures, key=lambda figure: "<svg" not in figure))
+    few = len(folder.entries) < _FEW
+    drawn = [] if few else [figure for figure in figures if figure.drawing]
+    others = [figure for figure in figures if figure not in drawn and (figure.drawing or not few)]
+    charts = "".join(figure.as_chart() for figure in drawn)
+    notes = "".join(
+        f"<div><dt>{text(each.title)}</dt><dd>{text(each.sentence)}</dd></div>" for each in others
+    )
+    return "Charts" if drawn else "Times", (
+        (f'<div class="figures">{charts}</div>' if charts else "")
+        + (f'<dl class="sentences">{notes}</dl>' if notes else "")
+        or '<p class="notes">No task has ended yet.</p>'
+    )
 
 
-def _figure(title: str, sentence: str, drawing: str = "") -> str:
-    return f"<figure><figcaption><h3>{text(title)}</h3><p>{text(sentence)}</p></figcaption>{drawing}</figure>"
+@frozen
+class _Figure:
+    """A chart with its title and the sentence that says what it shows; without data only the sentence."""
+
+    title: str
+    sentence: str
+    drawing: str = ""
+
+    def as_chart(self) -> str:
+        """Return it as HTML."""
+        caption = f"<figcaption><h3>{text(self.title)}</h3><p>{text(self.sentence)}</p></figcaption>"
+        return f"<figure>{caption}{self.drawing}</figure>"
 
 
 # ---- over time
@@ -80,7 +107,7 @@ def _time_figure(
     y_label: str,
     series: Sequence[tuple[str, str, Sequence[int]]],
     scale: float = 1.0,
-) -> str:
+) -> _Figure:
     """Return a chart with a bar for each step of *time*, and its legend.
 
     *series* are triples of a CSS class, a name and the counts; *scale* times a count is its height.
@@ -104,13 +131,13 @@ def _time_figure(
         tooltip=tooltip,
     )
     items = "".join(f'<li><i class="swatch {colour}"></i>{text(name)}</li>' for colour, name, _ in series)
-    return _figure(title, sentence, f'<ul class="legend">{items}</ul>{bar_chart(bars)}')
+    return _Figure(title, sentence, f'<ul class="legend">{items}</ul>{bar_chart(bars)}')
 
 
-def _throughput(folder: Folder) -> str:
+def _throughput(folder: Folder) -> _Figure:
     title, time = "Results over time", _timeline(folder)
     if time is None:
-        return _figure(title, "No task has ended yet.")
+        return _Figure(title, "No task has ended yet.")
     good, bad = (
         bins_of(_ends(folder.entries, time.start, succeeded=succeeded), 0.0, time.step, time.size).counts
         for succeeded in (True, False)
@@ -133,10 +160,10 @@ def _ends(entries: Sequence[Entry], start: float, *, succeeded: bool) -> list[fl
     ]
 
 
-def _rejections(folder: Folder) -> str:
+def _rejections(folder: Folder) -> _Figure:
     title, time = "Rejected by the rate limit (429)", _timeline(folder)
     if not folder.runs or time is None:
-        return _figure(title, "Not recorded: a run that is killed does not write it to runs.jsonl.")
+        return _Figure(title, "Not recorded: a run that is killed does not write it to runs.jsonl.")
     counts = {scope: [0] * time.size for scope in ("create", "query")}
     for run in folder.runs:
         for scope, rejections in run.throttled.items():
@@ -145,7 +172,7 @@ def _rejections(folder: Folder) -> str:
                 counts.setdefault(scope, [0] * time.size)[min(at, time.size - 1)] += count
     creates, queries = counts["create"], counts["query"]
     if not any(map(any, counts.values())):
-        return _figure(title, "No request was rejected.")
+        return _Figure(title, "No request was rejected.")
     sentence = (
         f"{sum(creates):,} creates and {sum(queries):,} queries were rejected and sent again later. "
         "This takes time and costs no credits."
@@ -158,10 +185,10 @@ def _rejections(folder: Folder) -> str:
 # ---- distributions
 
 
-def _spread(title: str, values: Sequence[float | None], x_label: str, without_data: str) -> str:
+def _spread(title: str, values: Sequence[float | None], x_label: str, without_data: str) -> _Figure:
     known = sorted(value for value in values if value is not None)
     if not known:
-        return _figure(title, without_data)
+        return _Figure(title, without_data)
     bins = histogram(known)
     median, most, longest = (_seconds(quantile(known, share)) for share in (0.5, 0.95, 1.0))
     sentence = f"Median {median}, 95th percentile {most}, maximum {longest}."
@@ -171,18 +198,18 @@ def _spread(title: str, values: Sequence[float | None], x_label: str, without_da
         return f"{plain_number(low)} to {plain_number(high)} s: {bins.counts[place]:,} tasks"
 
     x_step = nice_step(bins.end - bins.start, 6)
-    return _figure(title, sentence, _histogram(f"{title}. {sentence}", x_label, bins, x_step, tooltip))
+    return _Figure(title, sentence, _histogram(f"{title}. {sentence}", x_label, bins, x_step, tooltip))
 
 
 def _seconds(value: float) -> str:
     return f"{plain_number(float(f'{value:.3g}'))}\N{NO-BREAK SPACE}s"
 
 
-def _queries(entries: Sequence[Entry]) -> str:
+def _queries(entries: Sequence[Entry]) -> _Figure:
     title = "Queries per task"
     counts = sorted(entry.queries for entry in entries if entry.queries)
     if not counts:
-        return _figure(title, "No query was sent.")
+        return _Figure(title, "No query was sent.")
     most = quantile(counts, 0.995)
     step = max(1.0, nice_step(most, 30))
     bins = bins_of(counts, 0.5, step, int(most / step) + 1)
@@ -195,7 +222,7 @@ def _queries(entries: Sequence[Entry]) -> str:
         return f"{number} queries: {bins.counts[place]:,} tasks"
 
     x_step = max(1.0, nice_step(bins.end, 10))
-    return _figure(title, sentence, _histogram(f"{title}. {sentence}", "queries", bins, x_step, tooltip))
+    return _Figure(title, sentence, _histogram(f"{title}. {sentence}", "queries", bins, x_step, tooltip))
 
 
 def _histogram(label: str, x_label: str, bins: Bins, x_step: float, tooltip: Callable[[int], str]) -> str:

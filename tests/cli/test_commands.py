@@ -186,7 +186,8 @@ def test_status_shows_one_task(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["batch"], "INPUT"),
+        (["batch"], "--out"),
+        (["batch", "--out", "o", "--emulator"], "there is no INPUT"),
         (["bogus"], "bogus"),
         (["batch", "x.txt"], "--out"),
         (["batch", "missing.txt", "--out", "o", "--emulator"], "missing.txt cannot be read: No such file"),

@@ -13,7 +13,8 @@ from report.rows import HOSTILE, RUN, folder_of, row
 
 from ruxa_async.report import write_report
 from ruxa_async.report._folder import read_folder
-from ruxa_async.report._page import page, spelled
+from ruxa_async.report._heading import spelled
+from ruxa_async.report._page import page
 
 
 class Seen(HTMLParser):
@@ -50,23 +51,14 @@ def test_the_page_begins_with_the_input_and_the_counts(tmp_path: Path) -> None:
     rows = [*(row(n, files=[f"{n}.png"], credits=3) for n in range(3)), row(3, "unknown", task_id=None)]
     text = made(folder_of(tmp_path, rows, [RUN]))
     assert '<h1><bdi dir="auto">prompts.txt</bdi></h1>' in text
-    facts = re.findall(
-        r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text.partition('class="facts"')[2].partition("</dl>")[0]
-    )
-    assert facts == [
-        ("rows", "4"),
-        ("files", "3"),
-        ("not succeeded", "1"),
-        ("credits", "9"),
-        ("duration", "40 s"),
-    ]
+    assert '<p class="totals">3 of 4 pictures in 40 s, 9 credits</p>' in text
     assert "Started on 1 January 1970 at 00:16 UTC." in text
 
 
 def test_a_folder_without_runs_is_called_by_its_name(tmp_path: Path) -> None:
     text = made(folder_of(tmp_path / "my <out>", [row(0), row(1)]))
     assert "<title>my &lt;out&gt;</title>" in text
-    assert "<dd>11 s</dd>" in text
+    assert "2 of 2 results in 11 s<" in text
 
 
 def test_attention_comes_before_the_pictures_and_money_comes_first(tmp_path: Path) -> None:
@@ -198,15 +190,25 @@ def test_rejections_are_drawn_at_their_time(tmp_path: Path) -> None:
     assert "<title>0 to 1 seconds: 3 creates, 0 queries</title>" in text
 
 
-def test_charts_come_before_figures_without_data(tmp_path: Path) -> None:
-    text = page(read_folder(folder_of(tmp_path, [row(n) for n in range(3)])))
-    places = [text.index(title) for title in ("Queries per task", "<h3>Rejected by", "<h3>Delay until")]
-    assert text.count("<svg") == 3
+def test_charts_come_before_sentences_without_data(tmp_path: Path) -> None:
+    text = page(read_folder(folder_of(tmp_path, [row(n) for n in range(12)])))
+    places = [text.index(title) for title in ("Queries per task", "<dt>Rejected by", "<dt>Delay until")]
+    assert text.count("<svg") == text.count("<figure>") == 3
     assert places[0] < text.rindex("<svg") < min(places[1:])
 
 
-def test_figures_without_data_say_why(tmp_path: Path) -> None:
-    text = page(read_folder(folder_of(tmp_path, [row(0, finished_at=None, queries=0)])))
+def test_a_batch_of_few_rows_has_sentences_in_place_of_charts(tmp_path: Path) -> None:
+    text = page(read_folder(folder_of(tmp_path, [row(n) for n in range(11)])))
+    assert "<svg" not in text
+    assert "<figure>" not in text
+    assert "<dt>Run times</dt><dd>Median 10" in text
+    assert "<dt>Delay until" not in text  # not known
+    assert page(read_folder(folder_of(tmp_path, [row(0, finished_at=None, queries=0)]))).count("<dt>") == 0
+
+
+def test_sentences_of_a_large_batch_say_why_there_is_no_chart(tmp_path: Path) -> None:
+    rows = [row(n, finished_at=None, queries=0) for n in range(12)]
+    text = page(read_folder(folder_of(tmp_path, rows)))
     assert "<svg" not in text
     for sentence in (
         "No task has ended yet",
