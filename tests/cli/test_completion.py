@@ -37,7 +37,7 @@ def test_bash_completes_commands_options_and_values(
     asked = {
         "gen": ["generate"],
         "generate --asp": ["--aspect-ratio"],
-        "batch --format ": ["jsonl", "csv", "tsv", "text"],
+        "batch --format ": ["jsonl", "csv", "tsv", "text", "parquet"],
         "generate --model google/nano-banana-": ["google/nano-banana-edit", "google/nano-banana-pro"],
         "generate --model sora-2 --input character_f": ["character_from_task="],
         "completion f": ["fish"],
