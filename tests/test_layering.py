@@ -205,7 +205,12 @@ def test_the_emulator_knows_nothing_of_the_library_but_its_errors() -> None:
 
 def test_the_report_knows_files_and_nothing_of_what_wrote_them() -> None:
     for name in modules("report"):
-        assert all(under(imported, "report", "_internal.jsonl") for imported in ours(name)), name
+        assert all(under(imported, "report", "_internal") for imported in ours(name)), name
+
+
+def test_the_export_knows_files_and_nothing_of_what_wrote_them() -> None:
+    for name in modules("export"):
+        assert all(under(imported, "export", "_internal", "errors") for imported in ours(name)), name
 
 
 def test_the_testing_kit_knows_public_names_only_and_nothing_knows_it() -> None:
@@ -239,6 +244,7 @@ PUBLIC = {
     "sync": (),
     "emulator": (),
     "report": (),
+    "export": (),
     "testing": (),
     "cli": ("__main__",),
 }

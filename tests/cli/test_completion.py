@@ -66,7 +66,17 @@ def test_bash_completes_commands_options_and_values(
 @pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
 def test_scripts_of_other_shells_name_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = script(capsys, shell)
-    for command in ("generate", "batch", "status", "journal", "report", "models", "doctor", "emulate"):
+    for command in (
+        "generate",
+        "batch",
+        "status",
+        "journal",
+        "report",
+        "export",
+        "models",
+        "doctor",
+        "emulate",
+    ):
         assert command in made
 
 
