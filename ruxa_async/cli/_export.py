@@ -54,7 +54,7 @@ def _sentence(done: Exported, *, is_table: bool) -> str:
     parts = [counted(done.outputs, "output")]
     if done.without_output:
         rows = counted(done.without_output, "row")
-        parts.append(f"{rows} without an output {'are in it too' if is_table else 'left out'}")
+        parts.append(f"{rows} without an output {'in it too' if is_table else 'left out'}")
     if done.other_kinds:
         parts.append(f"{counted(done.other_kinds, 'output')} of another kind left out")
     return "; ".join(parts)
