@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -428,3 +429,15 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, folder: str) -> Non
     (tmp_path / "file.txt").write_text("")
     with pytest.raises(ExportError, match=r"holds no results\.jsonl: give the --out folder of a batch"):
         export_batch(tmp_path / folder, "csv")
+
+
+def test_the_page_describes_each_column() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    section = page.partition("## Columns")[2].partition("\n## ")[0]
+    words = {"text": "text", "whole number": "whole", "number": "number", "instant": "instant"}
+    described = {
+        name: words[kind]
+        for names, kind in re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert [*described.items()] == [*COLUMNS.items()]
