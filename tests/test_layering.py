@@ -213,8 +213,13 @@ def test_the_emulator_knows_nothing_of_the_library_but_its_errors_and_price_keys
 
 def test_the_report_knows_files_and_errors_and_nothing_of_what_wrote_them() -> None:
     for name in modules("report"):
-        known = ("report", "errors", "_internal.jsonl", "_price_list")
+        known = ("report", "errors", "_internal", "_price_list")
         assert all(under(imported, *known) for imported in ours(name)), name
+
+
+def test_the_export_knows_files_and_nothing_of_what_wrote_them() -> None:
+    for name in modules("export"):
+        assert all(under(imported, "export", "_internal", "errors") for imported in ours(name)), name
 
 
 def test_the_testing_kit_knows_public_names_only_and_nothing_knows_it() -> None:
@@ -248,6 +253,7 @@ PUBLIC = {
     "sync": (),
     "emulator": (),
     "report": (),
+    "export": (),
     "testing": (),
     "cli": ("__main__",),
 }

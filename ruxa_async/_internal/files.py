@@ -24,6 +24,8 @@ __all__ = (
     "clean_stem",
     "ensure_writable",
     "file_id",
+    "is_inside",
+    "name_file",
     "plain_stem",
     "remove_stale_parts",
     "sync_folder",
@@ -91,6 +93,12 @@ def _allowed(character: str) -> str:
 
 def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether *name* is a relative path that stays in its folder on every system."""
+    parts = name.split("/")
+    return "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def file_id(path: str | os.PathLike[str]) -> FileId | None:
@@ -236,28 +244,32 @@ class PartFile:
     def _link(self, target: Path) -> Path | None:
         """Name the file *target*; return None if a different file has that name."""
         try:
-            os.link(self._path, target)
+            name_file(self._path, target)
         except FileExistsError:
             return target if _same_content(self._path, target) else None
-        except OSError:
-            return self._rename(target)
         return target
-
-    def _rename(self, target: Path) -> Path | None:
-        """Do the same as `_link` on a disk without hard links: reserve the name, then replace it."""
-        try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            failpoint("name taken")
-        except FileExistsError:
-            return target if _same_content(self._path, target) else None
-        try:
-            return self._path.replace(target)
-        except OSError:
-            target.unlink(missing_ok=True)
-            raise
 
     def _remove(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def name_file(part: Path, target: Path) -> None:
+    """Give the file *part* the name *target*; *part* may stay as a second name.
+
+    Raises FileExistsError if *target* exists.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: reserve the name, then replace it
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        failpoint("name taken")
+        try:
+            part.replace(target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def _same_content(ours: Path, theirs: Path) -> bool:

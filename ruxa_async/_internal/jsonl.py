@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from attrs import frozen
 
-__all__ = ("JsonLine", "read_json_lines")
+__all__ = ("JsonLine", "json_lines", "read_json_lines")
 
 
 @frozen
@@ -36,12 +36,19 @@ def read_json_lines(path: Path, *, errors: Literal["strict", "replace"] = "stric
 
     A line that is not UTF-8 has no values, or with *errors* "replace" U+FFFD in place of invalid bytes.
     """
-    start = 0
     with path.open("rb") as file:
-        for data in file:
-            try:
-                value = json.loads(data.decode("utf-8-sig", errors))
-            except (ValueError, RecursionError):
-                value = None
-            yield JsonLine(start, data, value if isinstance(value, dict) else None)
-            start += len(data)
+        yield from json_lines(file, errors=errors)
+
+
+def json_lines(
+    file: Iterable[bytes], *, errors: Literal["strict", "replace"] = "strict"
+) -> Iterator[JsonLine]:
+    """Do the same for an open *file*, or the first of its lines."""
+    start = 0
+    for data in file:
+        try:
+            value = json.loads(data.decode("utf-8-sig", errors))
+        except (ValueError, RecursionError):
+            value = None
+        yield JsonLine(start, data, value if isinstance(value, dict) else None)
+        start += len(data)

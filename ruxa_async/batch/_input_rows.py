@@ -1,7 +1,7 @@
-"""Read the rows of an input lazily: JSON lines, CSV, TSV or plain text, in a file or from standard input.
+"""Read the rows of an input lazily: JSON lines, CSV, TSV, plain text or parquet.
 
 An error of one row is a value in its `Row`, and the other rows are read. `InputError` is raised only for the
-input as a whole: it cannot be opened, is not text, or has no rows or no column of prompts.
+input as a whole: it cannot be opened or read, is not text, or has no rows or no column of prompts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,21 @@ from ruxa_async.errors import RuxaError
 from ruxa_async.requests import GenerationRequest
 
 from ._input_lines import InputError, Line, Lines, check_text
+from ._input_parquet import MAGIC, open_parquet
 from ._input_tables import Record, delimited
-from ._request_parser import RowError, from_cells, from_json, json_row, known_columns, model_warning
+from ._request_parser import (
+    RowError,
+    from_cells,
+    from_json,
+    from_values,
+    json_row,
+    known_columns,
+    model_warning,
+)
 
 __all__ = ("DEFAULT_MODEL", "Format", "InputError", "Row", "Rows", "open_rows")
 
-Format: TypeAlias = Literal["jsonl", "csv", "tsv", "text"]
+Format: TypeAlias = Literal["jsonl", "csv", "tsv", "text", "parquet"]
 
 #: The model of rows that name none.
 DEFAULT_MODEL = "google/nano-banana"
@@ -43,12 +52,17 @@ _FORMATS: dict[str, Format] = {
     **dict.fromkeys((".tsv", ".tab"), "tsv"),
     **dict.fromkeys((".txt", ".text", ".md"), "text"),
     ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
 }
 
 
 @frozen
 class Row:
-    """One row: its request, or the error why it has none. *line* is where it begins in the input, from 1."""
+    """One row: its request, or the error why it has none. *line* is where it begins in the input, from 1.
+
+    In parquet, which has no lines, *line* is the number of the row.
+    """
 
     line: int
     request: GenerationRequest | None = None
@@ -86,21 +100,21 @@ def open_rows(
     *format* defaults to that of the extension, else of the first line. JSON is one object a line, or one
     array of objects; in a ``.json`` file objects may also span lines. *prompt_column* names the column of
     prompts of a table; the default is the column called prompt, in any case. *model* is the model of rows
-    that name none.
+    that name none. Parquet needs the extra ``arrow`` and a file that can be sought in; columns that are not
+    request fields, such as pictures, are not read.
 
     *notice* is called with a sentence about ignored columns, *warn* with one about each unknown model. Raises
-    `InputError`.
+    `InputError`, `MissingExtraError`.
     """
     is_stdin = str(source) == "-"
     name = "standard input" if is_stdin else str(source)
     with _standard_input() if is_stdin else _opened(Path(source)) as stream:
-        check_text(name, stream.peek(_SAMPLE)[:_SAMPLE])
-        lines = Lines(stream)
-        first_line = lines.first()
         options = _Options(prompt_column, model, notice, warn)
-        kind = format or _format_of(Path(source), first_line.decode(errors="replace"), options)
-        is_document = kind == "jsonl" and _is_document(first_line, Path(source))
-        rows = _rows_of(kind, lines, options, is_document=is_document)
+        if _is_parquet(stream, Path(source), format):
+            kind: Format = "parquet"
+            rows = _parquet_rows(stream, name, options)
+        else:
+            kind, rows = _text_rows(stream, name, Path(source), format, options)
         first = next(rows, None)
         if first is None:
             raise InputError(f"{name} holds no rows, so there is nothing to generate")
@@ -149,7 +163,25 @@ class _Options:
         return request
 
 
+def _text_rows(
+    stream: BufferedReader, name: str, source: Path, given: Format | None, options: _Options
+) -> tuple[Format, Iterator[Row]]:
+    """Return the format of a text, *given* or found, and its rows."""
+    check_text(name, stream.peek(_SAMPLE)[:_SAMPLE])
+    lines = Lines(stream)
+    first_line = lines.first()
+    kind = given or _format_of(source, first_line.decode(errors="replace"), options)
+    is_document = kind == "jsonl" and _is_document(first_line, source)
+    return kind, _rows_of(kind, lines, options, is_document=is_document)
+
+
 # ---- the format
+
+
+def _is_parquet(stream: BufferedReader, source: Path, given: Format | None) -> bool:
+    """Tell whether *stream* is parquet: *given* as that, else by its extension, else by its first bytes."""
+    known = given or _FORMATS.get(source.suffix.lower())
+    return known == "parquet" if known else stream.peek(len(MAGIC)).startswith(MAGIC)
 
 
 def _format_of(source: Path, first: str, options: _Options) -> Format:
@@ -215,6 +247,21 @@ def _table_rows(lines: Lines, delimiter: str, options: _Options) -> Iterator[Row
     columns = _columns(header.content, options)
     for record in records:
         yield _row(record, options, lambda cells: from_cells(columns, cells, options.model))
+
+
+def _parquet_rows(stream: BufferedReader, name: str, options: _Options) -> Iterator[Row]:
+    """Yield the rows of a parquet file. Only columns that are request fields are read from it."""
+    if not stream.seekable():
+        raise InputError(f"{name}: parquet is read from its end, so it must be a file: name one")
+    table = open_parquet(stream, name)
+    fields = {
+        column: field
+        for column, field in zip(table.columns, _columns(table.columns, options), strict=True)
+        if field is not None
+    }
+    for number, values in enumerate(table.rows(tuple(fields)), 1):
+        record = Record(number, values)
+        yield _row(record, options, lambda given: from_values(tuple(fields.values()), given, options.model))
 
 
 def _columns(names: tuple[str, ...], options: _Options) -> list[str | None]:

@@ -9,6 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
+from typing import Any
 
 from attrs import frozen
 
@@ -19,10 +20,10 @@ __all__ = ("Record", "delimited")
 
 @frozen
 class Record:
-    """One record: its cells, or the error. *number* is the line on which it begins."""
+    """One record: its cells, or the error. *number* is the line on which it begins, in parquet its row."""
 
     number: int
-    content: tuple[str, ...] = ()
+    content: tuple[Any, ...] = ()
     error: str | None = None
 
 

@@ -19,6 +19,7 @@ __all__ = (
     "build_request",
     "from_cells",
     "from_json",
+    "from_values",
     "json_or_text",
     "json_row",
     "known_columns",
@@ -240,6 +241,31 @@ def from_cells(columns: Sequence[str | None], cells: Sequence[str], model: str) 
         if name is not None and (cell.strip() or name == "prompt")
     }
     return from_json(row, model)
+
+
+def from_values(columns: Sequence[str], values: Sequence[Any], model: str) -> GenerationRequest:
+    """Return the request of one row of a typed table; *columns* are the fields.
+
+    Text is read as in a cell of `from_cells`. Other values are taken as JSON would hold them; None counts as
+    absent.
+    """
+    row = {}
+    for name, value in zip(columns, values, strict=True):
+        if isinstance(value, str):
+            if value.strip() or name == "prompt":
+                row[name] = _value(name, value)
+        elif value is not None:
+            row[name] = _json_value(name, value)
+    return from_json(row, model)
+
+
+def _json_value(name: str, value: Any) -> Any:
+    if isinstance(value, dict):  # a struct has the same members in every row
+        value = {member: given for member, given in value.items() if given is not None}
+    try:
+        return _loads_for(name, json.dumps(value))
+    except TypeError:
+        raise RowError(f"{name}: JSON holds no {type(value).__name__}: convert the column to text") from None
 
 
 def _value(name: str, cell: str) -> Any:

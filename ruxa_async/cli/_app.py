@@ -34,6 +34,10 @@ out. While a batch runs in the folder, its process and its results so far are sh
     "report": """Write the report page of a folder again, and print its path.
 
 It is made from results.jsonl and the files beside it, also while a batch runs or after it was killed.""",
+    "export": """Export the outputs of a folder as data, and print the path.
+
+As a folder for Hugging Face datasets (imagefolder, videofolder), as CSV or as parquet (extra arrow), with one
+row for each output. Nothing is replaced: if the path exists, give another --out.""",
 }
 #: The commands of the second panel.
 _HELPERS = {

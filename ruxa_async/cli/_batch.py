@@ -58,7 +58,7 @@ def batch(
         Parameter(
             name="INPUT",
             allow_leading_hyphen=True,
-            help="A .jsonl, .json, .csv, .tsv or text file of prompts, or - for standard input.",
+            help="A .jsonl, .json, .csv, .tsv, .parquet or text file of prompts, or - for standard input.",
         ),
     ] = None,
     /,

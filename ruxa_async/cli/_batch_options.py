@@ -54,8 +54,10 @@ class _InputOptions:
         )
     )
     prompt_column: str | None = option(None, "The column of a table that holds the prompts. Default: prompt.")
-    format: Literal["jsonl", "csv", "tsv", "text"] | None = option(
-        None, "The format of the input. Default: by the extension, otherwise by the first line."
+    format: Literal["jsonl", "csv", "tsv", "text", "parquet"] | None = option(
+        None,
+        "The format of the input. Default: by the extension, otherwise by the first line. Parquet needs the "
+        "extra arrow.",
     )
     strict: Flag = option(False, "Stop at the first bad row: finish earlier rows, submit no further ones.")
     limit: Count | None = option(None, "Read at most this number of rows.")

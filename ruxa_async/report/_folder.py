@@ -8,29 +8,28 @@ counted.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from attrs import field, frozen
 
+from ruxa_async._internal.files import is_inside
+from ruxa_async._internal.json_values import as_number as _number
+from ruxa_async._internal.json_values import as_object as _object
+from ruxa_async._internal.json_values import as_objects as _objects_in
+from ruxa_async._internal.json_values import as_text as _text
+from ruxa_async._internal.json_values import as_texts as _texts
+from ruxa_async._internal.json_values import as_whole as _whole
 from ruxa_async._internal.jsonl import read_json_lines
+from ruxa_async._internal.media_kinds import MediaKind, kind_of
 from ruxa_async._price_list import parse_price_key
 
 __all__ = ("RESULTS", "RUNS", "Entry", "Error", "Folder", "Media", "MediaKind", "Run", "read_folder")
 
 RESULTS = "results.jsonl"
 RUNS = "runs.jsonl"
-
-MediaKind: TypeAlias = Literal["image", "video", "audio", "other"]
-
-_KINDS: dict[str, MediaKind] = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"), "image"),
-    **dict.fromkeys((".mp4", ".m4v", ".webm", ".mov"), "video"),
-    **dict.fromkeys((".mp3", ".wav"), "audio"),
-}
 
 
 @frozen
@@ -48,7 +47,7 @@ class Media:
     @property
     def kind(self) -> MediaKind:
         """What a browser shows it as, by its extension; "other" if it can only be linked."""
-        return _KINDS.get(Path(self.path).suffix.lower(), "other")
+        return kind_of(self.path)
 
 
 @frozen(kw_only=True)
@@ -184,19 +183,13 @@ def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
 
 def _media(names: Iterable[str], outputs: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[Media]:
     for name, output in zip(names, chain(outputs, repeat({})), strict=False):
-        if not _is_inside(name):
+        if not is_inside(name):
             continue
         try:
             size = (folder / name).stat().st_size
         except (OSError, ValueError):
             size = None
         yield Media(name, size, _whole(output.get("width")), _whole(output.get("height")))
-
-
-def _is_inside(name: str) -> bool:
-    """Tell whether *name* is a relative path that stays in its folder on every system."""
-    parts = name.split("/")
-    return "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def _error(value: object) -> Error | None:
@@ -251,46 +244,11 @@ def _is_price_key(key: str) -> bool:
     return True
 
 
-# ---- a JSON value as a type, or nothing
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects_in(value: object) -> list[Mapping[str, Any]]:
-    return [_object(item) for item in value] if isinstance(value, list) else []
-
-
 def _parameter(value: object) -> str:
     try:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:
         return "nested too deeply to be shown"
-
-
-def _number(value: object) -> float | None:
-    """Return *value* if it is a number from 0 to 100 billion: greater times would overflow a date."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and 0 <= number < 1e11 else None
-
-
-def _whole(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
 
 
 #: Fields that an `Entry` takes from its line, None if their type is wrong.

@@ -228,7 +228,18 @@ def test_help_is_on_standard_output(arguments: list[str], capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     "command",
-    ["batch", "completion", "doctor", "emulate", "generate", "journal", "models", "report", "status"],
+    [
+        "batch",
+        "completion",
+        "doctor",
+        "emulate",
+        "export",
+        "generate",
+        "journal",
+        "models",
+        "report",
+        "status",
+    ],
 )
 def test_help_of_an_option_is_one_paragraph_that_ends_with_a_period(command: str) -> None:
     program = [sys.executable, "-m", "ruxa_async", command, "--help"]

@@ -37,7 +37,7 @@ def test_bash_completes_commands_options_and_values(
     asked = {
         "gen": ["generate"],
         "generate --asp": ["--aspect-ratio"],
-        "batch --format ": ["jsonl", "csv", "tsv", "text"],
+        "batch --format ": ["jsonl", "csv", "tsv", "text", "parquet"],
         "generate --model google/nano-banana-": ["google/nano-banana-edit", "google/nano-banana-pro"],
         "generate --model sora-2 --input character_f": ["character_from_task="],
         "completion f": ["fish"],
@@ -66,7 +66,17 @@ def test_bash_completes_commands_options_and_values(
 @pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
 def test_scripts_of_other_shells_name_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = script(capsys, shell)
-    for command in ("generate", "batch", "status", "journal", "report", "models", "doctor", "emulate"):
+    for command in (
+        "generate",
+        "batch",
+        "status",
+        "journal",
+        "report",
+        "export",
+        "models",
+        "doctor",
+        "emulate",
+    ):
         assert command in made
 
 
