@@ -13,12 +13,18 @@ from typing import Any
 
 import pytest
 import trio._core._run as trio_scheduler
+from hypothesis import settings
 
 from ruxa_async.testing import virtual_time
 
 #: Trio runs tasks that are ready in an order drawn at random. Each test draws the same one every time;
 #: RUXA_SCHEDULE=1, 2, ... gives others.
 SCHEDULE = os.environ.get("RUXA_SCHEDULE", "0")
+
+
+# A busy machine is not a failure. Where CI is set, Hypothesis has no deadline anyway.
+settings.register_profile("without deadline", settings(), deadline=None)
+settings.load_profile("without deadline")
 
 
 def pytest_configure(config: pytest.Config) -> None:
