@@ -84,6 +84,13 @@ async def test_a_job_from_its_intent_to_its_end(place: Place) -> None:
         assert None not in (found.intended_at, found.accepted_at, found.finished_at)
         counts = await journal.counts()
         assert (counts.total, counts.jobs[JobState.SUCCEEDED], counts.files, counts.credits) == (1, 1, 1, 4.0)
+        assert [*counts.models] == ["google/nano-banana"]
+        grouped = await journal.counts("run", group_by=lambda model, given: f"{model}: {given['prompt']}")
+        (group,) = grouped.models.items()
+        assert group == (
+            f"google/nano-banana: {found.request.input()['prompt']}",
+            counts.models["google/nano-banana"],
+        )
 
 
 async def test_an_accepted_task_is_known_by_its_id(place: Place) -> None:

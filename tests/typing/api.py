@@ -41,6 +41,7 @@ from ruxa_async import (
     TaskState,
     TaskStatus,
     Timeouts,
+    progress,
     sync,
 )
 from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, Scope, ScopePaused, TaskEnded
@@ -149,6 +150,11 @@ async def batches(ruxa: RuxaClient) -> None:
         assert_type(outcomes, Completions)
         async for outcome in outcomes:
             narrowed_by_match(outcome)
+        assert_type(progress(outcomes, total=2), AsyncIterator[Outcome])
+        async for outcome in progress(outcomes):
+            narrowed_by_match(outcome)
+        for _ in progress(outcomes):  # type: ignore[attr-defined]  # ty: ignore[not-iterable]
+            pass
     assert_type(outcomes.unfinished, tuple[JobRecord, ...])
     assert_type(outcomes.unknown, tuple[JobRecord, ...])
     assert_type(outcomes.unsubmitted, tuple[JobRecord, ...])
@@ -238,6 +244,7 @@ def buying_without_async(folder: Path) -> None:
             assert_type(outcomes, sync.Completions)
             for outcome in outcomes:
                 assert_type(outcome, Succeeded | Failed)
+            assert_type(progress(outcomes, total=1), Iterator[Outcome])
         assert_type(outcomes.unfinished, tuple[JobRecord, ...])
         paintings = ruxa.as_completed([NanoBanana(prompt="a cat")]).then(paint, window=5)
         assert_type(paintings, sync.Completions)
@@ -286,7 +293,7 @@ def constructing() -> None:
         limits=Limits(max_in_flight=10, create_rate=RateLimit(20, per=10)),
         timeouts=Timeouts(task=600),
         callbacks=CallbackURL("https://me.example/hook", field="callBackUrl"),
-        budget=Budget(max_tasks=10, max_credits=30.5, prices={"sora-2": 10}),
+        budget=Budget(max_tasks=10, max_credits=30.5, prices={"sora-2": 10, "sora-2[seconds=15]": 15}),
         on_event=hook,
     )
     Budget(10)  # type: ignore[call-arg]  # ty: ignore[too-many-positional-arguments]
@@ -321,8 +328,9 @@ def handling(error: Exception) -> str:
         case APIError(status=status, code=code):
             assert_type(status, int)
             assert_type(code, int | None)
-        case BudgetExceededError(price=price, tasks=tasks):
+        case BudgetExceededError(price=price, price_key=price_key, tasks=tasks):
             assert_type(price, float | None)
+            assert_type(price_key, str)
             assert_type(tasks, int)
         case TaskError(task_id=task_id):
             assert_type(task_id, str)
