@@ -77,7 +77,7 @@ class Completions:
         ``"catalogue/film"`` with *name* ``"film"``, with the same options. Give every stage equal requests
         for equal rows then: another request with the key of a bought one is a `KeyConflictError`.
 
-        Iterate over the last stage only. Leaving it leaves all of them; `stages` lists what each left. What
+        Enter and iterate over the last stage only. Leaving it leaves all; `stages` lists what each left. What
         *make_request* raises is raised after the outcomes that are under way in this stage and later ones,
         an interrupt at once; the success that it was called with is *unfinished* in its stage. Raises
         ValueError for a name that is empty or in use, RuntimeError if these outcomes have a next stage.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import count
 from typing import TypeAlias
 
 import anyio
@@ -41,11 +42,9 @@ class Stage(Pipeline):
 
     # ---- pulling
 
-    def start(self) -> None:
-        self._previous.start()
-        super().start()
-
     async def _pull_source(self) -> None:
+        # Only now, because the first stage may buy once the budget knows what all runs have spent.
+        self._previous.start()
         try:
             while (job := await self._previous.next_job()) is not None:
                 if not await (self._pass_on(job) if job.error is not None else self._enqueue_next(job)):
@@ -85,8 +84,9 @@ class Stage(Pipeline):
         elif isinstance(made, GenerationRequest):
             requests = [_with_key(made, parent.key)]
         elif isinstance(made, Iterable):
-            named = enumerate(made, 1)
-            requests = [_with_key(each, parent.key and f"{parent.key}.{n}") for n, each in named]
+            key = parent.key
+            keys = (None if key is None else f"{key}.{n}" for n in count(1))
+            requests = [_with_key(each, key) for each, key in zip(made, keys, strict=False)]
         else:
             raise _not_requests(made)
         return [self._new_job(request, parent.index) for request in requests]

@@ -11,10 +11,11 @@ import anyio
 import pytest
 from client.test_client import DONE, accepted
 from harness import client_of, prompts, service_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruxa_async import (
+    ClientClosedError,
     Completions,
     Failed,
     InsufficientCreditsError,
@@ -28,6 +29,7 @@ from ruxa_async import (
     TaskTimeout,
     Timeouts,
 )
+from ruxa_async._client.job import ClientJob
 from ruxa_async.emulator import Durations, Service, TokenBucket
 from ruxa_async.testing import virtual_time
 from ruxa_async.transports import Request, Response
@@ -119,6 +121,7 @@ async def test_an_iterable_fans_out_with_keys_of_the_parent_and_none_drops_the_r
 Plan = list[tuple[bool, list[list[int]]]]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.none() | st.lists(st.none() | st.integers(0, 3), max_size=3), max_size=6),
     st.sampled_from(["asyncio", "trio"]),
@@ -223,6 +226,39 @@ async def test_the_time_out_of_a_stage_is_its_own() -> None:
         late = await outcomes_of(ruxa.as_completed(prompts(1), task_timeout=5).then(paint))
     assert [(type(o.error), o.stage) for o in done if isinstance(o, Failed)] == [(TaskTimeout, 2)] * 3
     assert [(type(o.error), o.stage) for o in late if isinstance(o, Failed)] == [(TaskTimeout, 1)]
+
+
+async def test_several_tasks_share_the_outcomes_of_a_chain_and_end_together() -> None:
+    taken: list[int] = []
+    ended = 0
+
+    async def consume(outcomes: Completions) -> None:
+        nonlocal ended
+        async for outcome in outcomes:
+            taken.append(outcome.index)
+        ended += 1
+
+    async with (
+        client_of(service_of()) as ruxa,
+        ruxa.as_completed(prompts(20)).then(paint) as outcomes,
+        anyio.create_task_group() as tg,
+    ):
+        for _ in range(4):
+            tg.start_soon(consume, outcomes)
+    assert sorted(taken) == list(range(20))
+    assert ended == 4
+
+
+async def test_memory_stays_bounded_over_many_rows() -> None:
+    most = 0
+    async with client_of(service_of(image=Durations(0.1, 0.0), fail_share=0.2)) as ruxa:
+        chain = ruxa.as_completed(prompts(1000), window=10).then(paint, window=10).then(film, window=10)
+        async with chain as outcomes:
+            async for outcome in outcomes:
+                if outcome.index % 100 == 0:
+                    gc.collect()
+                    most = max(most, sum(isinstance(each, ClientJob) for each in gc.get_objects()))
+    assert 0 < most <= 3 * 11 + 3  # a window and a job under way for each stage
 
 
 # ---- leaving
@@ -427,6 +463,45 @@ async def test_what_is_no_request_is_a_type_error_and_buys_nothing(made: Any) ->
             await outcomes_of(ruxa.as_completed(prompts(1)).then(lambda _: made))
         assert [job.key for job in ruxa.orphans] == ["prompt-0"]
     assert service.ledger.charged == 1
+
+
+async def test_rows_that_a_halted_stage_has_made_go_on_to_the_end() -> None:
+    service = service_of(image=Durations(10.0, 0.5), credits=12, prices={SKETCH: 3, PAINTING: 0})
+    done = []
+    async with client_of(service) as ruxa:
+        with pytest.raises(SubmissionHalted) as caught:  # noqa: PT012 - the loop is what raises
+            async for outcome in ruxa.as_completed(prompts(20), window=2).then(paint):
+                done.append(outcome)
+    assert isinstance(caught.value.cause, InsufficientCreditsError)
+    assert [outcome.stage for outcome in done if outcome.ok] == [2] * 4
+    assert caught.value.unfinished == ()
+
+
+async def test_a_client_that_closes_ends_the_chain() -> None:
+    errors = []
+
+    async def consume(outcomes: Completions) -> None:
+        try:
+            await anext(outcomes)
+        except ClientClosedError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tg, client_of(service_of()) as ruxa:
+        outcomes = ruxa.as_completed(prompts(5)).then(paint)
+        tg.start_soon(consume, outcomes)
+        await anyio.sleep(12)
+    assert len(errors) == 1
+
+
+async def test_the_outcomes_of_a_stage_with_a_next_one_cannot_be_taken() -> None:
+    async with client_of(service_of()) as ruxa:
+        sketches = ruxa.as_completed(prompts(2))
+        paintings = sketches.then(paint)
+        with pytest.raises(RuntimeError, match="these outcomes go to the stage"):
+            await anext(sketches)
+        with pytest.raises(RuntimeError, match="these outcomes go to the stage"):
+            sketches.then(paint)
+        assert len(await outcomes_of(paintings)) == 2
 
 
 async def test_an_account_that_cannot_pay_halts_all_stages_and_the_error_lists_all() -> None:

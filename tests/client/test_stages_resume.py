@@ -11,6 +11,8 @@ import pytest
 from client.test_resume import opened, prompts, service_of
 
 from ruxa_async import (
+    Budget,
+    BudgetExceededError,
     Completions,
     Failed,
     KeyConflictError,
@@ -20,6 +22,7 @@ from ruxa_async import (
     RunInUseError,
     RuxaClient,
     Sora2,
+    SubmissionHalted,
     Succeeded,
 )
 from ruxa_async.emulator import Durations, Service
@@ -152,12 +155,25 @@ async def test_a_chain_is_open_once_at_a_time_and_again_after_it_was_left(tmp_pa
             await anext(outcomes)
 
 
-async def test_a_stage_whose_run_is_in_use_stops_the_chain(tmp_path: Path) -> None:
+async def test_a_budget_counts_what_all_stages_bought_before(tmp_path: Path) -> None:
+    service = quick()
+    await outcomes_of(tmp_path, service)
+    async with opened(tmp_path, service, budget=Budget(max_tasks=22)) as ruxa:
+        with pytest.raises(SubmissionHalted) as caught:  # noqa: PT012 - the loop is what raises
+            async with chain(ruxa, "catalogue", 12) as outcomes:
+                async for outcome in outcomes:
+                    assert outcome.ok
+    assert isinstance(caught.value.cause, BudgetExceededError)
+    assert service.ledger.charged == 22
+
+
+async def test_a_stage_whose_run_is_in_use_stops_the_chain_before_anything_is_bought(tmp_path: Path) -> None:
     service = quick()
     async with opened(tmp_path, service) as ruxa, ruxa.as_completed(prompts([9]), resume="catalogue/2"):
         with pytest.raises(RunInUseError):
             async with chain(ruxa, "catalogue") as outcomes:
                 await anext(outcomes)
+    assert {entry.input["prompt"] for entry in service.ledger.entries} <= {"prompt 9"}
 
 
 @pytest.mark.parametrize("name", ["", " ", "1", "film"])
