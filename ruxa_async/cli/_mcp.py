@@ -64,9 +64,8 @@ class _McpOptions:
         if not host or not port.isdecimal() or int(port) > 65_535:
             raise InputError(f"--http {self.http} is not an address: give HOST:PORT, as 127.0.0.1:8765")
         if host not in _LOOPBACK:
-            raise InputError(
-                f"--http {self.http}: whoever reaches it can buy, so give {', '.join(_LOOPBACK)}"
-            )
+            places = ", ".join(_LOOPBACK)
+            raise InputError(f"--http {self.http}: all who reach it can buy, so give one of {places}")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             return socket.create_server((host, int(port)), family=family)

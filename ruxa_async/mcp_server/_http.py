@@ -1,4 +1,4 @@
-"""The server over streamable HTTP, on loopback only: whoever can reach it can spend the budget."""
+"""The server over streamable HTTP, on loopback only: all who reach it can spend the budget."""
 
 from __future__ import annotations
 
