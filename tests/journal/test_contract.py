@@ -262,6 +262,19 @@ async def test_a_run_matches_no_job_of_another_run_or_of_none(place: Place) -> N
         assert (await journal.counts()).total == 2
 
 
+async def test_entries_are_the_jobs_of_a_run_in_the_order_of_their_intents(place: Place) -> None:
+    async with opened(place) as journal:
+        await journal.intend(job("outside"))
+        for key in ("b", "a"):
+            await begin(journal, key, "one")
+        await begin(journal, "c", "two")
+        assert [(entry.run, entry.key) for entry in await journal.entries("one")] == [
+            ("one", "b"),
+            ("one", "a"),
+        ]
+        assert await journal.entries("three") == []
+
+
 async def test_a_job_outside_of_runs_is_bought_each_time(place: Place) -> None:
     async with opened(place) as journal:
         entries = [await journal.intend(job(key)) for key in ("k", "k", None, None)]
