@@ -163,16 +163,11 @@ def _request_maker(budget: Budget) -> Any:
 def _described(budget: Budget) -> Iterator[str]:
     """Yield a line for each model that agents may use, with its fields."""
     for model, cls in MODELS.items():
-        fields = "; ".join(
-            " ".join(filter(None, (name, f"({kind})", values))) for name, kind, values in _rows(cls)
-        )
+        rows = (each.row() for each in fields_of(cls))
+        fields = "; ".join(" ".join(filter(None, (name, f"({kind})", values))) for name, kind, values in rows)
         yield f"{model}{_price(model, budget)}: {fields}"
     for model in budget.prices.keys() - MODELS.keys():
         yield f"{model}{_price(model, budget)}: its fields are not documented here"
-
-
-def _rows(cls: type[GenerationRequest]) -> Iterator[tuple[str, str, str]]:
-    return (each.row() for each in fields_of(cls) if each.name != "extra")
 
 
 def _price(model: str, budget: Budget) -> str:

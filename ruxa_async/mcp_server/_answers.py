@@ -76,6 +76,7 @@ def values_of(purchase: Purchase) -> dict[str, Any]:
         "task_id": purchase.task_id,
         "progress": purchase.progress,
         "files": [str(path) for path in purchase.files],
+        "result": purchase.result,
         "error": purchase.error,
     }
 
@@ -96,10 +97,12 @@ def _sentences(purchase: Purchase) -> Iterator[str]:
         case State.RUNNING:
             done = "" if purchase.progress is None else f", {purchase.progress:g} % done"
             yield f"task {purchase.task_id} runs{done}. {charge} Call wait with this handle for the files."
+        case State.SUCCEEDED if purchase.result is not None:
+            yield f"done. {charge} It has no files; result holds what the service says."
         case State.SUCCEEDED if purchase.files and purchase.error is None:
-            yield f"{charge} Saved: {_listed(purchase.files)}."
+            yield f"done. {charge} Saved: {_listed(purchase.files)}."
         case State.SUCCEEDED:
-            yield f"{charge} The files are not saved yet: call wait with this handle, which costs nothing."
+            yield f"{charge} Its files are not saved yet: call wait with this handle, which costs nothing."
         case State.FAILED:
             yield f"{charge} To try again for another charge, call generate with a higher variant."
         case State.UNKNOWN:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 from attrs import define, field
 
-from ruxa_async import GenerationTask
+from ruxa_async import Generation, GenerationTask
 from ruxa_async.errors import (
     MalformedResponseError,
     SubmissionUnknownError,
@@ -58,6 +59,7 @@ class Purchase:
 
     *is_followed* tells whether a task of the server works on it. *settled* is set once it was accepted or is
     over, *over* when nothing changes any more. *credits* is the reported charge, None if there is none.
+    *result* is the service's result of a task without files, else None.
     """
 
     handle: str
@@ -66,6 +68,7 @@ class Purchase:
     task: GenerationTask | None = None
     task_id: str | None = None
     files: Sequence[Path] = ()
+    result: Mapping[str, Any] | None = None
     credits: float | None = None
     error: str | None = None
     is_followed: bool = False
@@ -95,9 +98,9 @@ class Purchase:
         return self.state in (State.RUNNING, State.SUCCEEDED)
 
     @property
-    def has_files(self) -> bool:
-        """Whether its files are saved, and still there."""
-        return bool(self.files) and all(path.exists() for path in self.files)
+    def is_complete(self) -> bool:
+        """Whether its files are saved and still there, or its task has a result without files."""
+        return self.result is not None or (bool(self.files) and all(path.exists() for path in self.files))
 
     def restart(self) -> None:
         """Note that a task of the server begins to work on it."""
@@ -113,9 +116,10 @@ class Purchase:
             self.state = State.RUNNING
         self.settled.set()
 
-    def succeed(self, credits_: float | None) -> None:
+    def succeed(self, generation: Generation) -> None:
         """Note that the task succeeded."""
-        self.state, self.credits = State.SUCCEEDED, credits_
+        self.state, self.credits = State.SUCCEEDED, generation.credits
+        self.result = None if generation.urls else generation.raw
 
     def stop(self, error: Exception) -> None:
         """Note why it cannot go on."""

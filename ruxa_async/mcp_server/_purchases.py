@@ -63,7 +63,7 @@ class Purchases:
 
     def follow_paid(self, purchase: Purchase) -> None:
         """Follow *purchase* to its files if it is paid and they are not here. This never buys."""
-        if purchase.is_paid and not purchase.has_files:
+        if purchase.is_paid and not purchase.is_complete:
             self._follow(purchase)
 
     def stats(self) -> Stats:
@@ -94,7 +94,7 @@ class Purchases:
             task = await self._client.submit(purchase.request, run=RUN)
             purchase.accept(task)
             generation = await task.result(timeout=None)
-            purchase.succeed(generation.credits)
+            purchase.succeed(generation)
             purchase.files = await generation.save(self._folder)
         except Exception as error:  # noqa: BLE001 - the agent sees it, and the other purchases go on
             if not isinstance(error, (RuxaError, OSError)):

@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 
@@ -293,6 +294,61 @@ async def test_a_deleted_file_stays_deleted_until_an_agent_waits_for_it(
         await ours.call("wait", handle=bought["handle"])
     assert file.exists()
     assert charged(emulator) == 1
+
+
+@pytest.mark.parametrize(
+    "settings", [EmulatorSettings(image=Durations(0.1), faults=(parse_fault("expired:file:nth=1,2"),))]
+)
+async def test_a_file_that_cannot_be_saved_is_paid_for_and_waited_for_again(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    async with agent(emulator, tmp_path, *TASKS) as ours:
+        handle = (await ours.values("generate", **CAT))["handle"]
+        failed = await ours.call("wait", handle=handle)
+        found = await ours.values("wait", handle=handle)
+    assert failed.is_error
+    assert "It was charged. Its files are not saved yet: call wait with this handle" in text_of(failed)
+    assert (found["state"], len(found["files"])) == ("succeeded", 1)
+    assert charged(emulator) == 1
+
+
+@pytest.mark.parametrize(
+    "settings", [EmulatorSettings(faults=(parse_fault("reset_after:create:nth=1"),), speed=50)]
+)
+async def test_an_adopted_purchase_is_followed(emulator: Emulator, tmp_path: Path) -> None:
+    async with agent(emulator, tmp_path, *TASKS) as ours:
+        handle = (await ours.values("generate", **CAT))["handle"]
+    (bought,) = emulator.service.ledger.entries
+    async with SqliteJournal(tmp_path / "journal.sqlite") as journal:
+        await journal.adopt(handle, bought.task_id)
+    async with agent(emulator, tmp_path, *TASKS) as ours:
+        found = await ours.values("wait", handle=handle)
+    assert (found["state"], found["task_id"]) == ("succeeded", bought.task_id)
+    assert charged(emulator) == 1
+
+
+@pytest.mark.parametrize(
+    "settings", [EmulatorSettings(faults=(parse_fault("reset_before:create:nth=1"),), speed=50)]
+)
+async def test_a_forgotten_purchase_is_bought_by_generate_only(emulator: Emulator, tmp_path: Path) -> None:
+    async with agent(emulator, tmp_path, *TASKS) as ours:
+        handle = (await ours.values("generate", **CAT))["handle"]
+    async with SqliteJournal(tmp_path / "journal.sqlite") as journal:
+        await journal.forget(handle)
+    async with agent(emulator, tmp_path, *TASKS) as ours:
+        assert (await ours.values("wait", handle=handle))["state"] == "not_bought"
+        assert charged(emulator) == 0
+        assert (await ours.buy(**CAT))["state"] == "succeeded"
+    assert charged(emulator) == 1
+
+
+async def test_a_page_from_elsewhere_is_refused(emulator: Emulator, tmp_path: Path) -> None:
+    async with http_server(emulator, tmp_path, *TASKS) as url, aiohttp.ClientSession() as session:
+        for header in ({"Host": "evil.test"}, {"Origin": "https://evil.test"}):
+            async with session.post(
+                url, json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=header
+            ) as reply:
+                assert reply.status in {403, 421}
 
 
 async def test_several_agents_share_the_purchases_of_one_http_server(

@@ -16,14 +16,17 @@ from ruxa_async import (
     BudgetExceededError,
     ClientClosedError,
     CustomRequest,
+    Generation,
     JournalError,
     NanoBanana,
     NotSentError,
     RunInUseError,
 )
 from ruxa_async.__main__ import main
+from ruxa_async.mcp_server._answers import sentences_of, values_of
 from ruxa_async.mcp_server._charges import was_not_sent
 from ruxa_async.mcp_server._handles import handle_of
+from ruxa_async.mcp_server._purchase import Purchase
 from ruxa_async.mcp_server._thumbnail import thumbnail
 
 BUDGET = ("--max-tasks", "1")
@@ -143,3 +146,13 @@ def test_without_pillow_there_is_no_thumbnail(tmp_path: Path, monkeypatch: pytes
     assert thumbnail(picture) is not None
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert thumbnail(picture) is None
+
+
+def test_a_result_without_files_is_given_as_it_is() -> None:
+    purchase = Purchase(handle="h", request=NanoBanana(prompt="a cat"), task_id="t")
+    purchase.succeed(Generation(task_id="t", model=None, urls=(), credits=2.0, raw={"character": "c1"}))
+    assert purchase.is_complete
+    assert values_of(purchase)["result"] == {"character": "c1"}
+    assert sentences_of(purchase) == (
+        "h: done. It was charged: 2 credits. It has no files; result holds what the service says."
+    )
