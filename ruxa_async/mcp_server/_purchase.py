@@ -77,7 +77,7 @@ class Purchase:
 
     @property
     def charged(self) -> Charged:
-        """Whether it was charged. A task that failed counts as charged, unless the service says 0 credits."""
+        """Whether it was charged. A failed task may have been, unless the service reports its credits."""
         if self.state is State.NOT_BOUGHT:
             return Charged.NO
         if self.state in (State.BUYING, State.UNKNOWN):
@@ -141,14 +141,16 @@ class Purchase:
 
 def recorded_purchase(handle: str, entry: JournalEntry, folder: Path) -> Purchase:
     """Return the purchase that the journal recorded as *entry*; its files are in *folder*."""
-    failure = entry.failure
+    failure, status = entry.failure, entry.status
+    has_no_files = entry.state is JobState.SUCCEEDED and status is not None and not status.urls
     purchase = Purchase(
         handle=handle,
         request=entry.request,
         state=_RECORDED[entry.state],
         task_id=entry.task_id,
         files=[folder / file.name for file in entry.files],
-        credits=None if entry.status is None else entry.status.credits,
+        result=status.raw if status is not None and has_no_files else None,
+        credits=None if status is None else status.credits,
         error=entry.error_message if failure is None else str(failure),
     )
     purchase.end()

@@ -32,6 +32,7 @@ from ruxa_async.journal import (
     SavedFile,
 )
 from ruxa_async.journal._identity import identify
+from ruxa_async.journal._journal import DatabaseJournal
 
 FILE = SavedFile(number=0, name="a cat.png", size=3, sha256="ab" * 32)
 
@@ -268,10 +269,8 @@ async def test_entries_are_the_jobs_of_a_run_in_the_order_of_their_intents(place
         for key in ("b", "a"):
             await begin(journal, key, "one")
         await begin(journal, "c", "two")
-        assert [(entry.run, entry.key) for entry in await journal.entries("one")] == [
-            ("one", "b"),
-            ("one", "a"),
-        ]
+        assert isinstance(journal, DatabaseJournal)
+        assert [(each.run, each.key) for each in await journal.entries("one")] == [("one", "b"), ("one", "a")]
         assert await journal.entries("three") == []
 
 
