@@ -38,14 +38,15 @@ async def serve_http(
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE)
     serving = _Uvicorn(config)
     async with anyio.create_task_group() as tg:
-        tg.start_soon(_serve, serving, listener)
+        tg.start_soon(_stop_when_cancelled, serving)
         on_ready()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            serving.should_exit = True
+        with anyio.CancelScope(shield=True):  # it ends in order, so that calls and sockets are closed
+            await serving.serve(sockets=[listener])
+        tg.cancel_scope.cancel()
 
 
-async def _serve(serving: uvicorn.Server, listener: socket.socket) -> None:
-    with anyio.CancelScope(shield=True):  # it ends by should_exit, so that calls and sockets are closed
-        await serving.serve(sockets=[listener])
+async def _stop_when_cancelled(serving: uvicorn.Server) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        serving.should_exit = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -45,7 +46,8 @@ purchase and is not charged twice. Errors say whether something was charged. Onl
 budget, which spent shows."""
 
 _Handle = Annotated[str, Field(description="The handle that generate returned.")]
-_CALLS = ToolAnnotations(
+#: For agents that ask the user before a tool changes something: only `generate` spends.
+_BUYS = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
 )
 _READS = ToolAnnotations(read_only_hint=True)
@@ -104,10 +106,9 @@ def make_server(
     """Return a server with the tools. *models* describes the models and their fields to the agent."""
     server = AgentServer(purchases)
     tools = _Tools(purchases, make_request, budget)
-    description = f"{(_Tools.generate.__doc__ or '').strip()}\n\n{models}"
-    server.add_tool(tools.generate, description=description, annotations=_CALLS)
-    server.add_tool(tools.wait, annotations=_CALLS)
-    for reading in (tools.status, tools.list, tools.spent):
+    description = f"{inspect.getdoc(tools.generate)}\n\n{models}"
+    server.add_tool(tools.generate, description=description, annotations=_BUYS)
+    for reading in (tools.wait, tools.status, tools.list, tools.spent):
         server.add_tool(reading, annotations=_READS)
     return server
 

@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip("mcp")
 
 from mcp import Client, MCPError
+from mcp.client.stdio import StdioServerParameters
 from mcp_server.agents import CAT, MODEL, Agent, agent, command_of, environment_of, http_server, text_of
 from PIL import Image
 
@@ -198,6 +199,55 @@ async def test_a_killed_server_loses_and_repeats_nothing(emulator: Emulator, tmp
         assert (await ours.buy(**CAT))["files"] == found["files"]
     assert found["state"] == "succeeded"
     assert charged(emulator) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [EmulatorSettings(image=Durations(0.5), latency=0.1)])
+async def test_a_server_that_is_killed_again_and_again_buys_nothing_twice(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    calls: list[dict[str, Any]] = [
+        {"model": MODEL, "input": {"prompt": f"cat {number}"}} for number in range(12)
+    ]
+
+    async def buy_until_it_is_killed(url: str) -> None:
+        with suppress(MCPError, ExceptionGroup):
+            async with Client(url) as client:
+                for call in calls:
+                    await client.call_tool("generate", call)
+
+    for seconds in (0.2, 0.35, 0.5, 0.9, 1.4):
+        command = [sys.executable, *command_of(tmp_path, "--max-tasks", "12", "--http", "127.0.0.1:0")]
+        async with await anyio.open_process(command, stderr=PIPE, env=environment_of(emulator)) as process:
+            assert process.stderr is not None
+            url = (await process.stderr.receive()).decode().split()[-1]
+            with anyio.move_on_after(seconds):
+                await buy_until_it_is_killed(url)
+            process.kill()
+    async with agent(emulator, tmp_path, "--max-tasks", "12") as ours:
+        bought = [await ours.buy(**call) for call in calls]
+    prompts = [str(entry.input["prompt"]) for entry in emulator.service.ledger.entries]
+    unknown = [each["prompt"] for each in bought if each["state"] == "unknown"]
+    assert len(prompts) == len({*prompts})
+    assert {*prompts, *unknown} == {call["input"]["prompt"] for call in calls}
+    assert all(each["state"] == "succeeded" for each in bought if each["prompt"] not in unknown)
+    assert len(unknown) <= 5  # one agent has one create on the wire
+
+
+async def test_the_configuration_in_the_documentation_starts_a_server(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/agents.md").read_text(encoding="utf-8")
+    given = json.loads(page.partition("```json")[2].partition("```")[0])["mcpServers"]["ruxa"]
+    arguments = [tmp_path.as_posix() if each.startswith("/") else each for each in given["args"]]
+    environment = {**environment_of(emulator), **dict.fromkeys(given["env"], emulator.key)}
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "ruxa_async", *arguments], env=environment
+    )
+    async with Client(server) as client:
+        spent = await Agent(client).values("spent")
+    assert given["command"].endswith("/ruxa-async")
+    assert (spent["max_credits"], spent["prices"]) == (100, {MODEL: 3, "sora-2": 10})
 
 
 @pytest.mark.parametrize("settings", [EmulatorSettings(faults=(parse_fault("reset_after:create:nth=1"),))])
