@@ -27,7 +27,7 @@ from ._runtime import DONE, open_client, require_folder, require_key, run, say
 
 if TYPE_CHECKING:
     from ruxa_async.journal import SqliteJournal
-    from ruxa_async.mcp_server._server import AgentServer
+    from ruxa_async.mcp_server._server import AgentServer, MakeRequest
 
 __all__ = ("mcp",)
 
@@ -143,7 +143,7 @@ async def _opened(journal: SqliteJournal) -> AsyncIterator[None]:
         await journal.aclose()
 
 
-def _request_maker(budget: Budget) -> Any:
+def _request_maker(budget: Budget) -> MakeRequest:
     """Return the function that makes requests of documented models and of those with a price."""
 
     def make(model: str, given: dict[str, Any]) -> GenerationRequest:
@@ -163,6 +163,8 @@ def _request_maker(budget: Budget) -> Any:
 def _described(budget: Budget) -> Iterator[str]:
     """Yield a line for each model that agents may use, with its fields."""
     for model, cls in MODELS.items():
+        if budget.max_credits is not None and model not in budget.prices:
+            continue  # it would not be bought
         rows = (each.row() for each in fields_of(cls))
         fields = "; ".join(" ".join(filter(None, (name, f"({kind})", values))) for name, kind, values in rows)
         yield f"{model}{_price(model, budget)}: {fields}"
