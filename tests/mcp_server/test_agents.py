@@ -30,6 +30,8 @@ from ruxa_async.emulator import Durations, Emulator, EmulatorSettings, parse_fau
 
 NESTED = json.loads("[" * 150 + "]" * 150)
 TASKS = ("--max-tasks", "9")
+#: The reply to the first create comes after three seconds, so that a call can be dropped meanwhile.
+SLOW_CREATE = EmulatorSettings(image=Durations(0.3), faults=(parse_fault("slow:create:nth=1:seconds=3"),))
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("generate", {"model": "google/nano-bananna", "input": {"prompt": "a"}}, "did you mean google/nano-banana"),
     ("generate", {"model": MODEL, "input": {"prompt": "a", "colour": "red"}}, "'colour': google/nano-banana has no"),
@@ -110,7 +112,7 @@ async def test_wait_sends_progress_notices(emulator: Emulator, tmp_path: Path) -
     assert handle in (notices[-1][1] or "")
 
 
-@pytest.mark.parametrize("settings", [EmulatorSettings(image=Durations(0.3), latency=0.5)])
+@pytest.mark.parametrize("settings", [SLOW_CREATE])
 async def test_a_call_that_is_dropped_and_repeated_is_one_charge(
     connect: Connect, emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -134,7 +136,7 @@ async def test_equal_calls_at_once_are_one_charge(
     assert charged(emulator) == 1
 
 
-@pytest.mark.parametrize("settings", [EmulatorSettings(image=Durations(0.3), latency=0.5)])
+@pytest.mark.parametrize("settings", [SLOW_CREATE])
 async def test_a_cancelled_call_loses_no_purchase(
     connect: Connect, emulator: Emulator, tmp_path: Path
 ) -> None:
