@@ -14,12 +14,12 @@ nox.options.error_on_missing_interpreters = False
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[asgi,cli,emulator]"
 MACHINES = ".[asgi,cli,dask,emulator,postgres,taskiq]"
-ALL_BUT_RAY = "arrow,asgi,cli,dask,emulator,httpx2,otel,postgres,taskiq"
+ALL_BUT_RAY = "arrow,asgi,cli,dask,emulator,httpx2,mcp,otel,postgres,taskiq"
 
 #: The folders and files of tests that need nothing of the repository but themselves and the examples.
 BEHAVIOUR = (
     *("api", "batch", "callbacks", "cli", "client", "corpus", "downloads", "emulator", "engine", "journal"),
-    *("export", "report", "sync", "transports"),
+    *("export", "mcp_server", "report", "sync", "transports"),
     *(f"test_{each}.py" for each in ("errors", "logging", "requests", "results", "secrets", "settings")),
 )
 #: What these tests share, and files that they read.

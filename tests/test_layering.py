@@ -131,7 +131,7 @@ def test_values_import_nothing_of_ours_but_each_other() -> None:
 
 
 #: From the top down: a layer imports from those below it, and within the client from those after it.
-LAYERS = ("cli", "batch", "sync", "_client", "callbacks", "journal", "downloads", "transports")
+LAYERS = ("cli", "batch", "mcp_server", "sync", "_client", "callbacks", "journal", "downloads", "transports")
 CLIENT = (
     "client",
     "task",
@@ -148,7 +148,7 @@ CLIENT = (
 PURE = ("_api", "_engine")
 #: No module of the first may import any of the second.
 RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
-    *((LAYERS[index:], LAYERS[:index]) for index in (1, 2, 3, 4)),
+    *((LAYERS[index:], LAYERS[:index]) for index in (1, 2, 3, 4, 5)),
     (("transports", "journal", "downloads"), ("_api", "_engine")),
     (PURE, tuple(layer for layer in LAYERS if layer != "transports")),
     (("_engine",), ("transports",)),
@@ -242,6 +242,17 @@ def test_integrations_know_the_client_by_its_public_names_and_nothing_knows_them
             assert not [imported for imported in ours(name) if under(imported, "integrations")], name
 
 
+def test_the_server_of_agents_knows_the_client_by_its_public_names_and_only_the_command_line_knows_it() -> (
+    None
+):
+    for name in PATHS:
+        if under(name, "ruxa_async.mcp_server"):
+            allowed = ("mcp_server", "journal", "_logging", "_version", *VALUES)
+            assert all(under(imported, *allowed) for imported in ours(name) - {""}), name
+        elif not under(name, "ruxa_async.cli"):
+            assert not [imported for imported in ours(name) if under(imported, "mcp_server")], name
+
+
 #: Packages of which users import what ``__init__`` lists, and who else may read their modules: their own
 #: front.
 PUBLIC = {
@@ -250,6 +261,7 @@ PUBLIC = {
     "callbacks": ("_client",),
     "downloads": ("_client",),
     "batch": ("cli",),
+    "mcp_server": ("cli",),
     "sync": (),
     "emulator": (),
     "report": (),
@@ -331,7 +343,7 @@ def test_imports_for_type_checkers_are_told_apart(monkeypatch: pytest.MonkeyPatc
 
 # ---- a bare import is light
 
-HEAVY = {"aiohttp", "cattrs", "asyncio", "anyio", "trio", "PIL", "cyclopts", "rich"}
+HEAVY = {"aiohttp", "cattrs", "asyncio", "anyio", "trio", "PIL", "cyclopts", "rich", "mcp"}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,10 @@ fields (aspect_ratio, image_input, model, key, ...) are used. A bad row is repor
 
 Run it again with the same folder to continue, after any interruption or with a longer or changed file.
 Nothing is bought twice, running tasks are followed to their end, and missing files are downloaded again.""",
+    "mcp": """Let an agent buy pictures with a budget, over the Model Context Protocol.
+
+The agent gets the tools generate, wait, status, list and spent. The same call is the same purchase, so an
+agent that repeats a call after a time-out is charged once. Files and purchases are in the --out folder.""",
     "status": """Show the state of a task, from one query, and download its outputs if you give --out.
 
 The exit code is 1 if the task failed, or if --out finds no outputs yet.""",

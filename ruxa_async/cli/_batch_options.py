@@ -42,7 +42,7 @@ from ._options import (
 if TYPE_CHECKING:
     from ruxa_async.batch._result_line import Result
 
-__all__ = ("BatchOptions", "CallbackAddress", "CallbackOptions")
+__all__ = ("BatchOptions", "BudgetOptions", "CallbackAddress", "CallbackOptions")
 
 
 @frozen(kw_only=True)
@@ -147,10 +147,9 @@ class _JournalOptions:
 
 
 @frozen(kw_only=True)
-class _SpendingOptions:
-    dry_run: Flag = option(
-        False, "Check every row and show what would be bought. Sends and writes nothing, needs no API key."
-    )
+class BudgetOptions:
+    """The budget of a folder, over all runs."""
+
     max_tasks: int | None = option(
         None,
         "Buy at most this number of tasks in this folder, over all runs. Creates of unknown outcome "
@@ -187,6 +186,13 @@ class _SpendingOptions:
         if self.max_tasks is None and self.max_credits is None:
             return None
         return _budget(max_tasks=self.max_tasks, max_credits=self.max_credits, prices=self.prices)
+
+
+@frozen(kw_only=True)
+class _SpendingOptions(BudgetOptions):
+    dry_run: Flag = option(
+        False, "Check every row and show what would be bought. Sends and writes nothing, needs no API key."
+    )
 
 
 def _budget(*, max_tasks: int | None, max_credits: float | None = None, prices: dict[str, float]) -> Budget:

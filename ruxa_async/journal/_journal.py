@@ -18,7 +18,7 @@ from ruxa_async.results import JobRecord, TaskStatus
 
 from ._identity import fingerprint, identify
 from ._records import GroupBy, JournalCounts, JournalEntry, KeptCallback, Match, SavedFile, Takeover
-from ._rows import bought_anything, clean, list_callbacks, list_unknown
+from ._rows import bought_anything, clean, list_callbacks, list_jobs, list_unknown
 from ._store import Store, Unread
 from ._thread import Database, DatabaseThread
 from ._unknowns import adopt, called_back, forget
@@ -203,6 +203,10 @@ class DatabaseJournal:
     async def unknowns(self, run: str | None = None) -> list[JournalEntry]:
         """Return the unknown jobs in the order in which they were intended, only those of *run* if given."""
         return await self._run(lambda store: list_unknown(store.connection, run))
+
+    async def entries(self, run: str) -> list[JournalEntry]:
+        """Return all jobs of *run* in the order in which they were first intended; [] without such a run."""
+        return await self._run(lambda store: list_jobs(store.connection, clean(run)))
 
     async def adopt(self, name: str, task_id: str, run: str | None = None) -> JournalEntry:
         """Record that the unknown job *name* was bought as *task_id*, and return the job."""

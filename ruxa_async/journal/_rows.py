@@ -23,6 +23,7 @@ __all__ = (
     "dump_status",
     "entry_of",
     "list_callbacks",
+    "list_jobs",
     "list_new_callbacks",
     "list_unknown",
 )
@@ -108,6 +109,12 @@ def list_unknown(connection: Connection, run: str | None) -> list[JournalEntry]:
         " ORDER BY jobs.id",
         (run, run),
     ).fetchall()
+    return [entry_of(connection, row)[0] for row in rows]
+
+
+def list_jobs(connection: Connection, run: str) -> list[JournalEntry]:
+    """Return the jobs of *run* in the order in which they were first intended."""
+    rows = connection.execute(f"{SELECT_JOB} WHERE runs.name = ? ORDER BY jobs.id", (run,)).fetchall()
     return [entry_of(connection, row)[0] for row in rows]
 
 

@@ -32,6 +32,7 @@ from ruxa_async.journal import (
     SavedFile,
 )
 from ruxa_async.journal._identity import identify
+from ruxa_async.journal._journal import DatabaseJournal
 
 FILE = SavedFile(number=0, name="a cat.png", size=3, sha256="ab" * 32)
 
@@ -267,6 +268,17 @@ async def test_a_run_matches_no_job_of_another_run_or_of_none(place: Place) -> N
         assert (await journal.counts("one")).total == 1
         assert (await journal.counts("two")).total == 0
         assert (await journal.counts()).total == 2
+
+
+async def test_entries_are_the_jobs_of_a_run_in_the_order_of_their_intents(place: Place) -> None:
+    async with opened(place) as journal:
+        await journal.intend(job("outside"))
+        for key in ("b", "a"):
+            await begin(journal, key, "one")
+        await begin(journal, "c", "two")
+        assert isinstance(journal, DatabaseJournal)
+        assert [(each.run, each.key) for each in await journal.entries("one")] == [("one", "b"), ("one", "a")]
+        assert await journal.entries("three") == []
 
 
 async def test_a_job_outside_of_runs_is_bought_each_time(place: Place) -> None:
