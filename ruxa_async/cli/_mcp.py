@@ -13,6 +13,7 @@ import anyio
 from attrs import field, frozen
 from cyclopts import Parameter
 
+from ruxa_async._price_list import parse_price_key
 from ruxa_async.batch import InputError, RowError, folder_journal
 from ruxa_async.batch._layout import EMULATOR
 from ruxa_async.batch._request_parser import build_request, json_row, model_hint
@@ -145,9 +146,10 @@ async def _opened(journal: SqliteJournal) -> AsyncIterator[None]:
 
 def _request_maker(budget: Budget) -> MakeRequest:
     """Return the function that makes requests of documented models and of those with a price."""
+    priced = _prices(budget)
 
     def make(model: str, given: dict[str, Any]) -> GenerationRequest:
-        if request_class(model) is None and model not in budget.prices:
+        if request_class(model) is None and model not in priced:
             raise RowError(
                 f"{model_hint(model)} The user can allow another model with --price {model[:100]}=CREDITS"
             )
@@ -162,16 +164,22 @@ def _request_maker(budget: Budget) -> MakeRequest:
 
 def _described(budget: Budget) -> Iterator[str]:
     """Yield a line for each model that agents may use, with its fields."""
+    priced = _prices(budget)
     for model, cls in MODELS.items():
-        if budget.max_credits is not None and model not in budget.prices:
+        if budget.max_credits is not None and model not in priced:
             continue  # it would not be bought
         rows = (each.row() for each in fields_of(cls))
         fields = "; ".join(" ".join(filter(None, (name, f"({kind})", values))) for name, kind, values in rows)
-        yield f"{model}{_price(model, budget)}: {fields}"
-    for model in budget.prices.keys() - MODELS.keys():
-        yield f"{model}{_price(model, budget)}: its fields are not documented here"
+        yield f"{model}{priced.get(model, '')}: {fields}"
+    for model in priced.keys() - MODELS.keys():
+        yield f"{model}{priced[model]}: its fields are not documented here"
 
 
-def _price(model: str, budget: Budget) -> str:
-    price = budget.prices.get(model)
-    return "" if price is None else f" (up to {price:g} credits each)"
+def _prices(budget: Budget) -> dict[str, str]:
+    """Return the prices of each model that has one, as " (up to 12 credits, 24 credits with size=4k)"."""
+    said: dict[str, list[str]] = {}
+    for key, price in budget.prices.items():
+        model, parameters = parse_price_key(key)
+        given = " and ".join(f"{name}={value}" for name, value in parameters.items())
+        said.setdefault(model, []).append(f"{price:g} credits{given and f' with {given}'}")
+    return {model: f" (up to {', '.join(prices)})" for model, prices in said.items()}

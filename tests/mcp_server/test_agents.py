@@ -251,7 +251,7 @@ async def test_the_configuration_in_the_documentation_starts_a_server(
         (generate,) = (tool for tool in (await client.list_tools()).tools if tool.name == "generate")
     assert given["command"].endswith("/ruxa-async")
     assert (spent["max_credits"], spent["prices"]) == (100, {MODEL: 3, "sora-2": 10})
-    assert "google/nano-banana (up to 3 credits each): prompt (text) required" in (generate.description or "")
+    assert "google/nano-banana (up to 3 credits): prompt (text) required" in (generate.description or "")
     assert "nano-banana-pro" not in (generate.description or "")  # it has no price
 
 
