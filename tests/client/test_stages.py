@@ -358,6 +358,7 @@ async def test_a_chain_that_is_dropped_stops_a_first_stage_that_somebody_holds()
         await anyio.sleep(500)
         assert service.ledger.charged <= charged + 5  # creates that were on the wire
         assert ruxa.stats().in_flight == 0
+    assert len(sketches.unfinished) == 5
     assert {job.task_id for job in sketches.unfinished} <= {job.task_id for job in ruxa.orphans}
 
 
