@@ -347,6 +347,51 @@ async def test_a_chain_that_is_dropped_stops_all_stages() -> None:
     assert len(unused) <= 1  # the one that was delivered
 
 
+async def test_a_chain_that_is_dropped_stops_a_first_stage_that_somebody_holds() -> None:
+    service = service_of()
+    async with client_of(service) as ruxa:
+        sketches = ruxa.as_completed(prompts(1000), window=5)
+        async for _ in sketches.then(paint, window=5):
+            break
+        gc.collect()
+        charged = service.ledger.charged
+        await anyio.sleep(500)
+        assert service.ledger.charged <= charged + 5  # creates that were on the wire
+        assert ruxa.stats().in_flight == 0
+    assert len(sketches.unfinished) == 5
+    assert {job.task_id for job in sketches.unfinished} <= {job.task_id for job in ruxa.orphans}
+
+
+async def test_requests_of_a_row_that_were_not_started_are_listed() -> None:
+    def four(sketch: Succeeded) -> list[NanoBananaPro]:
+        return [paint(sketch)] * 4
+
+    async with (
+        client_of(service_of()) as ruxa,
+        ruxa.as_completed(prompts(1)).then(four, window=2) as outcomes,
+    ):
+        await anyio.sleep(15)
+    assert {job.key for job in outcomes.unfinished} == {"prompt-0.1", "prompt-0.2"}
+    assert {job.key for job in outcomes.unsubmitted} == {"prompt-0.3", "prompt-0.4"}
+
+
+async def test_a_request_that_is_made_in_spite_of_a_cancellation_is_listed_and_not_bought() -> None:
+    async def stubborn(sketch: Succeeded) -> NanoBananaPro:
+        try:
+            await anyio.sleep(100)
+        except anyio.get_cancelled_exc_class():
+            return paint(sketch)
+        raise AssertionError
+
+    service = service_of()
+    async with client_of(service) as ruxa:
+        async with ruxa.as_completed(prompts(1)).then(stubborn) as outcomes:
+            await anyio.sleep(20)
+        await anyio.sleep(100)
+    assert bought(service, PAINTING) == []
+    assert [job.key for job in outcomes.unsubmitted] == ["prompt-0"]
+
+
 async def test_leaving_waits_for_the_creates_of_all_stages_for_one_drain_only() -> None:
     async def handle(request: Request) -> Response:
         if request.method == "GET":
@@ -403,6 +448,7 @@ async def test_an_exception_of_the_function_is_raised_after_the_outcomes_under_w
         assert {o.key for o in delivered} == {"prompt-0", "prompt-1", "prompt-2"}
         assert all(o.ok and o.stage == 3 for o in delivered)
         assert "prompt-3" in {job.key for job in outcomes.stages[0].unfinished}
+        assert len(bought(service, SKETCH)) < 25  # none while the films of the first three were made
         assert lost(service, outcomes, delivered) == set()
         assert {job.task_id for job in ruxa.orphans} == {job.task_id for job in outcomes.stages[0].unfinished}
         charged = service.ledger.charged
