@@ -22,6 +22,9 @@ _TOTAL = 24_000_000
 #: The longest side in pixels and the quality of WebP, tried in this order until the size fits.
 _LEVELS = ((800, 82), (640, 74), (560, 68), (480, 60), (400, 54), (280, 50), (160, 40))
 
+#: Pixels for each byte of the budget, beyond which a side is not tried; a photograph has about 8 in a byte.
+_PIXELS = 21
+
 
 def thumbnails(folder: Folder) -> Mapping[str, str]:
     """Return a ``data:`` URL for each picture of *folder* that Pillow can read, by its path.
@@ -51,7 +54,9 @@ def _thumbnail(path: Path, budget: int) -> str:
     except Exception:  # noqa: BLE001 - decoders raise many errors, and the page names the file instead
         return ""
     data = b""
-    for side, quality in _LEVELS:
+    # A side of which even a plain picture exceeds the budget is not tried: most of the time goes into encoding.
+    fitting = [level for level in _LEVELS if level[0] ** 2 <= budget * _PIXELS] or _LEVELS[-1:]
+    for side, quality in fitting:
         picture.thumbnail((side, side))
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", quality=quality)
