@@ -14,7 +14,7 @@ nox.options.error_on_missing_interpreters = False
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[asgi,cli,emulator]"
 MACHINES = ".[asgi,cli,dask,emulator,postgres,taskiq]"
-ALL_BUT_RAY = "asgi,cli,dask,emulator,httpx2,otel,postgres,taskiq"
+ALL_BUT_RAY = "asgi,cli,cloud,dask,emulator,httpx2,otel,postgres,taskiq"
 
 #: The folders and files of tests that need nothing of the repository but themselves and the examples.
 BEHAVIOUR = (

@@ -20,6 +20,7 @@ from ruxa_async.batch._layout import EMULATOR, RESULTS
 from ruxa_async.batch._results_file import check_journal
 from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.batch._shared_run import join_run
+from ruxa_async.batch._store import check_store
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError, JournalInUseError
 from ruxa_async.settings import Budget, Limits
@@ -70,6 +71,8 @@ def batch(
     if options.json_lines and options.paths:
         raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
     check_name(options.name, BATCH_FIELDS)
+    if options.store is not None:
+        check_store(options.store)
     if options.spending.dry_run:
         return _dry_run(source, options, prices, budget)
     callbacks = options.callbacks.address
@@ -226,6 +229,7 @@ class _Batch:
                     resend_unknown=options.resume.resend_unknown,
                     pulled=1 if self.rows.interactive else 64,
                     name=options.name,
+                    store=options.store,
                     summary=self.summary,
                     on_result=self._result_handler(put),
                 )

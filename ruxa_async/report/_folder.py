@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
@@ -30,11 +31,15 @@ _KINDS: dict[str, MediaKind] = {
     **dict.fromkeys((".mp4", ".m4v", ".webm", ".mov"), "video"),
     **dict.fromkeys((".mp3", ".wav"), "audio"),
 }
+#: The URL of an output in an object store; its scheme has two letters at least, unlike a drive of Windows.
+_STORED = re.compile(r"[a-z][a-z0-9]+://")
 
 
 @frozen
 class Media:
     """One output: its *path* relative to the folder, and its *size* in bytes, None if the file is missing.
+
+    The *path* of an output in an object store is its URL, which a browser cannot show.
 
     *width* and *height* are in pixels, None if the line does not state them.
     """
@@ -45,8 +50,15 @@ class Media:
     height: int | None = None
 
     @property
+    def is_stored(self) -> bool:
+        """Whether an object store has it."""
+        return _STORED.match(self.path) is not None
+
+    @property
     def kind(self) -> MediaKind:
-        """What a browser shows it as, by its extension; "other" if it can only be linked."""
+        """What a browser shows it as, by its extension; "other" if it can only be named."""
+        if self.is_stored:
+            return "other"
         return _KINDS.get(Path(self.path).suffix.lower(), "other")
 
 
@@ -168,13 +180,20 @@ def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
 
 def _media(names: Iterable[str], outputs: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[Media]:
     for name, output in zip(names, chain(outputs, repeat({})), strict=False):
+        if _STORED.match(name):
+            yield Media(name, _whole(output.get("bytes")), *_pixels(output))
+            continue
         if not _is_inside(name):
             continue
         try:
             size = (folder / name).stat().st_size
         except (OSError, ValueError):
             size = None
-        yield Media(name, size, _whole(output.get("width")), _whole(output.get("height")))
+        yield Media(name, size, *_pixels(output))
+
+
+def _pixels(output: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    return _whole(output.get("width")), _whole(output.get("height"))
 
 
 def _is_inside(name: str) -> bool:

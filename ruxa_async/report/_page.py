@@ -247,7 +247,9 @@ def _item(entry: Entry) -> dict[str, Any]:
 
 
 def _medium(media: Media) -> dict[str, Any]:
-    return _filled({**asdict(media), "kind": media.kind, "src": address(media.path)})
+    return _filled(
+        {**asdict(media), "kind": media.kind, "src": None if media.is_stored else address(media.path)}
+    )
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
