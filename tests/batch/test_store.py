@@ -22,6 +22,7 @@ import pytest
 from s3 import BUCKET, S3, FaultyProxy, s3_server
 
 from ruxa_async import Generation, Limits, NanoBanana, RuxaClient, Timeouts
+from ruxa_async.__main__ import main
 from ruxa_async.batch import InputError, Row, Summary, folder_journal, run_batch
 from ruxa_async.downloads import OutputDownloader
 from ruxa_async.emulator import Durations, EmulatorSettings, Service
@@ -226,3 +227,32 @@ async def test_a_store_that_cannot_be_used_ends_the_run_before_anything_is_bough
         await run(tmp_path / "new", service, 2, store)
     assert service.ledger.charged == 0
     assert not (tmp_path / "new" / "results.jsonl").exists()
+
+
+def test_the_command_prints_the_places_and_keeps_everything_else_in_the_folder(
+    tmp_path: Path, s3: S3, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    out, url = tmp_path / "out", f"s3://{BUCKET}/command"
+    (tmp_path / "in.csv").write_text("prompt,key\na fox,fox\na cat,cat\n")
+    command = ["batch", str(tmp_path / "in.csv"), "--emulator", "--speed", "500", "--paths"]
+    assert main([*command, "--out", str(out), "--store", url]) == 0
+    said = capfdbinary.readouterr()
+    assert sorted(said.out.decode().split()) == [f"{url}/cat.png", f"{url}/fox.png"]
+    assert f"2 files in {url}" in said.err.decode()
+    assert sorted(s3.objects("command")) == ["cat.png", "fox.png"]
+    assert sorted(path.name for path in out.iterdir() if path.suffix in (".png", ".jsonl", ".html")) == [
+        "emulator.jsonl",
+        "report.html",
+        "results.jsonl",
+        "runs.jsonl",
+    ]
+
+
+def test_the_command_refuses_a_store_that_it_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.txt").write_text("a fox\n")
+    command = ["batch", str(tmp_path / "in.txt"), "--emulator", "--out", str(tmp_path / "out")]
+    assert main([*command, "--store", "ftp://host/x"]) == 2
+    assert "not a place for outputs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
