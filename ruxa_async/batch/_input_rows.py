@@ -86,7 +86,7 @@ def open_rows(
     *format* defaults to that of the extension, else of the first line. JSON is one object a line, or one
     array of objects; in a ``.json`` file objects may also span lines. *prompt_column* names the column of
     prompts of a table; the default is the column called prompt, in any case. *model* is the model of rows
-    that name none.
+    that name none. Paths of local files are relative to the folder of *source*.
 
     *notice* is called with a sentence about ignored columns, *warn* with one about each unknown model. Raises
     `InputError`.
@@ -97,7 +97,7 @@ def open_rows(
         check_text(name, stream.peek(_SAMPLE)[:_SAMPLE])
         lines = Lines(stream)
         first_line = lines.first()
-        options = _Options(prompt_column, model, notice, warn)
+        options = _Options(prompt_column, model, notice, warn, None if is_stdin else Path(source).parent)
         kind = format or _format_of(Path(source), first_line.decode(errors="replace"), options)
         is_document = kind == "jsonl" and _is_document(first_line, Path(source))
         rows = _rows_of(kind, lines, options, is_document=is_document)
@@ -133,6 +133,8 @@ class _Options:
     model: str
     notice: Callable[[str], object]
     warn: Callable[[str], object]
+    #: Where relative paths of local files begin.
+    folder: Path | None = None
     _warned: set[str] = field(factory=set, init=False)
 
     @property
@@ -199,7 +201,8 @@ def _rows_of(kind: Format, lines: Lines, options: _Options, *, is_document: bool
         return _table_rows(lines, "," if kind == "csv" else "\t", options)
 
     def build(text: str) -> GenerationRequest:
-        return from_json({"prompt": text.strip()} if kind == "text" else json_row(text), options.model)
+        row = {"prompt": text.strip()} if kind == "text" else json_row(text)
+        return from_json(row, options.model, options.folder)
 
     parts = _document_lines(lines) if is_document else lines
     return (_row(part, options, build) for part in parts if part.error is not None or part.content.strip())
@@ -214,7 +217,7 @@ def _table_rows(lines: Lines, delimiter: str, options: _Options) -> Iterator[Row
         raise InputError(f"line {header.number}, the header: {header.error}")
     columns = _columns(header.content, options)
     for record in records:
-        yield _row(record, options, lambda cells: from_cells(columns, cells, options.model))
+        yield _row(record, options, lambda cells: from_cells(columns, cells, options.model, options.folder))
 
 
 def _columns(names: tuple[str, ...], options: _Options) -> list[str | None]:

@@ -24,6 +24,7 @@ from ruxa_async.batch._store import check_store
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError, JournalInUseError
 from ruxa_async.settings import Budget, Limits
+from ruxa_async.uploads import ObjectStoreUploader
 
 from ._batch_options import BatchOptions, CallbackAddress
 from ._options import check_name
@@ -71,8 +72,9 @@ def batch(
     if options.json_lines and options.paths:
         raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
     check_name(options.name, BATCH_FIELDS)
-    if options.store is not None:
-        check_store(options.store)
+    for url in (options.store, options.uploader):
+        if url is not None:
+            check_store(url)
     if options.spending.dry_run:
         return _dry_run(source, options, prices, budget)
     callbacks = options.callbacks.address
@@ -204,6 +206,9 @@ class _Batch:
                 budget=self.budget,
                 journal=self.journal,
                 callbacks=receiver,
+                uploader=None
+                if self.options.uploader is None
+                else ObjectStoreUploader(self.options.uploader),
                 on_event=on_event,
             )
             yield await stack.enter_async_context(client), receiver

@@ -204,6 +204,11 @@ class BatchOptions:
         "Save the outputs in an object store instead of the --out folder: s3://BUCKET/PREFIX, gs:// or "
         "az://. Credentials come from the environment. The folder keeps results, report and journal.",
     )
+    uploader: Annotated[str | None, Parameter(metavar="URL")] = option(
+        None,
+        "Upload the local files of rows into an object store from which the service downloads them by signed "
+        "URLs: s3://BUCKET/PREFIX, gs:// or az://. They are removed when their tasks have ended.",
+    )
     name: Name = None
     input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)

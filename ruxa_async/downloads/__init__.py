@@ -20,7 +20,7 @@ objects in an object store.
 from __future__ import annotations
 
 from ._downloader import Downloader
-from ._media import HEAD, content_type, dimensions
+from ._media import HEAD, content_type, dimensions, recognize
 from ._names import BATCH_FIELDS, FIELDS, RowTemplate, check_template
 from ._object_store import ObjectStore, StoredPath, destination
 from ._output_downloader import OutputDownloader
@@ -40,5 +40,6 @@ __all__ = (
     "content_type",
     "destination",
     "dimensions",
+    "recognize",
     "without_query",
 )

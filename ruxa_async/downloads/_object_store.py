@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -137,6 +138,18 @@ class ObjectStore(os.PathLike[str]):
                 return use(file)
 
         return await self._call(read)
+
+    async def signed(self, name: str, valid_for: timedelta) -> str:
+        """Return a URL from which anyone can get the object *name* for that time. Raises OSError."""
+
+        def sign(store: Any) -> str:
+            return str(self._obstore.sign(store, "GET", name, valid_for))
+
+        return await self._call(sign)
+
+    async def delete(self, name: str) -> None:
+        """Remove the object *name*. Raises OSError."""
+        await self._call(self._obstore.delete, name)
 
     def _probe(self, store: AnyStore, name: str) -> bool:
         """Return whether a second put of *name* is refused. One thread: a cancel leaves nothing."""
