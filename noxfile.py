@@ -127,7 +127,10 @@ def newcomer(session: nox.Session) -> None:
 @nox.session(python=["3.11", "3.12", "3.13", "3.14", "3.14t"])
 def tests(session: nox.Session) -> None:
     """Run the tests on each version of Python that is installed."""
-    session.install("-e", EXTRAS, *groups("tests"))
+    wanted = groups("tests")
+    if session.python == "3.14t":  # obstore has no wheel for it
+        wanted = tuple(each for each in wanted if not each.startswith(("obstore", "moto")))
+    session.install("-e", EXTRAS, *wanted)
     session.run("pytest", "-n", "auto", *session.posargs)
 
 

@@ -94,7 +94,7 @@ class LocalFile(str):
     def read(self) -> bytes:
         """Return the content. Raises OSError if it is not what it was, or not here."""
         if self.source is None:
-            raise OSError("the journal knows its digest only: make the request of the file again")
+            raise OSError("only its digest is known here: make the request of the file again")
         content = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != self:
             raise OSError("it was changed after the request was made")

@@ -20,7 +20,7 @@ from ruxa_async.batch._layout import EMULATOR, RESULTS
 from ruxa_async.batch._results_file import check_journal
 from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.batch._shared_run import join_run
-from ruxa_async.batch._store import check_store
+from ruxa_async.batch._store import check_store, opened_store
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError, JournalInUseError
 from ruxa_async.settings import Budget, Limits
@@ -193,7 +193,10 @@ class _Batch:
     ) -> AsyncIterator[tuple[RuxaClient, CallbackReceiver | None]]:
         service = self.options.service
         async with AsyncExitStack() as stack:
-            receiver = None
+            uploader = receiver = None
+            if (url := self.options.uploader) is not None:
+                await opened_store(url)  # raises InputError before anything is bought
+                uploader = ObjectStoreUploader(url)
             if self.callbacks is not None:
                 receiver = await _receiver(self.callbacks, self.journal)
                 await stack.enter_async_context(receiver.serve(self.callbacks.host, self.callbacks.port))
@@ -206,9 +209,7 @@ class _Batch:
                 budget=self.budget,
                 journal=self.journal,
                 callbacks=receiver,
-                uploader=None
-                if self.options.uploader is None
-                else ObjectStoreUploader(self.options.uploader),
+                uploader=uploader,
                 on_event=on_event,
             )
             yield await stack.enter_async_context(client), receiver

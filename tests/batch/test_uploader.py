@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from s3 import BUCKET, S3, s3_server
 
-from ruxa_async import NanoBananaEdit, ObjectStoreUploader, Uploader
+from ruxa_async import NanoBananaEdit, ObjectStoreUploader, RuxaClient, Uploader
 from ruxa_async.__main__ import main
 from ruxa_async.batch import Row, folder_journal, open_rows, run_batch
 from ruxa_async.emulator import EmulatorSettings, Service
@@ -78,8 +78,6 @@ class Downloading:
 
 
 async def test_a_batch_uploads_each_file_once_and_removes_it(tmp_path: Path, s3: S3) -> None:
-    from ruxa_async import RuxaClient
-
     (tmp_path / "a.png").write_bytes(PNG)
     there = Downloading()
     for _ in range(2):
@@ -135,4 +133,7 @@ def test_the_command_uploads_local_files_and_says_how_without_an_uploader(
     (line,) = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
     assert line["state"] == "succeeded"
     assert line["input"]["image_urls"][0].startswith("sha256:")
-    assert main([*command, "--uploader", "ftp://host/x"]) == 2
+    for url, message in (("ftp://host/x", "not a place"), ("s3://no-such-bucket/x", "cannot be written to")):
+        capsys.readouterr()
+        assert main([*command, "--uploader", url]) == 2
+        assert message in capsys.readouterr().err
