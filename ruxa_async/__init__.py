@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     from .errors import TaskFailedError as TaskFailedError
     from .errors import TaskTimeout as TaskTimeout
     from .errors import TransportError as TransportError
+    from .errors import UploadError as UploadError
     from .journal import SqliteJournal as SqliteJournal
     from .requests import CustomRequest as CustomRequest
     from .requests import GenerationRequest as GenerationRequest
+    from .requests import LocalFile as LocalFile
     from .requests import NanoBanana as NanoBanana
     from .requests import NanoBananaEdit as NanoBananaEdit
     from .requests import NanoBananaPro as NanoBananaPro
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
     from .settings import Resume as Resume
     from .settings import Retries as Retries
     from .settings import Timeouts as Timeouts
+    from .uploads import ObjectStoreUploader as ObjectStoreUploader
+    from .uploads import Uploader as Uploader
 
 # The module of each public name. The block above says the same to type checkers; a test keeps both equal.
 _HOMES = {
@@ -89,12 +93,15 @@ _HOMES = {
         "KeyConflictError LinkExpiredError MalformedResponseError MaybeSentError MissingExtraError "
         "NotFoundError NotSentError PermissionDeniedError PollingStoppedError RateLimitedError "
         "RequestValidationError RunInUseError RuxaError ServerError SubmissionHalted SubmissionUnknownError "
-        "TaskError TaskFailedError TaskTimeout TransportError"
+        "TaskError TaskFailedError TaskTimeout TransportError UploadError"
     ),
     "journal": "SqliteJournal",
-    "requests": "CustomRequest GenerationRequest NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD",
+    "requests": (
+        "CustomRequest GenerationRequest LocalFile NanoBanana NanoBananaEdit NanoBananaPro Sora2 Sora2HD"
+    ),
     "results": "Failed Generation JobRecord Outcome Stats Succeeded TaskState TaskStatus",
     "settings": "Budget CallbackURL Downloads Limits Polling RateLimit Resume Retries Timeouts",
+    "uploads": "ObjectStoreUploader Uploader",
 }
 _set_up_logging()
 

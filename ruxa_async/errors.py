@@ -78,6 +78,7 @@ __all__ = (
     "TaskFailedError",
     "TaskTimeout",
     "TransportError",
+    "UploadError",
 )
 
 
@@ -352,6 +353,10 @@ class DownloadError(RuxaError):
 
 class LinkExpiredError(DownloadError):
     """The link of an output has expired. The task stays paid; query its status for a new link."""
+
+
+class UploadError(RuxaError):
+    """A local file could not be uploaded, so the request was not sent, and nothing was bought."""
 
 
 class JournalError(RuxaError):

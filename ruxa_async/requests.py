@@ -3,15 +3,21 @@
 Every class takes *key*, your own name for the job, and *extra*, input fields that are sent unchecked and
 override typed fields. Use *extra* for fields or values that this version does not know. Fields left at None
 are not sent, so the service's default applies. Invalid fields raise `RequestValidationError`.
+
+A field that takes URLs of pictures or videos also takes local files, as paths or bytes, for a client with an
+uploader (see `LocalFile`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -22,6 +28,7 @@ from .errors import RequestValidationError
 __all__ = (
     "CustomRequest",
     "GenerationRequest",
+    "LocalFile",
     "NanoBanana",
     "NanoBananaEdit",
     "NanoBananaPro",
@@ -37,6 +44,8 @@ _PRO_PROMPT = 10_000
 _UPLOAD_FIRST = (
     "the service takes http(s) URLs only: upload the file to a place where the service can download it"
 )
+_NO_FILE = "this is no http(s) URL, and no local file that can be read"
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _TIMESTAMPS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*,\s*([0-9]+(?:\.[0-9]+)?)\s*")
 
 #: Unicode categories of invisible characters: controls, format characters such as zero-width ones,
@@ -50,6 +59,99 @@ _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u28
 
 _T = TypeVar("_T")
 _Validator = Callable[[object, "Attribute[_T]", _T], None]
+
+
+# ---- local files
+
+
+class LocalFile(str):
+    """A local file in place of a URL, uploaded by the client's uploader before the request is sent.
+
+    *source* is its path or its content. It is read now, and again when it is uploaded. Its text is
+    ``sha256:`` and the digest of its content, by which the journal recognises it and results name it.
+
+    Fields that take URLs make it of paths and bytes; put it into `CustomRequest` or *extra* yourself. Raises
+    OSError if the file cannot be read.
+    """
+
+    __slots__ = ("source",)
+    source: Path | bytes | None
+
+    def __new__(cls, source: str | os.PathLike[str] | bytes) -> Self:
+        """Return the file at or with *source*."""
+        if isinstance(source, bytes):
+            return cls._of(f"sha256:{hashlib.sha256(source).hexdigest()}", source)
+        path = Path(source)
+        with path.open("rb") as file:
+            return cls._of(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", path)
+
+    @classmethod
+    def _of(cls, text: str, source: Path | bytes | None) -> Self:
+        made = super().__new__(cls, text)
+        made.source = source
+        return made
+
+    def read(self) -> bytes:
+        """Return the content. Raises OSError if it is not what it was, or not here."""
+        if self.source is None:
+            raise OSError("only its digest is known here: make the request of the file again")
+        content = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != self:
+            raise OSError("it was changed after the request was made")
+        return content
+
+    def __repr__(self) -> str:
+        if isinstance(self.source, Path):
+            return f"LocalFile({str(self.source)!r})"
+        return f"LocalFile(<{'unknown' if self.source is None else len(self.source)} bytes, {self[:19]}...>)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalFile._of, (str.__str__(self), self.source)
+
+
+#: What a field for a URL takes.
+URLOrFile: TypeAlias = str | os.PathLike[str] | bytes
+
+
+def is_path(text: str) -> bool:
+    """Tell whether *text* may be the path of a local file, rather than a URL."""
+    return bool(text.strip()) and "://" not in text and not text.lower().startswith(("data:", "sha256:"))
+
+
+def local_files(request: GenerationRequest) -> Iterator[LocalFile]:
+    """Yield each local file in the input of *request*: values of fields, and elements of lists."""
+    for value in request.input().values():
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, LocalFile):
+                yield each
+
+
+def with_links(given: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
+    """Return the input *given* with the URLs *links* in place of local files."""
+
+    def linked(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [linked(each) for each in value]
+        return links[value] if isinstance(value, LocalFile) else value
+
+    return {name: linked(value) for name, value in given.items()}
+
+
+def _as_file(value: Any) -> Any:
+    """Return a path or bytes as `LocalFile`, any other value and a file that cannot be read unchanged."""
+    if isinstance(value, str):
+        if isinstance(value, LocalFile):
+            return value
+        if _DIGEST.fullmatch(value):
+            return LocalFile._of(value, None)  # noqa: SLF001 - ours
+        if not is_path(value):
+            return value
+    if isinstance(value, (str, os.PathLike, bytes)):
+        try:
+            return LocalFile(value)
+        except (OSError, ValueError):  # ValueError: a NUL in a path
+            return value
+    return value
 
 
 # ---- validators and converters
@@ -118,36 +220,46 @@ def _number_text(value: str | int | None) -> str | None:
 
 
 def _url_problem(value: object) -> str | None:
-    """Return why *value* is not an http(s) URL, None if it is one."""
+    """Return why *value* is neither an http(s) URL nor a local file, None if it is one."""
+    if isinstance(value, LocalFile):
+        return None
+    if isinstance(value, os.PathLike):
+        return _NO_FILE
     if not isinstance(value, str):
-        return "an http(s) URL as text is needed"
+        return "an http(s) URL as text, or a local file as path or bytes, is needed"
     if value[:5].lower() == "data:":
         return f"a data: URI cannot be sent; {_UPLOAD_FIRST}"
+    return _remote_problem(value) if "://" in value else _NO_FILE
+
+
+def _remote_problem(value: str) -> str | None:
     try:
         parts = urlsplit(value)
         host = parts.hostname
     except ValueError:
         return "this is not a URL"
     if parts.scheme.lower() not in ("http", "https"):
-        return f"a local path or another scheme cannot be sent; {_UPLOAD_FIRST}"
+        return f"another scheme cannot be sent; {_UPLOAD_FIRST}"
     if not host or re.search(r"[\s\x00-\x1f\x7f]", value):
         return "a URL needs a host and holds no spaces or control characters"
     return None
 
 
-def _url() -> Any:
-    """Declare a field for an optional http(s) URL."""
-    return field(
-        default=None,
-        validator=FieldRule(lambda value: None if value is None else _url_problem(value), "an http(s) URL"),
-    )
+def _as_optional_file(value: URLOrFile | None) -> str | None:
+    """Return a local file as `LocalFile`; the validator rejects other values."""
+    return _as_file(value)  # type: ignore[no-any-return]
 
 
-def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
-    """Return any iterable as a tuple; the validator rejects other values."""
+_check_url: _Validator[str | None] = FieldRule(
+    lambda value: None if value is None else _url_problem(value), "an http(s) URL or a local file"
+)
+
+
+def _as_tuple(value: Iterable[URLOrFile]) -> tuple[str, ...]:
+    """Return any iterable as a tuple, its paths and bytes as `LocalFile`; the validator rejects others."""
     given: object = value
     if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
-        return tuple(given)
+        return tuple(map(_as_file, given))
     return given  # type: ignore[return-value]
 
 
@@ -175,7 +287,7 @@ class _ImagesRule(FieldRule):
 def _images(least: int = 0) -> _Validator[tuple[str, ...]]:
     """Return a validator for at least *least* and at most eight image URLs."""
     count = f"{least} to {_MAX_IMAGES}" if least else f"up to {_MAX_IMAGES}"
-    return _ImagesRule(partial(_images_problem, least=least), f"{count} http(s) URLs")
+    return _ImagesRule(partial(_images_problem, least=least), f"{count} http(s) URLs or local files")
 
 
 def _timestamps_problem(value: object) -> str | None:
@@ -313,12 +425,12 @@ class _Sora(GenerationRequest):
     """The fields of both video models."""
 
     prompt: str = field(validator=_prompt())
-    input_reference: str | None = _url()
+    input_reference: str | None = field(default=None, converter=_as_optional_file, validator=_check_url)
     watermark: bool | None = field(default=None, validator=_of_type(bool, "True or False"))
     private: bool | None = field(default=None, validator=_of_type(bool, "True or False"))
     style: str | None = _choice(("winter", "comic", "news"))
     metadata: str | None = field(default=None, validator=_of_type(str, "a text"))
-    character_url: str | None = _url()
+    character_url: str | None = field(default=None, converter=_as_optional_file, validator=_check_url)
     character_timestamps: str | None = field(
         default=None, validator=FieldRule(_timestamps_problem, 'seconds as "start,end"')
     )

@@ -120,12 +120,16 @@ class Generation:
     async def save(self, folder: str | PathLike[str] = ".", *, name: str | None = None) -> list[Path]:
         """Download every output into *folder* and return the paths in the order of *urls*.
 
-        Files appear whole or not at all, and never replace a different file. *name* is a template such as
-        ``"{key}-{n}"`` with the fields ``key`` (the request's, else the task id), ``model``, ``n`` (from 1;
-        ``{n:03}`` for three digits), ``prompt``, ``slug`` (the prompt in lower case with hyphens) and
-        ``task_id``. The default is the key, with a number if there are several outputs. The extension follows
-        from the content. If a link has expired, the service is queried once for new ones. A failed output
-        does not stop the others. Raises `DownloadError`, and `ConfigurationError` for an invalid template.
+        Files appear whole or not at all, and never replace a different file. *folder* may be the URL of an
+        object store, such as ``s3://bucket/prefix`` (extra ``cloud``); then the paths are those of objects,
+        see `ruxa_async.downloads.StoredPath`.
+
+        *name* is a template such as ``"{key}-{n}"`` with the fields ``key`` (the request's, else the task
+        id), ``model``, ``n`` (from 1; ``{n:03}`` for three digits), ``prompt``, ``slug`` (the prompt in lower
+        case with hyphens) and ``task_id``. The default is the key, with a number if there are several
+        outputs. The extension follows from the content. If a link has expired, the service is queried once
+        for new ones. A failed output does not stop the others. Raises `DownloadError`, and
+        `ConfigurationError` for an invalid template or URL.
         """
         return await self._source().save(self, folder, name=name)
 

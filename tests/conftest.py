@@ -9,6 +9,7 @@ import os
 import sys
 import zlib
 from collections.abc import Generator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,6 +18,12 @@ from hypothesis import settings
 
 from ruxa_async.testing import virtual_time
 
+#: obstore has no wheel for Python without the GIL.
+collect_ignore = (
+    []
+    if find_spec("obstore")
+    else ["batch/test_store.py", "batch/test_uploader.py", "downloads/test_object_store.py"]
+)
 #: Trio runs tasks that are ready in an order drawn at random. Each test draws the same one every time;
 #: RUXA_SCHEDULE=1, 2, ... gives others.
 SCHEDULE = os.environ.get("RUXA_SCHEDULE", "0")

@@ -40,6 +40,7 @@ from ruxa_async.errors import (
     TaskFailedError,
     TaskTimeout,
     TransportError,
+    UploadError,
 )
 from ruxa_async.results import JobRecord
 
@@ -80,6 +81,7 @@ EXAMPLES: list[RuxaError] = [
     RunInUseError("/out/journal.db", "a pass through the run has not ended"),
     KeyConflictError("cat-1", "batch", "it stands for another request there"),
     DownloadError("https://a.example/b.png", "HTTP 404"),
+    UploadError("a.png cannot be uploaded"),
     LinkExpiredError("https://a.example/b.png", "HTTP 404"),
     MissingExtraError("the emulator's pictures", "emulator"),
     ClientClosedError("the client is closed"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import enum
+import hashlib
+import json
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +28,7 @@ from ruxa_async import (
     Sora2,
     Sora2HD,
 )
-from ruxa_async.requests import request_class
+from ruxa_async.requests import local_files, request_class, with_links
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 URL = "https://files.example/cat.png"
@@ -36,11 +40,12 @@ EVERY = (*TYPED, CustomRequest)
 NOT_UPLOADED = (
     "the service takes http(s) URLs only: upload the file to a place where the service can download it"
 )
-LOCAL = f"a local path or another scheme cannot be sent; {NOT_UPLOADED}"
+LOCAL = "this is no http(s) URL, and no local file that can be read"
+SCHEME = f"another scheme cannot be sent; {NOT_UPLOADED}"
 DATA = f"a data: URI cannot be sent; {NOT_UPLOADED}"
 NO_TEXT = "a text that is not empty is needed"
 NO_HOST = "a URL needs a host and holds no spaces or control characters"
-URL_TEXT = "an http(s) URL as text is needed"
+URL_TEXT = "an http(s) URL as text, or a local file as path or bytes, is needed"
 A_LIST = "a list of http(s) URLs is needed"
 A_RATIO = f"one of {', '.join(RATIOS)} is needed"
 A_FLAG = "True or False is needed"
@@ -373,7 +378,7 @@ BAD: list[tuple[type[GenerationRequest], str, Any, str]] = [
         for value, allowed in (
             ("/tmp/a.png", LOCAL),
             ("data:image/png;base64,AAAA", DATA),
-            (b"\x89PNG", URL_TEXT),
+            (Path("/tmp/a.png"), LOCAL),
             (7, URL_TEXT),
             (["https://a.example/"], URL_TEXT),
             ("", LOCAL),
@@ -420,14 +425,15 @@ BAD_IMAGES: list[tuple[object, object, str]] = [
     (["~/a.png"], "~/a.png", LOCAL),
     (["a.png"], "a.png", LOCAL),
     (["./a.png"], "./a.png", LOCAL),
-    (["file:///tmp/a.png"], "file:///tmp/a.png", LOCAL),
+    (["file:///tmp/a.png"], "file:///tmp/a.png", SCHEME),
     (["//files.example/a.png"], "//files.example/a.png", LOCAL),
-    (["ftp://files.example/a.png"], "ftp://files.example/a.png", LOCAL),
-    (["s3://bucket/a.png"], "s3://bucket/a.png", LOCAL),
+    (["ftp://files.example/a.png"], "ftp://files.example/a.png", SCHEME),
+    (["s3://bucket/a.png"], "s3://bucket/a.png", SCHEME),
     (["javascript:alert(1)"], "javascript:alert(1)", LOCAL),
     (["data:image/png;base64,iVBOR"], "data:image/png;base64,iVBOR", DATA),
     (["DATA:image/png;base64,iVBOR"], "DATA:image/png;base64,iVBOR", DATA),
-    ([b"\x89PNG"], b"\x89PNG", URL_TEXT),
+    ([bytearray(b"\x89PNG")], bytearray(b"\x89PNG"), URL_TEXT),
+    ([Path("/tmp/a.png")], Path("/tmp/a.png"), LOCAL),
     ([None], None, URL_TEXT),
     ([7], 7, URL_TEXT),
     ([[URL]], [URL], URL_TEXT),
@@ -456,10 +462,38 @@ def test_a_local_path_is_explained() -> None:
     with pytest.raises(RequestValidationError) as caught:
         make(NanoBananaPro, image_input=["/tmp/a.png"])
     assert str(caught.value) == (
-        "image_input='/tmp/a.png' is not valid: a local path or another scheme cannot be sent; the service "
-        "takes "
-        "http(s) URLs only: upload the file to a place where the service can download it"
+        "image_input='/tmp/a.png' is not valid: this is no http(s) URL, and no local file that can be read"
     )
+
+
+@pytest.mark.parametrize("kind", [str, Path, Path.read_bytes])
+def test_a_local_file_is_identified_by_its_content(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    made = NanoBananaPro(prompt="x", image_input=[URL, kind(path)])
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert made.input()["image_input"] == [URL, digest]
+    assert [*local_files(made)] == [digest]
+    assert json.loads(json.dumps(made.input()))["image_input"] == [URL, digest]
+    assert with_links(made.input(), {digest: "https://b/c"})["image_input"] == [URL, "https://b/c"]
+    for again in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert again == made
+        assert [file.read() for file in local_files(again)] == [path.read_bytes()]
+    video = Sora2(prompt="x", input_reference=kind(path))
+    assert video.input()["input_reference"] == digest
+    path.write_bytes(b"changed")
+    (file,) = local_files(made)
+    if kind is not Path.read_bytes:
+        assert repr(file) == f"LocalFile({str(path)!r})"
+        with pytest.raises(OSError, match="changed after the request was made"):
+            file.read()
+
+
+def test_a_digest_alone_is_a_file_whose_content_is_not_here() -> None:
+    digest = f"sha256:{'ab' * 32}"
+    (file,) = local_files(NanoBananaPro(prompt="x", image_input=[digest]))
+    with pytest.raises(OSError, match="make the request of the file again"):
+        file.read()
 
 
 def test_editing_needs_a_picture() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from ruxa_async import errors
 from ruxa_async._engine.classify import Phrase, Reply
 from ruxa_async._version import __version__
-from ruxa_async.requests import GenerationRequest
+from ruxa_async.requests import GenerationRequest, with_links
 from ruxa_async.settings import CallbackURL
 from ruxa_async.transports import Request, Response
 
@@ -94,9 +95,18 @@ class Endpoint:
         self._callback = callback
         self._clock = ServiceClock()
 
-    def create(self, request: GenerationRequest, callback: CallbackURL | None = None) -> Request:
-        """Return the HTTP request that creates a task for *request*, with *callback* in its body."""
-        body: dict[str, Any] = {"model": request.model, "input": request.input()}
+    def create(
+        self,
+        request: GenerationRequest,
+        callback: CallbackURL | None = None,
+        links: Mapping[str, str] | None = None,
+    ) -> Request:
+        """Return the HTTP request that creates a task for *request*, with *callback* in its body.
+
+        *links* are the URLs of its local files.
+        """
+        given = request.input() if links is None else with_links(request.input(), links)
+        body: dict[str, Any] = {"model": request.model, "input": given}
         if (callback := callback or self._callback) is not None:
             body[callback.field] = callback.url
         return Request(

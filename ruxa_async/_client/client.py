@@ -33,6 +33,7 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation, JobRecord, Stats, TaskStatus, how_to_save
 from ruxa_async.settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from ruxa_async.transports import MemoryTransport, Transport
+from ruxa_async.uploads import Uploader
 
 from .async_only import AsyncOnly, awaited_as
 from .clock import Clock
@@ -83,9 +84,10 @@ class RuxaClient(AsyncOnly):
 
     *journal* records every purchase. A `SqliteJournal` that is not open is opened and closed with the client;
     entering the client then raises `JournalError` and its subclasses. *on_event* is called with every event.
-    *downloads* sets how outputs are fetched. *budget* stops buying before it would be exceeded. With a
-    `CallbackReceiver` as *callbacks* every create carries its own callback URL, and a callback has its task
-    queried at once; a `CallbackURL` is only sent with each create.
+    *downloads* sets how outputs are fetched. *budget* stops buying before it would be exceeded. *uploader*,
+    such as an `ObjectStoreUploader`, puts local files that requests name where the service can download them.
+    With a `CallbackReceiver` as *callbacks* every create carries its own callback URL, and a callback has its
+    task queried at once; a `CallbackURL` is only sent with each create.
 
     One client serves many callers at once. It belongs to one event loop and to the task that entered it. In a
     REPL or a notebook use `open` and `aclose`; in code without async use ``ruxa_async.sync.RuxaClient``.
@@ -108,6 +110,7 @@ class RuxaClient(AsyncOnly):
         callbacks: CallbackReceiver | CallbackURL | None = None,
         downloads: Downloads = Downloads(),  # noqa: B008
         budget: Budget | None = None,
+        uploader: Uploader | None = None,
         on_event: EventHook | None = None,
     ) -> None:
         check_hook(on_event)
@@ -140,7 +143,7 @@ class RuxaClient(AsyncOnly):
             receiver.ensure_for_client()
         wait = timeouts.callback_wait
         self._driver = Driver(
-            engine, endpoint, self._transport, journal, self._outcomes, limits, receiver, wait
+            engine, endpoint, self._transport, journal, self._outcomes, limits, receiver, wait, uploader
         )
         self._learned_state = LearnedState(journal, engine, base_url=self._base_url, api_key=key)
         self._downloader = Downloader(

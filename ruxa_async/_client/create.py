@@ -179,7 +179,7 @@ class CreateHandler:
         try:
             dispatcher = self._callback_dispatcher
             callback = None if dispatcher is None else dispatcher.callback_url(job)
-            request = self._endpoint.create(job.request, callback)
+            request = self._endpoint.create(job.request, callback, job.links)
             self._engine.creates.hold_back()
             try:
                 job.entry = await self._journal.intend(job.record())

@@ -19,11 +19,19 @@ from ruxa_async._api.endpoint import Endpoint
 from ruxa_async._engine.engine import Engine
 from ruxa_async._logging import logger
 from ruxa_async.callbacks import CallbackReceiver
-from ruxa_async.errors import ClientClosedError, SubmissionUnknownError, TaskTimeout
+from ruxa_async.errors import (
+    ClientClosedError,
+    RequestValidationError,
+    SubmissionUnknownError,
+    TaskTimeout,
+    UploadError,
+)
 from ruxa_async.journal import Journal, JournalEntry
+from ruxa_async.requests import LocalFile, local_files
 from ruxa_async.results import TaskStatus
 from ruxa_async.settings import Limits
 from ruxa_async.transports import Transport
+from ruxa_async.uploads import Uploader
 
 from .callback_dispatcher import CallbackDispatcher, RecoveredCreate
 from .create import CreateHandler
@@ -31,6 +39,7 @@ from .job import ClientJob, Owner
 from .outcomes import Outcomes
 from .query import QueryHandler
 from .timer import Timer, make_timer
+from .uploads import Uploads
 from .worker_pool import WorkerPool
 
 __all__ = ("Driver",)
@@ -61,6 +70,7 @@ class Driver:
         limits: Limits,
         receiver: CallbackReceiver | None = None,
         callback_wait: float = 0.0,
+        uploader: Uploader | None = None,
     ) -> None:
         self.engine: Engine[ClientJob] = engine
         self.outcomes: Outcomes = outcomes
@@ -72,6 +82,10 @@ class Driver:
         self._timer: Timer | None = None
         self._background: set[anyio.CancelScope] = set()
         self._waiting: set[ClientJob] = set()
+        self._uploading: set[ClientJob] = set()
+        self._uploads = Uploads(uploader, self.start_background)
+        if uploader is not None:
+            outcomes.events.add(self._uploads.on_event)
         self._drains: set[anyio.CancelScope] = set()
         self._drain_aborted = False
         busy: set[ClientJob] = set()
@@ -128,6 +142,7 @@ class Driver:
                     await creates.wait_for_one()
             self._state = _State.CLOSED
             self._notify_all()
+            await self._uploads.close()
 
     def ensure_open(self) -> None:
         """Raise `ClientClosedError` if the client takes no new jobs any more."""
@@ -182,6 +197,8 @@ class Driver:
         self._create_handler.stop()
         for scope in tuple(self._background):
             scope.cancel()
+        while self._uploading:
+            self._create_handler.deliver_withdrawn(self._uploading.pop())
         while (job := self.engine.pop_queued()) is not None:
             self._create_handler.deliver_withdrawn(job)
         self._create_workers.stop()
@@ -255,11 +272,34 @@ class Driver:
     # ---- for callers
 
     def submit(self, job: ClientJob) -> None:
-        """Queue *job* to be bought. Raises `ClientClosedError`."""
+        """Queue *job* to be bought, once its local files are uploaded. Raises `ClientClosedError`."""
         self.ensure_open()
+        assert job.request is not None
+        self.outcomes.events.emit(events.JobQueued, job)
+        if files := tuple(local_files(job.request)):
+            self._uploading.add(job)
+            self.start_background(partial(self._upload, job, files), "upload")
+        else:
+            self._queue(job)
+
+    async def _upload(self, job: ClientJob, files: tuple[LocalFile, ...]) -> None:
+        """Upload *files*, then queue *job*, unless it was withdrawn. It holds no slot until then."""
+        try:
+            job.links = await self._uploads.upload(job, files)
+        except (RequestValidationError, UploadError) as exc:
+            if job in self._uploading:
+                self.outcomes.abandon(job, exc)
+        else:
+            if job in self._uploading:
+                self._queue(job)
+            else:
+                self._uploads.release(job)
+        finally:
+            self._uploading.discard(job)
+
+    def _queue(self, job: ClientJob) -> None:
         now = self._clock.now()
         self.engine.creates.submit(job, now)
-        self.outcomes.events.emit(events.JobQueued, job)
         if self.engine.creates.has_waited_too_long(job, now):
             self._create_handler.give_up_waiting()
         self._wake_workers()
@@ -321,6 +361,7 @@ class Driver:
         """Remove *job* from the queue if its create was not sent; tell whether it was removed."""
         if not self.engine.creates.withdraw(job):
             return False
+        self._uploading.discard(job)
         self.outcomes.events.emit(events.JobWithdrawn, job)
         self._wake_workers()
         return True

@@ -49,6 +49,8 @@ class ClientJob(Job):
     owner: Owner | None = None
     #: The journal's reference to its row, None until the journal knows the request.
     entry: object = None
+    #: The URLs of its local files, None without one.
+    links: dict[str, str] | None = field(default=None, repr=False)
     timeout: float | None = None
     #: Whether the caller left, so that nothing may be bought for it any more.
     caller_left: bool = False

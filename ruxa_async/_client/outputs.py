@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from ruxa_async import events
 from ruxa_async._internal.hosts import is_loopback
-from ruxa_async.downloads import Downloader
+from ruxa_async.downloads import Downloader, ObjectStore
 from ruxa_async.downloads._downloader import all_of
 from ruxa_async.errors import DownloadError, LinkExpiredError, RuxaError
 from ruxa_async.journal import SavedFile
@@ -23,14 +23,27 @@ from ruxa_async.results import Generation, TaskState, TaskStatus
 
 from .event_bus import EventBus
 
-__all__ = ("OutputFetcher", "files_kept")
+__all__ = ("OutputFetcher", "outputs_kept")
 
 _T = TypeVar("_T")
 
 
-def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[int, Path]:
-    """Return the path of each of *files* that is complete in *folder*, by output number. Blocking."""
-    kept = {}
+async def outputs_kept(files: Iterable[SavedFile], home: Path | ObjectStore) -> dict[int, Path]:
+    """Return the path of each of *files* that is complete in *home*, by output number.
+
+    Raises `DownloadError` if a store cannot tell.
+    """
+    if isinstance(home, ObjectStore):
+        try:
+            return await home.kept(files)  # noqa: ASYNC240 - of a store
+        except OSError as error:
+            raise DownloadError(fspath(home), f"cannot be read: {error}") from error
+    return await to_thread.run_sync(_files_kept, files, home)
+
+
+def _files_kept(files: Iterable[SavedFile], folder: Path) -> dict[int, Path]:
+    """Blocking."""
+    kept: dict[int, Path] = {}
     for file in files:
         path = Path(folder, file.name)
         if path.is_file() and path.stat().st_size == file.size:
@@ -38,7 +51,7 @@ def files_kept(files: Iterable[SavedFile], folder: str | PathLike[str]) -> dict[
     return kept
 
 
-def _free_names(files: Iterable[SavedFile], folder: str | PathLike[str]) -> None:
+def _free_names(files: Iterable[SavedFile], folder: Path) -> None:
     """Remove empty files with the names of *files*: left by a kill on a disk without hard links. Blocking."""
     for file in files:
         path = Path(folder, file.name)
@@ -76,13 +89,15 @@ class OutputFetcher:
         self.ensure_open(generation)
         kept: Mapping[int, Path] = {}
         with self._reported(generation):
+            home = self.downloader.destination(folder)
+            if self.files and isinstance(home, Path):
+                await to_thread.run_sync(_free_names, self.files, home)
             if self.files:
-                await to_thread.run_sync(_free_names, self.files, folder)
-                kept = await to_thread.run_sync(files_kept, self.files, folder)
-            results = await self.downloader.save_each(generation, folder, kept=kept, name=name)
+                kept = await outputs_kept(self.files, home)
+            results = await self.downloader.save_each(generation, home, kept=kept, name=name)
             renewed = await self._renew(generation, results)
             if renewed is not None:
-                results = await self.downloader.save_each(renewed, folder, kept=_good(results), name=name)
+                results = await self.downloader.save_each(renewed, home, kept=_good(results), name=name)
             return all_of(results)
 
     async def read(self, generation: Generation) -> list[bytes]:

@@ -25,6 +25,7 @@ __all__ = (
     "ensure_writable",
     "file_id",
     "is_inside",
+    "marked_name",
     "name_file",
     "plain_stem",
     "remove_stale_parts",
@@ -72,6 +73,12 @@ def clean_name(text: str) -> str:
 def plain_stem(text: str) -> str:
     """Return at most 100 bytes of *text* that are safe in a file name; two texts may get the same."""
     return _plain(text, _MAX_STEM)
+
+
+def marked_name(name: str, digest: str) -> str:
+    """Return the file name *name* with the beginning of *digest*, for a file whose name is taken."""
+    plain = Path(name)
+    return f"{plain.stem}~{digest[:_MARK]}{plain.suffix}"
 
 
 def _plain(text: str, size: int) -> str:
@@ -218,8 +225,7 @@ class PartFile:
             self._file.close()
 
     def _marked(self, name: str) -> str:
-        plain = Path(name)
-        return f"{plain.stem}~{self._digest.hexdigest()[:_MARK]}{plain.suffix}"
+        return marked_name(name, self._digest.hexdigest())
 
     def discard(self) -> None:
         """Remove the file unless it was placed; nothing can be written afterwards."""

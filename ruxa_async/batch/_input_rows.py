@@ -100,8 +100,9 @@ def open_rows(
     *format* defaults to that of the extension, else of the first line. JSON is one object a line, or one
     array of objects; in a ``.json`` file objects may also span lines. *prompt_column* names the column of
     prompts of a table; the default is the column called prompt, in any case. *model* is the model of rows
-    that name none. Parquet needs the extra ``arrow`` and a file that can be sought in; columns that are not
-    request fields, such as pictures, are not read.
+    that name none. Paths of local files are relative to the folder of *source*. Parquet needs the extra
+    ``arrow`` and a file that can be sought in; columns that are not request fields, such as pictures, are not
+    read.
 
     *notice* is called with a sentence about ignored columns, *warn* with one about each unknown model. Raises
     `InputError`, `MissingExtraError`.
@@ -109,7 +110,7 @@ def open_rows(
     is_stdin = str(source) == "-"
     name = "standard input" if is_stdin else str(source)
     with _standard_input() if is_stdin else _opened(Path(source)) as stream:
-        options = _Options(prompt_column, model, notice, warn)
+        options = _Options(prompt_column, model, notice, warn, None if is_stdin else Path(source).parent)
         if _is_parquet(stream, Path(source), format):
             kind: Format = "parquet"
             rows = _parquet_rows(stream, name, options)
@@ -147,6 +148,8 @@ class _Options:
     model: str
     notice: Callable[[str], object]
     warn: Callable[[str], object]
+    #: Where relative paths of local files begin.
+    folder: Path | None = None
     _warned: set[str] = field(factory=set, init=False)
 
     @property
@@ -231,7 +234,8 @@ def _rows_of(kind: Format, lines: Lines, options: _Options, *, is_document: bool
         return _table_rows(lines, "," if kind == "csv" else "\t", options)
 
     def build(text: str) -> GenerationRequest:
-        return from_json({"prompt": text.strip()} if kind == "text" else json_row(text), options.model)
+        row = {"prompt": text.strip()} if kind == "text" else json_row(text)
+        return from_json(row, options.model, options.folder)
 
     parts = _document_lines(lines) if is_document else lines
     return (_row(part, options, build) for part in parts if part.error is not None or part.content.strip())
@@ -246,7 +250,7 @@ def _table_rows(lines: Lines, delimiter: str, options: _Options) -> Iterator[Row
         raise InputError(f"line {header.number}, the header: {header.error}")
     columns = _columns(header.content, options)
     for record in records:
-        yield _row(record, options, lambda cells: from_cells(columns, cells, options.model))
+        yield _row(record, options, lambda cells: from_cells(columns, cells, options.model, options.folder))
 
 
 def _parquet_rows(stream: BufferedReader, name: str, options: _Options) -> Iterator[Row]:
@@ -259,9 +263,10 @@ def _parquet_rows(stream: BufferedReader, name: str, options: _Options) -> Itera
         for column, field in zip(table.columns, _columns(table.columns, options), strict=True)
         if field is not None
     }
+    columns = tuple(fields.values())
     for number, values in enumerate(table.rows(tuple(fields)), 1):
         record = Record(number, values)
-        yield _row(record, options, lambda given: from_values(tuple(fields.values()), given, options.model))
+        yield _row(record, options, lambda given: from_values(columns, given, options.model, options.folder))
 
 
 def _columns(names: tuple[str, ...], options: _Options) -> list[str | None]:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ruxa_async.errors import RuxaError
-from ruxa_async.requests import MODELS, CustomRequest, GenerationRequest, request_class
+from ruxa_async.requests import MODELS, CustomRequest, GenerationRequest, is_path, request_class
 
 __all__ = (
     "RowError",
@@ -28,6 +29,7 @@ __all__ = (
 )
 
 _LIST_FIELDS = ("image_input", "image_urls")
+_FILE_FIELDS = ("input_reference", "character_url")
 _FLAG_FIELDS = ("watermark", "private", "character_create")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 #: Levels of nesting in a request. Parsers give up at some hundreds; if the service's does, the create has an
@@ -137,10 +139,11 @@ def model_hint(model: str) -> str:
     return f"model {model[:100]!r} is not known here; {hint}"
 
 
-def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
+def from_json(row: Mapping[str, Any], model: str, folder: Path | None = None) -> GenerationRequest:
     """Return the request of *row*: fields of a request class, or the service's ``{"model", "input": {...}}``.
 
-    *model* is used if the row names none. Fields that are None count as absent.
+    *model* is used if the row names none. Fields that are None count as absent. Paths of local files are
+    relative to *folder*.
     """
     fields = {name: value for name, value in row.items() if value is not None}
     key = fields.pop("key", fields.pop("id", None))
@@ -150,7 +153,18 @@ def from_json(row: Mapping[str, Any], model: str) -> GenerationRequest:
     if "input" in fields:
         extra = fields.pop("extra", {})
         fields = {**_service_fields(fields), **({"extra": extra} if extra else {})}
+    if folder is not None and request_class(named) is not None:
+        for name in (*_LIST_FIELDS, *_FILE_FIELDS):
+            if name in fields:
+                fields[name] = _beside(folder, fields[name])
     return build_request(named, fields, _key(key))
+
+
+def _beside(folder: Path, value: Any) -> Any:
+    """Return *value*, or each element of a list, as a path in *folder* if it is a path."""
+    if isinstance(value, list):
+        return [_beside(folder, each) for each in value]
+    return str(folder / value) if isinstance(value, str) and is_path(value) else value
 
 
 def _service_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +243,9 @@ def known_columns(names: Sequence[str], prompt: int) -> tuple[list[str | None], 
     return fields, ignored
 
 
-def from_cells(columns: Sequence[str | None], cells: Sequence[str], model: str) -> GenerationRequest:
+def from_cells(
+    columns: Sequence[str | None], cells: Sequence[str], model: str, folder: Path | None = None
+) -> GenerationRequest:
     """Return the request of one row of a table; *columns* are the fields. Empty cells count as absent."""
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
         raise RowError(
@@ -240,10 +256,12 @@ def from_cells(columns: Sequence[str | None], cells: Sequence[str], model: str) 
         for name, cell in zip(columns, cells, strict=False)
         if name is not None and (cell.strip() or name == "prompt")
     }
-    return from_json(row, model)
+    return from_json(row, model, folder)
 
 
-def from_values(columns: Sequence[str], values: Sequence[Any], model: str) -> GenerationRequest:
+def from_values(
+    columns: Sequence[str], values: Sequence[Any], model: str, folder: Path | None = None
+) -> GenerationRequest:
     """Return the request of one row of a typed table; *columns* are the fields.
 
     Text is read as in a cell of `from_cells`. Other values are taken as JSON would hold them; None counts as
@@ -256,7 +274,7 @@ def from_values(columns: Sequence[str], values: Sequence[Any], model: str) -> Ge
                 row[name] = _value(name, value)
         elif value is not None:
             row[name] = _json_value(name, value)
-    return from_json(row, model)
+    return from_json(row, model, folder)
 
 
 def _json_value(name: str, value: Any) -> Any:

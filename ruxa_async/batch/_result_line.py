@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 from attrs import asdict, define, field
 
@@ -17,7 +18,7 @@ from ruxa_async.errors import APIError, DownloadError, RequestValidationError, T
 from ruxa_async.journal import SavedFile
 from ruxa_async.results import Failed, JobRecord, Outcome, Succeeded
 
-__all__ = ("Result", "State", "describe_error", "describe_files", "kind_of")
+__all__ = ("Result", "State", "describe_content", "describe_error", "describe_files", "kind_of")
 
 #: Fields that are copied from `JobRecord.as_dict`, and from ``as_dict`` of an outcome.
 _JOB_FIELDS = ("key", "model", "prompt", "task_id", "input")
@@ -136,16 +137,24 @@ def describe_files(paths: Iterable[Path], saved: Iterable[SavedFile] = ()) -> li
 
 
 def _describe_file(path: Path, digests: dict[tuple[str, int], str]) -> dict[str, Any]:
-    described: dict[str, Any] = {"bytes": None, "sha256": None, "type": None, "width": None, "height": None}
-    with suppress(OSError):  # removed or unreadable: the outcome does not depend on it
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            described |= {"bytes": size, "type": content_type(file.read(HEAD))}
-            described["width"], described["height"] = dimensions(file) or (None, None)
-            file.seek(0)
-            digest = digests.get((path.name, size))
-            described["sha256"] = digest or hashlib.file_digest(file, "sha256").hexdigest()
-    return described
+    with (
+        suppress(OSError),
+        path.open("rb") as file,
+    ):  # removed or unreadable: the outcome does not depend on it
+        return describe_content(file, digests.get((path.name, path.stat().st_size)))
+    return {"bytes": None, "sha256": None, "type": None, "width": None, "height": None}
+
+
+def describe_content(file: IO[bytes], digest: str | None = None) -> dict[str, Any]:
+    """Return the description of the seekable *file*, whose SHA-256 is *digest* if that is known. Blocking."""
+    width, height = dimensions(file) or (None, None)
+    file.seek(0)
+    kind = content_type(file.read(HEAD))
+    if digest is None:
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # IO lacks a mixin
+    size = file.seek(0, os.SEEK_END)
+    return {"bytes": size, "sha256": digest, "type": kind, "width": width, "height": height}
 
 
 def kind_of(error: Mapping[str, Any] | None, state: State) -> str:

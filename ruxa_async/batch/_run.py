@@ -8,16 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import from_thread, lowlevel, to_thread
 from anyio.abc import TaskGroup
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from ruxa_async._client.outputs import files_kept
+from ruxa_async._client.outputs import outputs_kept
 from ruxa_async._internal.files import remove_stale_parts
 from ruxa_async.downloads import BATCH_FIELDS, RowTemplate, check_template
 from ruxa_async.errors import JournalError, SubmissionHalted
@@ -30,6 +30,7 @@ from ._input_rows import Row
 from ._layout import JOURNAL, RUN
 from ._result_line import Result, State, describe_error, describe_files
 from ._results_file import ResultsFile
+from ._store import BatchStore, opened_store
 from ._summary import Summary
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ async def run_batch(
     resend_unknown: bool = False,
     pulled: int = _PULLED,
     name: str | None = None,
+    store: str | PathLike[str] | None = None,
     summary: Summary | None = None,
     on_result: Callable[[Result], object] = lambda _: None,
 ) -> Summary:
@@ -72,18 +74,26 @@ async def run_batch(
     *name* is the template of file names, as in `Generation.save`, with ``{index}`` for the position of the
     row from 0. The default is the key, and ``{index:04}-{slug}`` for rows without one.
 
+    With *store*, such as ``s3://bucket/prefix`` or an `ObjectStore`, the outputs go there, and the results
+    name their URLs; *out* keeps everything else. An object is never replaced, and outputs that are there
+    already are kept.
+
     With *resume*, *client* must use the journal of *out* (`folder_journal`), and this continues the earlier
     runs named *run* in it: accepted tasks are polled, missing files are downloaded, and nothing is bought
     twice. Failed tasks are bought again with *retry_failed*, creates of unknown outcome with
     *resend_unknown*. Without *resume*, *out* must not hold results yet.
 
-    Raises `InputError` if it does, OSError if results cannot be written, `JournalError` also if *out* or its
-    files are moved or removed during the run, and the errors of *rows*.
+    Raises `InputError` if it does or the store cannot be written to, OSError if results cannot be written,
+    `JournalError` also if *out* or its files are moved or removed during the run, and the errors of *rows*.
     """
     if name is not None:
         check_template(name, BATCH_FIELDS)
     folder = Path(out)
     summary = Summary(folder=folder) if summary is None else summary
+    objects = None
+    if store is not None:
+        objects = await opened_store(store)
+        summary.store = fspath(objects)
     past = None
     if resume:
         past = Resume(run, retry_failed=retry_failed, resend_unknown=resend_unknown)
@@ -97,6 +107,7 @@ async def run_batch(
             past=past,
             strict=strict,
             name=name,
+            store=objects,
         )
         try:
             await work.consume(_Requests(work, iter(rows), pulled=pulled))
@@ -122,17 +133,18 @@ class _Submitted:
         return None if self.match is None else self.match.name
 
 
-@frozen
+@define
 class _Download:
-    """The download of one generation: its line, and the number of *missing* files.
+    """The download of one generation: its line, and the entry of its task in the journal.
 
-    *entry* is that of its task in the journal. *ended_before* is true if an earlier run saw the task succeed.
+    *ended_before* is true if an earlier run saw the task succeed. *missing* is the number of files that are
+    not there, None while that is not known.
     """
 
     result: Result
-    missing: int
     entry: JournalEntry | None
     ended_before: bool = field(kw_only=True)
+    missing: int | None = None
 
 
 @define(kw_only=True, eq=False)
@@ -146,6 +158,7 @@ class _Run:
     past: Resume | None
     strict: bool
     name: str | None
+    store: BatchStore | None
     #: The rows of requests without an outcome, by the number of the request; at most a window of them.
     submitted: dict[int, _Submitted] = field(factory=dict)
     _downloads: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(_MAX_DOWNLOADS))
@@ -233,27 +246,11 @@ class _Run:
     async def _handle_generation(
         self, generation: Generation, result: Result, row: _Submitted, tg: TaskGroup, *, ended_before: bool
     ) -> None:
-        """Record *result* if all files are on disk, else start a download."""
-        missing = len(generation.urls)
-        if ended_before and row.entry is not None:
-            kept = await to_thread.run_sync(files_kept, row.entry.files, self.summary.folder)
-            await self._set_files(result, [kept[number] for number in sorted(kept)], row.entry)
-            missing -= len(kept)
-        if ended_before and not missing:
-            self._record(result, ended_before=True)
-        else:
-            download = _Download(result, missing, row.entry, ended_before=ended_before)
-            await self._start_download(generation, download, tg)
+        """Start the download, of missing files only, once fewer than 64 are under way.
 
-    async def _set_files(self, result: Result, paths: Sequence[Path], entry: JournalEntry | None) -> None:
-        """Set the files of *result* to *paths*, with their descriptions."""
-        result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
-        saved = () if entry is None else entry.files
-        with anyio.CancelScope(shield=True):  # the files are on disk, so the line must describe them
-            result.outputs = await to_thread.run_sync(describe_files, paths, saved)
-
-    async def _start_download(self, generation: Generation, download: _Download, tg: TaskGroup) -> None:
-        """Start the download as soon as fewer than 64 are under way; until then no outcome is handled."""
+        Until then no outcome is handled.
+        """
+        download = _Download(result, row.entry, ended_before=ended_before)
         started = False
         try:
             await self._downloads.acquire()
@@ -263,16 +260,23 @@ class _Run:
             if not started:
                 self._record_interrupted(download)
 
+    async def _set_files(self, result: Result, paths: Sequence[Path], entry: JournalEntry | None) -> None:
+        """Set the files of *result* to *paths*, with their descriptions."""
+        saved = () if entry is None else entry.files
+        if self.store is not None:
+            result.files = [str(path) for path in paths]
+            result.outputs = [await self.store.describe(path, saved) for path in paths]
+            return
+        result.files = [path.relative_to(self.summary.folder).as_posix() for path in paths]
+        with anyio.CancelScope(shield=True):  # the files are on disk, so the line must describe them
+            result.outputs = await to_thread.run_sync(describe_files, paths, saved)
+
     async def _download(self, generation: Generation, download: _Download) -> None:
         result, ended = download.result, False
-        default = "{key}" if result.key else "{index:04}-{slug}"
         try:
-            self.results.ensure_in_place()  # otherwise the download would create a removed folder again
-            template = RowTemplate(self.name or default, result.index)
-            paths = await generation.save(self.summary.folder, name=template)
-            await self._set_files(result, paths, download.entry)
-            if download.ended_before:
-                self.summary.resumed.fetched += download.missing
+            await self._find_kept(generation, download)
+            if download.missing:
+                await self._save(generation, download)
             ended = True
         except Exception as error:  # noqa: BLE001 - the task is paid for, so its line keeps the URLs after any error
             result.state = "download_failed"
@@ -286,7 +290,27 @@ class _Run:
                 self._record_interrupted(download)
         await self.results.flush()
 
+    async def _find_kept(self, generation: Generation, download: _Download) -> None:
+        """Set the files that earlier runs left, and the number of missing ones."""
+        kept: dict[int, Path] = {}
+        if download.ended_before and download.entry is not None:
+            kept = await outputs_kept(download.entry.files, self.store or self.summary.folder)
+            await self._set_files(download.result, [kept[number] for number in sorted(kept)], download.entry)
+        download.missing = len(generation.urls) - len(kept)
+
+    async def _save(self, generation: Generation, download: _Download) -> None:
+        result = download.result
+        default = "{key}" if result.key else "{index:04}-{slug}"
+        self.results.ensure_in_place()  # otherwise the download would create a removed folder again
+        template = RowTemplate(self.name or default, result.index)
+        paths = await generation.save(self.store or self.summary.folder, name=template)
+        await self._set_files(result, paths, download.entry)
+        if download.ended_before:
+            self.summary.resumed.fetched += download.missing or 0
+
     def _record_interrupted(self, download: _Download) -> None:
+        if download.ended_before and download.missing in (None, 0):
+            return  # the line of an earlier run is right
         download.result.state = "download_failed"
         download.result.error = {
             "type": "Interrupted",

@@ -45,8 +45,8 @@ class Resumed:
 class Summary:
     """The counts of a run, kept up to date while it is under way.
 
-    *states* counts the rows by state, *kinds* the failures by a short description. *files* counts the outputs
-    on disk. *queries* is the number of queries, *asked* that of the tasks that they were for. *credits* is
+    *states* counts the rows by state, *kinds* the failures by a short description. *files* counts the saved
+    outputs. *queries* is the number of queries, *asked* that of the tasks that they were for. *credits* is
     the sum that the service reported for this run. *models* are the purchases that this run made, picked up
     or may have made, by model, with parameters if *prices* name them; *lost* are those of them that failed
     after they were accepted. *prices* are the credits of a task that the user gave. *unknown* lists the first
@@ -55,7 +55,8 @@ class Summary:
     *stats* are the client's counters at the end. *callbacks* is the number of callbacks received, None if
     none were requested. *unsubmitted* counts rows that were read and not submitted. *halted* is the reason
     why the client stopped buying, *refused* the bad row that ended a strict run. *moved* is true if the
-    folder was moved, replaced or removed during the run. *shared* is true if its journal is on a server.
+    folder was moved, replaced or removed during the run. *store* is the URL of the object store that has the
+    outputs, None if the folder has them. *shared* is true if its journal is on a server.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class Summary:
     halted: SubmissionHalted | None = None
     refused: Row | None = None
     moved: bool = False
+    store: str | None = None
     shared: bool = False
     _price_list: PriceList = field(init=False, repr=False, eq=False)
 

@@ -20,9 +20,11 @@ from ruxa_async.batch._layout import EMULATOR, RESULTS
 from ruxa_async.batch._results_file import check_journal
 from ruxa_async.batch._run_record import RunRecord
 from ruxa_async.batch._shared_run import join_run
+from ruxa_async.batch._store import check_store, opened_store
 from ruxa_async.downloads import BATCH_FIELDS
 from ruxa_async.errors import ClientClosedError, JournalError, JournalInUseError
 from ruxa_async.settings import Budget, Limits
+from ruxa_async.uploads import ObjectStoreUploader
 
 from ._batch_options import BatchOptions, CallbackAddress
 from ._options import check_name
@@ -71,6 +73,9 @@ def batch(
         raise InputError("give --json-lines or --paths, not both: standard output holds one of them")
     source = options.input.source(given)
     check_name(options.name, BATCH_FIELDS)
+    for url in (options.store, options.uploader):
+        if url is not None:
+            check_store(url)
     if options.spending.dry_run:
         return _dry_run(source, options, prices, budget)
     callbacks = options.callbacks.address
@@ -189,7 +194,10 @@ class _Batch:
     ) -> AsyncIterator[tuple[RuxaClient, CallbackReceiver | None]]:
         service = self.options.service
         async with AsyncExitStack() as stack:
-            receiver = None
+            uploader = receiver = None
+            if (url := self.options.uploader) is not None:
+                await opened_store(url)  # raises InputError before anything is bought
+                uploader = ObjectStoreUploader(url)
             if self.callbacks is not None:
                 receiver = await _receiver(self.callbacks, self.journal)
                 await stack.enter_async_context(receiver.serve(self.callbacks.host, self.callbacks.port))
@@ -202,6 +210,7 @@ class _Batch:
                 budget=self.budget,
                 journal=self.journal,
                 callbacks=receiver,
+                uploader=uploader,
                 on_event=on_event,
             )
             yield await stack.enter_async_context(client), receiver
@@ -227,6 +236,7 @@ class _Batch:
                     resend_unknown=options.resume.resend_unknown,
                     pulled=1 if self.rows.interactive else 64,
                     name=options.name,
+                    store=options.store,
                     summary=self.summary,
                     on_result=self._result_handler(put),
                 )

@@ -257,6 +257,16 @@ class BatchOptions:
         False, "Show neither progress nor counts, only errors and what is left for you to do."
     )
     max_in_flight: Count = option(100, "The number of tasks in flight at once.")
+    store: Annotated[str | None, Parameter(metavar="URL")] = option(
+        None,
+        "Save the outputs in an object store instead of the --out folder: s3://BUCKET/PREFIX, gs:// or "
+        "az://. Credentials come from the environment. The folder keeps results, report and journal.",
+    )
+    uploader: Annotated[str | None, Parameter(metavar="URL")] = option(
+        None,
+        "Upload the local files of rows into an object store from which the service downloads them by signed "
+        "URLs: s3://BUCKET/PREFIX, gs:// or az://. They are removed when their tasks have ended.",
+    )
     name: Name = None
     input: Annotated[_InputOptions, panel("Input")] = field(factory=_InputOptions)
     spending: Annotated[_SpendingOptions, panel("Spending")] = field(factory=_SpendingOptions)
@@ -279,7 +289,8 @@ class BatchOptions:
         """Return the lines that standard output gets for *result*."""
         if self.json_lines:
             return result.encoded()
-        return b"".join(os.fsencode(self.out / name) + b"\n" for name in result.files)
+        paths = result.files if self.store is not None else [self.out / name for name in result.files]
+        return b"".join(os.fsencode(path) + b"\n" for path in paths)
 
     @property
     def run_name(self) -> str:

@@ -86,7 +86,7 @@ def _counts(summary: Summary, budget: Budget | None, seconds: float) -> Iterable
         yield f"  the service was failing {times}, {lasted} in all; nothing was bought meanwhile"
     yield from spent(summary, budget)
     folder = _moved_folder(summary) if summary.moved else summary.folder
-    yield f"  {counted(summary.files, 'file')} in {folder}"
+    yield f"  {counted(summary.files, 'file')} in {summary.store or folder}"
 
 
 def _moved_folder(summary: Summary) -> str:
@@ -118,7 +118,7 @@ def _left_to_do(summary: Summary, budget: Budget | None) -> Iterable[str]:
     if count := states["unfinished"]:
         yield f"{counted(count, 'task')} {_is(count)} paid for and not ended yet: {again} to pick them up"
     if count := states["download_failed"]:
-        yield f"{counted(count, 'task')} {_is(count)} generated and not on disk: {again} to fetch the files"
+        yield f"{counted(count, 'task')} {_is(count)} generated and not saved: {again} to fetch the files"
     if states["unknown"]:
         yield from _about_unknown(summary)
     if summary.callbacks == 0 and summary.stats is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import anyio
+from anyio import to_thread
 from attrs import Factory, field, frozen
 
 from ruxa_async._internal.files import WholeFile
@@ -21,6 +23,7 @@ from ruxa_async.results import Generation
 from ruxa_async.settings import Downloads
 
 from ._names import names_of
+from ._object_store import ObjectStore, destination
 from ._request import MediaTransport, Opener, without_query
 from ._sinks import FileSink, MemorySink, Note, Sink
 from ._transfer import Transfer
@@ -59,14 +62,25 @@ class Downloader:
         repr=False,
         eq=False,
     )
+    _stores: dict[str, ObjectStore] = field(factory=dict, init=False, repr=False, eq=False)
+
+    def destination(self, folder: str | PathLike[str]) -> Path | ObjectStore:
+        """Return what *folder* names, see `destination`; always the same store for a URL."""
+        if isinstance(folder, ObjectStore):
+            return folder
+        found = self._stores.get(fspath(folder)) or destination(folder)
+        if isinstance(found, ObjectStore):
+            self._stores[fspath(folder)] = found
+        return found
 
     async def save(
         self, generation: Generation, folder: str | PathLike[str], *, name: str | None = None
     ) -> list[Path]:
         """Download every output of *generation* into *folder* and return the paths in the order of its URLs.
 
-        *name* is a template (see `names_of`). A failed output does not stop the others; the first error is
-        raised when all have ended.
+        *folder* may be an `ObjectStore` or the URL of one; then each path is a `StoredPath`. *name* is a
+        template (see `names_of`). A failed output does not stop the others; the first error is raised when
+        all have ended.
         """
         return all_of(await self.save_each(generation, folder, name=name))
 
@@ -86,7 +100,7 @@ class Downloader:
 
         Outputs in *kept*, by their index from 0, are not downloaded again.
         """
-        names, home = names_of(generation, name), Path(folder)
+        names, home = names_of(generation, name), self.destination(folder)
 
         async def one(number: int) -> Path:
             if number in kept:
@@ -116,13 +130,29 @@ class Downloader:
 
         return note
 
-    async def _save(self, url: str, folder: Path, name: str, note: Note | None) -> Path:
+    async def _save(self, url: str, folder: Path | ObjectStore, name: str, note: Note | None) -> Path:
         try:
+            if isinstance(folder, ObjectStore):
+                return await self._store(url, folder, name, note)
             async with self._slots, FileSink.opened(folder) as sink:
                 extension = await self._transfer(url, sink).run()
                 return await sink.place(name + extension, note)
         except OSError as error:
-            raise _disk_error(url, f"be written to {str(folder)!r}", error) from error
+            raise _disk_error(url, f"be written to {fspath(folder)!r}", error) from error
+
+    async def _store(self, url: str, store: ObjectStore, name: str, note: Note | None) -> Path:
+        """Download to a temporary file, check it, and put it into *store* at once.
+
+        Its row follows the put: an object of that name and size may be another one.
+        """
+        async with self._slots, MemorySink.opened() as sink:
+            extension = await self._transfer(url, sink).run()
+            content = await sink.content()
+            path = await store.put(content, name + extension)
+            if note is not None:
+                digest = await to_thread.run_sync(hashlib.sha256, content)
+                await note(WholeFile(str(path), len(content), digest.hexdigest()))
+            return path
 
     async def _read(self, url: str) -> bytes:
         try:

@@ -8,6 +8,7 @@ counted.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
@@ -31,10 +32,15 @@ __all__ = ("RESULTS", "RUNS", "Entry", "Error", "Folder", "Media", "MediaKind", 
 RESULTS = "results.jsonl"
 RUNS = "runs.jsonl"
 
+#: The URL of an output in an object store; its scheme has two letters at least, unlike a drive of Windows.
+_STORED = re.compile(r"[a-z][a-z0-9]+://")
+
 
 @frozen
 class Media:
     """One output: its *path* relative to the folder, and its *size* in bytes, None if the file is missing.
+
+    The *path* of an output in an object store is its URL, which a browser cannot show.
 
     *width* and *height* are in pixels, None if the line does not state them.
     """
@@ -45,9 +51,14 @@ class Media:
     height: int | None = None
 
     @property
+    def is_stored(self) -> bool:
+        """Whether an object store has it."""
+        return _STORED.match(self.path) is not None
+
+    @property
     def kind(self) -> MediaKind:
-        """What a browser shows it as, by its extension; "other" if it can only be linked."""
-        return kind_of(self.path)
+        """What a browser shows it as, by its extension; "other" if it can only be named."""
+        return "other" if self.is_stored else kind_of(self.path)
 
 
 @frozen(kw_only=True)
@@ -183,13 +194,20 @@ def _entry(values: Mapping[str, Any], folder: Path) -> Entry:
 
 def _media(names: Iterable[str], outputs: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[Media]:
     for name, output in zip(names, chain(outputs, repeat({})), strict=False):
+        if _STORED.match(name):
+            yield Media(name, _whole(output.get("bytes")), *_pixels(output))
+            continue
         if not is_inside(name):
             continue
         try:
             size = (folder / name).stat().st_size
         except (OSError, ValueError):
             size = None
-        yield Media(name, size, _whole(output.get("width")), _whole(output.get("height")))
+        yield Media(name, size, *_pixels(output))
+
+
+def _pixels(output: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    return _whole(output.get("width")), _whole(output.get("height"))
 
 
 def _error(value: object) -> Error | None:

@@ -252,8 +252,11 @@ def _item(
 
 
 def _medium(media: Media, inside: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return *media* for the script, without src if it is only named: all but pictures in a single file."""
-    src = address(media.path) if inside is None else inside.get(media.path)
+    """Return *media* for the script, without src if it is only named: in an object store, or no picture in a single file."""
+    if media.is_stored:
+        src = None
+    else:
+        src = address(media.path) if inside is None else inside.get(media.path)
     return _filled({**asdict(media), "kind": media.kind, "src": src})
 
 

@@ -384,8 +384,8 @@
     add("Accepted", timed(item.submitted_at));
     add("Ended", timed(item.finished_at));
     for (const medium of item.media || []) {
-      const link = single ? foreign(medium.path)
-        : make("a", { href: medium.src, target: "_blank", rel: "noopener" }, foreign(medium.path));
+      const name = foreign(medium.path); // an object store's URL is text: a browser cannot open it
+      const link = single || !medium.src ? name : make("a", { href: medium.src, target: "_blank", rel: "noopener" }, name);
       const size = medium.size === undefined ? "is missing" : bytes(medium.size);
       add("File", make("span", {}, link, ` ${[pixels(medium), size].filter(Boolean).join(", ")}`));
     }

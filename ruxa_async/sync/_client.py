@@ -18,6 +18,7 @@ from ruxa_async.requests import GenerationRequest
 from ruxa_async.results import Generation, JobRecord, Stats, TaskStatus
 from ruxa_async.settings import Budget, CallbackURL, Downloads, Limits, Polling, Resume, Retries, Timeouts
 from ruxa_async.transports import Transport
+from ruxa_async.uploads import Uploader
 
 from ._completions import Completions
 from ._handed_batch import HandedBatch
@@ -59,6 +60,7 @@ class RuxaClient:
         callbacks: CallbackURL | None = None,
         downloads: Downloads = Downloads(),  # noqa: B008
         budget: Budget | None = None,
+        uploader: Uploader | None = None,
         on_event: EventHook | None = None,
     ) -> None:
         if callbacks is not None and not isinstance(callbacks, CallbackURL):
@@ -80,6 +82,7 @@ class RuxaClient:
             callbacks=callbacks,
             downloads=downloads,
             budget=budget,
+            uploader=uploader,
             on_event=on_event,
         )
         self._thread = LoopThread(self._client, self._client.abort_drain)

@@ -36,4 +36,11 @@ except ImportError as error:
 
 def test_a_bare_import_loads_no_engine() -> None:
     code = "import ruxa_async, ruxa_async.integrations, json, sys; print(json.dumps(sorted(sys.modules)))"
-    assert not {"dask", "distributed", "opentelemetry", "ray"} & {*json.loads(run(code))}
+    assert not {"dask", "distributed", "obstore", "opentelemetry", "ray"} & {*json.loads(run(code))}
+
+
+def test_a_client_loads_no_object_store_until_one_is_used() -> None:
+    code = (
+        "import sys; from ruxa_async import ObjectStoreUploader, RuxaClient; print('obstore' in sys.modules)"
+    )
+    assert run(code).strip() == "False"

@@ -27,6 +27,7 @@ from ruxa_async import (
     NanoBanana,
     NanoBananaEdit,
     NanoBananaPro,
+    ObjectStoreUploader,
     Outcome,
     RateLimit,
     RateLimitedError,
@@ -44,8 +45,17 @@ from ruxa_async import (
     progress,
     sync,
 )
+from ruxa_async.downloads import ObjectStore
 from ruxa_async.events import ClientEvent, CreateThrottled, Event, EventHook, Scope, ScopePaused, TaskEnded
 from ruxa_async.transports import MemoryTransport, Request, Response, Transport
+
+
+class WebFolder:
+    async def upload(self, content: bytes, name: str) -> str:
+        return f"https://files.example/{name}/{len(content)}"
+
+    async def delete(self, url: str) -> None: ...
+
 
 # ---- outcomes
 
@@ -197,6 +207,8 @@ async def chained(ruxa: RuxaClient) -> None:
 def asking_for_it(urls: list[str]) -> None:
     NanoBanana(prompt="a cat", image_input=urls, extra={"seed": 1})
     NanoBananaEdit(prompt="a hat", image_urls=[*urls])
+    NanoBananaEdit(prompt="a hat", image_urls=["a.png", Path("b.png"), b"content"])
+    Sora2(prompt="a cat", input_reference=Path("a.png"))
     NanoBananaPro(prompt="a cat", image_input=(url for url in urls))
     Sora2(prompt="a cat runs", seconds=10)
     Sora2HD(prompt="a cat runs", seconds="25")
@@ -208,6 +220,9 @@ async def fetching(made: Generation, folder: Path) -> None:
     assert_type(await made.save(), list[Path])
     assert_type(await made.save(folder), list[Path])
     assert_type(await made.save("out"), list[Path])
+    assert_type(await made.save(ObjectStore("s3://bucket/prefix")), list[Path])
+    RuxaClient(uploader=ObjectStoreUploader("s3://bucket/prefix", valid_for=3600))
+    sync.RuxaClient(uploader=WebFolder())
     assert_type(await made.read(), list[bytes])
     assert_type(made.urls, tuple[str, ...])
     assert_type(made.credits, float | None)
