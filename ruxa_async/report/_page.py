@@ -252,11 +252,11 @@ def _item(
 
 
 def _medium(media: Media, inside: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return *media* for the script, without src if it is only named: in an object store, or no picture in a single file."""
-    if media.is_stored:
-        src = None
+    """Return *media* for the script. It has no src if it is only named, such as an object of a store."""
+    if inside is None and not media.is_stored:
+        src: str | None = address(media.path)
     else:
-        src = address(media.path) if inside is None else inside.get(media.path)
+        src = None if inside is None else inside.get(media.path)
     return _filled({**asdict(media), "kind": media.kind, "src": src})
 
 

@@ -54,7 +54,7 @@ def _thumbnail(path: Path, budget: int) -> str:
     except Exception:  # noqa: BLE001 - decoders raise many errors, and the page names the file instead
         return ""
     data = b""
-    # A side of which even a plain picture exceeds the budget is not tried: most of the time goes into encoding.
+    # A side at which even a plain picture exceeds the budget is not tried: encoding takes most of the time.
     fitting = [level for level in _LEVELS if level[0] ** 2 <= budget * _PIXELS] or _LEVELS[-1:]
     for side, quality in fitting:
         picture.thumbnail((side, side))
