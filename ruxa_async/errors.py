@@ -26,6 +26,7 @@
     │   └── MalformedResponseError      the task ended, but its result cannot be read
     ├── DownloadError                   an output cannot be downloaded; has its url
     │   └── LinkExpiredError            its link has expired (401, 403, 404, 410)
+    ├── UploadError                     a local file cannot be uploaded; nothing was sent
     ├── JournalError                    the journal cannot be read or written; has its path
     │   ├── JournalInUseError           another process has it open
     │   ├── JournalMismatchError        it belongs to another service or account

@@ -44,7 +44,7 @@ _PRO_PROMPT = 10_000
 _UPLOAD_FIRST = (
     "the service takes http(s) URLs only: upload the file to a place where the service can download it"
 )
-_NO_FILE = "this is no http(s) URL, and no local file that can be read"
+_NO_FILE = "this is neither an http(s) URL nor a local file that can be read"
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _TIMESTAMPS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*,\s*([0-9]+(?:\.[0-9]+)?)\s*")
 

@@ -40,7 +40,7 @@ EVERY = (*TYPED, CustomRequest)
 NOT_UPLOADED = (
     "the service takes http(s) URLs only: upload the file to a place where the service can download it"
 )
-LOCAL = "this is no http(s) URL, and no local file that can be read"
+LOCAL = "this is neither an http(s) URL nor a local file that can be read"
 SCHEME = f"another scheme cannot be sent; {NOT_UPLOADED}"
 DATA = f"a data: URI cannot be sent; {NOT_UPLOADED}"
 NO_TEXT = "a text that is not empty is needed"
@@ -462,7 +462,7 @@ def test_a_local_path_is_explained() -> None:
     with pytest.raises(RequestValidationError) as caught:
         make(NanoBananaPro, image_input=["/tmp/a.png"])
     assert str(caught.value) == (
-        "image_input='/tmp/a.png' is not valid: this is no http(s) URL, and no local file that can be read"
+        "image_input='/tmp/a.png' is not valid: this is neither an http(s) URL nor a local file that can be read"
     )
 
 

@@ -80,6 +80,10 @@ class ResultsFile:
         """Tell whether the last line of the row *row_id*, written by an earlier run, has a task id."""
         return row_id in self._bought
 
+    def has_line(self, row_id: str | None) -> bool:
+        """Tell whether the row *row_id* has a line, of this run or an earlier one."""
+        return row_id in self._digests
+
     @property
     def in_place(self) -> bool:
         """Whether the file is still where it was opened."""

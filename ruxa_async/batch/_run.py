@@ -309,8 +309,8 @@ class _Run:
             self.summary.resumed.fetched += download.missing or 0
 
     def _record_interrupted(self, download: _Download) -> None:
-        if download.ended_before and download.missing in (None, 0):
-            return  # the line of an earlier run is right
+        if download.ended_before and not download.missing and self.results.has_line(download.result.id):
+            return  # it is not known that the line of an earlier run is wrong
         download.result.state = "download_failed"
         download.result.error = {
             "type": "Interrupted",

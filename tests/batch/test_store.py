@@ -24,7 +24,7 @@ from s3 import BUCKET, S3, FaultyProxy, s3_server
 from ruxa_async import Generation, Limits, NanoBanana, RuxaClient, Timeouts
 from ruxa_async.__main__ import main
 from ruxa_async.batch import InputError, Row, Summary, folder_journal, run_batch
-from ruxa_async.downloads import OutputDownloader
+from ruxa_async.downloads import ObjectStore, OutputDownloader
 from ruxa_async.emulator import Durations, EmulatorSettings, Service
 from ruxa_async.report import write_report
 from ruxa_async.transports import MemoryTransport
@@ -256,3 +256,28 @@ def test_the_command_refuses_a_store_that_it_does_not_know(
     assert main([*command, "--store", "ftp://host/x"]) == 2
     assert "not a place for outputs" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+async def test_an_interrupted_look_at_the_store_keeps_the_lines_of_earlier_runs(
+    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, url = service_of(), f"s3://{BUCKET}/looked"
+    await run(tmp_path, service, 3, url)
+    before = lines(tmp_path)
+
+    async def stalled(*_: object) -> dict[int, Path]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(ObjectStore, "kept", stalled)
+    with anyio.move_on_after(1.0):
+        await run(tmp_path, service, 3, url)
+    assert lines(tmp_path) == before
+    (tmp_path / "results.jsonl").unlink()
+    with anyio.move_on_after(1.0):
+        await run(tmp_path, service, 3, url)
+    assert [line["state"] for line in lines(tmp_path)] == ["download_failed"] * 3
+    monkeypatch.undo()
+    use(s3, monkeypatch)
+    await run(tmp_path, service, 3, url)
+    assert sorted(line["files"] for line in lines(tmp_path)) == sorted(line["files"] for line in before)

@@ -245,6 +245,26 @@ async def test_a_tile_says_that_its_file_is_missing(page: Page, plain: Path) -> 
     assert "File is missing" in await page.value("document.querySelector('[data-place=\"9\"]').textContent")
 
 
+async def test_an_object_in_a_store_is_named_and_not_requested(page: Page, tmp_path: Path) -> None:
+    url = "s3://bucket/prefix/cat.png"
+    output = {"bytes": 1234, "width": 8, "height": 8}
+    made = row(0) | {"files": [url], "outputs": [output]}
+    (tmp_path / "results.jsonl").write_text(json.dumps(made) + "\n")
+    await page.size(1280)
+    await page.open(write_report(tmp_path))
+    tile = await page.value("document.querySelector('[data-place=\"0\"]').textContent")
+    assert url in tile
+    assert "missing" not in tile
+    await page.value("document.querySelector('.tile').click()")
+    await page.until("document.getElementById('item').open")
+    facts = await page.value(
+        "[...document.querySelectorAll('#facts dt')].map(e => [e.textContent, e.nextSibling.textContent])"
+    )
+    assert dict(facts)["File"] == f"{url} 8 \N{MULTIPLICATION SIGN} 8, 1 kB"
+    assert await page.value("document.querySelectorAll('#facts a').length") == 0
+    quiet(page)
+
+
 async def test_controls_have_a_name_and_show_their_focus(page: Page, plain: Path) -> None:
     await page.size(1280)
     await page.open(plain)
