@@ -528,7 +528,8 @@ async def test_a_client_that_closes_ends_the_chain() -> None:
 
     async def consume(outcomes: Completions) -> None:
         try:
-            await anext(outcomes)
+            async with outcomes:
+                await anext(outcomes)
         except ClientClosedError as error:
             errors.append(error)
 
