@@ -67,6 +67,7 @@ def test_the_public_names() -> None:
         "KeyConflictError",
         "Limits",
         "LinkExpiredError",
+        "LocalFile",
         "MalformedResponseError",
         "MaybeSentError",
         "MissingExtraError",
@@ -75,6 +76,7 @@ def test_the_public_names() -> None:
         "NanoBananaPro",
         "NotFoundError",
         "NotSentError",
+        "ObjectStoreUploader",
         "Outcome",
         "PermissionDeniedError",
         "Polling",
@@ -102,6 +104,8 @@ def test_the_public_names() -> None:
         "TaskTimeout",
         "Timeouts",
         "TransportError",
+        "UploadError",
+        "Uploader",
     )
 
 
