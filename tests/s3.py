@@ -64,8 +64,8 @@ class S3:
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[S3]:
-    """Run a server with an empty bucket."""
+def s3_server(bucket: str = BUCKET) -> Iterator[S3]:
+    """Run a server with an empty *bucket*."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -76,7 +76,7 @@ def s3_server() -> Iterator[S3]:
         for _ in range(300):
             with contextlib.suppress(urllib.error.URLError):
                 urllib.request.urlopen(
-                    urllib.request.Request(f"{url}/{BUCKET}", data=b"", method="PUT"), timeout=10
+                    urllib.request.Request(f"{url}/{bucket}", data=b"", method="PUT"), timeout=10
                 ).close()
                 break
             assert process.poll() is None, "the server ended"
