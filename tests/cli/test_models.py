@@ -62,7 +62,7 @@ def test_one_model_is_shown_as_a_table(
     monkeypatch.setenv("COLUMNS", "80")
     shown = printed(capsys, "google/nano-banana-edit")
     assert shown.startswith("google/nano-banana-edit\n  Edit pictures by a text")
-    assert "image_urls     list of texts  required; 1 to 8 http(s) URLs\n" in shown
+    assert "image_urls     list of texts  required; 1 to 8 http(s) URLs or local files\n" in shown
     assert "png, jpeg; default png\n" in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert "google/nano-banana-pro" not in shown
