@@ -116,7 +116,7 @@ def test_paths_in_rows_are_relative_to_the_input_file(tmp_path: Path) -> None:
     for each in (found[0], found[1], found[3]):
         assert each.request is not None
         assert [file.source for file in local_files(each.request)] == [tmp_path / "in" / "a.png"]
-    assert "no local file that can be read" in str(found[2].error)
+    assert "nor a local file that can be read" in str(found[2].error)
 
 
 def test_the_command_uploads_local_files_and_says_how_without_an_uploader(
