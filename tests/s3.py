@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 
+import pytest
 from attrs import define, field
 
 from ruxa_async.testing._servers import reset
@@ -41,6 +42,11 @@ class S3:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ALLOW_HTTP": "true",
         }
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Point clients of this process, and those that it starts, to the server."""
+        for name, value in self.environment().items():
+            monkeypatch.setenv(name, value)
 
     def objects(self, prefix: str) -> dict[str, bytes]:
         """Return every object whose key begins with *prefix*, without the prefix."""

@@ -63,24 +63,29 @@ def test_resumed_pictures_are_bought_once(tmp_path: Path) -> None:
     assert len(missing) <= 16
 
 
+def output_of(example: str, folder: Path) -> list[str]:
+    """Run *example* in *folder*, and return the lines that it printed."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / example)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()
+
+
 def test_three_stages_run_as_the_page_prints_them_and_buy_nothing_on_a_second_run(tmp_path: Path) -> None:
     program = (EXAMPLES / "three_stages.py").read_text(encoding="utf-8")
     page = (EXAMPLES.parent / "docs" / "pipelines.md").read_text(encoding="utf-8")
     assert f"```python\n{program}```\n" in page
 
     def run() -> list[str]:
-        ran = subprocess.run(
-            [sys.executable, "-W", "error", str(EXAMPLES / "three_stages.py")],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stderr == ""
-        return sorted(ran.stdout.splitlines())
+        return sorted(output_of("three_stages.py", tmp_path))
 
     lines = run()
     assert len(lines) == 4
@@ -118,17 +123,6 @@ async def test_a_catalogue_buys_a_picture_once_for_all_requests_and_restarts(
 
 
 def test_a_batch_without_async_saves_every_picture(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "sync_batch.py")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    lines = dict(line.split() for line in ran.stdout.splitlines())
+    lines = dict(line.split() for line in output_of("sync_batch.py", tmp_path))
     assert {*lines} == {f"heron-{n}" for n in range(1, 9)}
     assert all((tmp_path / path).read_bytes()[:4] == b"\x89PNG" for path in lines.values())

@@ -37,7 +37,7 @@ class Exported:
 
     *outputs* counts the outputs in it. *without_output* counts the rows that have none: a folder leaves them
     out, a table has a line for each. *missing* counts files that are not on disk, and *other_kinds* outputs
-    that a folder leaves out because they are no pictures, or no videos.
+    that a folder leaves out because they are not pictures, or not videos.
     """
 
     path: Path

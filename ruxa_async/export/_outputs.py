@@ -158,7 +158,7 @@ def _typed(column: str, value: object) -> Any:
     match COLUMNS[column]:
         case "text":
             text = as_text(value)
-            # A lone surrogate, which JSON may spell, is no text in UTF-8.
+            # A lone surrogate, which JSON may spell, cannot be encoded in UTF-8.
             return None if text is None else text.encode(errors="replace").decode()
         case "whole":
             return as_whole(value)

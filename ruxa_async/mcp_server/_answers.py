@@ -25,7 +25,7 @@ _MAX_THUMBNAILS = 4
 
 
 def answer(text: str, values: dict[str, Any]) -> CallToolResult:
-    """Return a result that is no error."""
+    """Return a result that is not an error."""
     return CallToolResult(content=[TextContent(text=text)], structured_content=values)
 
 

@@ -12,14 +12,14 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from s3 import BUCKET, S3, FaultyProxy, s3_server
+from s3 import BUCKET, S3, FaultyProxy
 
 from ruxa_async import Generation, Limits, NanoBanana, RuxaClient, Timeouts
 from ruxa_async.__main__ import main
@@ -39,23 +39,6 @@ logger = logging.getLogger(__name__)
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    use(server, monkeypatch)
-    return server
-
-
-def use(server: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
 
 
 def service_of(**settings: Any) -> Service:
@@ -136,7 +119,7 @@ async def test_outputs_are_whole_and_stored_once_under_resets_and_503s(
 ) -> None:
     service = service_of()
     with FaultyProxy.before(s3, SHARE) as proxy:
-        use(S3(proxy.url), monkeypatch)
+        S3(proxy.url).use(monkeypatch)
         began = time.monotonic()
         summary = await run(tmp_path, service, OUTPUTS, f"s3://{BUCKET}/faults")
         seconds = time.monotonic() - began
@@ -156,7 +139,7 @@ async def test_an_interrupted_run_is_resumed_and_stores_nothing_twice(
     service = service_of()
     store = f"s3://{BUCKET}/resumed"
     with FaultyProxy.before(s3, SHARE) as proxy:
-        use(S3(proxy.url), monkeypatch)
+        S3(proxy.url).use(monkeypatch)
         for _ in range(4):
             with anyio.move_on_after(1.0):
                 await run(tmp_path, service, 40, store)
@@ -166,7 +149,7 @@ async def test_an_interrupted_run_is_resumed_and_stores_nothing_twice(
     assert {count for path, count in created.items() if ".ruxa-" not in path} == {1}
     before = (tmp_path / "results.jsonl").read_bytes()
     with FaultyProxy.before(s3, 0.0) as proxy:
-        use(S3(proxy.url), monkeypatch)
+        S3(proxy.url).use(monkeypatch)
         summary = await run(tmp_path, service, 40, store)
         assert [path for path in proxy.created if ".ruxa-" not in path] == []
     assert (summary.resumed.finished, summary.resumed.fetched) == (40, 0)
@@ -278,6 +261,6 @@ async def test_an_interrupted_look_at_the_store_keeps_the_lines_of_earlier_runs(
         await run(tmp_path, service, 3, url)
     assert [line["state"] for line in lines(tmp_path)] == ["download_failed"] * 3
     monkeypatch.undo()
-    use(s3, monkeypatch)
+    s3.use(monkeypatch)
     await run(tmp_path, service, 3, url)
     assert sorted(line["files"] for line in lines(tmp_path)) == sorted(line["files"] for line in before)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3 import BUCKET, S3, s3_server
+from s3 import BUCKET, S3
 
 from ruxa_async import NanoBananaEdit, ObjectStoreUploader, RuxaClient, Uploader
 from ruxa_async.__main__ import main
@@ -26,19 +25,6 @@ UPLOADS = f"s3://{BUCKET}/uploads"
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    return server
 
 
 def fetched(url: str) -> bytes:

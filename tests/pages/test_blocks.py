@@ -49,8 +49,7 @@ def bucket(page: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> I
         Image.new("RGB", (8, 8)).save(name)
     Path("edits.csv").write_text("prompt,model,image_urls\nsnow,google/nano-banana-edit,cat.png\n")
     with s3_server("bucket") as server:
-        for variable, value in server.environment().items():
-            monkeypatch.setenv(variable, value)
+        server.use(monkeypatch)
         yield
 
 

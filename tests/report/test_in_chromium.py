@@ -425,7 +425,7 @@ async def test_picks_are_made_by_key_or_hand_kept_and_saved(
     assert await picked(page) == ["0", "1", "4"]
     assert await page.value("document.getElementById('picks').textContent") == "3 picks"
     await page.press("/", text="/")
-    await page.type("p")  # a letter in the search is no pick
+    await page.type("p")  # a letter in the search does not pick
     assert await page.value("document.getElementById('picks').textContent") == "3 picks"
     await page.open(compared)
     assert await picked(page) == ["0", "1", "4"]
