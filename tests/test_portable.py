@@ -40,6 +40,7 @@ from ruxa_async import (
     TaskFailedError,
 )
 from ruxa_async.batch import InputError, RowError
+from ruxa_async.export import ExportError
 from ruxa_async.transports import Request, Response
 
 RECORD = JobRecord(request=REQUEST, key="a", index=3, task_id="task_1", model="m", error=BAD.error)
@@ -54,7 +55,12 @@ def _own_pickling(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delitem(copyreg.dispatch_table, known)
 
 
-ERRORS: list[RuxaError] = [*EXAMPLES, InputError("it cannot be read"), RowError("a prompt is needed")]
+ERRORS: list[RuxaError] = [
+    *EXAMPLES,
+    InputError("it cannot be read"),
+    RowError("a prompt is needed"),
+    ExportError("it exists"),
+]
 
 
 def trees(kind: type[RuxaError]) -> Iterator[type[RuxaError]]:

@@ -163,8 +163,10 @@ class ObjectStore(os.PathLike[str]):
         else:
             return False
         finally:
-            with suppress(OSError, failed):  # deleting may be forbidden: then an object of one byte stays
-                self._obstore.delete(store, name)
+            for _ in _PAUSES:
+                with suppress(OSError, failed):  # deleting may be forbidden: then an object of one byte stays
+                    self._obstore.delete(store, name)
+                    break
 
     async def _put(self, content: bytes, name: str) -> bool:
         """Return whether the object *name* has *content* in the end, False if it has other content."""
