@@ -201,8 +201,8 @@ class WindowedSending:
         count = sum(each + self._period > sent_at for each in self._departures)
         if count < _FEWER * self._count and not self._is_doubted:
             self._is_doubted = True  # an outage, unless it comes twice in a row
-        elif count < self._count:
-            self._count = count
+        else:
+            self._count = min(count, self._count)
             self._tests_period = False  # an early probe would find the room that is missing here
         if self._count < 3:
             return self._as_paced(now, sent_at, max(1, self._count) / self._period)
