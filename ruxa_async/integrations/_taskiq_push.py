@@ -58,9 +58,10 @@ class Inbox:
     async def aclose(self) -> None:
         """Receive no more."""
         if self._listener is not None:
-            self._listener.cancel()
             with anyio.CancelScope(shield=True):
-                await asyncio.wait({self._listener})
+                while not self._listener.done():  # a cancellation that meets a time-out of redis may be lost
+                    self._listener.cancel()
+                    await asyncio.wait({self._listener}, timeout=1)
 
     @contextmanager
     def expect(self, call: str) -> Generator[asyncio.Future[str]]:
@@ -83,6 +84,8 @@ class Inbox:
                         self._receive(message)
             except Exception as error:  # noqa: BLE001 - answers are looked for meanwhile
                 logger.debug("answers are looked for, because none can be received: %r", error)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                return  # what was raised took the place of the cancellation
             self.is_listening = False
             self.tried.set()
             await asyncio.sleep(pause)
