@@ -28,6 +28,7 @@ from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from ruxa_async import Generation, NanoBanana, RuxaClient, SqliteJournal
 from ruxa_async.emulator import Durations, Emulator, EmulatorSettings
+from ruxa_async.integrations._taskiq_push import Inbox
 from ruxa_async.integrations.taskiq import Purchases
 from ruxa_async.integrations.taskiq import __doc__ as documentation
 
@@ -159,6 +160,30 @@ async def until(condition: Callable[[], Any]) -> None:
     with anyio.fail_after(30):
         while not await condition():
             await anyio.sleep(0.01)
+
+
+class LosingRedis:
+    """A Redis whose connection turns a cancellation into an error, as a time-out at the same moment does."""
+
+    @asynccontextmanager
+    async def pubsub(self) -> AsyncIterator[LosingRedis]:
+        yield self
+
+    async def subscribe(self, name: str) -> None: ...
+
+    async def listen(self) -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "subscribe"}
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise TimeoutError from None
+
+
+async def test_an_inbox_closes_although_redis_loses_the_cancellation() -> None:
+    inbox = Inbox(LosingRedis())
+    await inbox.tried.wait()
+    with anyio.fail_after(30):
+        await inbox.aclose()
 
 
 async def test_answers_arrive_without_a_look(office: Office) -> None:
